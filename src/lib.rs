@@ -1,0 +1,22 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod api;
+pub mod auth;
+pub mod call;
+pub mod config;
+pub mod dialog;
+pub mod endpoint;
+pub mod guard;
+pub mod limits;
+pub mod location;
+pub mod message;
+pub mod net;
+pub mod nonce;
+pub mod registrar;
+pub mod source;
+pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod time;
+pub mod transaction;
+pub mod transport;

@@ -1,0 +1,48 @@
+//! Every bound that is not a configuration key, with its unit, its reason and what happens at it.
+
+use std::time::Duration;
+
+/// RFC 3261 §17.1.1.1: estimate of the round-trip time.
+pub const T1: Duration = Duration::from_millis(500);
+/// RFC 3261 §17.1.2.2: the longest interval between retransmissions.
+pub const T2: Duration = Duration::from_secs(4);
+/// RFC 3261 §17.1.2.2: how long a message stays in the network.
+pub const T4: Duration = Duration::from_secs(5);
+/// RFC 3261 §17: 64·T1, after which a transaction gives up or forgets.
+pub const T1_64: Duration = Duration::from_secs(32);
+/// RFC 3261 §16.6 step 11: Timer C, for a callee leg that says nothing new. More than 3 minutes.
+pub const TIMER_C: Duration = Duration::from_secs(185);
+
+/// Bytes of one message. A datagram cannot be longer; a stream's longer one gets 513 and is closed.
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+/// Header lines in one message; the longest of RFC 4475 has about 50. One more: 400.
+pub const HEADER_LINES_MAX: usize = 128;
+
+/// Bytes of outputs between two `clear_outputs`. Beyond it an output is dropped and counted: SIP repeats.
+pub const OUTPUT_ARENA_BYTES: usize = 1 << 20;
+
+/// Unproven sources that have a token bucket, 24 bytes each. The one silent longest goes.
+pub const UNPROVEN_SOURCES_MAX: usize = 65_536;
+/// Proven sources with failures being counted.
+pub const PROVEN_SOURCES_MAX: usize = 65_536;
+/// Known sources.
+pub const KNOWN_SOURCES_MAX: usize = 131_072;
+/// Bans; made by proven sources only, the soonest to end leaves first.
+pub const BANS_MAX: usize = 131_072;
+
+/// Completed transactions: 32 for each call of `calls_max`, but at least this many. The oldest goes first.
+pub const COMPLETED_TRANSACTIONS_MIN: usize = 65_536;
+/// Bytes of their final responses.
+pub const COMPLETED_BYTES_MAX: usize = 32 << 20;
+/// Live transactions for each call of `calls_max` (two legs, some branches) beside a fixed reserve of 4,096.
+pub const TRANSACTIONS_PER_CALL: usize = 8;
+
+/// Branches of one call: bindings rung at once.
+pub const BRANCHES_MAX: usize = 16;
+
+/// Connections in all from sources that have not authenticated.
+pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
+/// Connections from one such source.
+pub const CONNECTIONS_PER_SOURCE_MAX: usize = 16;
+/// An unauthenticated connection that says nothing for this long is closed.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);

@@ -1,0 +1,121 @@
+//! What is kept over restarts: rows in and out as plain data. The SQLite writer (`net::store`) runs on its own thread.
+
+use std::net::SocketAddr;
+
+use crate::source::Transport;
+use crate::time::UnixTime;
+
+/// What the state file held at start.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Bindings, expired ones left out.
+    pub bindings: Vec<BindingRow>,
+    /// Bans, ended ones included while their step counts (a step is forgotten for each clean week).
+    pub bans: Vec<BanRow>,
+    /// Sources that answered right, with the time of the last right answer.
+    pub known: Vec<(crate::source::Source, UnixTime)>,
+    /// The nonce key of the last run and when that run made it.
+    pub nonce_key: Option<([u8; 32], UnixTime)>,
+}
+
+/// A binding, as in table `registrations`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BindingRow {
+    /// Address-of-record's user.
+    pub user: String,
+    /// Identifies the binding among the user's: the number the location service gave it.
+    pub contact: Vec<u8>,
+    pub path: Vec<u8>,
+    pub call_id: Vec<u8>,
+    pub cseq: u32,
+    pub q: u16,
+    pub instance: Vec<u8>,
+    pub reg_id: u32,
+    pub user_agent: Vec<u8>,
+    pub transport: Transport,
+    /// Our side and the peer's of the flow it came on.
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub since: UnixTime,
+    pub expires: UnixTime,
+}
+
+/// Why a source is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum BanReason {
+    Credentials,
+    Scan,
+    Deny,
+    Manual,
+}
+
+/// A ban, as in table `bans`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BanRow {
+    pub source: crate::source::Source,
+    pub reason: BanReason,
+    pub failures: u32,
+    /// Names it tried, at most 8.
+    pub users: Vec<String>,
+    pub first_seen: UnixTime,
+    pub last_seen: UnixTime,
+    pub since: UnixTime,
+    pub until: UnixTime,
+    /// How often it was banned: the next ban is `ban` · 2^step, up to `ban_max`.
+    pub step: u32,
+}
+
+/// A call record, field for field as SPEC "Call records" and table `call_records`; `disposition` empty while the call is up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CallRecord {
+    pub id: String,
+    pub start: UnixTime,
+    pub answer: Option<UnixTime>,
+    pub end: Option<UnixTime>,
+    pub direction: &'static str,
+    pub caller: String,
+    pub dialled: String,
+    pub answered_by: Option<String>,
+    pub through: Option<String>,
+    pub forwarded_by: Option<String>,
+    pub transferred_by: Option<String>,
+    pub related: Option<String>,
+    pub source: String,
+    pub user_agent: Option<String>,
+    pub disposition: &'static str,
+    pub status: Option<u16>,
+    pub ended_by: Option<&'static str>,
+    pub duration_ms: Option<u64>,
+    pub talk_ms: Option<u64>,
+    pub caller_call_id: String,
+    pub callee_call_id: Option<String>,
+}
+
+/// One thing to keep. The endpoint emits it; the shell hands it to the writer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A binding was made or refreshed (key: user and contact).
+    Binding(Box<BindingRow>),
+    /// A binding is gone.
+    BindingGone {
+        /// Address-of-record's user.
+        user: String,
+        /// Its Contact URI.
+        contact: Vec<u8>,
+    },
+    /// A ban was made or changed.
+    Ban(Box<BanRow>),
+    /// A ban was lifted and its step forgotten.
+    BanGone(crate::source::Source),
+    /// A source answered right (at most one change an hour for a source).
+    Known(crate::source::Source, UnixTime),
+    /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended.
+    Record(Box<CallRecord>),
+    /// This run's nonce key.
+    NonceKey([u8; 32], UnixTime),
+}
