@@ -37,6 +37,7 @@ use crate::token::{Tokens, push_hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 
 use reply::Answerable;
+pub use carriage::ALLOW;
 pub use setup::{Setup, Target};
 pub use within::Arrival;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
-use crate::transport::stream::{Frame, FrameError};
+use crate::transport::stream::{Frame, FrameError, PONG};
 
 impl Endpoint {
     pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
@@ -61,42 +61,30 @@ impl Endpoint {
     /// Handles every whole message of a stream; `false` when it must be closed.
     fn frames(&mut self, now: Now, stream: &mut Stream, bytes: &[u8]) -> bool {
         let flow = stream.flow;
-        let mut rest = bytes;
-        loop {
-            match stream.framer.next(&mut rest) {
+        let mut frames = stream.framer.feed(bytes);
+        let error = loop {
+            match frames.next() {
                 None => return true,
-                Some(Frame::Ping) => {
-                    if let Some(connection) = flow.connection {
-                        self.out.stream(connection, b"\r\n");
-                    }
-                }
+                Some(Frame::Ping) => crate::source::Sink::send(&mut self.out, &flow, PONG),
                 Some(Frame::Message(bytes)) => {
                     let Some(standing) = self.admit(now, &flow, bytes) else { return false };
                     self.message(now, &flow, standing, bytes);
                 }
-                Some(Frame::Error { error, head }) => {
-                    self.frame_error(&flow, error, head);
-                    return false;
-                }
+                Some(Frame::Error(error)) => break error,
             }
-        }
+        };
+        self.frame_error(&flow, error, stream.framer.refused());
+        false
     }
 
     /// SPEC "Limits": 513 to what is too long, 400 to a length that cannot be; then the stream has no meaning any more.
     fn frame_error(&mut self, flow: &Flow, error: FrameError, head: &[u8]) {
-        if let Some(skeleton) = message::salvage(head) {
-            let status = error.status();
-            Composer::error_response(
-                &mut self.buffer,
-                &skeleton,
-                flow,
-                status,
-                error.reason(),
-                b"",
-            )
+        let Some((status, skeleton)) = error.status().zip(message::salvage(head)) else { return };
+        let tag = self.stateless_tag(&[skeleton.call_id, skeleton.from, skeleton.cseq]);
+        let buffer = &mut self.buffer;
+        Composer::error_response(buffer, &skeleton, flow, status, error.reason(), &tag)
             .finish(None, b"");
-            crate::source::Sink::send(&mut self.out, flow, &self.buffer);
-        }
+        crate::source::Sink::send(&mut self.out, flow, buffer);
     }
 
     pub(super) fn stream_closed(&mut self, now: Now, connection: ConnectionId) {

@@ -140,7 +140,7 @@ impl Endpoint {
         if display.is_empty() {
             value.extend_from_slice(from.display);
         } else {
-            crate::message::compose::push_quoted(&mut value, display.as_bytes());
+            crate::message::header::text::quote(display.as_bytes(), &mut value);
         }
         push_address(&mut value, name.as_bytes(), domain);
         value
@@ -299,7 +299,7 @@ fn push_address(out: &mut Vec<u8>, user: &[u8], host: &str) {
     }
     out.extend_from_slice(b"<sip:");
     if !user.is_empty() {
-        crate::message::uri::push_escaped_user(out, user);
+        crate::message::uri::escape_user(user, out);
         out.push(b'@');
     }
     out.extend_from_slice(host.as_bytes());
@@ -309,7 +309,7 @@ fn push_address(out: &mut Vec<u8>, user: &[u8], host: &str) {
 /// Request-URI of a number at a peer that is called by its address.
 fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
     let mut uri = b"sip:".to_vec();
-    crate::message::uri::push_escaped_user(&mut uri, number);
+    crate::message::uri::escape_user(number, &mut uri);
     uri.push(b'@');
     uri.extend_from_slice(flow.remote.to_string().as_bytes());
     if flow.transport == Transport::Tcp {
