@@ -18,6 +18,10 @@ pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Header lines in one message; the longest of RFC 4475 has about 50. One more: 400.
 pub const HEADER_LINES_MAX: usize = 128;
 
+/// Bytes of Via lines, From, To, Call-ID and CSeq that the answer to a malformed request repeats; with more there is no
+/// answer. Twenty proxies' Via lines fit.
+pub const SALVAGED_BYTES_MAX: usize = 4_096;
+
 /// Bytes of outputs between two `clear_outputs`. Beyond it an output is dropped and counted: SIP repeats.
 pub const OUTPUT_ARENA_BYTES: usize = 1 << 20;
 
