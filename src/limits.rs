@@ -31,6 +31,18 @@ pub const UNPROVEN_SOURCES_MAX: usize = 65_536;
 pub const PROVEN_SOURCES_MAX: usize = 65_536;
 /// Known sources.
 pub const KNOWN_SOURCES_MAX: usize = 131_072;
+/// Packets a second of one source over its budget that are peeked at for a nonce of ours (at most 31).
+pub const PEEKS_PER_SOURCE: u64 = 20;
+/// The same of all sources together.
+pub const PEEKS_TOTAL: u32 = 2_000;
+/// Packets a second of a proven source.
+pub const PROVEN_RATE: u32 = 20;
+/// Sources that proved something and whose packets are being counted, 16 bytes each. The one idle longest goes.
+pub const RATED_SOURCES_MAX: usize = 65_536;
+/// (source, user) pairs that are delayed or were lately, 32 bytes each. The one whose delay ends first goes.
+pub const DELAYED_PAIRS_MAX: usize = 16_384;
+/// Sources whose ban is over but whose step still counts. The one banned longest ago goes.
+pub const PAST_BANS_MAX: usize = 65_536;
 /// Bans; made by proven sources only, the soonest to end leaves first.
 pub const BANS_MAX: usize = 131_072;
 
