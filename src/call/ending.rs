@@ -23,7 +23,8 @@ impl Calls {
         if status == 503 {
             composer.number("Retry-After", RETRY_AFTER_S);
         }
-        composer.field("Server", &[b"sipkeep"]).finish(None, b"");
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
         context.transactions.respond(
             context.now.mono,
             call.invite,

@@ -391,7 +391,8 @@ impl Arrival<'_> {
         if matches!(status, 200 | 405) {
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        composer.field("Server", &[b"sipkeep"]).finish(None, b"");
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
         self.send(status, context);
     }
 

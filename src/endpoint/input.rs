@@ -62,17 +62,18 @@ impl Endpoint {
     fn frames(&mut self, now: Now, stream: &mut Stream, bytes: &[u8]) -> bool {
         let flow = stream.flow;
         let mut frames = stream.framer.feed(bytes);
-        let error = loop {
-            match frames.next() {
-                None => return true,
-                Some(Frame::Ping) => crate::source::Sink::send(&mut self.out, &flow, PONG),
-                Some(Frame::Message(bytes)) => {
+        let mut error = None;
+        while let Some(frame) = frames.next() {
+            match frame {
+                Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
+                Frame::Message(bytes) => {
                     let Some(standing) = self.admit(now, &flow, bytes) else { return false };
                     self.message(now, &flow, standing, bytes);
                 }
-                Some(Frame::Error(error)) => break error,
+                Frame::Error(reason) => error = Some(reason),
             }
-        };
+        }
+        let Some(error) = error else { return true };
         self.frame_error(&flow, error, stream.framer.refused());
         false
     }

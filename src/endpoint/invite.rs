@@ -140,7 +140,7 @@ impl Endpoint {
         if display.is_empty() {
             value.extend_from_slice(from.display);
         } else {
-            crate::message::header::text::quote(display.as_bytes(), &mut value);
+            crate::message::header::quote(display.as_bytes(), &mut value);
         }
         push_address(&mut value, name.as_bytes(), domain);
         value

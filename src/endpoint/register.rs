@@ -3,7 +3,7 @@
 use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
-use crate::message::compose::{Composer, reason_phrase};
+use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Uri};
 use crate::registrar;
 use crate::source::Who;
