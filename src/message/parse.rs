@@ -315,7 +315,10 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     let bad = Error::new(ErrorKind::HeaderName, at);
     let colon = line.iter().position(|&byte| byte == b':').ok_or(bad)?;
     let (name, value) = line.split_at_checked(colon).ok_or(bad)?;
-    let name = scan::trim(name);
+    let mut name = name;
+    while let [head @ .., b' ' | b'\t'] = name {
+        name = head;
+    }
     let known = HeaderName::of(name);
     // Names that are known are tokens.
     if known == HeaderName::Other && !scan::is_token(name) {
@@ -368,13 +371,18 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
         return Err(Error::new(ErrorKind::ControlByte, at));
     }
     for line in index.lines() {
+        // From the end of the name on: blanks, colon, value and folds. Names have been checked.
+        let at = usize::from(line.name_end);
+        let text = bytes
+            .get(at..usize::from(line.value_end))
+            .unwrap_or_default();
         let (mut quoted, mut escaped) = (false, false);
-        let mut fold = 0u8;
-        for (offset, &byte) in line.value(bytes).iter().enumerate() {
-            let at = usize::from(line.value_start).saturating_add(offset);
+        let mut rest = text;
+        while let [byte, tail @ ..] = rest {
+            let at = at.saturating_add(text.len().saturating_sub(rest.len()));
+            rest = tail;
             match byte {
-                b'\n' if fold == b'\r' => {}
-                b'\r' if bytes.get(at.saturating_add(1)) == Some(&b'\n') => {}
+                b'\r' if tail.starts_with(b"\n") => rest = tail.get(1..).unwrap_or_default(),
                 b'\r' | b'\n' => return Err(Error::new(ErrorKind::LineEnding, at)),
                 b'\t' => {}
                 _ if byte.is_ascii_control() && !(quoted && escaped) => {
@@ -382,7 +390,6 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
                 }
                 _ => {}
             }
-            fold = byte;
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = quoted,
