@@ -107,8 +107,22 @@ pub struct CdrQuery {
     pub user: Option<String>,
     /// Records in one page: 1 to [`crate::limits::CDR_PAGE_MAX`]; what lies outside counts as the nearer of them.
     pub limit: usize,
-    /// `next` of the page before.
+    /// `next` of the page before: start and id of its last record, joined by `_`.
     pub after: Option<String>,
+}
+
+impl CdrQuery {
+    /// Start and id in `after`.
+    ///
+    /// # Errors
+    /// A text for whoever asked: it is no `next` of a page (HTTP: 400).
+    pub fn cursor(&self) -> Result<Option<(&str, &str)>, String> {
+        let Some(after) = &self.after else { return Ok(None) };
+        match after.split_once('_') {
+            Some(cursor) => Ok(Some(cursor)),
+            None => Err("after: not the next of an earlier page".into()),
+        }
+    }
 }
 
 /// One thing to keep. The endpoint emits it; the shell hands it to the writer.

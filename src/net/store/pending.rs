@@ -145,3 +145,56 @@ fn put<K: Eq + std::hash::Hash, V>(
         *lost += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: usize, caller: &str) -> Change {
+        let record =
+            CallRecord { id: id.to_string(), caller: caller.into(), ..CallRecord::default() };
+        Change::Record(Box::new(record))
+    }
+
+    #[test]
+    fn at_the_bound_known_keys_still_change_and_others_are_counted() {
+        let (mut pending, mut lost) = (Pending::default(), Lost::default());
+        let now = UnixTime::default();
+        for id in 0..limits::STORE_RECORDS_MAX {
+            pending.merge(record(id, "a"), now, &mut lost);
+        }
+        assert!(lost.is_none());
+        pending.merge(record(limits::STORE_RECORDS_MAX, "a"), now, &mut lost);
+        assert_eq!(lost, Lost { records: 1, ..Lost::default() });
+        pending.merge(record(3, "b"), now, &mut lost);
+        assert_eq!(lost.records, 1);
+        assert_eq!(pending.records["3"].caller, "b");
+        assert_eq!(pending.len(), limits::STORE_RECORDS_MAX);
+
+        let mut later = Pending::default();
+        later.merge(record(4, "c"), now, &mut lost);
+        later.merge(record(usize::MAX, "c"), now, &mut lost);
+        pending.absorb(later, &mut lost);
+        assert_eq!(lost.records, 2);
+        assert_eq!(pending.records["4"].caller, "c");
+    }
+
+    #[test]
+    fn the_newest_state_of_a_key_is_what_waits() {
+        let (mut pending, mut lost) = (Pending::default(), Lost::default());
+        let source: Source = "203.0.113.7".parse().expect("a source");
+        let now = UnixTime::default();
+        pending.merge(Change::Known(source, UnixTime::from_millis(1)), now, &mut lost);
+        pending.merge(Change::NonceKey([1; 32], now), now, &mut lost);
+        pending.merge(Change::BanGone(source), now, &mut lost);
+        let mut later = Pending::default();
+        later.merge(Change::Known(source, UnixTime::from_millis(2)), now, &mut lost);
+        later.merge(Change::NonceKey([2; 32], now), now, &mut lost);
+        pending.absorb(later, &mut lost);
+        pending.absorb(Pending::default(), &mut lost);
+        assert_eq!(pending.known[&source], UnixTime::from_millis(2));
+        assert_eq!(pending.nonce_key, Some(([2; 32], now)));
+        assert!(pending.bans[&source].is_none());
+        assert_eq!(pending.len(), 3);
+    }
+}

@@ -129,9 +129,7 @@ pub(super) fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr
         conditions.push_str(" AND ? IN (caller, dialled, answered_by)");
         values.push(user.clone().into());
     }
-    if let Some(after) = &query.after {
-        let (start, id) =
-            after.split_once('_').ok_or("after is not the `next` of an earlier page")?;
+    if let Some((start, id)) = query.cursor()? {
         conditions.push_str(" AND (start, id) < (?, ?)");
         values.push(start.to_owned().into());
         values.push(id.to_owned().into());

@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter, types::Value};
 
@@ -24,6 +24,8 @@ const VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// How long rows are copied from a broken file.
+const RESCUE_TIME: Duration = Duration::from_secs(20);
 
 const TABLES: &str = "
 CREATE TABLE meta (
@@ -327,27 +329,39 @@ pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-/// Copies every row that can still be read from a broken file, and says how many. From both ends of each table, since
-/// reading stops at the damage.
-pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> Result<usize, rusqlite::Error> {
+/// What [`rescue`] brought over.
+pub(super) struct Rescued {
+    pub rows: usize,
+    /// Time ran out; older call records are in the broken file only.
+    pub cut_short: bool,
+}
+
+/// Copies every row that can still be read from a broken file. From both ends of each table, since reading stops at
+/// the damage; the newest first and for [`RESCUE_TIME`] at most, since the start waits for it.
+pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Result<Rescued> {
+    let mut rescued = Rescued { rows: 0, cut_short: false };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let Ok(old) = Connection::open_with_flags(broken, flags) else { return Ok(0) };
+    let Ok(old) = Connection::open_with_flags(broken, flags) else { return Ok(rescued) };
+    let begun = Instant::now();
     let transaction = connection.transaction()?;
-    let mut rescued = 0;
     for (table, columns) in COLUMNS {
         let marks = vec!["?"; columns.split(',').count()].join(", ");
         let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
         let mut insert = transaction.prepare(&insert)?;
-        for order in ["ASC", "DESC"] {
+        for order in ["DESC", "ASC"] {
             let select =
                 format!("SELECT {columns} FROM {table} NOT INDEXED ORDER BY rowid {order}");
             let Ok(mut select) = old.prepare(&select) else { continue };
             let count = select.column_count();
             let Ok(mut rows) = select.query([]) else { continue };
             while let Ok(Some(row)) = rows.next() {
+                if begun.elapsed() > RESCUE_TIME {
+                    rescued.cut_short = true;
+                    break;
+                }
                 let values: Result<Vec<Value>, _> = (0..count).map(|at| row.get(at)).collect();
                 let Ok(values) = values else { continue };
-                rescued += insert.execute(params_from_iter(values))?;
+                rescued.rows += insert.execute(params_from_iter(values))?;
             }
         }
     }

@@ -179,11 +179,7 @@ impl Writer {
                 return Some(deadline);
             }
             let due = self.due(&state);
-            let Some(left) =
-                due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-            else {
-                return None;
-            };
+            let left = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
             // While changes are being gathered, further ones need not wake us.
             state.asleep = state.first.is_none();
             state = super::wait_for(&self.shared.changed, state, left);
@@ -492,7 +488,9 @@ pub(super) fn replace_broken(
     let mut connection = schema::open(path).map_err(|error| error.to_string())?;
     let rescued = schema::rescue(&aside, &mut connection).map_err(|error| error.to_string())?;
     log::error!(
-        "event=store_set_aside path={path:?} reason={reason:?} kept_as={aside:?} rows_rescued={rescued}"
+        "event=store_set_aside path={path:?} reason={reason:?} kept_as={aside:?} rows_rescued={} all_tried={}",
+        rescued.rows,
+        !rescued.cut_short
     );
     Ok(connection)
 }
@@ -542,7 +540,7 @@ fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 /// Removes what is out of date. True: there are more call records to remove.
-fn remove_old(
+pub(super) fn remove_old(
     transaction: &Transaction<'_>,
     now: UnixTime,
     cdr_keep: Duration,
