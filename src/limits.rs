@@ -76,3 +76,11 @@ pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 16;
 /// An unauthenticated connection that says nothing for this long is closed.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
+
+/// Bytes of one binding's texts together: Contact URI and parameters, Path, Call-ID, User-Agent. An ordinary phone has about 150; ten bindings
+/// of this length still fit the datagram that lists them. One more: the REGISTER is refused with 403.
+pub const BINDING_BYTES_MAX: usize = 4_096;
+/// Bytes of the Contact lines that answer a REGISTER: they fit a datagram with the rest. A REGISTER after which there would be more: 403.
+pub const LISTED_CONTACTS_BYTES_MAX: usize = 49_152;
+/// Contacts in one REGISTER, removals included, unless `bindings_per_user_max` is larger. One more: 403.
+pub const CONTACTS_MAX: usize = 64;
