@@ -19,6 +19,8 @@ pub mod non_invite_server;
 mod server;
 mod shared;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use branch::Branch;
 pub use client::ClientId;

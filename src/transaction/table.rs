@@ -45,8 +45,8 @@ pub enum Expired<O> {
 ///
 /// Handles carry a serial: whatever is done with the handle of a transaction that has ended does nothing.
 pub struct Transactions<O> {
-    clients: Clients<O>,
-    servers: Servers<O>,
+    pub(super) clients: Clients<O>,
+    pub(super) servers: Servers<O>,
     keys: Keys,
     shared: Shared,
     live_max: usize,
