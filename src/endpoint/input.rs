@@ -67,12 +67,14 @@ impl Endpoint {
             match frame {
                 Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
                 Frame::Message(bytes) => {
-                    let Some(standing) = self.admit(now, &flow, bytes) else { return false };
+                    // Over its budget even a stream's message is dropped; a ban closes the connection.
+                    let Some(standing) = self.admit(now, &flow, bytes) else { continue };
                     self.message(now, &flow, standing, bytes);
                 }
                 Frame::Error(reason) => error = Some(reason),
             }
         }
+        drop(frames);
         let Some(error) = error else { return true };
         self.frame_error(&flow, error, stream.framer.refused());
         false

@@ -224,12 +224,12 @@ impl Endpoint {
         let party = Party::User(user, name.as_str().into());
         let mut targets: Vec<Target> = (self.location.bindings(user))
             .filter(|binding| binding.expires > now.unix)
-            .filter(|binding| binding.flow != arrival.flow)
+            .filter(|binding| binding.flow() != arrival.flow)
             .map(|binding| Target {
-                uri: binding.contact.to_vec(),
-                route: binding.path.to_vec(),
-                flow: binding.flow,
-                ours: self.contact_address(&binding.flow),
+                uri: binding.contact().to_vec(),
+                route: binding.path().to_vec(),
+                flow: binding.flow(),
+                ours: self.contact_address(&binding.flow()),
                 party: party.clone(),
             })
             .collect();
