@@ -67,7 +67,8 @@ impl Calls {
         branch.leg.is_up = true;
         if !is_ringing || winner != NO_BRANCH {
             branch.leg.send_ack(1, None, context);
-            self.end_leg(owner.call, owner.leg, COMPLETED_ELSEWHERE, context);
+            let reason = if winner == NO_BRANCH { b"".as_slice() } else { COMPLETED_ELSEWHERE };
+            self.end_leg(owner.call, owner.leg, reason, context);
             self.sweep(owner.call);
             return;
         }

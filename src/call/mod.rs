@@ -474,6 +474,7 @@ impl Call {
             && self.relays.is_empty()
             && self.branches.iter().all(|branch| branch.status.is_some())
             && !self.caller.bye_after_ack
+            && !self.branches.iter().any(|branch| branch.leg.bye_after_ack)
     }
 
     fn item(&self) -> CallItem {
