@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::source::Transport;
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
+pub use password::weakness as password_weakness;
 pub use value::{duration_text, parse_duration};
 
 /// The whole configuration, all defaults filled in. Passwords may still be missing: see [`User::secret`].

@@ -86,8 +86,8 @@ const COMMON: &[&str] = &[
     "1qaz2wsx",
 ];
 
-/// Why this password must not be used, in words that follow `password: `.
-pub(super) fn weakness(password: &str, user: &str) -> Option<&'static str> {
+/// Why this password of `user` must not be used, in words that follow `password: `.
+pub fn weakness(password: &str, user: &str) -> Option<&'static str> {
     let (password, user) = (password.to_lowercase(), user.to_lowercase());
     if password == user {
         Some("is equal to the user name")

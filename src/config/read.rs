@@ -409,13 +409,17 @@ impl Reader {
 
     fn registrar(&mut self, fields: &Fields<'_>) -> Registrar {
         let digest = self.value(fields, "digest", |text| {
-            let words: Vec<&str> = text.split(',').map(str::trim).collect();
-            let orders = [
-                ("md5", DigestOffer::Md5),
-                ("sha256", DigestOffer::Sha256),
-                ("sha256, md5", DigestOffer::Sha256AndMd5),
-            ];
-            value::choice(&words.join(", "), &orders)
+            // The documentation writes the last one in quotes, so the file may.
+            let words: Vec<&str> = text.trim_matches('"').split(',').map(str::trim).collect();
+            match words.as_slice() {
+                ["md5"] => Ok(DigestOffer::Md5),
+                ["sha256"] => Ok(DigestOffer::Sha256),
+                ["sha256", "md5"] => Ok(DigestOffer::Sha256AndMd5),
+                _ => Err(format!(
+                    "{} is none of md5, sha256 and \"sha256, md5\"",
+                    quote(text)
+                )),
+            }
         });
         // A registrar may refuse only what is below one hour (RFC 3261 §10.3 step 7); expiry has 32 bits.
         let (min, max) = ("expires_min", "expires_max");
@@ -425,16 +429,17 @@ impl Reader {
         let mut expires_default =
             self.value(fields, default, |t| value::seconds(t, SECOND, 365 * DAY));
         // What is not in the file makes room for what is: `expires_max = 5m` alone is no contradiction.
-        if !fields.has(default) {
-            let most = expires_max.max(expires_min);
-            expires_default = expires_default.clamp(expires_min, most);
+        if !fields.has(min) && fields.has(max) {
+            expires_min = expires_min.min(expires_max);
         }
-        if !fields.has(max) {
+        if !fields.has(min) && fields.has(default) {
+            expires_min = expires_min.min(expires_default);
+        }
+        if !fields.has(max) && fields.has(default) {
             expires_max = expires_max.max(expires_default);
         }
-        if !fields.has(min) {
-            expires_min = expires_min.min(expires_default).min(expires_max);
-            expires_default = expires_default.min(expires_max.max(expires_min));
+        if !fields.has(default) {
+            expires_default = expires_default.min(expires_max).max(expires_min);
         }
         self.ordered(fields, (min, expires_min), (max, expires_max));
         self.ordered(fields, (min, expires_min), (default, expires_default));
@@ -453,7 +458,11 @@ impl Reader {
 
     /// A mistake on the later line if the first duration is longer than the second.
     fn ordered(&mut self, fields: &Fields<'_>, low: (&str, Duration), high: (&str, Duration)) {
-        if low.1 <= high.1 || !fields.has(low.0) || !fields.has(high.0) {
+        let right = |reader: &Self, key| {
+            let line = fields.line_of(key);
+            fields.has(key) && !reader.mistakes.iter().any(|mistake| mistake.line == line)
+        };
+        if low.1 <= high.1 || !right(self, low.0) || !right(self, high.0) {
             return;
         }
         let [low_text, high_text] = [low.1, high.1].map(duration_text);

@@ -48,7 +48,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         ));
     }
     if unit.is_empty() {
-        let example = if number.len() > 9 { "60" } else { number };
+        let silly = number.len() > 9 || number.bytes().all(|digit| digit == b'0');
+        let example = if silly { "60" } else { number };
         return Err(format!(
             "{} needs a unit (ms, s, m, h or d), as in {example}s or {example}m",
             quote(text)
