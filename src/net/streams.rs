@@ -605,7 +605,7 @@ fn write_out(connection: &mut Connection) -> io::Result<()> {
     Ok(())
 }
 
-fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
