@@ -23,6 +23,23 @@ macro_rules! torture {
             }
         )+
 
+        /// What holds for any bytes holds for these and for each with one byte taken out or made another.
+        #[test]
+        fn mutated_files_break_nothing() {
+            for bytes in [$(&include_bytes!(concat!("corpus/", $file))[..]),+] {
+                sipkeep::testing::fuzz::message(bytes);
+                let mut mutated = bytes.to_vec();
+                for at in (0..bytes.len().min(700)).step_by(7) {
+                    let byte = b"\r\n\0\t ;,:<>\"\\=%"[at % 14];
+                    mutated[at] = byte;
+                    sipkeep::testing::fuzz::message(&mutated);
+                    mutated.remove(at);
+                    sipkeep::testing::fuzz::message(&mutated);
+                    mutated.insert(at, bytes[at]);
+                }
+            }
+        }
+
         /// No file lies in the corpus without a test of its own.
         #[test]
         fn every_file_has_its_test() {
