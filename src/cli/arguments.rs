@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lexopt::prelude::{Long, Short, Value, ValueExt};
+use sipkeep::api::Rfc3339;
 use sipkeep::source::Source;
 
 pub const HELP: &str = "\
@@ -114,6 +115,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                     .into_iter()
                     .find(|known| *known == name);
                 let value = parser.value()?.string()?;
+                if name != Some("user") {
+                    value
+                        .parse::<Rfc3339>()
+                        .map_err(|error| format!("\"{value}\" is {error}"))?;
+                }
                 given.filters.extend(name.map(|name| (name, value)));
             }
             Long("help") | Short('h') => ends = ends.or(Some(Command::Help)),
@@ -309,6 +315,10 @@ mod tests {
             (
                 "ban 192.0.2.1 --for 4",
                 "\"4\" needs a unit (ms, s, m, h or d), as in 4s or 4m",
+            ),
+            (
+                "cdr --since yesterday",
+                "\"yesterday\" is not a time like 2026-03-01T12:00:00Z or 2026-03-01",
             ),
             ("hangup", "\"hangup\" needs the id of a call"),
             ("ha1", "\"ha1\" needs a user"),

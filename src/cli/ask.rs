@@ -6,12 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sipkeep::config::Config;
+use sipkeep::net::store::read_secrets;
 use sipkeep::source::Source;
 
+use super::Outcome;
 use super::arguments::List;
 use super::client::{Client, Reply};
 use super::table::{self, Column, Show, column};
-use super::{Outcome, state};
 
 /// Items asked for at once.
 const PAGE: usize = 500;
@@ -33,12 +34,14 @@ impl Server {
         let token = match &config.http.token {
             Some(token) => token.clone(),
             None => {
-                let found = state::secrets(&config.server.state, &["http_token".into()])?;
+                let secrets = read_secrets(&config.server.state)?;
                 let missing = || {
                     let file = config.server.state.display();
-                    format!("{file} has no token yet: sipkeep makes one at its first start")
+                    format!(
+                        "state file {file}: no token yet; the server makes it at its first start"
+                    )
                 };
-                found.into_iter().flatten().next().ok_or_else(missing)?
+                secrets.get("http_token").ok_or_else(missing)?.to_owned()
             }
         };
         Ok(Self {
@@ -106,14 +109,12 @@ fn generated(config: &Config, json: bool) -> Outcome {
         .iter()
         .filter(|user| user.secret.is_none() && user.addresses.is_empty());
     let names: Vec<&str> = users.map(|user| user.name.as_str()).collect();
-    let keys: Vec<String> = names
-        .iter()
-        .map(|name| format!("password:{name}"))
-        .collect();
-    let found = match keys.as_slice() {
-        [] => Vec::new(),
-        keys => state::secrets(&config.server.state, keys)?,
-    };
+    let mut found: Vec<Option<String>> = Vec::new();
+    if !names.is_empty() {
+        let secrets = read_secrets(&config.server.state)?;
+        let secret = |name: &&str| secrets.get(&format!("password:{name}")).map(str::to_owned);
+        found = names.iter().map(secret).collect();
+    }
     let pairs = || names.iter().zip(&found);
     if json {
         let object: serde_json::Map<String, Value> = pairs()
@@ -524,17 +525,24 @@ mod tests {
         };
         let expected = "[http] listen is empty, so the running server cannot be asked";
         assert_eq!(of("[http]\nlisten =\n"), expected);
-        let expected = "/nowhere/sipkeep.db is not there yet: sipkeep makes it at its first start";
+        let expected = "state file /nowhere/sipkeep.db: it does not exist; the server makes it at its first start";
         assert_eq!(of(""), expected);
     }
 
     #[test]
     fn made_passwords_are_shown_without_the_server() {
         let folder = tempfile::tempdir().unwrap();
-        let database = rusqlite::Connection::open(folder.path().join("sipkeep.db")).unwrap();
-        let table = "CREATE TABLE secrets(name, value);
-            INSERT INTO secrets VALUES ('password:100', 'zebra-lamp'), ('password:7', 'old');";
-        database.execute_batch(table).unwrap();
+        let file = folder.path().join("sipkeep.db");
+        let (store, ..) = sipkeep::net::store::Store::open(
+            &file,
+            sipkeep::time::UnixTime::default(),
+            std::time::Duration::from_secs(1),
+            || {},
+        )
+        .unwrap();
+        store
+            .keep_secrets(&[("password:100", "zebra-lamp"), ("password:7", "old")])
+            .unwrap();
         let users = "[user 100]\n[user 101]\n[user 102]\npassword = own;word\n[user 103]\naddresses = 10.0.0.1\n";
         let config = Config::read(&format!("[http]\nlisten =\n{users}"), folder.path()).unwrap();
         let expected = "\
@@ -547,5 +555,6 @@ user  password
         assert_eq!(status(&config, true, false).unwrap(), expected);
         let expected = "{\"100\":\"zebra-lamp\",\"101\":null}\n";
         assert_eq!(status(&config, true, true).unwrap(), expected);
+        drop(store); // the file was read while it was in use
     }
 }

@@ -7,7 +7,7 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 use sipkeep::config::{Config, password_weakness};
 
-use super::Outcome;
+use super::{Outcome, complain};
 
 pub fn ha1(config: &Config, user: &str) -> Outcome {
     let password = if std::io::stdin().is_terminal() {
@@ -22,7 +22,12 @@ pub fn ha1(config: &Config, user: &str) -> Outcome {
     if let Some(weakness) = password_weakness(&password, user) {
         return Err(format!("the password {weakness}"));
     }
-    Ok(lines(user, config.server.realm(), &password))
+    let realm = config.server.realm();
+    // Beside what can be pasted or piped into the file.
+    complain(&format!(
+        "These hold for the realm \"{realm}\", which is the first domain of [server]:"
+    ));
+    Ok(lines(user, realm, &password))
 }
 
 /// The first line of standard input without its line end.
@@ -43,9 +48,7 @@ fn lines(user: &str, realm: &str, password: &str) -> String {
         })
     };
     let (md5, sha256) = (hex(&Md5::digest(&a1)), hex(&Sha256::digest(&a1)));
-    format!(
-        "; for realm \"{realm}\", the first domain of [server]\nha1_md5 = {md5}\nha1_sha256 = {sha256}\n"
-    )
+    format!("ha1_md5 = {md5}\nha1_sha256 = {sha256}\n")
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ mod ask;
 mod check;
 mod client;
 mod ha1;
-mod state;
 mod status;
 mod table;
 

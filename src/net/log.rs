@@ -512,7 +512,7 @@ mod tests {
     #[test]
     fn the_writer_writes_what_it_is_given_and_says_what_was_lost() {
         let (jobs, queue) = mpsc::sync_channel(4);
-        let lost = AtomicU64::new(0);
+        let lost = AtomicU64::new(3);
         let (done, written) = mpsc::sync_channel(1);
         jobs.send(Job::Line("one\n".into())).unwrap();
         jobs.send(Job::Line("two\n".into())).unwrap();
@@ -520,7 +520,13 @@ mod tests {
         drop(jobs);
         let mut out = Vec::new();
         write_all(&queue, &lost, &mut out);
-        assert_eq!(out, b"one\ntwo\n");
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[0], lines[2], lines.len()), ("one", "two", 3));
+        assert!(
+            lines[1].starts_with("time=20")
+                && lines[1].ends_with(" level=warn event=log_lost lines=3")
+        );
         assert_eq!(written.try_recv(), Ok(()));
     }
 
