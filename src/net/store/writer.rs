@@ -291,7 +291,9 @@ impl Writer {
             if !busy && code != Some(ErrorCode::DiskFull) {
                 self.connection = None;
             }
-            (error.to_string(), busy)
+            let unclear = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
+            let reason = if unclear { schema::explain(&self.path) } else { String::new() };
+            (format!("{error}{reason}"), busy)
         })
     }
 
@@ -431,7 +433,7 @@ impl Writer {
             match schema::open(&self.path) {
                 Ok(opened) => connection = Some(opened),
                 Err(OpenError::Broken(_)) => self.broken = true,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(format!("{error}{}", schema::explain(&self.path))),
             }
         }
         if connection.is_none() {
@@ -523,16 +525,16 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
     }
 }
 
+/// A call that was up: where and when it ended nobody knows.
+pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
+
 /// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
 fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let now = Rfc3339(unix_now()).to_string();
     transaction
         .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)", [&now])?;
     transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
-    let interrupted = transaction.execute(
-        "UPDATE call_records SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''",
-        [],
-    )?;
+    let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {
         log::warn!("event=calls_interrupted count={interrupted}");
     }
