@@ -80,7 +80,7 @@ CREATE TABLE call_records (
   related TEXT,
   source TEXT NOT NULL,
   user_agent TEXT,
-  disposition TEXT NOT NULL,     -- empty while the call is up
+  disposition TEXT NOT NULL,     -- empty while the call is up; interrupted, without an end, if the power went then
   status INTEGER,
   ended_by TEXT,
   duration_ms INTEGER,

@@ -975,3 +975,117 @@ mod model {
         }
     }
 }
+
+#[test]
+fn every_commit_waits_for_the_disk() {
+    let folder = folder();
+    let connection = schema::open(&folder.path().join("sipkeep.db")).expect("opens");
+    let pragma = |name: &str| {
+        connection.pragma_query_value(None, name, |row| row.get::<_, String>(0)).or_else(|_| {
+            connection.pragma_query_value(None, name, |row| {
+                row.get::<_, i64>(0).map(|number| number.to_string())
+            })
+        })
+    };
+    assert_eq!(pragma("journal_mode").as_deref(), Ok("wal"));
+    assert_eq!(pragma("synchronous").as_deref(), Ok("2"), "FULL");
+    assert_eq!(pragma("user_version").as_deref(), Ok("1"));
+}
+
+#[test]
+fn a_disk_that_hangs_is_shown_while_it_does() {
+    let folder = folder();
+    let (store, ..) = open(&folder.path().join("sipkeep.db"));
+    locked(&store.shared.state).writing_since = Instant::now().checked_sub(Duration::from_secs(9));
+    let status = store.status();
+    assert!(!status.ok);
+    assert_eq!(status.error.as_deref(), Some("the disk has not answered for 9 s"));
+    locked(&store.shared.state).writing_since = None;
+    assert!(store.status().ok);
+    locked(&store.shared.state).lost.records = 3;
+    let status = store.status();
+    assert!(status.ok, "the disk is well, and what is lost is lost");
+    assert!(status.error.is_some_and(|error| error.starts_with("lost so far: 3 call records")));
+    store.close(CLOSE).expect("closed");
+}
+
+#[test]
+fn keeping_costs_the_caller_microseconds() {
+    let folder = folder();
+    let (store, ..) = open(&folder.path().join("sipkeep.db"));
+    let rows: Vec<_> = (0..2_000_u32)
+        .map(|serial| Box::new(binding(&serial.to_string(), b"sip:x", soon(600))))
+        .collect();
+    let mut slowest = Duration::ZERO;
+    let begun = Instant::now();
+    for row in rows {
+        let one = Instant::now();
+        store.keep(Change::Binding(row));
+        slowest = slowest.max(one.elapsed());
+    }
+    println!("2,000 in {:?}, the slowest {slowest:?}", begun.elapsed());
+    // Generous, for busy machines without optimization: a sync of the disk would take longer for each.
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    store.close(CLOSE).expect("closed");
+}
+
+#[test]
+fn a_refresh_that_waited_survives_a_power_cut() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let (store, ..) = open(&path);
+    let first = binding("100", b"sip:100@192.0.2.7", soon(60));
+    store.keep(Change::Binding(Box::new(first.clone())));
+    store.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, ""))));
+    on_disk(&store);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let refreshed = BindingRow { cseq: 5, expires: soon(60), ..first.clone() };
+    assert!(refreshed.expires > first.expires);
+    store.keep(Change::Binding(Box::new(refreshed.clone())));
+    on_disk(&store);
+
+    // What a power cut would leave. By another process: closing a file here would drop SQLite's locks on it.
+    let cut = folder.path().join("cut.db");
+    for suffix in ["", "-wal"] {
+        let copied = std::process::Command::new("cp")
+            .args([schema::beside(&path, suffix), schema::beside(&cut, suffix)])
+            .status();
+        assert!(copied.expect("cp runs").success());
+    }
+    let (after, snapshot, _) = open(&cut);
+    let [row] = &snapshot.bindings[..] else { panic!("{:?}", snapshot.bindings) };
+    assert_eq!(row.cseq, first.cseq, "the refresh was not written");
+    assert!(row.expires >= refreshed.expires && row.expires <= soon(60));
+    let page = ask(&after, all(10)).expect("a page");
+    assert_eq!(page.items[0].disposition, "interrupted");
+    assert_eq!(page.items[0].ended_by.as_deref(), Some("server"));
+    // The end of the call is not known to this run any more, and an earlier state changes nothing.
+    after.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, ""))));
+    after.close(CLOSE).expect("closed");
+    let (after, ..) = open(&cut);
+    assert_eq!(ask(&after, all(10)).expect("a page").items[0].disposition, "interrupted");
+    after.close(CLOSE).expect("closed");
+
+    store.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, "answered"))));
+    store.close(CLOSE).expect("closed");
+    let (store, ..) = open(&path);
+    let page = ask(&store, all(10)).expect("a page");
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(page.items[0].disposition, "answered");
+    store.close(CLOSE).expect("closed");
+}
+
+#[test]
+fn the_nonce_key_is_no_secret_of_people() {
+    let folder = folder();
+    let (store, ..) = open(&folder.path().join("sipkeep.db"));
+    assert!(store.keep_secret(NONCE_KEY, "x").is_err());
+    store.keep(Change::NonceKey([7; 32], soon(0)));
+    on_disk(&store);
+    let secrets = read_secrets(&folder.path().join("sipkeep.db")).expect("read");
+    assert_eq!(secrets.iter().count(), 0);
+    let mut secrets = Secrets::default();
+    secrets.set("password:100", "hidden");
+    assert_eq!(format!("{secrets:?}"), r#"{"password:100"}"#);
+    store.close(CLOSE).expect("closed");
+}
