@@ -125,6 +125,23 @@ pub struct Cdr {
     pub callee_call_id: Option<String>,
 }
 
+/// `GET lines`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Line {
+    pub name: String,
+    pub account: String,
+    /// `registered`, `registering`, `refused`, `unreachable`, `off`
+    pub state: &'static str,
+    /// SIP status code of the last answer.
+    pub status: Option<u16>,
+    /// The last answer in words.
+    pub reason: Option<String>,
+    pub since: Option<Rfc3339>,
+    pub expires: Option<Rfc3339>,
+    pub next_attempt: Option<Rfc3339>,
+}
+
 /// `GET bans`
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]
@@ -293,6 +310,28 @@ mod tests {
             concat!(
                 r#"{"id":"c1","state":"ringing","direction":"internal","caller":"100","dialled":"101","#,
                 r#""answered_by":null,"through":null,"start":"1970-01-01T00:00:00.001Z","answer":null}"#
+            )
+        );
+    }
+
+    #[test]
+    fn line_shape() {
+        let item = Line {
+            name: "gd-ims".into(),
+            account: "+8612345678".into(),
+            state: "refused",
+            status: Some(403),
+            reason: Some("Forbidden".into()),
+            since: None,
+            expires: None,
+            next_attempt: Some(at(1_000)),
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"name":"gd-ims","account":"+8612345678","state":"refused","status":403,"#,
+                r#""reason":"Forbidden","since":null,"expires":null,"#,
+                r#""next_attempt":"1970-01-01T00:00:01.000Z"}"#
             )
         );
     }

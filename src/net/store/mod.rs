@@ -174,7 +174,7 @@ impl Store {
                 let kept = schema::open_stuck(&path)
                     .ok()
                     .and_then(|connection| load(&connection, now).ok())
-                    .ok_or_else(|| failed(&reason))?;
+                    .ok_or_else(|| failed(&format!("{reason}{}", schema::explain(&path))))?;
                 stuck = Some(reason);
                 (None, kept)
             }

@@ -113,8 +113,17 @@ impl Reader {
 }
 
 /// One page, newest first.
-pub(super) fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr>, String> {
-    let limit = query.limit.clamp(1, limits::CDR_PAGE_MAX);
+fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr>, String> {
+    let (sql, values) = select_page(query)?;
+    select(connection, &sql, values, page_size(query)).map_err(|error| error.to_string())
+}
+
+fn page_size(query: &CdrQuery) -> usize {
+    query.limit.clamp(1, limits::CDR_PAGE_MAX)
+}
+
+/// The statement and its values; it asks for one row more than the page holds, to know whether there is another page.
+pub(super) fn select_page(query: &CdrQuery) -> Result<(String, Vec<Value>), String> {
     let mut conditions = String::from("disposition <> ''");
     let mut values: Vec<Value> = Vec::new();
     if let Some(since) = query.since {
@@ -138,9 +147,9 @@ pub(super) fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr
         "SELECT {} FROM call_records INDEXED BY call_records_by_start WHERE {conditions}
          ORDER BY start DESC, id DESC LIMIT {}",
         rows::RECORD_COLUMNS,
-        limit + 1
+        page_size(query) + 1
     );
-    select(connection, &sql, values, limit).map_err(|error| error.to_string())
+    Ok((sql, values))
 }
 
 fn select(

@@ -8,7 +8,7 @@
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ CREATE TABLE call_records (
   related TEXT,
   source TEXT NOT NULL,
   user_agent TEXT,
-  disposition TEXT NOT NULL,     -- empty while the call is up
+  disposition TEXT NOT NULL,     -- empty while the call is up; interrupted, without an end, if the power went then
   status INTEGER,
   ended_by TEXT,
   duration_ms INTEGER,
@@ -215,6 +215,23 @@ pub(super) fn open_stuck(path: &Path) -> Result<Connection, OpenError> {
         Connection::open_with_flags(uri, flags).map_err(|error| OpenError::of(&error))?;
     check_version(&connection)?;
     Ok(connection)
+}
+
+/// What the system says about writing beside the file, for people: SQLite says only "disk I/O error" when the disk is full.
+/// Empty if nothing is wrong there.
+pub(super) fn explain(path: &Path) -> String {
+    let probe = beside(path, ".probe");
+    let tried = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&probe)
+        .and_then(|mut file| file.write_all(&[0; 4_096]).and_then(|()| file.sync_data()));
+    match fs::remove_file(&probe).and(tried) {
+        Ok(()) => String::new(),
+        Err(error) => format!(": {error}"),
+    }
 }
 
 /// Makes the file if it is not there, readable by its owner only from its first moment; tightens an older one. SQLite

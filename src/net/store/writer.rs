@@ -90,6 +90,20 @@ struct Failure {
     delay: Duration,
 }
 
+/// Why an attempt failed.
+struct Refusal {
+    /// For people.
+    text: String,
+    /// It is only somebody else's lock.
+    busy: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, busy: false }
+    }
+}
+
 /// What one attempt writes.
 struct Batch {
     held: bool,
@@ -222,7 +236,7 @@ impl Writer {
         self.last_write = Some(now);
 
         let result = self.attempt(closing, cdr_keep);
-        let answer = result.as_ref().map_err(|(text, _)| text.clone()).copied();
+        let answer = result.as_ref().map_err(|refusal| refusal.text.clone()).copied();
         for request in self.secrets.drain(..) {
             // Nobody waits any more: the request has timed out.
             let _ = request.done.send(answer.clone());
@@ -238,39 +252,36 @@ impl Writer {
         self.report(result, lost);
     }
 
-    fn report(&mut self, result: Result<(), (String, bool)>, lost: Lost) {
+    /// Tells `status` and the log how it went; never logs under the mutex, as a log may be slow.
+    fn report(&mut self, result: Result<(), Refusal>, lost: Lost) {
+        let (text, busy) = match result {
+            Ok(()) => (None, false),
+            Err(refusal) => (Some(refusal.text), refusal.busy),
+        };
         let mut state = locked(&self.shared.state);
         state.lost.add(lost);
         let lost = state.lost;
         state.writing_since = None;
         state.backlog = self.backlog.len();
         state.sync_ms = self.syncs_ms.iter().copied().max().unwrap_or(0);
-        match result {
-            Ok(()) => {
-                state.error = None;
-                state.busy = false;
-                drop(state);
-                if self.failure.take().is_some() {
-                    log::warn!("event=store_recovered path={:?}", self.path);
-                }
+        state.busy = busy;
+        let pending = state.backlog + state.pending.len();
+        let before = std::mem::replace(&mut state.error, text.clone());
+        drop(state);
+
+        let path = &self.path;
+        if let Some(text) = text {
+            // Once for each kind of failure, not for each attempt.
+            if before.as_ref() != Some(&text) {
+                log::error!("event=store_failed path={path:?} error={text:?} pending={pending}");
             }
-            Err((text, busy)) => {
-                state.busy = busy;
-                let pending = state.backlog + state.pending.len();
-                let delay = self
-                    .failure
-                    .as_ref()
-                    .map_or(RETRY_MIN, |failure| (failure.delay * 2).min(RETRY_MAX));
-                // Once for each kind of failure, not for each attempt.
-                if state.error.as_ref() != Some(&text) {
-                    log::error!(
-                        "event=store_failed path={:?} error={text:?} pending={pending}",
-                        self.path
-                    );
-                }
-                state.error = Some(text);
-                self.failure = Some(Failure { retry_at: Instant::now() + delay, delay });
-            }
+            let delay = self
+                .failure
+                .as_ref()
+                .map_or(RETRY_MIN, |failure| (failure.delay * 2).min(RETRY_MAX));
+            self.failure = Some(Failure { retry_at: Instant::now() + delay, delay });
+        } else if self.failure.take().is_some() {
+            log::warn!("event=store_recovered path={path:?}");
         }
         if lost != self.lost_logged {
             log::error!("event=store_lost lost=\"{lost}\"");
@@ -278,11 +289,10 @@ impl Writer {
         }
     }
 
-    /// Err: what to tell people, and whether it is only somebody else's lock.
-    fn attempt(&mut self, closing: bool, cdr_keep: Duration) -> Result<(), (String, bool)> {
-        self.follow_file().map_err(|text| (text, false))?;
+    fn attempt(&mut self, closing: bool, cdr_keep: Duration) -> Result<(), Refusal> {
+        self.follow_file()?;
         if self.connection.is_none() {
-            self.reopen().map_err(|text| (text, false))?;
+            self.reopen()?;
         }
         self.write(closing, cdr_keep).map_err(|error| {
             let code = error.sqlite_error_code();
@@ -291,7 +301,9 @@ impl Writer {
             if !busy && code != Some(ErrorCode::DiskFull) {
                 self.connection = None;
             }
-            (error.to_string(), busy)
+            let unclear = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
+            let reason = if unclear { schema::explain(&self.path) } else { String::new() };
+            Refusal { text: format!("{error}{reason}"), busy }
         })
     }
 
@@ -431,7 +443,7 @@ impl Writer {
             match schema::open(&self.path) {
                 Ok(opened) => connection = Some(opened),
                 Err(OpenError::Broken(_)) => self.broken = true,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(format!("{error}{}", schema::explain(&self.path))),
             }
         }
         if connection.is_none() {
@@ -523,16 +535,16 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
     }
 }
 
+/// A call that was up: where and when it ended nobody knows.
+pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
+
 /// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
 fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let now = Rfc3339(unix_now()).to_string();
     transaction
         .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)", [&now])?;
     transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
-    let interrupted = transaction.execute(
-        "UPDATE call_records SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''",
-        [],
-    )?;
+    let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {
         log::warn!("event=calls_interrupted count={interrupted}");
     }
