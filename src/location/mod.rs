@@ -494,3 +494,6 @@ fn registration(user: &str, binding: &Binding) -> api::Registration {
         expires: api::Rfc3339(binding.expires),
     }
 }
+
+#[cfg(test)]
+mod tests;
