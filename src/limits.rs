@@ -67,6 +67,14 @@ pub const COMPLETED_BYTES_MAX: usize = 32 << 20;
 /// Live transactions for each call of `calls_max` (two legs, some branches) beside a fixed reserve of 4,096.
 pub const TRANSACTIONS_PER_CALL: usize = 8;
 
+/// Bytes of one chunk of the ring of completed transactions: the longest message and its flow fit. An idle server keeps
+/// one, a busy one [`COMPLETED_BYTES_MAX`] of them.
+pub const COMPLETED_CHUNK_BYTES: usize = 128 << 10;
+/// Buffers that the transaction table keeps for reuse, so that an ordinary transaction costs no allocation.
+pub const TRANSACTION_BUFFERS_MAX: usize = 256;
+/// Bytes of such a buffer; a longer one is freed instead. Most messages fit, and all of them are 512 KiB.
+pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
+
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
 

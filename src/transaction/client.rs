@@ -97,6 +97,8 @@ pub(super) struct Clients<O> {
     connections: HashMap<ConnectionId, u32, RandomState>,
     /// Transactions that failed with their connection, to be reported.
     failed: VecDeque<(ClientId, O)>,
+    /// INVITEs that ring and were disowned: they get a limit as soon as the time is known.
+    forgotten: Vec<ClientId>,
 }
 
 impl<O: Copy> Clients<O> {
@@ -110,6 +112,7 @@ impl<O: Copy> Clients<O> {
             long: VecDeque::new(),
             connections: HashMap::with_hasher(state),
             failed: VecDeque::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -265,11 +268,20 @@ impl<O: Copy> Clients<O> {
         }
     }
 
-    pub fn disown(&mut self, shared: &mut Shared, id: ClientId) {
-        let now = shared.now;
-        if let Some(client) = self.get(id) {
-            client.owner = None;
-            client.limit_if_forgotten(shared, now, id);
+    pub fn disown(&mut self, id: ClientId) {
+        let Some(client) = self.get(id) else { return };
+        let was_owned = client.owner.take().is_some();
+        if was_owned && client.is_forgotten() {
+            self.forgotten.push(id);
+        }
+    }
+
+    /// Gives those their limit that were disowned while they rang.
+    pub fn limit_forgotten(&mut self, shared: &mut Shared, now: Instant) {
+        while let Some(id) = self.forgotten.pop() {
+            if let Some(client) = self.get(id).filter(|client| client.is_forgotten()) {
+                client.limit(shared, now, id);
+            }
         }
     }
 
@@ -290,7 +302,8 @@ impl<O: Copy> Clients<O> {
                 index,
                 serial: client.serial,
             };
-            let now = shared.now;
+            // No timer is armed by it, so the time does not matter.
+            let now = Instant::default();
             let outcome = self.run(shared, now, id, Event::TransportError, None, &mut Nowhere);
             if let Some((_, id, owner)) = outcome.report {
                 self.failed.push_back((id, owner));
@@ -302,8 +315,9 @@ impl<O: Copy> Clients<O> {
         self.failed.pop_front()
     }
 
-    pub fn has_failed(&self) -> bool {
-        !self.failed.is_empty()
+    /// Whether there is something to do at once.
+    pub fn is_pending(&self) -> bool {
+        !self.failed.is_empty() || !self.forgotten.is_empty()
     }
 
     /// A timer of this side has fired.
@@ -412,8 +426,8 @@ impl<O: Copy> Clients<O> {
                     .is_some_and(|cancel| cancel.state.is_none())
                 {
                     self.send_cancel(shared, now, id, out);
-                } else {
-                    client.limit_if_forgotten(shared, now, id);
+                } else if client.is_forgotten() {
+                    client.limit(shared, now, id);
                 }
             }
             Machine::Invite(Invite::Completed | Invite::Accepted) => {
@@ -631,12 +645,10 @@ impl<O: Copy> Client<O> {
         shared.give_buffer(std::mem::replace(&mut self.bytes, bytes));
     }
 
-    /// An INVITE that is ringing and that nobody waits for must end some day: its owner had Timer C.
-    fn limit_if_forgotten(&mut self, shared: &mut Shared, now: Instant, id: ClientId) {
+    /// An INVITE that rings and that nobody waits for must end some day: its owner had Timer C.
+    fn is_forgotten(&self) -> bool {
         let proceeding = Machine::Invite(invite_client::State::Proceeding);
-        if self.owner.is_none() && self.machine == proceeding {
-            self.limit(shared, now, id);
-        }
+        self.owner.is_none() && self.machine == proceeding
     }
 
     /// Arms the timer after which an INVITE in Proceeding is given up.

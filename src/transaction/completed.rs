@@ -8,14 +8,13 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::key::ServerKey;
-use crate::limits::{COMPLETED_BYTES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{COMPLETED_BYTES_MAX, COMPLETED_CHUNK_BYTES, MESSAGE_BYTES_MAX};
 use crate::source::{Flow, Transport};
 use crate::time::Instant;
 
-/// Bytes of one chunk: the longest message and its flow fit, and an idle server keeps only one.
-const CHUNK_BYTES: usize = 128 << 10;
-const CHUNKS_MAX: usize = COMPLETED_BYTES_MAX / CHUNK_BYTES;
-const _: () = assert!(CHUNK_BYTES >= MESSAGE_BYTES_MAX + 2 * ADDRESS_BYTES_MAX && CHUNKS_MAX >= 2);
+const CHUNKS_MAX: usize = COMPLETED_BYTES_MAX / COMPLETED_CHUNK_BYTES;
+const _: () =
+    assert!(COMPLETED_CHUNK_BYTES >= MESSAGE_BYTES_MAX + 2 * ADDRESS_BYTES_MAX && CHUNKS_MAX >= 2);
 /// An IPv6 socket address as [`put_address`] writes it.
 const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2 + 4 + 4;
 
@@ -70,7 +69,7 @@ impl Completed {
     /// Bytes allocated for responses.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        (self.chunks.len() + usize::from(self.spare.is_some())) * CHUNK_BYTES
+        (self.chunks.len() + usize::from(self.spare.is_some())) * COMPLETED_CHUNK_BYTES
     }
 
     /// When the oldest is to be forgotten.
@@ -99,7 +98,7 @@ impl Completed {
         } else {
             bytes.len() + 2 * ADDRESS_BYTES_MAX
         };
-        let fits = |chunk: &Vec<u8>| CHUNK_BYTES - chunk.len() >= needed;
+        let fits = |chunk: &Vec<u8>| COMPLETED_CHUNK_BYTES - chunk.len() >= needed;
         if !self.chunks.back().is_some_and(fits) {
             while self.chunks.len() >= CHUNKS_MAX {
                 self.evict(&mut evicted);
@@ -107,7 +106,7 @@ impl Completed {
             let chunk = self
                 .spare
                 .take()
-                .unwrap_or_else(|| Vec::with_capacity(CHUNK_BYTES));
+                .unwrap_or_else(|| Vec::with_capacity(COMPLETED_CHUNK_BYTES));
             self.chunks.push_back(chunk);
         }
         let chunk_number = self.first_chunk + self.chunks.len() as u64 - 1;
@@ -290,12 +289,12 @@ mod tests {
             let key = ServerKey::made_up(number);
             ring.push(key, seconds(32), &flow(1), &long, |_, _| gone += 1)
                 .unwrap();
-            assert!(ring.bytes() <= COMPLETED_BYTES_MAX + CHUNK_BYTES);
+            assert!(ring.bytes() <= COMPLETED_BYTES_MAX + COMPLETED_CHUNK_BYTES);
         }
         assert_eq!(ring.len() as u64, 1000 - gone);
         assert!(ring.len() > 200);
         ring.expire(seconds(32), |_, _| ());
-        assert_eq!((ring.len(), ring.bytes()), (0, CHUNK_BYTES));
+        assert_eq!((ring.len(), ring.bytes()), (0, COMPLETED_CHUNK_BYTES));
         assert!(
             ring.push(
                 ServerKey::made_up(1),

@@ -232,12 +232,13 @@ impl<O: Copy> Servers<O> {
     }
 
     pub fn acknowledge(&mut self, shared: &mut Shared, id: ServerId) {
-        let now = shared.now;
         let Some(server) = self.get(id) else { return };
         let Machine::Invite(invite_server::State::Accepted, Some(_)) = server.machine else {
             return;
         };
         let reliable = server.flow.transport.is_reliable();
+        // This only stops a timer, so the time does not matter.
+        let now = server.accepted;
         server.step_accept(shared, now, id, accept::Event::Acknowledged, reliable);
         // What is left is Timer L: a retransmitted INVITE gets silence.
         let until = server.accepted.plus(Timer::L.duration(reliable));

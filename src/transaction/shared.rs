@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::effects::{Effects, Life, Pace, Timer};
-use crate::limits::{T1, T1_64, T4};
+use crate::limits::{T1, T1_64, T4, TRANSACTION_BUFFER_BYTES_MAX, TRANSACTION_BUFFERS_MAX};
 use crate::time::{Instant, TimerId, TimerQueue};
 
 /// Which machine a timer belongs to.
@@ -40,16 +40,9 @@ const EXPONENT_T2: u8 = 3;
 const CLASS_T4: usize = 6;
 const CLASS_64_T1: usize = 7;
 
-/// Buffers kept for reuse, so that an ordinary transaction costs no allocation.
-const POOL_MAX: usize = 256;
-/// A longer buffer is freed instead, in bytes: most messages fit, and the pool stays under 512 KiB.
-const POOLED_BYTES_MAX: usize = 2048;
-
 /// Timers, serials and buffers.
 pub(super) struct Shared {
     pub timers: TimerQueue<Key>,
-    /// The latest time that was given, for what is done without one.
-    pub now: Instant,
     serial: u64,
     pool: Vec<Vec<u8>>,
 }
@@ -59,7 +52,6 @@ impl Shared {
         let timers = TimerQueue::new(&DURATIONS);
         Self {
             timers,
-            now: Instant::default(),
             serial: 0,
             pool: Vec::new(),
         }
@@ -71,11 +63,6 @@ impl Shared {
         self.serial
     }
 
-    /// Takes note of the time.
-    pub fn observe(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
     /// An empty buffer.
     pub fn take_buffer(&mut self) -> Vec<u8> {
         self.pool.pop().unwrap_or_default()
@@ -83,8 +70,8 @@ impl Shared {
 
     /// Gives a buffer back.
     pub fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        let fits = (1..=POOLED_BYTES_MAX).contains(&buffer.capacity());
-        if fits && self.pool.len() < POOL_MAX {
+        let fits = (1..=TRANSACTION_BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if fits && self.pool.len() < TRANSACTION_BUFFERS_MAX {
             buffer.clear();
             self.pool.push(buffer);
         }

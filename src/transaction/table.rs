@@ -48,7 +48,7 @@ pub struct Transactions<O> {
     pub(super) clients: Clients<O>,
     pub(super) servers: Servers<O>,
     keys: Keys,
-    shared: Shared,
+    pub(super) shared: Shared,
     live_max: usize,
 }
 
@@ -87,7 +87,6 @@ impl<O: Copy> Transactions<O> {
         method: Method,
         out: &mut impl Sink,
     ) -> Received {
-        self.shared.observe(now);
         self.servers
             .receive(&mut self.shared, now, key, method, out)
     }
@@ -110,16 +109,16 @@ impl<O: Copy> Transactions<O> {
 
     /// A new server transaction. `flow`: where its responses go. `None`: full, or there is one of this key already.
     ///
-    /// Whoever opens it must answer it: RFC 3261 knows no timer for a request without a final response.
+    /// Whoever opens it must answer it: RFC 3261 knows no timer for a request without a final response, so the time
+    /// is of no use here yet.
     pub fn open_server(
         &mut self,
-        now: Instant,
+        _now: Instant,
         key: ServerKey,
         request: &Message<'_>,
         flow: &Flow,
         owner: O,
     ) -> Option<ServerId> {
-        self.shared.observe(now);
         if self.live() >= self.live_max {
             return None;
         }
@@ -140,7 +139,6 @@ impl<O: Copy> Transactions<O> {
         bytes: &[u8],
         out: &mut impl Sink,
     ) {
-        self.shared.observe(now);
         self.servers
             .respond(&mut self.shared, now, id, status, bytes, out);
     }
@@ -160,7 +158,6 @@ impl<O: Copy> Transactions<O> {
         bytes: &[u8],
         out: &mut impl Sink,
     ) {
-        self.shared.observe(now);
         self.servers.complete(now, key, flow, bytes, out);
     }
 
@@ -189,7 +186,6 @@ impl<O: Copy> Transactions<O> {
         owner: O,
         out: &mut impl Sink,
     ) {
-        self.shared.observe(now);
         self.clients
             .send(&mut self.shared, now, id, method, flow, bytes, owner, out);
     }
@@ -208,7 +204,6 @@ impl<O: Copy> Transactions<O> {
         response: &Message<'_>,
         out: &mut impl Sink,
     ) -> Option<(ClientId, O)> {
-        self.shared.observe(now);
         self.clients
             .receive_response(&mut self.shared, now, response, out)
     }
@@ -218,14 +213,13 @@ impl<O: Copy> Transactions<O> {
     /// CANCEL without one: [`Expired::Timeout`]. `reason`: value of a Reason header (RFC 3326), or empty. Without effect
     /// once there is a final response.
     pub fn cancel(&mut self, now: Instant, id: ClientId, reason: &[u8], out: &mut impl Sink) {
-        self.shared.observe(now);
         self.clients.cancel(&mut self.shared, now, id, reason, out);
     }
 
     /// The owner no longer wants to hear of it; it runs on for the RFC's timers. An INVITE that still rings is given up
     /// after 64·T1, so cancel it first.
     pub fn disown(&mut self, id: ClientId) {
-        self.clients.disown(&mut self.shared, id);
+        self.clients.disown(id);
     }
 
     /// A connection is gone: client transactions on it without a final response fail, which
@@ -237,7 +231,7 @@ impl<O: Copy> Transactions<O> {
 
     /// When [`Transactions::expire`] has something to do; the origin of time, if that is at once. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.clients.has_failed() {
+        if self.clients.is_pending() {
             return Some(Instant::default());
         }
         let timer = self.shared.timers.next_deadline();
@@ -248,7 +242,7 @@ impl<O: Copy> Transactions<O> {
     /// Does what is due: retransmits and forgets, and returns the first thing that an owner must know. To be called
     /// until `None`; then the next deadline lies after `now`.
     pub fn expire(&mut self, now: Instant, out: &mut impl Sink) -> Option<Expired<O>> {
-        self.shared.observe(now);
+        self.clients.limit_forgotten(&mut self.shared, now);
         if let Some((id, owner)) = self.clients.next_failed() {
             return Some(Expired::TransportFailed { id, owner });
         }
