@@ -1,4 +1,5 @@
-//! The state file: one SQLite database, written on a thread of its own and read by another, so that no call ever waits for a disk.
+//! The state file: one SQLite database, written on a thread of its own and read by another, so that no call ever waits
+//! for a disk.
 //!
 //! ```text
 //!  loop ──keep──▶ pending (merged map, mutex) ──▶ writer thread ──▶ STATE, STATE-wal
@@ -421,13 +422,12 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         let expires = writer::restored_expiry(&stored, clean, now)?;
         Some(crate::store::BindingRow { expires, ..stored.row })
     });
+    let mut bans = kept("bans", bans);
+    bans.retain(|ban| writer::is_remembered(ban, now));
+    let mut known = kept("known", known);
+    known.retain(|(_, last_success)| writer::is_known(*last_success, now));
     let (secrets, nonce_key) = load_secrets(connection)?;
-    let snapshot = Snapshot {
-        bindings: bindings.collect(),
-        bans: kept("bans", bans),
-        known: kept("known", known),
-        nonce_key,
-    };
+    let snapshot = Snapshot { bindings: bindings.collect(), bans, known, nonce_key };
     Ok((snapshot, secrets))
 }
 

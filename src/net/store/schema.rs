@@ -217,8 +217,8 @@ pub(super) fn open_stuck(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// What the system says about writing beside the file, for people: SQLite says only "disk I/O error" when the disk is full.
-/// Empty if nothing is wrong there.
+/// What the system says about writing beside the file, for people: SQLite may say only "disk I/O error" when the disk
+/// is full. Empty if nothing is wrong there.
 pub(super) fn explain(path: &Path) -> String {
     let probe = beside(path, ".probe");
     let tried = OpenOptions::new()

@@ -513,7 +513,7 @@ fn closing_waits_no_longer_than_asked() {
     store.keep(Change::Ban(Box::new(ban("203.0.113.7", soon(600)))));
     let begun = Instant::now();
     let error = store.close(Duration::from_millis(300)).expect_err("locked");
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(error, "the disk has not taken 1 changes within 0 s");
 }
 
@@ -645,8 +645,20 @@ fn old_rows_are_removed() {
     store.keep(Change::Known("203.0.113.5".parse().expect("a source"), ago(31)));
     store.keep(Change::Binding(Box::new(binding("100", b"sip:x", ago(1)))));
     store.close(CLOSE).expect("closed");
+    // The start leaves out what is over, and removes nothing: the clock may be wrong yet.
+    let (store, snapshot, _) = open(&path);
+    let mut sources: Vec<_> = snapshot.bans.iter().map(|row| row.source.to_string()).collect();
+    sources.sort();
+    assert_eq!(sources, ["203.0.113.1", "203.0.113.3"]);
+    assert_eq!(snapshot.known.len(), 1);
+    assert!(snapshot.bindings.is_empty());
+    store.close(CLOSE).expect("closed");
 
     let mut connection = Connection::open(&path).expect("opens");
+    assert_eq!(connection.query_row("SELECT count(*) FROM bans", [], |row| row.get(0)), Ok(3));
+    connection
+        .execute("UPDATE call_records SET disposition = '' WHERE id = 'up'", [])
+        .expect("up again");
     let keep = Duration::from_secs(400 * 86_400);
     let mut more = Vec::new();
     for _ in 0..2 {

@@ -1,7 +1,7 @@
 //! The thread that writes the state file.
 //!
-//! Changes are gathered for 200 ms and written in one transaction, at most about one a second, so a change is begun to be written
-//! within a second of its `keep`. Every commit waits for the disk (`synchronous=FULL`).
+//! Changes are gathered for 200 ms and written in one transaction, at most about one a second, so that a change is
+//! begun to be written within a second of its `keep`. Every commit waits for the disk (`synchronous=FULL`).
 //!
 //! Refreshes. A phone that refreshes its registration changes nothing but the expiry, and a hundred phones would make
 //! a commit a second for ever, which wears out a flash card. So a refresh that moves nothing but `expires`, `since`
@@ -10,10 +10,10 @@
 //! restored with `granted_s` more, which is never less than was acknowledged and never more than one full interval
 //! from the restart (see [`restored_expiry`]). A clean stop writes the exact times.
 //!
-//! Failures. What could not be written stays in the merged backlog (`pending`), and is tried again after 1, 2, 4 … 60 s.
-//! A damaged file is set aside and a new one begun with the rows that can be rescued; bindings that are missing in it
-//! come back with their next refresh, as a refresh of a row that is not there is no mere refresh. A file that was deleted under
-//! us is written anew from the one that is still open.
+//! Failures. What could not be written stays in the merged backlog (`pending`), and is tried again after 1, 2, 4 …
+//! 60 s. A damaged file is set aside and a new one begun with the rows that can be rescued; bindings that are missing
+//! in it come back with their next refresh, as a refresh of a row that is not there is no mere refresh. A file that
+//! was deleted under us is written anew from the one that is still open.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -30,6 +30,7 @@ use super::schema::{self, OpenError};
 use super::{Shared, State, locked, unix_now};
 use crate::api::Rfc3339;
 use crate::limits;
+use crate::store::BanRow;
 use crate::time::UnixTime;
 
 /// How long the first change of a batch waits for company.
@@ -38,13 +39,18 @@ const GATHER: Duration = Duration::from_millis(200);
 const WRITE_INTERVAL: Duration = Duration::from_millis(800);
 /// How long a mere refresh may wait.
 const REFRESH_HELD: Duration = Duration::from_secs(30);
-/// Between two removals of what is out of date, and between two batches while there is more of it.
+/// From the start to the first removal of what is out of date: a board without a clock of its own may begin with a wild
+/// time and learn the right one from the network, and what was removed by the wrong time would be gone.
+const UPKEEP_FIRST: Duration = Duration::from_secs(600);
+/// Between two removals, and between two batches while there is more to remove.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 const UPKEEP_MORE: Duration = Duration::from_secs(5);
 /// Call records removed in one transaction: some tens of milliseconds on a slow card.
 const UPKEEP_RECORDS: u32 = 500;
 /// A known source is forgotten after this time (SPEC "The guard").
-const KNOWN_DAYS: u64 = 30;
+const KNOWN: Duration = Duration::from_secs(30 * 86_400);
+/// A ban's step is forgotten for each clean week.
+const STEP_DAYS: u32 = 7;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A disk that damages every file it is given must not be filled with damaged files.
@@ -128,6 +134,17 @@ pub(super) fn restored_expiry(
     (restored > now).then_some(restored)
 }
 
+/// Whether a ban still means something at `now`: it holds, or its step is not forgotten.
+pub(super) fn is_remembered(ban: &BanRow, now: UnixTime) -> bool {
+    let weeks = u64::from(ban.step).saturating_add(1);
+    ban.until.plus(Duration::from_secs(weeks * u64::from(STEP_DAYS) * 86_400)) >= now
+}
+
+/// Whether a source that last answered right at `last_success` is still known at `now`.
+pub(super) fn is_known(last_success: UnixTime, now: UnixTime) -> bool {
+    now.since(last_success) <= KNOWN
+}
+
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -148,7 +165,7 @@ impl Writer {
             secrets: Vec::new(),
             starting: true,
             last_write: None,
-            upkeep_at: Instant::now(),
+            upkeep_at: Instant::now() + UPKEEP_FIRST,
             failure: None,
             broken: false,
             set_aside_at: None,
@@ -536,7 +553,8 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
 }
 
 /// A call that was up: where and when it ended nobody knows.
-pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
+pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records \
+     SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
 
 /// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
 fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
@@ -566,15 +584,11 @@ pub(super) fn remove_old(
         "DELETE FROM registrations WHERE datetime(expires, '+' || granted_s || ' seconds') < datetime(?1)",
         [&text],
     )?;
-    // A step is forgotten for each clean week.
     transaction.execute(
-        "DELETE FROM bans WHERE datetime(until, '+' || (7 * (step + 1)) || ' days') < datetime(?1)",
-        [&text],
+        "DELETE FROM bans WHERE datetime(until, '+' || (?2 * (step + 1)) || ' days') < datetime(?1)",
+        params![&text, i64::from(STEP_DAYS)],
     )?;
-    transaction.execute(
-        "DELETE FROM known WHERE last_success < ?1",
-        [before(Duration::from_secs(KNOWN_DAYS * 86_400))],
-    )?;
+    transaction.execute("DELETE FROM known WHERE last_success < ?1", [before(KNOWN)])?;
     transaction.execute(
         "DELETE FROM known WHERE rowid IN
            (SELECT rowid FROM known ORDER BY last_success DESC LIMIT -1 OFFSET ?1)",
