@@ -46,6 +46,20 @@ pub const PAST_BANS_MAX: usize = 65_536;
 /// Bans; made by proven sources only, the soonest to end leaves first.
 pub const BANS_MAX: usize = 131_072;
 
+/// Changes of bindings that wait for the disk, about 600 bytes each. One more key is dropped and counted: the binding's
+/// next refresh writes it again.
+pub const STORE_BINDINGS_MAX: usize = 32_768;
+/// Changes of bans that wait for the disk, about 300 bytes each. One more is dropped and counted; the ban itself holds
+/// until a restart.
+pub const STORE_BANS_MAX: usize = 32_768;
+/// Call records that wait for the disk, about 500 bytes each: a day of a full disk at 45 calls a minute. One more is
+/// dropped and counted.
+pub const STORE_RECORDS_MAX: usize = 65_536;
+/// Queries of call records that wait for their thread. One more is refused as busy.
+pub const STORE_QUERIES_MAX: usize = 16;
+/// Call records in one page.
+pub const CDR_PAGE_MAX: usize = 1_000;
+
 /// Completed transactions: 32 for each call of `calls_max`, but at least this many. The oldest goes first.
 pub const COMPLETED_TRANSACTIONS_MIN: usize = 65_536;
 /// Bytes of their final responses.

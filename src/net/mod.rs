@@ -1,1 +1,4 @@
 //! net
+
+pub mod log;
+pub mod store;
