@@ -60,3 +60,31 @@ pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 16;
 /// An unauthenticated connection that says nothing for this long is closed.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
+/// Connections in all, those of authenticated peers included. About 1 KiB each while idle. One more is refused.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// Bytes that wait to be written to one connection. A peer that takes no more is closed.
+pub const CONNECTION_OUT_BYTES_MAX: usize = 256 << 10;
+/// The same for a connection whose peer has not authenticated: it is owed challenges and refusals only.
+pub const STRANGER_OUT_BYTES_MAX: usize = 64 << 10;
+/// A connection that we open and that is not established by then is given up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What waits for a connection that is being closed must be written, and then read by its peer, within this time each.
+pub const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without a file descriptor left, nothing is accepted for this long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Addresses in `[server] listen`. One more is refused at start.
+pub const LISTEN_MAX: usize = 128;
+/// A stopping server gives its calls this long to say goodbye ...
+pub const STOP_CALLS: Duration = Duration::from_millis(3_500);
+/// ... and has stopped by then, the state file written.
+pub const STOP_TOTAL: Duration = Duration::from_millis(4_800);
+/// Bytes of one HTTP request, head and body. A longer one gets 413 or 431 and is closed.
+pub const HTTP_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// HTTP connections. At the bound the one that waits longest for a request is closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 32;
+/// For a request to come whole, for its answer to be taken, and between two requests.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Items in one page of a list, unless `limit` says otherwise.
+pub const PAGE_DEFAULT: usize = 100;
+/// The largest `limit`.
+pub const PAGE_MAX: usize = 1_000;
