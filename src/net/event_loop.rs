@@ -181,6 +181,12 @@ impl<C: Core> Shell<C> {
         })
     }
 
+    /// Both clocks.
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
     /// Handles signals from now on.
     ///
     /// # Errors
@@ -330,7 +336,7 @@ impl<C: Core> Shell<C> {
     }
 
     /// Reads the configuration again. A mistake, or a change that needs a restart, keeps the old one.
-    fn reload(&mut self, now: Now) {
+    pub(super) fn reload(&mut self, now: Now) {
         match self.running.reread(&self.io.store) {
             Ok((config, made)) => {
                 if let Err(error) = log::start(config.server.log) {

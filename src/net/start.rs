@@ -69,13 +69,13 @@ pub fn run(config_path: &Path) -> Result<(), String> {
 fn serve(path: &Path, mut config: Config) -> Result<(), String> {
     let system = |error: std::io::Error| error.to_string();
     if let Err(error) = sys::raise_file_limit() {
-        ::log::warn!("event=start file_limit=\"{error}\"");
+        ::log::warn!("the limit of open files stays as it is: {error}");
     }
     let poll = Poll::new().map_err(system)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system)?);
     let wake = move || {
         if let Err(error) = waker.wake() {
-            ::log::warn!("event=wake error=\"{error}\"");
+            ::log::warn!("the loop cannot be woken for an answer of the store: {error}");
         }
     };
     let (store, snapshot, mut secrets) =
@@ -260,7 +260,7 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
 
 fn interface_addresses() -> Vec<IpAddr> {
     sys::interface_addresses().unwrap_or_else(|error| {
-        ::log::warn!("event=start interfaces=\"{error}\"");
+        ::log::warn!("addresses of this machine cannot be listed: {error}");
         Vec::new()
     })
 }

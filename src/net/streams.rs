@@ -205,7 +205,7 @@ impl Streams {
                         if accepts(remote)
                             && let Err(error) = self.admit(now, registry, index, stream, remote)
                         {
-                            log::debug!("event=accept source={} error=\"{error}\"", remote.ip());
+                            log::debug!("connection from {} not taken: {error}", remote.ip());
                         }
                     }
                     Err(error) => self.accept_failed(now, index, &error),
