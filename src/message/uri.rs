@@ -266,8 +266,8 @@ impl<'a> Uri<'a> {
 
     /// Equality of RFC 3261 §19.1.4; of RFC 3966 §4 for tel; of bytes for other schemes.
     pub fn equals(&self, other: &Uri<'_>) -> bool {
-        if self.scheme != other.scheme {
-            return false;
+        if self.raw == other.raw || self.scheme != other.scheme {
+            return self.raw == other.raw;
         }
         let count = |uri: &Uri<'_>| {
             memchr::memchr_iter(b';', uri.params.0)
@@ -275,7 +275,7 @@ impl<'a> Uri<'a> {
                 .saturating_add(memchr::memchr_iter(b'&', uri.headers).count())
         };
         if count(self) > COMPARED_MAX || count(other) > COMPARED_MAX {
-            return self.raw == other.raw;
+            return false;
         }
         match self.scheme {
             Scheme::Sip | Scheme::Sips => {
@@ -306,7 +306,7 @@ impl<'a> Uri<'a> {
                         &[b"phone-context", b"ext", b"isub"],
                     )
             }
-            Scheme::Other => self.raw == other.raw,
+            Scheme::Other => false,
         }
     }
 }
@@ -455,5 +455,210 @@ pub fn escape_user(user: &[u8], out: &mut Vec<u8>) {
             out.push(digit(byte >> 4).to_ascii_uppercase() as u8);
             out.push(digit(byte & 15).to_ascii_uppercase() as u8);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn equal(one: &str, other: &str) -> bool {
+        let (one, other) = (
+            Uri::parse(one.as_bytes()).unwrap(),
+            Uri::parse(other.as_bytes()).unwrap(),
+        );
+        assert_eq!(one.equals(&other), other.equals(&one));
+        one.equals(&other)
+    }
+
+    #[test]
+    fn equals_as_the_rfcs_examples() {
+        // RFC 3261 §19.1.4
+        for (one, other) in [
+            (
+                "sip:%61lice@atlanta.com;transport=TCP",
+                "sip:alice@AtLanTa.CoM;Transport=tcp",
+            ),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com", "sip:carol@chicago.com;security=on"),
+            (
+                "sip:carol@chicago.com;newparam=5",
+                "sip:carol@chicago.com;security=on",
+            ),
+            (
+                "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
+                "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
+            ),
+            (
+                "sip:alice@atlanta.com?subject=project%20x&priority=urgent",
+                "sip:alice@atlanta.com?priority=urgent&subject=project%20x",
+            ),
+            ("tel:+49-30-1;a=b", "tel:+49(30)1;a=b"),
+            ("sip:a@[2001:DB8:0::1]", "sip:a@[2001:db8::1]"),
+        ] {
+            assert!(equal(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            (
+                "SIP:ALICE@AtLanTa.CoM;Transport=udp",
+                "sip:alice@AtLanTa.CoM;Transport=UDP",
+            ),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
+            ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
+            (
+                "sip:bob@biloxi.com",
+                "sip:bob@biloxi.com:6000;transport=tcp",
+            ),
+            (
+                "sip:carol@chicago.com",
+                "sip:carol@chicago.com?Subject=next%20meeting",
+            ),
+            ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
+            (
+                "sip:carol@chicago.com;security=on",
+                "sip:carol@chicago.com;security=off",
+            ),
+            ("sip:a@b", "sips:a@b"),
+            ("sip:a:x@b", "sip:a:y@b"),
+            ("sip:a:x@b", "sip:a@b"),
+            ("sip:a%3Bb@c", "sip:a;b@c"), // `;` is reserved: its escape is another URI
+            ("sip:a@b;user=phone", "sip:a@b"),
+            ("tel:+49301", "tel:49301"),
+            ("mailto:a@b", "mailto:A@b"),
+        ] {
+            assert!(!equal(one, other), "{one} {other}");
+        }
+        // RFC 3261: "sip:carol@chicago.com;security=on" and "…;newparam=5" both equal the bare one, not transitively.
+        let many = format!("sip:a@b{}", ";x".repeat(20_000));
+        assert!(equal(&many, &many));
+        assert!(!equal(&many, "sip:a@b"));
+    }
+
+    #[test]
+    fn splits_into_parts() {
+        let uri =
+            Uri::parse(b"sips:alice;x:p%20w@[2001:db8::1]:05061;lr;transport=tcp?a=b&c=").unwrap();
+        assert_eq!(
+            (uri.scheme, uri.user, uri.password),
+            (Scheme::Sips, &b"alice;x"[..], Some(&b"p%20w"[..]))
+        );
+        assert_eq!(uri.host_raw, b"[2001:db8::1]");
+        assert_eq!(uri.port, Some(5061));
+        assert_eq!(uri.params.get("LR"), Some(&b""[..]));
+        assert_eq!(uri.params.get("transport"), Some(&b"tcp"[..]));
+        assert_eq!(uri.params.get("maddr"), None);
+        assert_eq!(uri.headers, b"a=b&c=");
+        let uri = Uri::parse(b"tel:1234#*;phone-context=pbx").unwrap();
+        assert_eq!((uri.scheme, uri.user), (Scheme::Tel, &b"1234#*"[..]));
+    }
+
+    #[test]
+    fn refuses_what_is_none() {
+        for text in [
+            "",
+            "sip",
+            "sip:",
+            "sip:@b",
+            "sip:a@",
+            "sip:a@b@c",
+            "sip:a b@c",
+            "sip:a@b;",
+            "sip:a@b;;x",
+            "sip:a@b;x=",
+            "sip:a@b:",
+            "sip:a@b:65536",
+            "sip:a@b:4294972356",
+            "sip:a@b:-1",
+            "sip:a@b?",
+            "sip:a@b?x",
+            "sip:a@b?x=y&",
+            "sip:a%4@b",
+            "sip:a%zz@b",
+            "sip:a@[::1",
+            "sip:a@::1",
+            "sip:a@[fe80::1%25eth0]",
+            "sip:a@[fe80::1%eth0]",
+            "sip:a@[::ffff:1.2.3.4]x",
+            "sip:a@1.2.3",
+            "sip:a@1.2.3.256",
+            "sip:a@1.2.3.04",
+            "sip:a@b..c",
+            "sip:a@-b",
+            "sip:a@b-",
+            "sip:a@b-.c",
+            "sip:a@.b",
+            "sip:<a@b>",
+            "sip:a\"@b",
+            "sip:a@b\r\n",
+            "sip:a\0@b",
+            "sip:ä@b",
+            "1sip:a@b",
+            "tel:",
+            "tel:+",
+            "tel:+49*1",
+            "tel:-",
+            "tel:+4+9",
+            "x:",
+            "x:a b",
+            "sip:/a@b@",
+            "sip:a@b#c",
+            "sip:[::::1]",
+            "sip:[:::::]",
+        ] {
+            let error = Uri::parse(text.as_bytes());
+            assert!(
+                error.is_err_and(|error| error.offset <= text.len()),
+                "{text}"
+            );
+        }
+        for text in [
+            "sip:b",
+            "sip:a@b.",
+            "sip:a_b@c_d",
+            "sip:1.2.3.4",
+            "sip:a@2.b",
+            "sip:a#@b",
+            "sip:%00@b",
+            "x:y",
+        ] {
+            assert!(Uri::parse(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_and_unescapes_users() {
+        let mut user = Vec::new();
+        Uri::parse(b"sip:#72%2A%23%c3%a4@b")
+            .unwrap()
+            .user_unescaped(&mut user);
+        assert_eq!(user, "#72*#ä".as_bytes());
+        let mut escaped = Vec::new();
+        escape_user(&user, &mut escaped);
+        assert_eq!(escaped, b"%2372*%23%C3%A4");
+        escaped.clear();
+        escape_user(b"+49 (30)%@:\r\n", &mut escaped);
+        assert_eq!(escaped, b"+49%20(30)%25%40%3A%0D%0A");
+    }
+
+    #[test]
+    fn reads_hosts() {
+        let address = |text: &str| Some(Host::Address(text.parse().unwrap()));
+        assert_eq!(Host::parse(b"[::ffff:192.0.2.1]"), address("192.0.2.1"));
+        assert_eq!(Host::parse(b"192.0.2.1"), address("192.0.2.1"));
+        assert_eq!(Host::parse(b"2001:db8::1"), None);
+        assert_eq!(
+            Host::parse_unbracketed(b"2001:db8::1"),
+            address("2001:db8::1")
+        );
+        assert_eq!(
+            Host::parse(b"[2001:db8:::192.0.2.1]"),
+            address("2001:db8::192.0.2.1")
+        );
+        assert_eq!(Host::parse(b"[2001:db8::::1]"), None);
+        assert_eq!(
+            Host::parse(b"EXAMPLE.com"),
+            Some(Host::Name(b"example.COM"))
+        );
+        assert_eq!(Host::parse(b""), None);
     }
 }
