@@ -1,1 +1,4 @@
-fn main() {}
+//! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
+
+mod peers;
+mod tidy;
