@@ -184,7 +184,6 @@ fn a_refresh_moves_the_end_both_ways() {
             &new("sip:a", flow(1), lifetime),
             &mut changes,
         );
-        // Only looking: a clone of the wheel's work up to just before the end.
         let binding = location.bindings(UserId(0)).next().unwrap();
         assert_eq!(binding.deadline, at_ms(end * 1000).mono);
         assert_eq!(binding.since, at_ms(0).unix);
