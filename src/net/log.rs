@@ -205,25 +205,32 @@ pub fn event(now: Now, event: &Event) {
     if event.level > log::max_level() {
         return;
     }
-    tick(now);
-    let admitted = event
-        .source
-        .is_none_or(|source| throttle().admit(now.mono, source));
-    if admitted {
-        write(line(Rfc3339(now.unix), event));
-    }
+    let text = lines(&mut throttle(), now, Some(event));
+    write(text);
 }
 
 /// Writes the summary of what was left out if it is due. For the loop, at [`next_tick`] or more often.
 pub fn tick(now: Now) {
-    let suppressed = throttle().summary(now.mono);
-    if let Some(lines) = suppressed {
-        let mut line = begin(Rfc3339(now.unix), log::Level::Warn);
-        push(&mut line, "event", "suppressed");
-        push(&mut line, "lines", &lines.to_string());
-        line.push('\n');
-        write(line);
+    let text = lines(&mut throttle(), now, None);
+    write(text);
+}
+
+/// What is to be written now: the summary if it is due, then the event unless it is one too many.
+fn lines(throttle: &mut Throttle, now: Now, event: Option<&Event>) -> String {
+    let mut text = String::new();
+    if let Some(lines) = throttle.summary(now.mono) {
+        text = begin(Rfc3339(now.unix), log::Level::Warn);
+        push(&mut text, "event", "suppressed");
+        push(&mut text, "lines", &lines.to_string());
+        text.push('\n');
     }
+    if let Some(event) = event {
+        let stranger = event.source;
+        if stranger.is_none_or(|source| throttle.admit(now.mono, source)) {
+            text += &line(Rfc3339(now.unix), event);
+        }
+    }
+    text
 }
 
 /// When [`tick`] will have something to write.
@@ -249,6 +256,9 @@ pub fn finish(timeout: Duration) {
 }
 
 fn write(line: String) {
+    if line.is_empty() {
+        return;
+    }
     match WRITER.get() {
         Some(writer) => writer.write(line),
         // Standard error that cannot be written leaves nowhere to say so.
@@ -507,6 +517,34 @@ mod tests {
             "a minute after the last"
         );
         assert_eq!(throttle.summary(at(160_100)), Some(1));
+    }
+
+    #[test]
+    fn bans_are_about_strangers_and_our_own_events_are_always_written() {
+        let mut throttle = Throttle::new();
+        let mut at = |seconds: u64, event: Option<&Event>| {
+            let mono = Instant::from_micros(seconds * 1_000_000);
+            let unix = UnixTime::from_millis(1_772_366_400_000 + seconds * 1_000);
+            lines(&mut throttle, Now { mono, unix }, event)
+        };
+        let own = Event {
+            name: "call",
+            source: None,
+            ..ban(vec![])
+        };
+        let first = "time=2026-03-01T12:00:00.000Z level=warn event=ban source=203.0.113.7\n";
+        assert_eq!(at(0, Some(&ban(vec![]))), first);
+        for _ in 0..100 {
+            assert_eq!(at(0, Some(&ban(vec![]))), "");
+            let line = "time=2026-03-01T12:00:00.000Z level=warn event=call\n";
+            assert_eq!(at(0, Some(&own)), line);
+        }
+        assert_eq!(at(0, None), "");
+        let summary = "time=2026-03-01T12:00:01.000Z level=warn event=suppressed lines=100\n";
+        let line = "time=2026-03-01T12:00:01.000Z level=warn event=call\n";
+        assert_eq!(at(1, Some(&own)), format!("{summary}{line}"));
+        assert_eq!(at(1, None), "");
+        assert!(at(60, Some(&ban(vec![]))).contains(" event=ban "));
     }
 
     #[test]
