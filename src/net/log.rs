@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Events with a source are about strangers: at most one line a minute about one source and ten lines a second about
-//! all of them; what was left out is summed up in a line `event=suppressed lines=…`, at most once a minute. Values
+//! all of them; what was left out is summed up in a line `event=suppressed lines=…`, at most once a minute. Only a ban
+//! is told although something else about its source was told less than a minute before, since it is what that led to. Values
 //! hold bytes that strangers sent, so everything but plain visible ASCII is quoted and escaped, and they are cut.
 //!
 //! Lines are written on a thread of their own: a terminal that was stopped or a reader that is slow must not stop
@@ -39,13 +40,21 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Throttle {
     /// Who had a line when, the oldest first.
-    written: VecDeque<(Instant, Source)>,
+    written: VecDeque<Written>,
     /// Left out since the last summary.
     suppressed: u64,
     /// When the first of them was left out.
     since: Instant,
     /// When the last summary was written.
     summary: Option<Instant>,
+}
+
+/// A line about a stranger.
+#[derive(Debug)]
+struct Written {
+    at: Instant,
+    source: Source,
+    is_ban: bool,
 }
 
 impl Default for Throttle {
@@ -65,34 +74,30 @@ impl Throttle {
         }
     }
 
-    /// Whether a line about `source` is written now. If not it is counted for the summary.
-    pub fn admit(&mut self, now: Instant, source: Source) -> bool {
-        while self
-            .written
-            .front()
-            .is_some_and(|(at, _)| now.since(*at) >= QUIET)
-        {
+    /// Whether a line about `source` is written now; `is_ban`: it says that a ban begins. If not it is counted for
+    /// the summary.
+    pub fn admit(&mut self, now: Instant, source: Source, is_ban: bool) -> bool {
+        let is_old = |line: &Written| now.since(line.at) >= QUIET;
+        while self.written.front().is_some_and(is_old) {
             self.written.pop_front();
         }
         // Newest first: the tenth last line tells whether this second is used up, and a flood from one source is
         // found at once.
-        let second = Duration::from_secs(1);
         let tenth = self.written.iter().rev().nth(LINES_PER_SECOND - 1);
-        let spent = tenth.is_some_and(|(at, _)| now.since(*at) < second);
-        if spent
-            || self
-                .written
-                .iter()
-                .rev()
-                .any(|(_, written)| *written == source)
-        {
+        let spent = tenth.is_some_and(|line| now.since(line.at) < Duration::from_secs(1));
+        let same = |line: &Written| line.source == source && (line.is_ban || !is_ban);
+        if spent || self.written.iter().rev().any(same) {
             if self.suppressed == 0 {
                 self.since = now;
             }
             self.suppressed = self.suppressed.saturating_add(1);
             return false;
         }
-        self.written.push_back((now, source));
+        self.written.push_back(Written {
+            at: now,
+            source,
+            is_ban,
+        });
         true
     }
 
@@ -226,7 +231,7 @@ fn lines(throttle: &mut Throttle, now: Now, event: Option<&Event>) -> String {
     }
     if let Some(event) = event {
         let stranger = event.source;
-        if stranger.is_none_or(|source| throttle.admit(now.mono, source)) {
+        if stranger.is_none_or(|source| throttle.admit(now.mono, source, event.name == "ban")) {
             text += &line(Rfc3339(now.unix), event);
         }
     }
@@ -444,12 +449,25 @@ mod tests {
     #[test]
     fn one_line_a_minute_about_one_source() {
         let mut throttle = Throttle::new();
-        assert!(throttle.admit(at(0), source(1)));
-        assert!(!throttle.admit(at(0), source(1)));
-        assert!(!throttle.admit(at(59_999), source(1)));
-        assert!(throttle.admit(at(59_999), source(2)));
-        assert!(throttle.admit(at(60_000), source(1)));
-        assert!(!throttle.admit(at(60_001), source(2)));
+        assert!(throttle.admit(at(0), source(1), false));
+        assert!(!throttle.admit(at(0), source(1), false));
+        assert!(!throttle.admit(at(59_999), source(1), false));
+        assert!(throttle.admit(at(59_999), source(2), false));
+        assert!(throttle.admit(at(60_000), source(1), false));
+        assert!(!throttle.admit(at(60_001), source(2), false));
+    }
+
+    #[test]
+    fn a_ban_is_told_after_the_failures_that_led_to_it() {
+        let mut throttle = Throttle::new();
+        assert!(throttle.admit(at(0), source(1), false));
+        assert!(throttle.admit(at(900), source(1), true));
+        assert!(!throttle.admit(at(1_000), source(1), true));
+        assert!(
+            !throttle.admit(at(60_000), source(1), false),
+            "a minute after the ban too"
+        );
+        assert!(throttle.admit(at(60_900), source(1), false));
     }
 
     #[test]
@@ -457,7 +475,7 @@ mod tests {
         let mut throttle = Throttle::new();
         let mut times = Vec::new();
         for ms in 0..10_000 {
-            if throttle.admit(at(ms), source(ms as u32)) {
+            if throttle.admit(at(ms), source(ms as u32), false) {
                 times.push(ms);
             }
         }
@@ -475,7 +493,7 @@ mod tests {
         let capacity = throttle.written.capacity();
         for ms in (0..300_000).step_by(7) {
             let who = source((ms * 31 % 2_000) as u32);
-            if throttle.admit(at(ms), who)
+            if throttle.admit(at(ms), who, false)
                 && let Some(before) = last.insert(who, ms)
             {
                 assert!(
@@ -492,13 +510,13 @@ mod tests {
     #[test]
     fn the_summary_comes_after_a_second_and_then_once_a_minute() {
         let mut throttle = Throttle::new();
-        assert!(throttle.admit(at(0), source(1)));
+        assert!(throttle.admit(at(0), source(1), false));
         assert_eq!(
             (throttle.next_summary(), throttle.summary(at(5_000))),
             (None, None)
         );
         for ms in 10_000..10_500 {
-            assert!(!throttle.admit(at(ms), source(1)));
+            assert!(!throttle.admit(at(ms), source(1), false));
         }
         assert_eq!(throttle.next_summary(), Some(at(11_000)));
         assert_eq!(throttle.summary(at(10_999)), None);
@@ -507,10 +525,10 @@ mod tests {
             (throttle.next_summary(), throttle.summary(at(99_000))),
             (None, None)
         );
-        assert!(throttle.admit(at(99_000), source(1)));
-        assert!(!throttle.admit(at(99_100), source(1)));
+        assert!(throttle.admit(at(99_000), source(1), false));
+        assert!(!throttle.admit(at(99_100), source(1), false));
         assert_eq!(throttle.summary(at(100_100)), Some(1));
-        assert!(!throttle.admit(at(101_000), source(1)));
+        assert!(!throttle.admit(at(101_000), source(1), false));
         assert_eq!(
             throttle.next_summary(),
             Some(at(160_100)),
