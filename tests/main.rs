@@ -3,3 +3,4 @@
 mod peers;
 mod tidy;
 mod torture;
+mod verdicts;

@@ -82,7 +82,8 @@ impl Dialog {
             local: request.to().raw.to_vec(),
             remote: request.from().raw.to_vec(),
             remote_tag: request.from().tag().unwrap_or_default().into(),
-            remote_target: contact_of(request).unwrap_or_default().into(),
+            // RFC 2543 peers may leave Contact out: then From is where they are.
+            remote_target: contact_of(request).unwrap_or(request.from().uri).into(),
             route_set: joined(request.values(crate::message::HeaderName::RecordRoute)),
             local_cseq: 0,
             remote_cseq: Some(request.cseq().number),

@@ -4,7 +4,7 @@ use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
-use crate::message::{HeaderName, Message, Method};
+use crate::message::{HeaderName, Message, Method, Scheme};
 use crate::source::Who;
 use crate::transaction::Received;
 use crate::transport::response_flow;
@@ -127,7 +127,7 @@ impl Endpoint {
                 return;
             }
         }
-        if self.refuse_extensions(now, arrival) {
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
         let tag = self.request_tag(arrival.request);
@@ -149,7 +149,7 @@ impl Endpoint {
     /// Whatever else begins outside a dialog is authenticated before anything is said about it.
     fn outside(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let Some(identity) = self.identify(now, arrival, standing) else { return };
-        if self.refuse_extensions(now, arrival) {
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
         match arrival.request.method() {
@@ -163,8 +163,19 @@ impl Endpoint {
         }
     }
 
+    /// RFC 3261 §8.2.2.1, §8.2.2.3: a Request-URI or an extension that we do not have. `true`: refused.
+    pub(super) fn refuse_unsupported(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+        let scheme = arrival.request.uri().map_or(Scheme::Other, |uri| uri.scheme);
+        // `sips` asks for TLS on every hop, which we cannot promise.
+        if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
+            self.answer(now, arrival, 416);
+            return true;
+        }
+        self.refuse_extensions(now, arrival)
+    }
+
     /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `true`: answered with 420.
-    pub(super) fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+    fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
         let request = arrival.request;
         let supported = |option: &&[u8]| {
             request.method() == Method::Register

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::call::{Arrival, Party, Setup, Target};
-use crate::message::{HeaderName, NameAddr, Scheme, Uri};
+use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
 
@@ -49,20 +49,11 @@ impl Endpoint {
     /// What is wrong with an INVITE before anyone asks where it goes.
     fn unacceptable(&self, arrival: &Arrival<'_>) -> Option<u16> {
         let request = arrival.request;
-        let scheme = Uri::parse(request.request_uri()).map_or(Scheme::Other, |uri| uri.scheme);
-        // §8.2.2.1. `sips` asks for TLS on every hop, which we cannot promise.
-        if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
-            return Some(416);
-        }
         if self.transactions.is_merged(request) {
             return Some(482);
         }
         if request.max_forwards() == Some(0) {
             return Some(483);
-        }
-        // §8.1.1.8: without a Contact there would be nowhere to send the BYE.
-        if request.values(HeaderName::Contact).next().is_none() {
-            return Some(400);
         }
         let kind = request.value(HeaderName::ContentType);
         if !request.body().is_empty() && !kind.is_some_and(is_session_body) {

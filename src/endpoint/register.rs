@@ -14,7 +14,7 @@ impl Endpoint {
             return;
         }
         let Some(Who::User(user)) = self.identify(now, arrival, standing) else { return };
-        if self.refuse_extensions(now, arrival) {
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
         let Some(name) = self.config.users.get(user.0 as usize).map(|user| user.name.clone())
