@@ -135,7 +135,11 @@ impl Unproven {
         let rates = self.rates;
         self.with(now, source, |cell, now_ms| {
             if rates.interval_us.is_none() {
-                return if may_take { Budget::Within } else { Budget::Peek };
+                return if may_take {
+                    Budget::Within
+                } else {
+                    Budget::Peek
+                };
             }
             rates.refill(cell, now_ms);
             if may_take && cell.tokens >= TOKEN {
@@ -171,7 +175,10 @@ impl Unproven {
                 (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
             }
             let bytes = |n: usize| i64::try_from(n).unwrap_or(BALANCE_MAX).min(BALANCE_MAX);
-            cell.balance = cell.balance.saturating_add(bytes(bytes_in)).min(BALANCE_MAX);
+            cell.balance = cell
+                .balance
+                .saturating_add(bytes(bytes_in))
+                .min(BALANCE_MAX);
             let left = cell.balance.saturating_sub(bytes(bytes_out));
             if left < 0 && cell.challenged || !total() {
                 return false;
@@ -199,7 +206,9 @@ impl Unproven {
     fn find(&mut self, source: Source) -> Option<&mut [u64; WORDS]> {
         let bits = source.bits();
         let (cells, _) = self.set(source)?.as_chunks_mut::<WORDS>();
-        cells.iter_mut().find(|[key, first, _]| *key == bits && *first != 0)
+        cells
+            .iter_mut()
+            .find(|[key, first, _]| *key == bits && *first != 0)
     }
 
     /// Lets `change` work on the cell of `source`, a fresh one if it has none.
@@ -214,7 +223,9 @@ impl Unproven {
         let now_ms = (now.as_micros() / 1000).wrapping_add(1) & SEEN_MASK;
         let full = self.rates.burst;
         let bits = source.bits();
-        let Some(set) = self.set(source) else { return R::default() };
+        let Some(set) = self.set(source) else {
+            return R::default();
+        };
         let (cells, _) = set.as_chunks_mut::<WORDS>();
         let mut place = None;
         let mut longest = 0;
@@ -232,14 +243,24 @@ impl Unproven {
                 (place, longest) = (Some((at, false)), silent);
             }
         }
-        let Some((at, known)) = place else { return R::default() };
-        let Some([key, first, second]) = cells.get_mut(at) else { return R::default() };
+        let Some((at, known)) = place else {
+            return R::default();
+        };
+        let Some([key, first, second]) = cells.get_mut(at) else {
+            return R::default();
+        };
         let mut cell = if known {
             Cell::unpack(*first, *second)
         } else {
             *key = bits;
             let empty = Cell::unpack(0, 0);
-            Cell { tokens: full, seen_ms: now_ms, balance: 0, minute: now_ms / 60_000 & MINUTE_MASK, ..empty }
+            Cell {
+                tokens: full,
+                seen_ms: now_ms,
+                balance: 0,
+                minute: now_ms / 60_000 & MINUTE_MASK,
+                ..empty
+            }
         };
         let result = change(&mut cell, now_ms);
         [*first, *second] = cell.pack();
@@ -256,9 +277,17 @@ impl Default for Budget {
 impl Rates {
     fn new(rate: Option<u32>, burst: u32) -> Self {
         // 0 a second is nothing at all: nothing comes back, and there is nothing to begin with.
-        let interval_us = rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
-        let burst = if interval_us == Some(u64::MAX) { 0 } else { burst.clamp(1, BURST_MAX) };
-        Self { interval_us, burst: u64::from(burst).saturating_mul(TOKEN) }
+        let interval_us =
+            rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
+        let burst = if interval_us == Some(u64::MAX) {
+            0
+        } else {
+            burst.clamp(1, BURST_MAX)
+        };
+        Self {
+            interval_us,
+            burst: u64::from(burst).saturating_mul(TOKEN),
+        }
     }
 
     /// Time between two answers, after so many unanswered challenges.
@@ -274,7 +303,10 @@ impl Rates {
     fn refill(self, cell: &mut Cell, now_ms: u64) {
         let silent_ms = now_ms.wrapping_sub(cell.seen_ms) & SEEN_MASK;
         let interval_us = self.interval_us(cell.unanswered);
-        let gain = silent_ms.saturating_mul(1000 * TOKEN).checked_div(interval_us).unwrap_or(0);
+        let gain = silent_ms
+            .saturating_mul(1000 * TOKEN)
+            .checked_div(interval_us)
+            .unwrap_or(0);
         let tokens = cell.tokens.saturating_add(gain);
         if tokens >= self.burst {
             (cell.tokens, cell.seen_ms) = (self.burst, now_ms);
@@ -308,7 +340,10 @@ mod tests {
     #[test]
     fn a_source_takes_24_bytes() {
         let table = table();
-        assert_eq!(std::mem::size_of_val(table.sets.as_slice()), limits::UNPROVEN_SOURCES_MAX * 24);
+        assert_eq!(
+            std::mem::size_of_val(table.sets.as_slice()),
+            limits::UNPROVEN_SOURCES_MAX * 24
+        );
     }
 
     proptest! {
@@ -340,7 +375,9 @@ mod tests {
     #[test]
     fn burst_then_one_a_second() {
         let mut table = table();
-        let passed = (0..50).filter(|_| table.admit(at(5), source(1), true) == Budget::Within).count();
+        let passed = (0..50)
+            .filter(|_| table.admit(at(5), source(1), true) == Budget::Within)
+            .count();
         assert_eq!(passed, 10);
         // In steps that are each too short for 1/256 token, an hour gives nearly 3,600.
         let passed = (0..3_600_000 / 3)
@@ -352,10 +389,18 @@ mod tests {
     #[test]
     fn unanswered_challenges_halve_the_rate_down_to_one_in_ten_seconds() {
         let rates = Rates::new(Some(1), 10);
-        let seconds = [0, 9, 10, 19, 20, 30, 40, 255].map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
+        let seconds = [0, 9, 10, 19, 20, 30, 40, 255]
+            .map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
         assert_eq!(seconds, [1, 1, 2, 2, 4, 8, 10, 10]);
         // A configured rate below that stays as it is.
-        assert_eq!(Rates { interval_us: Some(60_000_000), burst: 1 }.interval_us(100), 60_000_000);
+        assert_eq!(
+            Rates {
+                interval_us: Some(60_000_000),
+                burst: 1
+            }
+            .interval_us(100),
+            60_000_000
+        );
 
         let mut table = table();
         let mut answers = 0;
@@ -368,8 +413,9 @@ mod tests {
         assert!((1_000..1_060).contains(&answers), "{answers}");
         table.prove(source(1));
         let now = 10_000_000;
-        let passed =
-            (0..5).filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within).count();
+        let passed = (0..5)
+            .filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within)
+            .count();
         assert!(passed >= 4, "{passed}: one a second again");
     }
 
@@ -384,7 +430,11 @@ mod tests {
     #[test]
     fn twenty_packets_a_second_are_peeked_at() {
         let mut table = table();
-        let mut count = |now| (0..100).filter(|_| table.admit(at(now), source(1), false) == Budget::Peek).count();
+        let mut count = |now| {
+            (0..100)
+                .filter(|_| table.admit(at(now), source(1), false) == Budget::Peek)
+                .count()
+        };
         assert_eq!(count(10_000), 20);
         assert_eq!(count(10_900), 0);
         assert_eq!(count(11_000), 20);
@@ -393,14 +443,18 @@ mod tests {
     #[test]
     fn no_more_bytes_out_than_in_but_for_a_first_challenge() {
         let mut table = table();
-        let mut answer = |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
+        let mut answer =
+            |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
         assert!(answer(0, 300), "the first challenge");
         assert!(!answer(500, 300), "600 in, 1000 out");
         assert!(!answer(1_500, 300), "900 in, 1000 out");
         assert!(answer(3_500, 300), "1200 in, 1000 out");
         assert!(answer(61_000, 1), "the first of another minute");
         assert!(!answer(61_001, 1));
-        assert!(!table.may_answer(at(200_000), source(1), 900, 10, || false), "unproven_total");
+        assert!(
+            !table.may_answer(at(200_000), source(1), 900, 10, || false),
+            "unproven_total"
+        );
     }
 
     #[test]
@@ -417,7 +471,12 @@ mod tests {
             }
         }
         let bits = source(3).bits();
-        let places = table.sets.iter().flat_map(|set| set.chunks(3)).filter(|cell| cell[0] == bits).count();
+        let places = table
+            .sets
+            .iter()
+            .flat_map(|set| set.chunks(3))
+            .filter(|cell| cell[0] == bits)
+            .count();
         assert!(places <= 1);
     }
 
@@ -425,7 +484,9 @@ mod tests {
     fn loopback_of_ipv6_has_bits_of_zero_and_a_bucket_all_the_same() {
         let mut table = table();
         let source: Source = "::1".parse().unwrap();
-        let passed = (0..50).filter(|_| table.admit(at(0), source, true) == Budget::Within).count();
+        let passed = (0..50)
+            .filter(|_| table.admit(at(0), source, true) == Budget::Within)
+            .count();
         assert_eq!(passed, 10);
     }
 }
