@@ -120,10 +120,10 @@ impl Bans {
             .and_then(|slot| self.hot.get(slot as usize))
             .map_or(0, |hot| hot.discarded);
         self.remove(source);
-        if self.heap.len() >= self.capacity {
-            if let Some(soonest) = self.soonest() {
-                self.remove(soonest.source);
-            }
+        if self.heap.len() >= self.capacity
+            && let Some(soonest) = self.soonest()
+        {
+            self.remove(soonest.source);
         }
         let hot = Hot {
             source,
@@ -258,7 +258,7 @@ impl Evidence {
             source,
             reason: self.reason,
             failures: self.failures,
-            users: self.names.to_strings(),
+            users: self.names.strings(),
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             since: self.since,

@@ -58,7 +58,7 @@ impl Names {
     }
 
     /// For people: what is not UTF-8 is replaced.
-    pub fn to_strings(&self) -> Vec<String> {
+    pub fn strings(&self) -> Vec<String> {
         self.iter()
             .map(|name| String::from_utf8_lossy(name).into_owned())
             .collect()
@@ -67,7 +67,7 @@ impl Names {
 
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.to_strings()).finish()
+        f.debug_list().entries(self.strings()).finish()
     }
 }
 
@@ -219,17 +219,17 @@ mod tests {
             names.add("Zoë".as_bytes());
         }
         assert_eq!(
-            names.to_strings(),
+            names.strings(),
             ["100", &"x".repeat(32), "\u{fffd}\u{fffd}", "Zoë"]
         );
         for n in 0..100 {
             names.add(format!("{n:0>30}").as_bytes());
         }
-        assert_eq!(names.to_strings().len(), 6, "120 bytes are full");
+        assert_eq!(names.strings().len(), 6, "120 bytes are full");
         let mut short = Names::new();
         for n in 0..100 {
             short.add(format!("{n}").as_bytes());
         }
-        assert_eq!(short.to_strings().len(), 8);
+        assert_eq!(short.strings().len(), 8);
     }
 }

@@ -87,7 +87,7 @@ impl Guard {
             source: source.to_string(),
             reason: ban.reason,
             failures: ban.failures,
-            users: ban.names.to_strings(),
+            users: ban.names.strings(),
             first_seen: api::Rfc3339(ban.first_seen),
             last_seen: api::Rfc3339(last_seen.max(ban.last_seen)),
             since: api::Rfc3339(ban.since),

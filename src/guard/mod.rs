@@ -71,7 +71,7 @@ const KNOWN: Duration = Duration::from_secs(30 * 86_400);
 /// A known source is news again so long after the last time.
 const KNOWN_NEWS: Duration = Duration::from_secs(3_600);
 /// A step of a past ban is forgotten for each of these without another.
-const CLEAN_WEEK: Duration = Duration::from_secs(7 * 86_400);
+const CLEAN_WEEK_S: u64 = 7 * 86_400;
 
 /// What a source is to the guard, see SPEC "The guard".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -604,7 +604,7 @@ impl Guard {
 impl Past {
     /// The step that is left after the clean weeks since.
     fn step_now(self, now: Now) -> u32 {
-        let weeks = now.unix.since(self.ended).as_secs() / CLEAN_WEEK.as_secs();
+        let weeks = now.unix.since(self.ended).as_secs() / CLEAN_WEEK_S;
         self.step
             .saturating_sub(u32::try_from(weeks).unwrap_or(u32::MAX))
     }

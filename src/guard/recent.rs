@@ -81,10 +81,11 @@ impl<T> Recent<T> {
     }
 
     fn add(&mut self, source: Source, value: T) -> u32 {
-        if self.free.is_empty() && self.nodes.len() >= self.capacity {
-            if let Some(oldest) = self.nodes.get(self.oldest as usize).map(|node| node.source) {
-                self.remove(oldest);
-            }
+        if self.free.is_empty()
+            && self.nodes.len() >= self.capacity
+            && let Some(oldest) = self.nodes.get(self.oldest as usize).map(|node| node.source)
+        {
+            self.remove(oldest);
         }
         let node = Node {
             source,

@@ -28,6 +28,8 @@ const UNANSWERED_STEP: u64 = 10;
 const INTERVAL_US_MAX: u64 = 10_000_000;
 /// The account of bytes stays within ±4 MiB: 22 bits and a sign.
 const BALANCE_MAX: i64 = (1 << 22) - 1;
+/// Added to it, so that what is packed is not negative.
+const BALANCE_BIAS: i64 = 1 << 22;
 
 const SEEN_MASK: u64 = (1 << 40) - 1;
 const MINUTE_MASK: u64 = 0xffff;
@@ -67,14 +69,20 @@ impl Cell {
             unanswered: second >> 56,
             minute: second >> 40 & MINUTE_MASK,
             challenged: second >> 39 & 1 == 1,
-            balance: (second >> 16 & 0x7f_ffff) as i64 - (BALANCE_MAX + 1),
+            balance: (second >> 16 & 0x7f_ffff)
+                .cast_signed()
+                .wrapping_sub(BALANCE_BIAS),
             second: second >> 5 & SECOND_MASK,
             peeked: second & 0x1f,
         }
     }
 
     fn pack(self) -> [u64; 2] {
-        let balance = (self.balance.clamp(-BALANCE_MAX, BALANCE_MAX) + BALANCE_MAX + 1) as u64;
+        let balance = self
+            .balance
+            .clamp(-BALANCE_MAX, BALANCE_MAX)
+            .wrapping_add(BALANCE_BIAS)
+            .cast_unsigned();
         [
             self.tokens << 40 | self.seen_ms,
             self.unanswered << 56
@@ -88,13 +96,14 @@ impl Cell {
 }
 
 /// What [`Unproven::admit`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Budget {
     /// A token was taken.
     Within,
     /// Over it, but few enough of its packets were peeked at in this second.
     Peek,
     /// Over both.
+    #[default]
     Over,
 }
 
@@ -146,7 +155,7 @@ impl Unproven {
                 cell.tokens = cell.tokens.saturating_sub(TOKEN);
                 return Budget::Within;
             }
-            let second = now_ms / 1000 & SECOND_MASK;
+            let second = (now_ms / 1000) & SECOND_MASK;
             if cell.second != second {
                 (cell.second, cell.peeked) = (second, 0);
             }
@@ -170,7 +179,7 @@ impl Unproven {
     ) -> bool {
         let limited = self.rates.interval_us.is_some();
         self.with(now, source, |cell, now_ms| {
-            let minute = now_ms / 60_000 & MINUTE_MASK;
+            let minute = (now_ms / 60_000) & MINUTE_MASK;
             if cell.minute != minute {
                 (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
             }
@@ -258,19 +267,13 @@ impl Unproven {
                 tokens: full,
                 seen_ms: now_ms,
                 balance: 0,
-                minute: now_ms / 60_000 & MINUTE_MASK,
+                minute: (now_ms / 60_000) & MINUTE_MASK,
                 ..empty
             }
         };
         let result = change(&mut cell, now_ms);
         [*first, *second] = cell.pack();
         result
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::Over
     }
 }
 
