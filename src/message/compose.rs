@@ -74,8 +74,8 @@ impl<'b> Composer<'b> {
         composer.field("From", &[skeleton.from]);
         let has_tag = match NameAddr::parse(skeleton.to) {
             Ok(to) => to.tag().is_some(),
-            Err(_) => Params(skeleton.to)
-                .0
+            Err(_) => skeleton
+                .to
                 .windows(5)
                 .any(|w| w.eq_ignore_ascii_case(b";tag=")),
         };

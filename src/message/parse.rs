@@ -315,13 +315,21 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     let bad = Error::new(ErrorKind::HeaderName, at);
     let colon = line.iter().position(|&byte| byte == b':').ok_or(bad)?;
     let (name, value) = line.split_at_checked(colon).ok_or(bad)?;
-    let name = scan::trim(name);
+    let mut name = name;
+    while let [head @ .., b' ' | b'\t'] = name {
+        name = head;
+    }
     let known = HeaderName::of(name);
     // Names that are known are tokens.
     if known == HeaderName::Other && !scan::is_token(name) {
         return Err(bad);
     }
-    if known.is_single() && !index.starting_at(known).is_empty() {
+    if index
+        .first
+        .get(known as usize)
+        .is_some_and(|&first| first > 0)
+        && known.is_single()
+    {
         return Err(Error::new(ErrorKind::Doubled(known), at));
     }
     let value = value.get(1..).unwrap_or_default();
@@ -368,13 +376,18 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
         return Err(Error::new(ErrorKind::ControlByte, at));
     }
     for line in index.lines() {
+        // From the end of the name on: blanks, colon, value and folds. Names have been checked.
+        let at = usize::from(line.name_end);
+        let text = bytes
+            .get(at..usize::from(line.value_end))
+            .unwrap_or_default();
         let (mut quoted, mut escaped) = (false, false);
-        let mut fold = 0u8;
-        for (offset, &byte) in line.value(bytes).iter().enumerate() {
-            let at = usize::from(line.value_start).saturating_add(offset);
+        let mut rest = text;
+        while let [byte, tail @ ..] = rest {
+            let at = at.saturating_add(text.len().saturating_sub(rest.len()));
+            rest = tail;
             match byte {
-                b'\n' if fold == b'\r' => {}
-                b'\r' if bytes.get(at.saturating_add(1)) == Some(&b'\n') => {}
+                b'\r' if tail.starts_with(b"\n") => rest = tail.get(1..).unwrap_or_default(),
                 b'\r' | b'\n' => return Err(Error::new(ErrorKind::LineEnding, at)),
                 b'\t' => {}
                 _ if byte.is_ascii_control() && !(quoted && escaped) => {
@@ -382,7 +395,6 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
                 }
                 _ => {}
             }
-            fold = byte;
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = quoted,
@@ -806,6 +818,124 @@ mod tests {
             "<sip:a@b>;q=2",
         ] {
             assert_eq!(star(bad).unwrap_err().kind, ErrorKind::Contact, "{bad}");
+        }
+    }
+
+    #[test]
+    fn allocates_nothing() {
+        let long = with(
+            "Max-",
+            &format!(
+                "Subject: \"\\\0\"\r\n{}Max-",
+                "V: SIP/2.0/TCP h\r\n".repeat(60)
+            ),
+        );
+        for text in [REGISTER, &long] {
+            let info = allocation_counter::measure(|| {
+                let message = parse(text.as_bytes()).unwrap();
+                let values = message
+                    .lines()
+                    .flat_map(|line| split_values(line.value))
+                    .count();
+                assert!(values > 8);
+                assert_eq!(message.contact_values().count(), 2);
+                assert!(
+                    message
+                        .uri()
+                        .unwrap()
+                        .equals(&Uri::parse(b"sip:PBX.example.com").unwrap())
+                );
+                assert!(salvage(text.as_bytes()).is_some());
+            });
+            assert_eq!(info.count_total, 0);
+        }
+        let info = allocation_counter::measure(|| {
+            assert!(parse(&REGISTER.as_bytes()[..200]).is_err());
+            let value =
+                b"Digest username=\"a\", realm=\"r\", nonce=\"n\", uri=\"u\", response=\"0\"";
+            assert!(DigestParams::parse(value).unwrap().is_some());
+        });
+        assert_eq!(info.count_total, 0);
+    }
+
+    mod properties {
+        use super::REGISTER;
+        use crate::testing::fuzz;
+        use proptest::prelude::*;
+
+        const INVITE: &str = "INVITE sip:200;x@[2001:db8::1]:5070;user=phone SIP/2.0\r\nv:SIP/2.0/TCP\r\n a.b;branch=z9,SIP/2.0/UDP c\r\n\
+            f : \"A \\\"B\\\"\" <sip:%61@b;p?h=v> ; tag = x\r\nt: sip:200@b\r\ni: a@b\r\nCSeq: 1 INVITE\r\n\
+            m: sip:a@b;q=0.1,\r\n <sip:c@d>\r\nSubject:\r\n\r\nbody";
+
+        /// Bytes that mean something to the parser.
+        const TELLING: &[u8] = b"\r\n\0\t ;,:<>\"\\=?@#%[]*/.0aZ\x7f\x80\xff";
+
+        proptest! {
+            #[test]
+            fn mutated_messages_keep_what_holds_for_any_bytes(
+                register in any::<bool>(),
+                edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4u8, any::<prop::sample::Index>()), 0..6),
+            ) {
+                let mut bytes = if register { REGISTER } else { INVITE }.as_bytes().to_vec();
+                for (at, edit, byte) in edits {
+                    let at = at.index(bytes.len());
+                    let byte = TELLING[byte.index(TELLING.len())];
+                    match edit {
+                        0 => bytes[at] = byte,
+                        1 => bytes.insert(at, byte),
+                        2 if bytes.len() > 1 => { bytes.remove(at); }
+                        _ => bytes.truncate(at.max(1)),
+                    }
+                }
+                fuzz::message(&bytes);
+            }
+
+            #[test]
+            fn any_bytes_keep_what_holds(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+                fuzz::message(&bytes);
+                fuzz::uri(&bytes);
+                fuzz::auth_digest(&bytes);
+            }
+
+            #[test]
+            fn any_user_survives_escaping(user in prop::collection::vec(any::<u8>(), 1..40)) {
+                let mut uri = b"sip:".to_vec();
+                crate::message::escape_user(&user, &mut uri);
+                uri.extend_from_slice(b"@h");
+                let mut again = Vec::new();
+                crate::message::Uri::parse(&uri).unwrap().user_unescaped(&mut again);
+                prop_assert_eq!(again, user);
+            }
+
+            #[test]
+            fn composed_requests_read_as_composed(
+                user in "[a-z0-9]{1,12}",
+                display in "[ -~äö]{0,20}",
+                tag in "[A-Za-z0-9]{1,10}",
+                number in 0u32..1 << 31,
+                body in prop::collection::vec(any::<u8>(), 0..200),
+            ) {
+                let (mut uri, mut from) = (format!("sip:{user}@h"), Vec::new());
+                crate::message::quote(display.as_bytes(), &mut from);
+                from.extend_from_slice(format!(" <{uri}>;tag={tag}").as_bytes());
+                uri.push_str(";x=y");
+                let mut buffer = Vec::new();
+                let mut composer = crate::message::Composer::request(&mut buffer, b"MESSAGE", uri.as_bytes());
+                composer.field("Via", &[b"SIP/2.0/UDP h;branch=", tag.as_bytes()]);
+                composer.field("From", &[&from]).field("To", &[b"<", uri.as_bytes(), b">"]);
+                composer.field("Call-ID", &[tag.as_bytes()]);
+                composer.field("CSeq", &[number.to_string().as_bytes(), b" MESSAGE"]).number("Max-Forwards", 70);
+                composer.finish(Some(b"text/plain"), &body);
+                fuzz::message(&buffer);
+                let message = super::parse(&buffer).unwrap();
+                let mut said = Vec::new();
+                crate::message::unquote(message.from().display, &mut said);
+                prop_assert_eq!(said, display.as_bytes());
+                prop_assert_eq!(message.from().tag(), Some(tag.as_bytes()));
+                prop_assert_eq!(message.cseq().number, number);
+                prop_assert_eq!(message.request_uri(), uri.as_bytes());
+                prop_assert_eq!(message.body(), &body[..]);
+            }
         }
     }
 }

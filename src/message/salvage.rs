@@ -109,3 +109,68 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = (HeaderName, &[u8])> {
     })
     .take(HEADER_LINES_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Flow, Transport};
+
+    const BROKEN: &str = "INVITE sip:b@c SIP/2.0\r\nVia: SIP/2.0/UDP h;rport;;branch=z1\r\nFrom: <sip:a@b>;tag=1\r\n\
+        To: \"b\r\n <sip:b@c>\r\nCall-ID: x y\r\nCSeq: 1 INVITE\r\nVia: any thing\r\n\r\nVia: body";
+
+    fn answer(text: &str) -> Option<String> {
+        let skeleton = salvage(text.as_bytes())?;
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote: "192.0.2.9:7".parse().unwrap(),
+            connection: None,
+        };
+        let mut buffer = Vec::new();
+        Composer::error_response(&mut buffer, &skeleton, &flow, 400, "Bad\r\nVia", b"t")
+            .finish(None, b"");
+        Some(String::from_utf8(buffer).unwrap())
+    }
+
+    #[test]
+    fn answers_a_broken_request() {
+        assert_eq!(
+            answer(BROKEN).unwrap(),
+            "SIP/2.0 400 Bad  Via\r\nVia: SIP/2.0/UDP h;rport=7;;branch=z1;received=192.0.2.9\r\nVia: any thing\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: \"b   <sip:b@c>;tag=t\r\nCall-ID: x y\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+        );
+        let skeleton = salvage(BROKEN.as_bytes()).unwrap();
+        assert_eq!(
+            (skeleton.method, skeleton.via.branch),
+            (&b"INVITE"[..], &b"z1"[..])
+        );
+        assert!(skeleton.via.rport);
+    }
+
+    #[test]
+    fn has_nothing_to_say() {
+        for (from, to) in [
+            ("INVITE ", "ACK "),
+            ("INVITE sip:b@c SIP/2.0", "SIP/2.0 200 OK"),
+            ("SIP/2.0\r\nVia", "HTTP/1.1\r\nVia"),
+            ("SIP/2.0/UDP", "SIP/2.0"),
+            ("From", "Fron"),
+            ("To", "Tu"),
+            ("Call-ID", "Call_ID"),
+            ("CSeq", "C"),
+            ("<sip:a@b>", "<sip:a\0@b>"),
+            ("x y", "x\ry"),
+            ("x y", "x\x1b[0m"),
+            ("x y", ""),
+            ("any thing", "any\x07thing"),
+            ("INVITE", "IN\0VITE"),
+            ("INVITE", "INVITE\r"),
+        ] {
+            assert!(BROKEN.contains(from));
+            let text = BROKEN.replacen(from, to, 1);
+            assert_eq!(answer(&text), None, "{text:?}");
+        }
+        assert!(answer(&BROKEN.replace("x y", &"x".repeat(SALVAGED_BYTES_MAX))).is_none());
+        assert!(answer(&BROKEN.replace("x y", &"x".repeat(SALVAGED_BYTES_MAX - 200))).is_some());
+    }
+}

@@ -1,1 +1,4 @@
 //! testing
+
+pub mod fuzz;
+pub mod fuzz_auth;

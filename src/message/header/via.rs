@@ -31,7 +31,7 @@ impl<'a> Via<'a> {
     /// Malformed, or not of SIP/2.0. Offset is within `value`.
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(value);
-        let mut via = Self::take_sent_by(&mut cursor)?;
+        let mut via = Self::take_sent_by(&mut cursor, b"2.0")?;
         let start = cursor.at();
         let mut end = start;
         let (mut rport, mut received) = (false, false);
@@ -72,7 +72,9 @@ impl<'a> Via<'a> {
     pub(crate) fn salvage(value: &'a [u8]) -> Result<Self, Error> {
         let value = value.get(..scan::comma(value)).unwrap_or(value);
         let mut cursor = Cursor::new(value);
-        let mut via = Self::take_sent_by(&mut cursor)?;
+        // Of any version: 505 has a Via of that version to repeat.
+        let version = value.split(|&byte| byte == b'/').nth(1).map(scan::trim);
+        let mut via = Self::take_sent_by(&mut cursor, version.unwrap_or_default())?;
         via.params = Params(scan::trim(cursor.rest()));
         if !via.params.0.is_empty() && !via.params.0.starts_with(b";") {
             return cursor.error(ErrorKind::Via);
@@ -84,7 +86,7 @@ impl<'a> Via<'a> {
     }
 
     /// `sent-protocol LWS sent-by`
-    fn take_sent_by(cursor: &mut Cursor<'a>) -> Result<Self, Error> {
+    fn take_sent_by(cursor: &mut Cursor<'a>, version: &[u8]) -> Result<Self, Error> {
         cursor.skip_blanks();
         let transport = match cursor.rest() {
             // By far the most common spelling, in one comparison.
@@ -98,7 +100,7 @@ impl<'a> Via<'a> {
                 let protocol = cursor.take(scan::TOKEN);
                 if !protocol.eq_ignore_ascii_case(b"SIP")
                     || !cursor.eat_separator(b'/')
-                    || cursor.take(scan::TOKEN) != b"2.0"
+                    || cursor.take(scan::TOKEN) != version
                     || !cursor.eat_separator(b'/')
                 {
                     return cursor.error(ErrorKind::Via);
