@@ -15,7 +15,10 @@ impl Index {
     pub fn new(capacity: usize) -> Self {
         let cells = capacity.max(2).saturating_mul(2).next_power_of_two();
         // Zeroed by the kernel: pages are not touched until something lies in them.
-        Self { cells: vec![0; cells], mask: cells.wrapping_sub(1) }
+        Self {
+            cells: vec![0; cells],
+            mask: cells.wrapping_sub(1),
+        }
     }
 
     /// The slot with this hash for which `is_it` says yes.

@@ -2,3 +2,4 @@
 
 pub mod fuzz;
 pub mod fuzz_stream;
+pub mod fuzz_auth;
