@@ -268,6 +268,11 @@ pub fn write_config(folder: &Path, network: Network, config: &str) {
     .unwrap();
 }
 
+/// The program: this build's, or another one (a release, say) that `SIPKEEP_BINARY` names.
+fn program() -> String {
+    std::env::var("SIPKEEP_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sipkeep").to_owned())
+}
+
 /// Starts the program without arguments, with its output in `server.log`.
 fn spawn(folder: &Path) -> Child {
     let log = File::options()
@@ -275,7 +280,7 @@ fn spawn(folder: &Path) -> Child {
         .append(true)
         .open(folder.join("server.log"))
         .unwrap();
-    Command::new(env!("CARGO_BIN_EXE_sipkeep"))
+    Command::new(program())
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
@@ -286,7 +291,7 @@ fn spawn(folder: &Path) -> Child {
 
 /// Runs the program with arguments in a folder.
 pub fn command_in(folder: &Path, arguments: &[&str], input: &str) -> Finished {
-    let mut tool = Tool::of(env!("CARGO_BIN_EXE_sipkeep"));
+    let mut tool = Tool::of(&program());
     tool.command.current_dir(folder).args(arguments);
     tool.input = Some(input.to_owned());
     tool.run(Duration::from_secs(10))

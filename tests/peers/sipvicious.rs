@@ -70,17 +70,13 @@ impl Target {
 
     /// The password that this start made for a user.
     fn password(&self, user: &str) -> String {
-        let finished = self.server.command(&["status", "--passwords"]).well();
-        let line = finished
-            .stdout
-            .lines()
-            .find(|line| {
-                line.split(|c: char| !c.is_alphanumeric())
-                    .any(|word| word == user)
-            })
-            .unwrap_or_else(|| panic!("no password of {user}: {finished:#?}"));
-        let password = line.split_whitespace().last().unwrap();
-        assert!(password.len() >= 8 && password != user, "{line}");
+        let finished = self
+            .server
+            .command(&["status", "--passwords", "--json"])
+            .well();
+        let made: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let password = made[user].as_str().unwrap();
+        assert!(password.len() >= 8 && password != user, "{made}");
         password.to_owned()
     }
 
