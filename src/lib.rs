@@ -1,5 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod action;
 pub mod api;
 pub mod auth;
 pub mod call;
@@ -18,5 +19,6 @@ pub mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod token;
 pub mod transaction;
 pub mod transport;

@@ -18,6 +18,10 @@ pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Header lines in one message; the longest of RFC 4475 has about 50. One more: 400.
 pub const HEADER_LINES_MAX: usize = 128;
 
+/// Bytes of Via lines, From, To, Call-ID and CSeq that the answer to a malformed request repeats; with more there is no
+/// answer. Twenty proxies' Via lines fit.
+pub const SALVAGED_BYTES_MAX: usize = 4_096;
+
 /// Bytes of outputs between two `clear_outputs`. Beyond it an output is dropped and counted: SIP repeats.
 pub const OUTPUT_ARENA_BYTES: usize = 1 << 20;
 
@@ -27,8 +31,34 @@ pub const UNPROVEN_SOURCES_MAX: usize = 65_536;
 pub const PROVEN_SOURCES_MAX: usize = 65_536;
 /// Known sources.
 pub const KNOWN_SOURCES_MAX: usize = 131_072;
+/// Packets a second of one source over its budget that are peeked at for a nonce of ours (at most 31).
+pub const PEEKS_PER_SOURCE: u64 = 20;
+/// The same of all sources together.
+pub const PEEKS_TOTAL: u32 = 2_000;
+/// Packets a second of a proven source.
+pub const PROVEN_RATE: u32 = 20;
+/// Sources that proved something and whose packets are being counted, 16 bytes each. The one idle longest goes.
+pub const RATED_SOURCES_MAX: usize = 65_536;
+/// (source, user) pairs that are delayed or were lately, 32 bytes each. The one whose delay ends first goes.
+pub const DELAYED_PAIRS_MAX: usize = 16_384;
+/// Sources whose ban is over but whose step still counts. The one banned longest ago goes.
+pub const PAST_BANS_MAX: usize = 65_536;
 /// Bans; made by proven sources only, the soonest to end leaves first.
 pub const BANS_MAX: usize = 131_072;
+
+/// Changes of bindings that wait for the disk, about 600 bytes each. One more key is dropped and counted: the binding's
+/// next refresh writes it again.
+pub const STORE_BINDINGS_MAX: usize = 32_768;
+/// Changes of bans that wait for the disk, about 300 bytes each. One more is dropped and counted; the ban itself holds
+/// until a restart.
+pub const STORE_BANS_MAX: usize = 32_768;
+/// Call records that wait for the disk, about 500 bytes each: a day of a full disk at 45 calls a minute. One more is
+/// dropped and counted.
+pub const STORE_RECORDS_MAX: usize = 65_536;
+/// Queries of call records that wait for their thread. One more is refused as busy.
+pub const STORE_QUERIES_MAX: usize = 16;
+/// Call records in one page.
+pub const CDR_PAGE_MAX: usize = 1_000;
 
 /// Completed transactions: 32 for each call of `calls_max`, but at least this many. The oldest goes first.
 pub const COMPLETED_TRANSACTIONS_MIN: usize = 65_536;
@@ -36,6 +66,14 @@ pub const COMPLETED_TRANSACTIONS_MIN: usize = 65_536;
 pub const COMPLETED_BYTES_MAX: usize = 32 << 20;
 /// Live transactions for each call of `calls_max` (two legs, some branches) beside a fixed reserve of 4,096.
 pub const TRANSACTIONS_PER_CALL: usize = 8;
+
+/// Bytes of one chunk of the ring of completed transactions: the longest message and its flow fit. An idle server keeps
+/// one, a busy one [`COMPLETED_BYTES_MAX`] of them.
+pub const COMPLETED_CHUNK_BYTES: usize = 128 << 10;
+/// Buffers that the transaction table keeps for reuse, so that an ordinary transaction costs no allocation.
+pub const TRANSACTION_BUFFERS_MAX: usize = 256;
+/// Bytes of such a buffer; a longer one is freed instead. Most messages fit, and all of them are 512 KiB.
+pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
 
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
@@ -46,3 +84,39 @@ pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 16;
 /// An unauthenticated connection that says nothing for this long is closed.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(10);
+
+/// Bytes of one binding's texts together: Contact URI and parameters, Path, Call-ID, User-Agent. An ordinary phone has about 150; ten bindings
+/// of this length still fit the datagram that lists them. One more: the REGISTER is refused with 403.
+pub const BINDING_BYTES_MAX: usize = 4_096;
+/// Bytes of the Contact lines that answer a REGISTER: they fit a datagram with the rest. A REGISTER after which there would be more: 403.
+pub const LISTED_CONTACTS_BYTES_MAX: usize = 49_152;
+/// Contacts in one REGISTER, removals included, unless `bindings_per_user_max` is larger. One more: 403.
+pub const CONTACTS_MAX: usize = 64;
+/// Connections in all, those of authenticated peers included. About 1 KiB each while idle. One more is refused.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// Bytes that wait to be written to one connection. A peer that takes no more is closed.
+pub const CONNECTION_OUT_BYTES_MAX: usize = 256 << 10;
+/// The same for a connection whose peer has not authenticated: it is owed challenges and refusals only.
+pub const STRANGER_OUT_BYTES_MAX: usize = 64 << 10;
+/// A connection that we open and that is not established by then is given up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What waits for a connection that is being closed must be written, and then read by its peer, within this time each.
+pub const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without a file descriptor left, nothing is accepted for this long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Addresses in `[server] listen`. One more is refused at start.
+pub const LISTEN_MAX: usize = 128;
+/// A stopping server gives its calls this long to say goodbye ...
+pub const STOP_CALLS: Duration = Duration::from_millis(3_500);
+/// ... and has stopped by then, the state file written.
+pub const STOP_TOTAL: Duration = Duration::from_millis(4_800);
+/// Bytes of one HTTP request, head and body. A longer one gets 413 or 431 and is closed.
+pub const HTTP_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// HTTP connections. At the bound the one that waits longest for a request is closed.
+pub const HTTP_CONNECTIONS_MAX: usize = 32;
+/// For a request to come whole, for its answer to be taken, and between two requests.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Items in one page of a list, unless `limit` says otherwise.
+pub const PAGE_DEFAULT: usize = 100;
+/// The largest `limit`.
+pub const PAGE_MAX: usize = 1_000;

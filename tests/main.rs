@@ -2,3 +2,4 @@
 
 mod peers;
 mod tidy;
+mod torture;

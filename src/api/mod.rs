@@ -4,7 +4,10 @@ use serde::Serialize;
 
 use crate::source::Source;
 use crate::store::BanReason;
-use crate::time::UnixTime;
+
+mod rfc3339;
+
+pub use rfc3339::{Rfc3339, Rfc3339Error};
 
 /// What an administrator asks of the running endpoint.
 #[derive(Clone, Debug)]
@@ -12,12 +15,28 @@ use crate::time::UnixTime;
 pub enum Command {
     Status,
     /// One page of a list: at most `limit` items behind the item whose cursor is `after`.
-    Registrations { after: Option<String>, limit: usize },
-    Calls { after: Option<String>, limit: usize },
-    Bans { after: Option<String>, limit: usize },
-    Ban { source: Source, duration: Option<std::time::Duration> },
-    Unban { source: Source },
-    Hangup { call: String },
+    Registrations {
+        after: Option<String>,
+        limit: usize,
+    },
+    Calls {
+        after: Option<String>,
+        limit: usize,
+    },
+    Bans {
+        after: Option<String>,
+        limit: usize,
+    },
+    Ban {
+        source: Source,
+        duration: Option<std::time::Duration>,
+    },
+    Unban {
+        source: Source,
+    },
+    Hangup {
+        call: String,
+    },
 }
 
 /// The endpoint's answer.
@@ -71,6 +90,56 @@ pub struct CallItem {
     pub through: Option<String>,
     pub start: Rfc3339,
     pub answer: Option<Rfc3339>,
+}
+
+/// `GET cdrs`: a call record as the state file's table `call_records` has it, field for field and in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Cdr {
+    pub id: String,
+    pub start: Rfc3339,
+    pub answer: Option<Rfc3339>,
+    pub end: Option<Rfc3339>,
+    /// `internal`, `incoming`, `outgoing`, `transit`
+    pub direction: String,
+    pub caller: String,
+    pub dialled: String,
+    pub answered_by: Option<String>,
+    /// `line:NAME` or `trunk:NAME`
+    pub through: Option<String>,
+    pub forwarded_by: Option<String>,
+    pub transferred_by: Option<String>,
+    /// `id` of the record that it belongs to.
+    pub related: Option<String>,
+    pub source: String,
+    pub user_agent: Option<String>,
+    /// `answered`, `no_answer`, `busy`, `cancelled`, `rejected`, `failed`, `interrupted`
+    pub disposition: String,
+    /// SIP status code.
+    pub status: Option<u16>,
+    /// `caller`, `callee`, `server`
+    pub ended_by: Option<String>,
+    pub duration_ms: Option<u64>,
+    pub talk_ms: Option<u64>,
+    pub caller_call_id: String,
+    pub callee_call_id: Option<String>,
+}
+
+/// `GET lines`
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Line {
+    pub name: String,
+    pub account: String,
+    /// `registered`, `registering`, `refused`, `unreachable`, `off`
+    pub state: &'static str,
+    /// SIP status code of the last answer.
+    pub status: Option<u16>,
+    /// The last answer in words.
+    pub reason: Option<String>,
+    pub since: Option<Rfc3339>,
+    pub expires: Option<Rfc3339>,
+    pub next_attempt: Option<Rfc3339>,
 }
 
 /// `GET bans`
@@ -167,23 +236,6 @@ pub struct Misconfigured {
     pub failures: u32,
 }
 
-/// A time that is written as RFC 3339 in UTC with milliseconds: `2026-03-01T12:00:00.000Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rfc3339(pub UnixTime);
-
-impl std::fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _ = f;
-        todo!()
-    }
-}
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// Something that happened, for the log (one logfmt line) and later the event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -195,4 +247,185 @@ pub struct Event {
     pub source: Option<Source>,
     /// Further fields in order; values as received, the log escapes them.
     pub fields: Vec<(&'static str, String)>,
+}
+
+/// The JSON shapes are a promise to other people's scripts, so they stand here as literal text.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::UnixTime;
+
+    fn at(millis: u64) -> Rfc3339 {
+        Rfc3339(UnixTime::from_millis(millis))
+    }
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).expect("plain data has a JSON form")
+    }
+
+    #[test]
+    fn page_says_null_at_its_end() {
+        let page = Page { items: vec![1, 2], next: None };
+        assert_eq!(json(&page), r#"{"items":[1,2],"next":null}"#);
+        let page = Page::<u8> { items: vec![], next: Some("b".into()) };
+        assert_eq!(json(&page), r#"{"items":[],"next":"b"}"#);
+    }
+
+    #[test]
+    fn registration_shape() {
+        let item = Registration {
+            user: "100".into(),
+            contact: "sip:100@192.0.2.7:5062".into(),
+            source: "192.0.2.7:5062".into(),
+            transport: "udp",
+            user_agent: "Yea\"link".into(),
+            since: at(0),
+            expires: at(600_000),
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"user":"100","contact":"sip:100@192.0.2.7:5062","source":"192.0.2.7:5062","transport":"udp","#,
+                r#""user_agent":"Yea\"link","since":"1970-01-01T00:00:00.000Z","#,
+                r#""expires":"1970-01-01T00:10:00.000Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn call_shape() {
+        let item = CallItem {
+            id: "c1".into(),
+            state: "ringing",
+            direction: "internal",
+            caller: "100".into(),
+            dialled: "101".into(),
+            answered_by: None,
+            through: None,
+            start: at(1),
+            answer: None,
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"id":"c1","state":"ringing","direction":"internal","caller":"100","dialled":"101","#,
+                r#""answered_by":null,"through":null,"start":"1970-01-01T00:00:00.001Z","answer":null}"#
+            )
+        );
+    }
+
+    #[test]
+    fn line_shape() {
+        let item = Line {
+            name: "gd-ims".into(),
+            account: "+8612345678".into(),
+            state: "refused",
+            status: Some(403),
+            reason: Some("Forbidden".into()),
+            since: None,
+            expires: None,
+            next_attempt: Some(at(1_000)),
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"name":"gd-ims","account":"+8612345678","state":"refused","status":403,"#,
+                r#""reason":"Forbidden","since":null,"expires":null,"#,
+                r#""next_attempt":"1970-01-01T00:00:01.000Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn ban_shape() {
+        let item = Ban {
+            source: "2001:db8::/64".into(),
+            reason: BanReason::Credentials,
+            failures: 5,
+            users: vec!["100".into(), "admin".into()],
+            first_seen: at(0),
+            last_seen: at(1_000),
+            since: at(1_000),
+            until: None,
+            discarded_estimated: 2_048,
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"source":"2001:db8::/64","reason":"credentials","failures":5,"users":["100","admin"],"#,
+                r#""first_seen":"1970-01-01T00:00:00.000Z","last_seen":"1970-01-01T00:00:01.000Z","#,
+                r#""since":"1970-01-01T00:00:01.000Z","until":null,"discarded_estimated":2048}"#
+            )
+        );
+        let words = [BanReason::Credentials, BanReason::Scan, BanReason::Deny, BanReason::Manual];
+        assert_eq!(json(&words), r#"["credentials","scan","deny","manual"]"#);
+    }
+
+    #[test]
+    fn cdr_shape() {
+        let item = Cdr {
+            id: "r1".into(),
+            start: at(0),
+            answer: Some(at(2_000)),
+            end: Some(at(5_500)),
+            direction: "outgoing".into(),
+            caller: "100".into(),
+            dialled: "9110".into(),
+            answered_by: Some("110".into()),
+            through: Some("trunk:office-b".into()),
+            forwarded_by: None,
+            transferred_by: None,
+            related: None,
+            source: "192.0.2.7".into(),
+            user_agent: Some("Snom".into()),
+            disposition: "answered".into(),
+            status: Some(200),
+            ended_by: Some("caller".into()),
+            duration_ms: Some(5_500),
+            talk_ms: Some(3_500),
+            caller_call_id: "a@b".into(),
+            callee_call_id: Some("c@d".into()),
+        };
+        assert_eq!(
+            json(&item),
+            concat!(
+                r#"{"id":"r1","start":"1970-01-01T00:00:00.000Z","answer":"1970-01-01T00:00:02.000Z","#,
+                r#""end":"1970-01-01T00:00:05.500Z","direction":"outgoing","caller":"100","dialled":"9110","#,
+                r#""answered_by":"110","through":"trunk:office-b","forwarded_by":null,"transferred_by":null,"#,
+                r#""related":null,"source":"192.0.2.7","user_agent":"Snom","disposition":"answered","#,
+                r#""status":200,"ended_by":"caller","duration_ms":5500,"talk_ms":3500,"#,
+                r#""caller_call_id":"a@b","callee_call_id":"c@d"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn status_shape() {
+        let misconfigured =
+            Misconfigured { user: "102".into(), source: "192.0.2.9".into(), failures: 40 };
+        let status = Status {
+            version: "0.1.0",
+            uptime_s: 7,
+            mode: "enforce",
+            guard: GuardStatus {
+                lanes: vec![LaneStatus { name: "registered".into(), ..LaneStatus::default() }],
+                ..GuardStatus::default()
+            },
+            store: StoreStatus { ok: true, error: None, pending: 3, sync_ms: 12 },
+            misconfigured: vec![misconfigured],
+            ..Status::default()
+        };
+        assert_eq!(
+            json(&status),
+            concat!(
+                r#"{"version":"0.1.0","uptime_s":7,"mode":"enforce","#,
+                r#""counts":{"users":0,"registrations":0,"calls":0,"lines":0,"trunks":0,"bans":0},"#,
+                r#""memory_bytes":0,"latency_us":{"p50":0,"p99":0,"p999":0},"#,
+                r#""guard":{"dropped":0,"kernel":{"active":false,"bans":0,"capacity":0,"reason":null},"#,
+                r#""lanes":[{"name":"registered","capacity":0,"receive_buffer_bytes":0,"drops":0}],"#,
+                r#""reassembly_failures":0},"store":{"ok":true,"error":null,"pending":3,"sync_ms":12},"#,
+                r#""misconfigured":[{"user":"102","source":"192.0.2.9","failures":40}]}"#
+            )
+        );
+    }
 }

@@ -1,1 +1,498 @@
-//! call
+//! The back-to-back user agent (RFC 7092): a call is a caller leg and callee legs, each with a dialog of its own, so that
+//! neither side sees the other's addresses.
+//!
+//! ```text
+//!             INVITE            branch answers           BYE, limits, deaths
+//!   (nothing) ──────▶ Ringing ────────────────▶ Answered ──────────────▶ Ending ──▶ (nothing)
+//!                        │  CANCEL, no answer, refusal, ring timeout       ▲
+//!                        └─────────────────────────────────────────────────┘
+//! ```
+//!
+//! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
+//! within the dialogs), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//!
+//! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
+//! (`transaction`), rewrite SDP.
+
+mod best;
+mod branch;
+mod carriage;
+mod ending;
+mod reply;
+mod setup;
+mod within;
+
+use std::time::Duration;
+
+use crate::action::Outputs;
+use crate::api::{CallItem, Event, Page, Rfc3339};
+use crate::dialog::{Dialog, TagParts};
+use crate::message::Method;
+use crate::source::{Flow, TrunkId, UserId};
+use crate::store::{CallRecord, Change};
+use crate::time::wheel::Wheel;
+use crate::time::{Instant, Now};
+use crate::token::{Tokens, push_hex};
+use crate::transaction::{ClientId, ServerId, Transactions};
+
+use reply::Answerable;
+pub use carriage::ALLOW;
+pub use setup::{Setup, Target};
+pub use within::Arrival;
+
+/// How often the legs of an answered call are asked whether they still know of it. A phone that lost its power is
+/// noticed after this and 64·T1 at most.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Requests on their way from one leg to the other at a time, for each call. One more: 500 with Retry-After.
+const RELAYS_MAX: usize = 8;
+
+/// The caller's leg in an [`Owner`] and in tags; branches count from 0.
+const CALLER: u8 = 0x80;
+/// In a caller-side tag: no branch, the response is our own.
+const NO_BRANCH: u8 = 0x7f;
+
+/// Who a transaction belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The call.
+    pub call: CallHandle,
+    /// [`CALLER`] or a branch.
+    pub leg: u8,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+impl Owner {
+    /// For a transaction before its call exists, or one that never has a call.
+    pub const NOBODY: Self = Self {
+        call: CallHandle { index: u32::MAX, serial: 0 },
+        leg: NO_BRANCH,
+        purpose: Purpose::Stray,
+    };
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The INVITE that began the call, or a branch's.
+    Invite,
+    /// A request relayed within the dialogs.
+    Relay,
+    /// Our BYE.
+    Bye,
+    /// Our OPTIONS within the dialog: is the peer still there?
+    Probe,
+    /// The BYE of a dialog that nobody wanted.
+    Stray,
+}
+
+/// A call: slot and serial (serials are never used twice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallHandle {
+    index: u32,
+    serial: u32,
+}
+
+/// Whose leg it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// A local user.
+    User(UserId, Box<str>),
+    /// A trunk.
+    Trunk(TrunkId, Box<str>),
+}
+
+impl Party {
+    /// `trunk:NAME` of a trunk.
+    fn through(&self) -> Option<String> {
+        match self {
+            Self::User(..) => None,
+            Self::Trunk(_, name) => Some(format!("trunk:{name}")),
+        }
+    }
+
+    fn is_trunk(&self) -> bool {
+        matches!(self, Self::Trunk(..))
+    }
+}
+
+/// One side of a call.
+#[derive(Debug)]
+struct Leg {
+    dialog: Dialog,
+    party: Party,
+    /// Part of our tags on this leg.
+    secret: u64,
+    /// Our ACK to its last 2xx, with the CSeq number: sent again for each 2xx that comes again.
+    ack: Option<(u32, Vec<u8>)>,
+    /// Its 2xx waits for an ACK that the other side must bring (the answer to a late offer).
+    ack_owed: Option<u32>,
+    /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
+    unacknowledged: Option<(ServerId, u32)>,
+    /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before).
+    bye_after_ack: bool,
+    /// A dialog exists and neither side has ended it.
+    is_up: bool,
+}
+
+/// A callee leg.
+#[derive(Debug)]
+struct Branch {
+    leg: Leg,
+    /// Its INVITE.
+    client: ClientId,
+    /// The final status, once there.
+    status: Option<u16>,
+}
+
+/// A request on its way from one leg to the other.
+#[derive(Debug)]
+struct Relay {
+    from: u8,
+    server: ServerId,
+    client: ClientId,
+    method: Method,
+    request: Answerable,
+    had_offer: bool,
+    /// CSeq number of the relayed request.
+    cseq: u32,
+    /// Whoever sent it has his final response (the call ended meanwhile); the other side's is only waited for.
+    is_answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ringing,
+    Answered,
+    Ending,
+}
+
+/// Who ended a call, for its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The caller.
+    Caller,
+    /// The callee.
+    Callee,
+    /// sipkeep itself.
+    Server,
+}
+
+#[derive(Debug)]
+struct Call {
+    serial: u32,
+    state: State,
+    caller: Leg,
+    branches: Vec<Branch>,
+    winner: u8,
+    invite: ServerId,
+    /// What answers to the INVITE are made from.
+    request: Answerable,
+    /// The INVITE carried SDP: the callee's 2xx can be acknowledged at once.
+    had_offer: bool,
+    /// The caller has its final response.
+    is_final: bool,
+    /// Our BYEs and probes that wait for an answer.
+    waiting: u32,
+    relays: Vec<Relay>,
+    record: CallRecord,
+    started: Instant,
+    answered: Option<Instant>,
+    /// Who is counted as being in this call.
+    counted: Vec<Party>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    RingTimeout(CallHandle),
+    Probe(CallHandle),
+}
+
+/// What the layers below need from the endpoint for one input.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Now,
+    /// The transaction layer.
+    pub transactions: &'a mut Transactions<Owner>,
+    /// Where outputs go.
+    pub out: &'a mut Outputs,
+    /// Tags, Call-IDs.
+    pub tokens: &'a mut Tokens,
+    /// A buffer to compose in.
+    pub buffer: &'a mut Vec<u8>,
+}
+
+impl Context<'_> {
+    /// The branch of an ACK to a 2xx: a transaction of its own that keeps no state (RFC 3261 §17.1.1.3).
+    fn stateless_branch(&mut self) -> Vec<u8> {
+        let mut branch = b"z9hG4bK".to_vec();
+        push_hex(&mut branch, self.tokens.next_u64(), 16);
+        branch
+    }
+
+    fn event(&mut self, name: &'static str, fields: Vec<(&'static str, String)>) {
+        self.out.event(Event { level: log::Level::Info, name, source: None, fields });
+    }
+}
+
+/// All calls.
+pub struct Calls {
+    slots: slab::Slab<Call>,
+    next_serial: u32,
+    timers: Wheel<Timer>,
+    /// Ringing and answered ones.
+    live: usize,
+    live_max: usize,
+    ring_timeout: Duration,
+    /// Calls of each user, of each trunk: both directions together.
+    user_calls: Vec<u32>,
+    trunk_calls: Vec<u32>,
+}
+
+impl Calls {
+    /// No calls yet.
+    pub fn new(now: Instant, config: &crate::config::Config) -> Self {
+        let mut calls = Self {
+            slots: slab::Slab::new(),
+            next_serial: 1,
+            timers: Wheel::new(now),
+            live: 0,
+            live_max: 0,
+            ring_timeout: Duration::ZERO,
+            user_calls: Vec::new(),
+            trunk_calls: Vec::new(),
+        };
+        calls.reload(config, |_| None, |_| None);
+        calls
+    }
+
+    /// A new configuration: calls go on, their parties get the indices of the same names. Who is gone from the file
+    /// keeps his calls until they end, but is not counted.
+    pub fn reload(
+        &mut self,
+        config: &crate::config::Config,
+        user: impl Fn(&str) -> Option<UserId>,
+        trunk: impl Fn(&str) -> Option<TrunkId>,
+    ) {
+        self.live_max = config.call.calls_max;
+        self.ring_timeout = config.call.ring_timeout;
+        self.user_calls = vec![0; config.users.len()];
+        self.trunk_calls = vec![0; config.trunks.len()];
+        let renamed = |party: &mut Party| match party {
+            Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
+            Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
+        };
+        let (users, trunks) = (&mut self.user_calls, &mut self.trunk_calls);
+        for (_, call) in &mut self.slots {
+            renamed(&mut call.caller.party);
+            call.branches.iter_mut().for_each(|branch| renamed(&mut branch.leg.party));
+            for party in &mut call.counted {
+                renamed(party);
+                if let Some(count) = counter(users, trunks, party) {
+                    *count += 1;
+                }
+            }
+        }
+    }
+
+    /// Ringing and answered calls.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether another call may begin.
+    pub fn is_full(&self) -> bool {
+        // Calls that are ending hold a slot for 64·T1 at most; a flood of short calls must not grow the table either.
+        self.live >= self.live_max || self.slots.len() >= self.live_max.saturating_mul(2) + 64
+    }
+
+    /// No call at all is left, ending ones included.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// How many calls a user is in, both directions together.
+    pub fn calls_of(&self, user: UserId) -> u32 {
+        self.user_calls.get(user.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// When [`Calls::expire`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    /// Handles one timer that is due; `false` when there is none.
+    pub fn expire(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(timer) = self.timers.expire(context.now.mono) else { return false };
+        match timer {
+            Timer::RingTimeout(handle) => self.ring_timeout(handle, context),
+            Timer::Probe(handle) => self.probe(handle, context),
+        }
+        true
+    }
+
+    /// `GET calls`: ringing and answered ones in the order of their ids. `after` is the id of the last one seen.
+    pub fn page(&self, after: Option<&str>, limit: usize) -> Page<CallItem> {
+        let mut live: Vec<&Call> = (self.slots.iter().map(|(_, call)| call))
+            .filter(|call| call.state != State::Ending)
+            .filter(|call| after.is_none_or(|after| call.record.id.as_str() > after))
+            .collect();
+        live.sort_unstable_by(|a, b| a.record.id.cmp(&b.record.id));
+        let next = (live.len() > limit)
+            .then(|| limit.checked_sub(1).and_then(|last| live.get(last)))
+            .flatten()
+            .map(|call| call.record.id.clone());
+        let items = live.into_iter().take(limit).map(Call::item).collect();
+        Page { items, next }
+    }
+
+    /// The call with this id.
+    pub fn find(&self, id: &str) -> Option<CallHandle> {
+        self.slots.iter().find(|(_, call)| call.record.id == id && call.state != State::Ending).map(
+            |(index, call)| CallHandle { index: index as u32, serial: call.serial },
+        )
+    }
+
+    /// Every call that is not ending.
+    pub fn all(&self) -> Vec<CallHandle> {
+        (self.slots.iter())
+            .filter(|(_, call)| call.state != State::Ending)
+            .map(|(index, call)| CallHandle { index: index as u32, serial: call.serial })
+            .collect()
+    }
+
+    fn get(&mut self, handle: CallHandle) -> Option<&mut Call> {
+        self.slots.get_mut(handle.index as usize).filter(|call| call.serial == handle.serial)
+    }
+
+    fn count_in(&mut self, handle: CallHandle, party: &Party) {
+        if let Some(count) = counter(&mut self.user_calls, &mut self.trunk_calls, party) {
+            *count += 1;
+        }
+        if let Some(call) = self.get(handle) {
+            call.counted.push(party.clone());
+        }
+    }
+
+    fn count_out(&mut self, parties: Vec<Party>) {
+        for party in parties {
+            if let Some(count) = counter(&mut self.user_calls, &mut self.trunk_calls, &party) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Takes a call off the table once nothing of it runs any more.
+    fn sweep(&mut self, handle: CallHandle) {
+        let is_over = self.get(handle).is_some_and(|call| call.is_over());
+        if is_over {
+            self.slots.remove(handle.index as usize);
+        }
+    }
+}
+
+fn counter<'a>(
+    users: &'a mut [u32],
+    trunks: &'a mut [u32],
+    party: &Party,
+) -> Option<&'a mut u32> {
+    match party {
+        Party::User(id, _) => users.get_mut(id.0 as usize),
+        Party::Trunk(id, _) => trunks.get_mut(id.0 as usize),
+    }
+}
+
+impl Leg {
+    fn new(dialog: Dialog, party: Party, secret: u64) -> Self {
+        Self {
+            dialog,
+            party,
+            secret,
+            ack: None,
+            ack_owed: None,
+            unacknowledged: None,
+            bye_after_ack: false,
+            is_up: false,
+        }
+    }
+
+    /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity). Over a stream the
+    /// address is enough: a phone makes a new connection when it lost one.
+    fn is_from(&self, flow: &Flow) -> bool {
+        let own = &self.dialog.flow;
+        own.transport == flow.transport
+            && if flow.connection.is_some() {
+                own.remote.ip() == flow.remote.ip()
+            } else {
+                own.remote == flow.remote
+            }
+    }
+}
+
+impl Call {
+    fn handle(&self, index: u32) -> CallHandle {
+        CallHandle { index, serial: self.serial }
+    }
+
+    fn leg(&self, leg: u8) -> Option<&Leg> {
+        if leg == CALLER {
+            Some(&self.caller)
+        } else {
+            self.branches.get(leg as usize).map(|branch| &branch.leg)
+        }
+    }
+
+    fn leg_mut(&mut self, leg: u8) -> Option<&mut Leg> {
+        if leg == CALLER {
+            Some(&mut self.caller)
+        } else {
+            self.branches.get_mut(leg as usize).map(|branch| &mut branch.leg)
+        }
+    }
+
+    /// The leg across from `leg` in an answered call.
+    fn other(&self, leg: u8) -> u8 {
+        if leg == CALLER { self.winner } else { CALLER }
+    }
+
+    /// Our tag towards the caller while it speaks with `branch`.
+    fn caller_tag(&self, index: u32, branch: u8) -> Vec<u8> {
+        let parts = TagParts {
+            index,
+            serial: self.serial,
+            leg: CALLER | branch,
+            secret: self.caller.secret,
+        };
+        parts.compose()
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == State::Ending
+            && self.waiting == 0
+            && self.relays.is_empty()
+            && self.branches.iter().all(|branch| branch.status.is_some())
+            && !self.caller.bye_after_ack
+            && !self.branches.iter().any(|branch| branch.leg.bye_after_ack)
+    }
+
+    fn item(&self) -> CallItem {
+        CallItem {
+            id: self.record.id.clone(),
+            state: if self.state == State::Answered { "answered" } else { "ringing" },
+            direction: self.record.direction,
+            caller: self.record.caller.clone(),
+            dialled: self.record.dialled.clone(),
+            answered_by: self.record.answered_by.clone(),
+            through: self.record.through.clone(),
+            start: Rfc3339(self.record.start),
+            answer: self.record.answer.map(Rfc3339),
+        }
+    }
+}
+
+/// A record is written when the call is answered and again when it is over.
+fn keep_record(context: &mut Context<'_>, record: &CallRecord) {
+    context.out.keep(Change::Record(Box::new(record.clone())));
+}

@@ -1,10 +1,24 @@
 //! config.ini: text → (section, key, value, line) → typed [`Config`] with defaults, and every mistake at once.
+//!
+//! Reads no file: the shell hands over the bytes. `ini` knows lines, `keys` the names, `value` the forms of values,
+//! `read` what fits together.
+
+mod ini;
+mod keys;
+mod password;
+mod read;
+mod value;
+mod warning;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::source::Transport;
+
+pub use keys::{KeySpec, SectionSpec, known_keys};
+pub use password::weakness as password_weakness;
+pub use value::{duration_text, parse_duration};
 
 /// The whole configuration, all defaults filled in. Passwords may still be missing: see [`User::secret`].
 #[derive(Clone, Debug, PartialEq)]
@@ -193,13 +207,53 @@ pub struct Mistake {
     pub text: String,
 }
 
+impl Mistake {
+    /// The whole line for people: `config.ini:12: [user 100] unknown key "pasword", did you mean "password"?`.
+    pub fn in_file(&self, file: &Path) -> String {
+        let file = file.display();
+        let line = if self.line == 0 {
+            String::new()
+        } else {
+            format!(":{}", self.line)
+        };
+        let blank = if self.section.is_empty() { "" } else { " " };
+        format!("{file}{line}: {}{blank}{}", self.section, self.text)
+    }
+}
+
 impl Config {
     /// Reads a configuration. `folder` is that of the file.
     ///
     /// # Errors
     /// Every mistake, in the order of their lines; never empty.
-    pub fn read(text: &str, folder: &std::path::Path) -> Result<Self, Vec<Mistake>> {
-        let _ = (text, folder);
-        todo!()
+    pub fn read(text: &str, folder: &Path) -> Result<Self, Vec<Mistake>> {
+        read::read(text, folder)
+    }
+
+    /// Reads the bytes of the file at `path`, which says what `state` is relative to.
+    ///
+    /// # Errors
+    /// As [`Config::read`]; bytes that are not UTF-8 are one mistake, on the line of the first such byte.
+    pub fn read_bytes(bytes: &[u8], path: &Path) -> Result<Self, Vec<Mistake>> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::read(text, path.parent().unwrap_or(Path::new(""))),
+            Err(error) => {
+                let before = bytes.iter().take(error.valid_up_to());
+                Err(vec![Mistake {
+                    line: before.filter(|byte| **byte == b'\n').count() + 1,
+                    section: String::new(),
+                    text: "not UTF-8 text, save the file in that encoding".into(),
+                }])
+            }
+        }
+    }
+
+    /// What is allowed but worth a second look, in the order of the file as far as it has lines (0: none). In
+    /// words for people, like mistakes.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        warning::warnings(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,232 @@
-//! dialog
+//! RFC 3261 §12: the peer state of one leg. A dialog knows how to compose a request within itself and whether a request
+//! belongs to it; what the request means is the call's business.
+//!
+//! Our tags carry a handle and a secret: a request within a dialog is found by its To tag without a table, and a tag
+//! that we did not make finds nothing. The tag proves nothing about who sent it: the call compares flows as well.
+
+use std::net::SocketAddr;
+
+use crate::message::compose::Composer;
+use crate::message::{Message, Method, NameAddr};
+use crate::source::Flow;
+use crate::token::{push_hex, read_hex};
+
+/// Which call and which of its legs a tag belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagParts {
+    /// Slot of the call.
+    pub index: u32,
+    /// Serial of the call: slots are used again, serials are not.
+    pub serial: u32,
+    /// Leg, as the call numbers them.
+    pub leg: u8,
+    /// What nobody can guess.
+    pub secret: u64,
+}
+
+impl TagParts {
+    /// The tag: 34 hexadecimal digits.
+    pub fn compose(self) -> Vec<u8> {
+        let mut tag = Vec::with_capacity(34);
+        push_hex(&mut tag, self.index.into(), 8);
+        push_hex(&mut tag, self.serial.into(), 8);
+        push_hex(&mut tag, self.leg.into(), 2);
+        push_hex(&mut tag, self.secret, 16);
+        tag
+    }
+
+    /// The parts of one of our tags; `None` for any other.
+    pub fn parse(tag: &[u8]) -> Option<Self> {
+        if tag.len() != 34 {
+            return None;
+        }
+        Some(Self {
+            index: u32::try_from(read_hex(tag.get(..8)?)?).ok()?,
+            serial: u32::try_from(read_hex(tag.get(8..16)?)?).ok()?,
+            leg: u8::try_from(read_hex(tag.get(16..18)?)?).ok()?,
+            secret: read_hex(tag.get(18..)?)?,
+        })
+    }
+}
+
+/// One dialog, or one that may become one.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    /// Call-ID.
+    pub call_id: Box<[u8]>,
+    /// Our side as it stands in our From, with our tag.
+    pub local: Vec<u8>,
+    /// The peer's side as it stands in our To, with its tag once it has one.
+    pub remote: Vec<u8>,
+    /// The peer's tag; empty before it is known, or from an RFC 2543 peer.
+    pub remote_tag: Box<[u8]>,
+    /// The peer's Contact URI (§12.2.1.1).
+    pub remote_target: Box<[u8]>,
+    /// Route values joined by `, `, in the order in which we send them; empty: none.
+    pub route_set: Box<[u8]>,
+    /// The CSeq number that we used last.
+    pub local_cseq: u32,
+    /// The CSeq number that the peer used last; `None` before its first request.
+    pub remote_cseq: Option<u32>,
+    /// The way to the peer.
+    pub flow: Flow,
+    /// Our address as it stands in Via and Contact.
+    pub ours: SocketAddr,
+}
+
+impl Dialog {
+    /// The dialog that a request makes at its UAS (§12.1.1). `local` is its To, without our tag as yet.
+    pub fn from_request(request: &Message<'_>, flow: &Flow, ours: SocketAddr) -> Self {
+        Self {
+            call_id: request.call_id().into(),
+            local: request.to().raw.to_vec(),
+            remote: request.from().raw.to_vec(),
+            remote_tag: request.from().tag().unwrap_or_default().into(),
+            remote_target: contact_of(request).unwrap_or_default().into(),
+            route_set: joined(request.values(crate::message::HeaderName::RecordRoute)),
+            local_cseq: 0,
+            remote_cseq: Some(request.cseq().number),
+            flow: *flow,
+            ours,
+        }
+    }
+
+    /// Takes over what a dialog-forming response says (§12.1.2): tag, Contact and the Record-Route values turned around.
+    pub fn establish(&mut self, response: &Message<'_>) {
+        self.remote = response.to().raw.to_vec();
+        self.remote_tag = response.to().tag().unwrap_or_default().into();
+        let mut routes: Vec<_> =
+            response.values(crate::message::HeaderName::RecordRoute).collect();
+        routes.reverse();
+        self.route_set = joined(routes.into_iter());
+        self.refresh_target(response);
+    }
+
+    /// A target refresh (§12.2.1.2, §12.2.2): the Contact of a re-INVITE or UPDATE, or of its 2xx.
+    pub fn refresh_target(&mut self, message: &Message<'_>) {
+        if let Some(contact) = contact_of(message)
+            && *contact != *self.remote_target
+        {
+            self.remote_target = contact.into();
+        }
+    }
+
+    /// Whether a request with our tag belongs here: same Call-ID, same peer tag (§12.2.2).
+    pub fn owns(&self, request: &Message<'_>) -> bool {
+        *request.call_id() == *self.call_id
+            && *request.from().tag().unwrap_or_default() == *self.remote_tag
+    }
+
+    /// Checks the CSeq of a new request (§12.2.2): `false` if it is older than the last; ACK and CANCEL do not count.
+    pub fn accept_cseq(&mut self, number: u32) -> bool {
+        let in_order = self.remote_cseq.is_none_or(|last| number > last);
+        if in_order {
+            self.remote_cseq = Some(number);
+        }
+        in_order
+    }
+
+    /// The number for our next request.
+    pub fn next_cseq(&mut self) -> u32 {
+        // 2^31 requests in one dialog cannot happen; a peer must still never see the number go back.
+        self.local_cseq = self.local_cseq.saturating_add(1);
+        self.local_cseq
+    }
+
+    /// Begins a request within the dialog (§12.2.1.1): Request-URI, Via, Route, From, To, Call-ID, CSeq, Max-Forwards.
+    pub fn compose<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+        method: Method,
+        cseq: u32,
+        branch: &[u8],
+    ) -> Composer<'b> {
+        let first = first_route(&self.route_set);
+        let strict = first.filter(|route| !is_loose(route));
+        let target = strict.and_then(route_uri).unwrap_or(&self.remote_target);
+        let mut composer = Composer::request(buffer, method.token().as_bytes(), target);
+        write_via(&mut composer, &self.flow, self.ours, branch);
+        if strict.is_some() {
+            // A strict router stands in the Request-URI; the target goes to the end of the list.
+            let rest = self.route_set.get(first.map_or(0, <[u8]>::len)..).unwrap_or_default();
+            let rest = rest.strip_prefix(b", ").unwrap_or(rest);
+            let joint: &[u8] = if rest.is_empty() { b"" } else { b", " };
+            composer.field("Route", &[rest, joint, b"<", &self.remote_target, b">"]);
+        } else if !self.route_set.is_empty() {
+            composer.field("Route", &[&self.route_set]);
+        }
+        composer.field("From", &[&self.local]);
+        composer.field("To", &[&self.remote]);
+        composer.field("Call-ID", &[&self.call_id]);
+        composer.field(
+            "CSeq",
+            &[cseq.to_string().as_bytes(), b" ", method.token().as_bytes()],
+        );
+        composer.number("Max-Forwards", 70);
+        composer
+    }
+}
+
+/// `Via` of a request of ours, with `rport` (RFC 3581).
+pub fn write_via(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr, branch: &[u8]) {
+    composer.field(
+        "Via",
+        &[
+            b"SIP/2.0/",
+            flow.transport.via_token().as_bytes(),
+            b" ",
+            ours.to_string().as_bytes(),
+            b";branch=",
+            branch,
+            b";rport",
+        ],
+    );
+}
+
+/// `Contact` of ours: where requests within the dialog reach us.
+pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr) {
+    let transport: &[u8] =
+        if flow.transport == crate::source::Transport::Tcp { b";transport=tcp" } else { b"" };
+    composer.field("Contact", &[b"<sip:", ours.to_string().as_bytes(), transport, b">"]);
+}
+
+fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let value = message.values(crate::message::HeaderName::Contact).next()?;
+    NameAddr::parse(value).ok().map(|contact| contact.uri).filter(|uri| *uri != b"*")
+}
+
+fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Box<[u8]> {
+    let mut joined = Vec::new();
+    for value in values {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(value);
+    }
+    joined.into()
+}
+
+/// The first value of a joined route set.
+fn first_route(route_set: &[u8]) -> Option<&[u8]> {
+    let mut inside = false;
+    let end = route_set.iter().position(|byte| {
+        match byte {
+            b'<' => inside = true,
+            b'>' => inside = false,
+            _ => {}
+        }
+        *byte == b',' && !inside
+    });
+    route_set.get(..end.unwrap_or(route_set.len())).filter(|route| !route.is_empty())
+}
+
+fn route_uri(route: &[u8]) -> Option<&[u8]> {
+    NameAddr::parse(route).ok().map(|route| route.uri)
+}
+
+/// §16.12.1.2: `lr` in the URI. What does not parse is taken for loose: it stays in the list as it was received.
+fn is_loose(route: &&[u8]) -> bool {
+    route_uri(route)
+        .and_then(|uri| crate::message::Uri::parse(uri).ok())
+        .is_none_or(|uri| uri.params.get("lr").is_some())
+}

@@ -1,12 +1,38 @@
-//! The sans-I/O top: wires the layers, owns all tables. See `lib.rs` for the run-loop contract.
+//! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
+//!
+//! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
+//! `invite` where a number leads, `admin` answers administrators.
 
+mod admin;
+mod dispatch;
+mod identity;
+mod input;
+mod invite;
+mod peers;
+mod register;
+
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::api::{Answer, Command, Event};
+use ahash::RandomState;
+
+use crate::action::Outputs;
+use crate::api::Event;
+use crate::auth::Authenticator;
+use crate::call::{Calls, Context, Owner};
 use crate::config::Config;
-use crate::source::{ConnectionId, Flow, Source};
+use crate::guard::{Admission, Guard};
+use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
+use crate::location::Location;
+use crate::source::{ConnectionId, Flow, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
 use crate::time::{Instant, Now};
+use crate::token::Tokens;
+use crate::transaction::Transactions;
+use crate::transport::stream::Framer;
+
+pub use crate::action::Output;
+use peers::Peers;
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]
@@ -46,108 +72,224 @@ pub enum Input<'a> {
     Tick,
 }
 
-/// What goes out.
-#[derive(Clone, Copy, Debug)]
-pub enum Output<'a> {
-    /// Send this datagram from `flow.local` to `flow.remote`.
-    Datagram {
-        /// The way.
-        flow: Flow,
-        /// The bytes.
-        bytes: &'a [u8],
-    },
-    /// Write these bytes to a stream (also to one that is still being opened: they wait for it, bounded).
-    StreamBytes {
-        /// Which.
-        connection: ConnectionId,
-        /// The bytes.
-        bytes: &'a [u8],
-    },
-    /// Open a connection. `StreamOpened` or `StreamClosed` answers.
-    OpenStream {
-        /// Number it will have (odd).
-        connection: ConnectionId,
-        /// To where.
-        remote: SocketAddr,
-    },
-    /// Write what waits, then close.
-    CloseStream {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// This connection's peer has authenticated (or is known): it leaves the bounds for strangers.
-    StreamTrusted {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// A ban begins: close the connections of this source, accept no more from it.
-    Banned {
-        /// Whom.
-        source: Source,
-    },
-    /// Keep this.
-    Keep(&'a Change),
-    /// Log this.
-    Event(&'a Event),
+/// A stream connection as the endpoint sees it.
+struct Stream {
+    flow: Flow,
+    framer: Framer,
+    is_trusted: bool,
 }
 
 /// The whole SIP server as a value.
-pub struct Endpoint {}
+pub struct Endpoint {
+    config: Config,
+    started: Now,
+    is_stopping: bool,
+    guard: Guard,
+    auth: Authenticator,
+    location: Location,
+    transactions: Transactions<Owner>,
+    calls: Calls,
+    peers: Peers,
+    streams: HashMap<ConnectionId, Stream, RandomState>,
+    /// Connections that we opened, by where they lead.
+    opened: HashMap<SocketAddr, ConnectionId, RandomState>,
+    next_connection: u64,
+    /// Which address of ours the kernel would use towards a configured peer.
+    routes: HashMap<IpAddr, IpAddr, RandomState>,
+    tokens: Tokens,
+    /// Makes the To tag of stateless answers (RFC 3261 §8.2.7): the same for the same request.
+    tag_hasher: RandomState,
+    out: Outputs,
+    buffer: Vec<u8>,
+    lines: Vec<u8>,
+    changes: Vec<Change>,
+}
 
 impl Endpoint {
     /// A server with this configuration (every user with a secret or an address) and what was kept.
     pub fn new(now: Now, config: Config, seed: [u8; 32], kept: Snapshot) -> Self {
-        let _ = (now, config, seed, kept);
-        todo!()
+        let mut tokens = Tokens::new(&seed, "hash");
+        let mut hasher = || {
+            let mut next = || tokens.next_u64();
+            RandomState::with_seeds(next(), next(), next(), next())
+        };
+        let calls_max = config.call.calls_max;
+        let completed_max = COMPLETED_TRANSACTIONS_MIN.max(calls_max.saturating_mul(32));
+        let live_max = calls_max.saturating_mul(TRANSACTIONS_PER_CALL).saturating_add(4096);
+        let auth = Authenticator::new(now, &config, &seed, kept.nonce_key);
+        let mut location = Location::new(&config.users, &seed);
+        location.restore(now, &kept.bindings);
+        let (key, made) = auth.key();
+        let mut out = Outputs::default();
+        out.keep(Change::NonceKey(key, made));
+        Self {
+            started: now,
+            is_stopping: false,
+            guard: Guard::new(now, &config.guard, &seed, kept.bans, kept.known),
+            auth,
+            location,
+            transactions: Transactions::new(&seed, live_max, completed_max),
+            calls: Calls::new(now.mono, &config),
+            peers: Peers::new(&config, hasher()),
+            streams: HashMap::with_hasher(hasher()),
+            opened: HashMap::with_hasher(hasher()),
+            next_connection: 1,
+            routes: HashMap::with_hasher(hasher()),
+            tokens: Tokens::new(&seed, "call"),
+            tag_hasher: hasher(),
+            out,
+            buffer: Vec::with_capacity(2048),
+            lines: Vec::with_capacity(1024),
+            changes: Vec::new(),
+            config,
+        }
     }
 
     /// Takes one input. Never fails, blocks or panics on a peer's bytes.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
-        let _ = (now, input);
-        todo!()
-    }
-
-    /// An administrator's command, answered at once (its messages are outputs as any others).
-    pub fn command(&mut self, now: Now, command: Command) -> Answer {
-        let _ = (now, command);
-        todo!()
+        match input {
+            Input::Datagram { flow, bytes } => self.datagram(now, &flow, bytes),
+            Input::StreamOpened { flow } => self.stream_opened(flow),
+            Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
+            Input::StreamClosed { connection } => self.stream_closed(now, connection),
+            Input::Route { remote, local } => {
+                self.routes.insert(remote, local);
+            }
+            Input::Tick => self.tick(now),
+        }
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.
     pub fn reload(&mut self, now: Now, config: Config) {
-        let _ = (now, config);
-        todo!()
+        self.changes.extend(self.location.reload(&config.users));
+        self.auth.reload(now, &config);
+        self.guard.reload(now, &config.guard);
+        self.peers.reload(&config);
+        let index = |names: Vec<&str>, name: &str| names.iter().position(|own| *own == name);
+        let user = |name: &str| {
+            index(config.users.iter().map(|user| user.name.as_str()).collect(), name)
+                .map(|index| UserId(index as u32))
+        };
+        let trunk = |name: &str| {
+            index(config.trunks.iter().map(|trunk| trunk.name.as_str()).collect(), name)
+                .map(|index| TrunkId(index as u32))
+        };
+        self.calls.reload(&config, user, trunk);
+        self.config = config;
+        self.keep_changes();
     }
 
     /// Begins to stop: new calls get 503, running legs a BYE with Reason. [`Endpoint::is_idle`] tells when all are gone.
     pub fn stop(&mut self, now: Now) {
-        let _ = now;
-        todo!()
+        self.is_stopping = true;
+        for handle in self.calls.all() {
+            let (calls, mut context) = self.split(now);
+            calls.hang_up(handle, 503, b"SIP;cause=503;text=\"Server stops\"", &mut context);
+        }
     }
 
-    /// Whether no call is left.
+    /// Whether no call is left, not even one whose BYE waits for its answer.
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.calls.is_empty()
     }
 
     /// Read after every batch of inputs, sent as one batch, then cleared.
     pub fn outputs(&self) -> impl ExactSizeIterator<Item = Output<'_>> {
-        std::iter::empty()
+        self.out.iter()
     }
 
     /// Forgets the outputs.
     pub fn clear_outputs(&mut self) {
-        todo!()
+        self.out.clear();
     }
 
     /// When [`Input::Tick`] is due at the latest. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
-        todo!()
+        [
+            self.transactions.next_deadline(),
+            self.calls.next_deadline(),
+            self.location.next_deadline(),
+            self.guard.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether a new connection from this source is to be accepted at all (guard).
     pub fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool {
-        let _ = (now, remote);
-        todo!()
+        let who = self.peers.has_address(remote.ip().to_canonical());
+        let source = Source::of(remote.ip());
+        matches!(self.guard.admit(now, source, who, true), Admission::Admit(_))
+    }
+
+    /// The calls, and what they need of the rest.
+    fn split(&mut self, now: Now) -> (&mut Calls, Context<'_>) {
+        let context = Context {
+            now,
+            transactions: &mut self.transactions,
+            out: &mut self.out,
+            tokens: &mut self.tokens,
+            buffer: &mut self.buffer,
+        };
+        (&mut self.calls, context)
+    }
+
+    fn keep_changes(&mut self) {
+        for change in self.changes.drain(..) {
+            self.out.keep(change);
+        }
+    }
+
+    fn event(&mut self, level: log::Level, name: &'static str, fields: Vec<(&'static str, String)>) {
+        self.out.event(Event { level, name, source: None, fields });
+    }
+
+    /// Our address as peers on this flow are to write to: the address that they reach, and a port that we listen on.
+    fn contact_address(&self, flow: &Flow) -> SocketAddr {
+        let port = match flow.transport {
+            Transport::Udp => flow.local.port(),
+            Transport::Tcp => (self.listen(Transport::Tcp, flow.local.ip()))
+                .map_or(flow.local.port(), |listen| listen.port()),
+        };
+        SocketAddr::new(flow.local.ip(), port)
+    }
+
+    /// The first address that we listen on with this transport and family.
+    fn listen(&self, transport: Transport, family: IpAddr) -> Option<SocketAddr> {
+        (self.config.server.listen.iter())
+            .filter(|listen| listen.transport == transport)
+            .map(|listen| listen.address)
+            .find(|address| address.is_ipv4() == family.is_ipv4())
+    }
+
+    /// The way to a peer that has not spoken first. Over TCP the connection that leads there is used, or opened.
+    fn flow_to(&mut self, remote: SocketAddr, transport: Transport) -> Option<Flow> {
+        let listen = self.listen(transport, remote.ip());
+        let local_ip = listen
+            .map(|listen| listen.ip())
+            .filter(|address| !address.is_unspecified())
+            .or_else(|| self.routes.get(&remote.ip()).copied())?;
+        let local = SocketAddr::new(local_ip, listen.map_or(0, |listen| listen.port()));
+        let connection = match transport {
+            Transport::Udp if listen.is_none() => return None,
+            Transport::Udp => None,
+            Transport::Tcp => Some(self.connection_to(remote, local)),
+        };
+        Some(Flow { transport, local, remote, connection })
+    }
+
+    fn connection_to(&mut self, remote: SocketAddr, local: SocketAddr) -> ConnectionId {
+        if let Some(connection) = self.opened.get(&remote) {
+            return *connection;
+        }
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 2;
+        self.opened.insert(remote, connection);
+        let flow = Flow { transport: Transport::Tcp, local, remote, connection: Some(connection) };
+        self.streams.insert(connection, Stream { flow, framer: Framer::new(), is_trusted: true });
+        self.out.open_stream(connection, remote);
+        self.out.trust_stream(connection);
+        connection
     }
 }

@@ -1,1 +1,556 @@
-//! guard
+//! Keeps strangers off: decides about each packet before a byte of it is read, from the socket's source address alone
+//! (an IPv4 address, an IPv6 /64), in memory that is reserved at start.
+//!
+//! ```text
+//!   admit ── allow, who ──────────────────▶ Exempt   known_rate
+//!     │ deny, banned ─────────────────────▶ Drop
+//!     │ known (right answer in 30 days) ──▶ Known    known_rate
+//!     │ on a stream ──────────────────────▶ Proven   20 a second
+//!     │ else unproven: token bucket ──────▶ Unproven, whose answers `may_answer` decides about
+//!     └ over the budget ──────────────────▶ Peek ── a fresh nonce: `prove` ──▶ Proven
+//! ```
+//!
+//! An endpoint that has read a packet tells the guard what came of it: [`Guard::succeeded`] (a right answer: the source
+//! is known) or [`Guard::charge`] (a wrong answer to a fresh nonce, the only thing that anyone is charged with, and only
+//! a source that receives what we send can give it: a forger never gets his victim banned).
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `unproven` | token buckets and byte accounts of strangers, 24 bytes a source |
+//! | `rate` | rates, and buckets of proven and known sources |
+//! | `failures` | failures of proven sources within the window and the day |
+//! | `bans` | bans in force, by source and by end |
+//! | `delays` | (source, user) pairs of known sources that wait |
+//! | `ranges` | `allow` and `deny` |
+//! | `index`, `recent` | the tables below these |
+//!
+//! Places kept for what is not here yet: the kernel filter reads [`Guard::bans`]' table through an iterator of its own
+//! beside `Guard::expire`; lanes ask the table of known sources; widening of IPv6 prefixes hooks into `Guard::begin_ban`;
+//! the scan budget of neighbours (names tried behind a known source) hooks into the known branch of [`Guard::charge`];
+//! the preference of retransmissions when `unproven_total` is used up sits in [`Guard::may_answer`].
+//!
+//! It does not parse, log, keep files or close connections: what it decides is returned, and the endpoint acts.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod bans;
+mod delays;
+mod failures;
+mod index;
+mod listing;
+mod ranges;
+mod rate;
+mod recent;
+mod unproven;
+
+use std::time::Duration;
+
+use self::bans::{Bans, Evidence};
+use self::delays::{Delays, Failed};
+use self::failures::Failures;
+use self::ranges::Ranges;
+use self::rate::{Bucket, Buckets, Rate};
+use self::recent::Recent;
+use self::unproven::{Budget, Unproven};
+use crate::config::{self, GuardMode};
+use crate::limits;
+use crate::source::{Offence, Source};
+use crate::store::{BanReason, BanRow};
+use crate::time::{Instant, Now, UnixTime};
+
+/// How long a source stays known after a right answer.
+const KNOWN: Duration = Duration::from_secs(30 * 86_400);
+/// A known source is news again so long after the last time.
+const KNOWN_NEWS: Duration = Duration::from_secs(3_600);
+/// A step of a past ban is forgotten for each of these without another.
+const CLEAN_WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// What a source is to the guard, see SPEC "The guard".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing shows that it receives what we send to it: ask [`Guard::may_answer`] before answering.
+    Unproven,
+    /// This very packet came on a stream or carries a fresh nonce.
+    Proven,
+    /// A right answer came from it in the last 30 days.
+    Known,
+    /// Users by address, trunks, lines, `allow`.
+    Exempt,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Not read, not answered.
+    Drop,
+    /// Over budget: look for a nonce of ours and nothing else; if there is a fresh one, ask [`Guard::prove`].
+    Peek,
+    /// Read it.
+    Admit(Standing),
+}
+
+/// What became of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Charged {
+    /// Counted; so many lie within the window now.
+    Counted {
+        /// How many.
+        failures: u32,
+    },
+    /// The same answer was counted before: a retransmission.
+    Repeated,
+    /// A known source: attempts of this user from there wait for so long.
+    Delayed {
+        /// 1, 2, 4 … 300.
+        seconds: u32,
+    },
+    /// A ban begins (in `mode = observe` it only would: see [`Guard::is_observing`], such a row is not to be kept).
+    Banned(Box<BanRow>),
+}
+
+/// Hashes under keys from the seed, so that nobody can choose sources that fall into one place.
+#[derive(Clone, Debug)]
+struct Hasher(ahash::RandomState);
+
+impl Hasher {
+    fn new(seed: &[u8; 32]) -> Self {
+        let (words, _) = seed.as_chunks::<8>();
+        let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self(ahash::RandomState::with_seeds(word(0), word(1), word(2), word(3)))
+    }
+
+    #[inline]
+    fn source(&self, source: Source) -> u32 {
+        self.0.hash_one(source.bits()) as u32
+    }
+
+    /// Never 0.
+    fn pair(&self, source: Source, user: &[u8]) -> u64 {
+        self.0.hash_one((source.bits(), user)) | 1
+    }
+}
+
+/// A source that answered right.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Monotonic, so that a jump of the wall clock makes nobody a stranger.
+    until: Instant,
+    /// When it was news last; `None`: in an earlier run.
+    kept: Option<Instant>,
+}
+
+/// What is left of a ban that is over.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    step: u32,
+    /// When it ended.
+    ended: UnixTime,
+}
+
+/// The guard; see the module.
+#[derive(Debug)]
+pub struct Guard {
+    config: config::Guard,
+    /// When this configuration began, for `deny` entries.
+    since: UnixTime,
+    allow: Ranges,
+    deny: Ranges,
+    bans: Bans,
+    past: Recent<Past>,
+    known: Recent<Known>,
+    failures: Recent<Failures>,
+    delays: Delays,
+    unproven: Unproven,
+    unproven_total: (Rate, Bucket),
+    peeks_total: (Rate, Bucket),
+    buckets: Buckets,
+    proven_rate: Rate,
+    known_rate: Rate,
+    dropped: u64,
+    would_drop: u64,
+}
+
+impl Guard {
+    /// A guard with what was kept: `bans` (ended ones too, for their step) and `known` sources with the time of their
+    /// last right answer.
+    pub fn new(
+        now: Now,
+        config: &config::Guard,
+        seed: &[u8; 32],
+        bans: Vec<BanRow>,
+        known: Vec<(Source, UnixTime)>,
+    ) -> Self {
+        let hasher = Hasher::new(seed);
+        let proven_rate = Rate::new(Some(limits::PROVEN_RATE), limits::PROVEN_RATE);
+        let peeks_rate = Rate::new(Some(limits::PEEKS_TOTAL), limits::PEEKS_TOTAL);
+        let mut guard = Self {
+            since: now.unix,
+            allow: Ranges::new(&config.allow),
+            deny: Ranges::new(&config.deny),
+            bans: Bans::new(hasher.clone(), limits::BANS_MAX),
+            past: Recent::new(hasher.clone(), limits::PAST_BANS_MAX),
+            known: Recent::new(hasher.clone(), limits::KNOWN_SOURCES_MAX),
+            failures: Recent::new(hasher.clone(), limits::PROVEN_SOURCES_MAX),
+            delays: Delays::new(hasher.clone()),
+            unproven: Unproven::new(hasher.clone(), config.unproven_rate, config.unproven_burst),
+            unproven_total: (rate_of_a_second(config.unproven_total), Bucket::default()),
+            peeks_total: (peeks_rate, Bucket::default()),
+            buckets: Buckets::new(hasher, limits::RATED_SOURCES_MAX),
+            proven_rate,
+            known_rate: rate_of_a_second(config.known_rate),
+            dropped: 0,
+            would_drop: 0,
+            config: config.clone(),
+        };
+        guard.restore_known(now, known);
+        guard.restore_bans(now, bans);
+        guard
+    }
+
+    fn restore_known(&mut self, now: Now, mut known: Vec<(Source, UnixTime)>) {
+        known.sort_unstable_by_key(|(source, last)| (*last, *source));
+        for (source, last) in known {
+            if let Some(left) = KNOWN.checked_sub(now.unix.since(last)) {
+                let until = now.mono.plus(left);
+                self.known.touch(source, || Known { until, kept: None });
+            }
+        }
+    }
+
+    fn restore_bans(&mut self, now: Now, mut rows: Vec<BanRow>) {
+        // Those that end last come last: at the bound the others have left.
+        rows.sort_unstable_by_key(|row| (row.until, row.source));
+        for row in rows {
+            if row.until <= now.unix {
+                let past = Past { step: row.step, ended: row.until };
+                if past.step_now(now) > 0 {
+                    self.past.touch(row.source, || past);
+                }
+            } else if !self.allow.contains(row.source) {
+                // A clock that is behind (no battery, no network yet) must not make a ban last for years.
+                let left = row.until.since(now.unix).min(row.until.since(row.since));
+                self.bans.insert(row.source, now.mono.plus(left), Evidence::of(&row));
+            }
+        }
+    }
+
+    /// Takes a new configuration. Bans go on, except of sources that are in `allow` now (they end: see
+    /// [`Guard::expire`]), and except those that were only observed when `mode` turns to `enforce`.
+    pub fn reload(&mut self, now: Now, config: &config::Guard) {
+        self.allow = Ranges::new(&config.allow);
+        self.deny = Ranges::new(&config.deny);
+        self.since = now.unix;
+        self.unproven.reload(config.unproven_rate, config.unproven_burst);
+        self.unproven_total.0 = rate_of_a_second(config.unproven_total);
+        self.known_rate = rate_of_a_second(config.known_rate);
+        self.config = config.clone();
+        let enforce = config.mode == GuardMode::Enforce;
+        let lifted: Vec<Source> = self
+            .bans
+            .iter()
+            .filter(|(source, ban)| self.allow.contains(*source) || enforce && ban.observed)
+            .map(|(source, _)| source)
+            .collect();
+        for source in lifted {
+            if let Some(ban) = self.bans.remove(source) {
+                // It ends now, without a step, and is reported as any other that ends.
+                self.bans.insert(source, now.mono, Evidence { step: 0, until: now.unix, ..ban });
+            }
+        }
+    }
+
+    /// Decides about a packet before a byte of it is read. `who`: the source is in the endpoint's table of users by
+    /// address and trunks. `stream`: it came on a stream, whose handshake proved the source.
+    #[inline]
+    pub fn admit(&mut self, now: Now, source: Source, who: bool, stream: bool) -> Admission {
+        let admission = match self.config.mode {
+            GuardMode::Off => return Admission::Admit(Standing::Known),
+            GuardMode::Enforce | GuardMode::Observe => self.decide(now, source, who, stream),
+        };
+        if matches!(admission, Admission::Admit(_)) {
+            return admission;
+        }
+        if self.is_observing() {
+            self.would_drop = self.would_drop.saturating_add(1);
+            return Admission::Admit(if stream { Standing::Proven } else { Standing::Unproven });
+        }
+        self.dropped = self.dropped.saturating_add(1);
+        admission
+    }
+
+    #[inline]
+    fn decide(&mut self, now: Now, source: Source, who: bool, stream: bool) -> Admission {
+        if let Some(range) = self.deny.find(source) {
+            self.deny.count_discarded(range);
+            return Admission::Drop;
+        }
+        if who || self.allow.contains(source) {
+            return self.rated(now, source, self.known_rate, Standing::Exempt);
+        }
+        if self.bans.discard(source, now) {
+            return Admission::Drop;
+        }
+        if self.is_known(now, source) {
+            return self.rated(now, source, self.known_rate, Standing::Known);
+        }
+        if stream {
+            return self.rated(now, source, self.proven_rate, Standing::Proven);
+        }
+        let (rate, bucket) = &self.unproven_total;
+        let any_left = rate.has(bucket, now.mono);
+        match self.unproven.admit(now.mono, source, any_left) {
+            Budget::Within => Admission::Admit(Standing::Unproven),
+            Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => Admission::Peek,
+            Budget::Peek | Budget::Over => Admission::Drop,
+        }
+    }
+
+    #[inline]
+    fn rated(&mut self, now: Now, source: Source, rate: Rate, standing: Standing) -> Admission {
+        if self.buckets.take(source, rate, now.mono) { Admission::Admit(standing) } else { Admission::Drop }
+    }
+
+    /// A packet that was peeked at carries a fresh nonce minted for its source: `Admit(Proven)` if its bucket of 20 a
+    /// second allows, else `Drop`.
+    pub fn prove(&mut self, now: Now, source: Source) -> Admission {
+        self.unproven.prove(source);
+        let admission = self.rated(now, source, self.proven_rate, Standing::Proven);
+        if admission != Admission::Drop {
+            // It was counted when it was only to be peeked at.
+            self.dropped = self.dropped.saturating_sub(1);
+        }
+        admission
+    }
+
+    /// Whether `bytes_out` may answer `bytes_in` of an Unproven source; if so, they count as sent. No: silence.
+    ///
+    /// `unproven_total` limits the answers to all such sources; to each, no more bytes go out than came in within a
+    /// minute, a first challenge excepted.
+    pub fn may_answer(&mut self, now: Now, source: Source, bytes_in: usize, bytes_out: usize) -> bool {
+        if self.config.mode == GuardMode::Off {
+            return true;
+        }
+        let (rate, bucket) = &mut self.unproven_total;
+        let may =
+            self.unproven.may_answer(now.mono, source, bytes_in, bytes_out, || rate.take(bucket, now.mono));
+        if !may && self.is_observing() {
+            self.would_drop = self.would_drop.saturating_add(1);
+            return true;
+        }
+        may
+    }
+
+    /// A proven source failed as `user`. `fingerprint` tells its answer: the same one counts once.
+    pub fn charge(
+        &mut self,
+        now: Now,
+        source: Source,
+        offence: Offence,
+        user: &[u8],
+        fingerprint: u64,
+    ) -> Charged {
+        let Offence::Credentials = offence;
+        self.unproven.prove(source);
+        if self.config.mode == GuardMode::Off {
+            return Charged::Counted { failures: 0 };
+        }
+        if self.is_known(now, source) || self.allow.contains(source) {
+            return match self.delays.fail(now.mono, source, user, fingerprint) {
+                Failed::Repeated => Charged::Repeated,
+                Failed::Delayed(seconds) => Charged::Delayed { seconds },
+            };
+        }
+        let banned = self.bans.contains(source, now.mono);
+        let Some(failures) = self.failures.touch(source, || Failures::new(now)) else {
+            return Charged::Counted { failures: 0 };
+        };
+        if failures.has(fingerprint) {
+            return Charged::Repeated;
+        }
+        failures.add(now, user, fingerprint);
+        if banned {
+            // On its way when the ban began, or the ban is only observed: evidence, no second ban.
+            failures.begin_anew();
+            return self.add_to_ban(now, source, user);
+        }
+        if !failures.is_enough(now.mono, &self.config) {
+            let counted = failures.within(now.mono, self.config.failures_window);
+            return Charged::Counted { failures: u32::try_from(counted).unwrap_or(u32::MAX) };
+        }
+        failures.begin_anew();
+        let evidence = Evidence {
+            reason: BanReason::Credentials,
+            failures: std::mem::take(&mut failures.count_since_ban),
+            step: 0,
+            names: failures.names,
+            first_seen: failures.first_seen,
+            last_seen: failures.last_seen,
+            since: now.unix,
+            until: now.unix,
+            observed: self.config.mode == GuardMode::Observe,
+        };
+        Charged::Banned(self.begin_ban(now, source, evidence))
+    }
+
+    fn add_to_ban(&mut self, now: Now, source: Source, user: &[u8]) -> Charged {
+        let Some(ban) = self.bans.get_mut(source) else { return Charged::Counted { failures: 0 } };
+        ban.failures = ban.failures.saturating_add(1);
+        ban.names.add(user);
+        ban.last_seen = now.unix;
+        Charged::Counted { failures: ban.failures }
+    }
+
+    /// Bans for `ban`, doubled for each step, up to `ban_max`.
+    fn begin_ban(&mut self, now: Now, source: Source, evidence: Evidence) -> Box<BanRow> {
+        let step = self.past.get(source).map_or(0, |past| past.step_now(now));
+        let doubled = 1u32.checked_shl(step).map_or(Duration::MAX, |n| self.config.ban.saturating_mul(n));
+        let duration = doubled.min(self.config.ban_max.max(self.config.ban));
+        let evidence =
+            Evidence { step: step.saturating_add(1), until: now.unix.plus(duration), ..evidence };
+        let row = evidence.row(source);
+        self.bans.insert(source, now.mono.plus(duration), evidence);
+        Box::new(row)
+    }
+
+    /// Whether attempts of this user from this source wait now: they are refused without a look at their answer.
+    pub fn is_delayed(&mut self, now: Now, source: Source, user: &[u8]) -> bool {
+        self.config.mode == GuardMode::Enforce && self.delays.is_delayed(now.mono, source, user)
+    }
+
+    /// A right answer of `user` came from it: known for 30 days from now. True when this is worth keeping: it was not
+    /// known, or the last time that this was true is an hour ago.
+    pub fn succeeded(&mut self, now: Now, source: Source, user: &[u8]) -> bool {
+        self.delays.forget(source, user);
+        self.failures.remove(source);
+        self.unproven.prove(source);
+        if self.bans.get_mut(source).is_some_and(|ban| ban.observed) {
+            self.bans.remove(source);
+        }
+        let until = now.mono.plus(KNOWN);
+        let Some(known) = self.known.touch(source, || Known { until, kept: None }) else { return false };
+        known.until = until;
+        let is_news = known.kept.is_none_or(|kept| now.mono.since(kept) >= KNOWN_NEWS);
+        if is_news {
+            known.kept = Some(now.mono);
+        }
+        is_news
+    }
+
+    #[inline]
+    fn is_known(&self, now: Now, source: Source) -> bool {
+        self.known.get(source).is_some_and(|known| known.until > now.mono)
+    }
+
+    /// Whether everything from it is discarded now, by a ban or `deny`. False while bans are only observed.
+    pub fn is_banned(&self, now: Now, source: Source) -> bool {
+        self.config.mode == GuardMode::Enforce
+            && (self.deny.contains(source)
+                || !self.allow.contains(source) && self.bans.contains(source, now.mono))
+    }
+
+    /// Whether the guard only says what it would do (`mode = observe`).
+    pub fn is_observing(&self) -> bool {
+        self.config.mode == GuardMode::Observe
+    }
+
+    /// An administrator bans a source, for the configuration's `ban` if nothing else is said. A ban that it has is
+    /// replaced; its step stays.
+    ///
+    /// # Errors
+    /// In words: it lies in `allow`, or the guard is off.
+    pub fn ban(
+        &mut self,
+        now: Now,
+        source: Source,
+        duration: Option<Duration>,
+    ) -> Result<Box<BanRow>, String> {
+        if self.config.mode == GuardMode::Off {
+            return Err("the guard is off".to_owned());
+        }
+        if self.allow.contains(source) {
+            return Err(format!("{source} is in allow"));
+        }
+        let duration = duration.unwrap_or(self.config.ban);
+        let before = self.bans.get_mut(source).cloned();
+        let evidence = Evidence {
+            reason: BanReason::Manual,
+            failures: before.as_ref().map_or(0, |ban| ban.failures),
+            step: match &before {
+                Some(ban) => ban.step,
+                None => self.past.get(source).map_or(0, |past| past.step_now(now)),
+            },
+            names: before.as_ref().map_or_else(failures::Names::new, |ban| ban.names),
+            first_seen: before.as_ref().map_or(now.unix, |ban| ban.first_seen),
+            last_seen: before.as_ref().map_or(now.unix, |ban| ban.last_seen),
+            since: now.unix,
+            until: now.unix.plus(duration),
+            observed: self.is_observing(),
+        };
+        let row = evidence.row(source);
+        self.bans.insert(source, now.mono.plus(duration), evidence);
+        Ok(Box::new(row))
+    }
+
+    /// An administrator lifts a ban; its step and failures are forgotten. False: there was none.
+    pub fn unban(&mut self, now: Now, source: Source) -> bool {
+        let was_banned = self.bans.contains(source, now.mono);
+        self.bans.remove(source);
+        self.past.remove(source);
+        self.failures.remove(source);
+        was_banned
+    }
+
+    /// Bans in force, those of `deny` not counted.
+    pub fn ban_count(&self) -> usize {
+        self.bans.len()
+    }
+
+    /// Packets discarded, those that were peeked at in vain included.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Packets and answers that `mode = observe` let pass and `enforce` would not.
+    pub fn would_drop(&self) -> u64 {
+        self.would_drop
+    }
+
+    /// When the next ban ends. O(1).
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.bans.next_end()
+    }
+
+    /// One ban that ended, until `None`.
+    pub fn expire(&mut self, now: Now) -> Option<Source> {
+        let (source, ban) = self.bans.expire(now.mono)?;
+        if ban.step > 0 && !ban.observed {
+            // A clean week begins now, whatever the wall clock said when the ban was made.
+            let past = Past { step: ban.step, ended: now.unix };
+            if let Some(place) = self.past.touch(source, || past) {
+                *place = past;
+            }
+        }
+        Some(source)
+    }
+}
+
+impl Past {
+    /// The step that is left after the clean weeks since.
+    fn step_now(self, now: Now) -> u32 {
+        let weeks = now.unix.since(self.ended).as_secs() / CLEAN_WEEK.as_secs();
+        self.step.saturating_sub(u32::try_from(weeks).unwrap_or(u32::MAX))
+    }
+}
+
+/// A rate with one second's worth at once.
+fn rate_of_a_second(rate: Option<u32>) -> Rate {
+    Rate::new(rate, rate.unwrap_or(1))
+}

@@ -1,1 +1,499 @@
-//! location
+//! The location service: which contacts an address-of-record has, and on which flow each is reached (RFC 3261 §10,
+//! RFC 5626 §3).
+//!
+//! A slab of bindings; each user has a short list of slots, in the order that callers try them; a keyed index leads from a flow to the
+//! bindings that came on it. Expiry is a wheel of whole seconds that holds a few entries a slot at most, however often a phone
+//! refreshes.
+//!
+//! What a REGISTER may do is `registrar`'s to decide: nothing here reads a message. Nothing here logs or writes either: what
+//! must be kept over a restart comes back as [`Change`]s.
+
+mod binding;
+
+pub use binding::{Binding, NewBinding};
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+
+use crate::api;
+use crate::config;
+use crate::source::{ConnectionId, Flow, Transport, UserId};
+use crate::store::{BindingRow, Change};
+use crate::time::wheel::Wheel;
+use crate::time::{Instant, Now};
+
+/// End of a list.
+const NIL: u32 = u32::MAX;
+
+/// All bindings of all users.
+#[derive(Debug)]
+pub struct Location {
+    users: Vec<UserBindings>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    count: usize,
+    /// Hash of a flow → first of the bindings on flows with this hash.
+    flows: HashMap<u64, u32, RandomState>,
+    /// Made at the first binding, since the time is not known before.
+    wheel: Option<Wheel<u32>>,
+    refreshes: u64,
+    serials: u64,
+}
+
+#[derive(Debug)]
+struct UserBindings {
+    name: Box<str>,
+    /// Slots: highest `q` first, then the one refreshed last.
+    slots: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    binding: Option<Binding>,
+    /// The earliest time that the wheel will name this slot.
+    armed: Option<Instant>,
+}
+
+/// Names a binding until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindingId(u32);
+
+impl Location {
+    /// No bindings yet. `seed` keys the index of flows.
+    pub fn new(users: &[config::User], seed: &[u8; 32]) -> Self {
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&seed[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let keys = RandomState::with_seeds(word(0), word(8), word(16), word(24));
+        Self {
+            users: users
+                .iter()
+                .map(|user| UserBindings::new(&user.name))
+                .collect(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            flows: HashMap::with_hasher(keys),
+            wheel: None,
+            refreshes: 0,
+            serials: 0,
+        }
+    }
+
+    /// What was kept over a restart. Left out: rows of unknown users, of streams (their connections are gone), and expired ones.
+    pub fn restore(&mut self, now: Now, rows: &[BindingRow]) {
+        let mut rows: Vec<&BindingRow> = rows
+            .iter()
+            .filter(|row| row.transport == Transport::Udp && row.expires > now.unix)
+            .collect();
+        // The order of the file means nothing; what ends last was refreshed last, as good as always.
+        rows.sort_by(|one, other| {
+            (one.expires, &one.user, &one.contact).cmp(&(
+                other.expires,
+                &other.user,
+                &other.contact,
+            ))
+        });
+        let users: HashMap<String, u32, RandomState> = self
+            .users
+            .iter()
+            .zip(0..)
+            .map(|(user, index)| (String::from(&*user.name), index))
+            .fold(
+                HashMap::with_hasher(self.flows.hasher().clone()),
+                |mut users, (name, index)| {
+                    users.insert(name, index);
+                    users
+                },
+            );
+        for row in rows {
+            let Some(&index) = users.get(&row.user) else {
+                continue;
+            };
+            // The file keeps no other parameters: those come back with the next refresh.
+            let mut params = Vec::new();
+            if !row.instance.is_empty() {
+                params.extend_from_slice(b";+sip.instance=\"");
+                params.extend_from_slice(&row.instance);
+                params.push(b'"');
+            }
+            if row.reg_id != 0 {
+                params.extend_from_slice(format!(";reg-id={}", row.reg_id).as_bytes());
+            }
+            let new = NewBinding {
+                contact: &row.contact,
+                params: &params,
+                instance: &row.instance,
+                reg_id: row.reg_id,
+                path: &row.path,
+                call_id: &row.call_id,
+                cseq: row.cseq,
+                q: row.q,
+                user_agent: &row.user_agent,
+                flow: Flow {
+                    transport: row.transport,
+                    local: row.local,
+                    remote: row.remote,
+                    connection: None,
+                },
+                lifetime: row.expires.since(now.unix),
+            };
+            // The file has it already; one that is too long was made by other hands and is left out.
+            if let Some(id) = self.put(now, UserId(index), None, &new, &mut Vec::new())
+                && let Some(binding) = self.binding_mut(id.0)
+            {
+                binding.since = row.since;
+                binding.expires = row.expires;
+            }
+        }
+    }
+
+    /// A new configuration: bindings follow their user's name. Those of users that are gone are dropped.
+    pub fn reload(&mut self, users: &[config::User]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut old: HashMap<Box<str>, (u32, Vec<u32>), RandomState> =
+            HashMap::with_hasher(self.flows.hasher().clone());
+        for (user, index) in std::mem::take(&mut self.users).into_iter().zip(0..) {
+            if !user.slots.is_empty() {
+                old.insert(user.name, (index, user.slots));
+            }
+        }
+        for (user, index) in users.iter().zip(0..) {
+            let mut entry = UserBindings::new(&user.name);
+            if let Some((_, slots)) = old.remove(user.name.as_str()) {
+                for &slot in &slots {
+                    if let Some(binding) = self.binding_mut(slot) {
+                        binding.user = UserId(index);
+                    }
+                }
+                entry.slots = slots;
+            }
+            self.users.push(entry);
+        }
+        // No output may depend on a map's order.
+        let mut gone: Vec<_> = old.into_iter().collect();
+        gone.sort_by_key(|&(_, (index, _))| index);
+        for (name, (_, slots)) in gone {
+            for slot in slots {
+                if let Some(binding) = self.take(slot) {
+                    changes.push(Change::BindingGone {
+                        user: name.to_string(),
+                        contact: binding.contact().to_vec(),
+                    });
+                }
+            }
+        }
+        changes
+    }
+
+    /// The name of a user; `None` for a handle of no user.
+    pub fn user_name(&self, user: UserId) -> Option<&str> {
+        self.users.get(user.0 as usize).map(|user| &*user.name)
+    }
+
+    /// A user's bindings: highest `q` first, then the one refreshed last.
+    pub fn bindings(&self, user: UserId) -> impl Iterator<Item = &Binding> {
+        self.entries(user).map(|(_, binding)| binding)
+    }
+
+    /// The same with their names.
+    pub fn entries(&self, user: UserId) -> impl Iterator<Item = (BindingId, &Binding)> {
+        let slots = self
+            .users
+            .get(user.0 as usize)
+            .map(|user| user.slots.as_slice());
+        slots
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|&slot| self.binding(slot).map(|binding| (BindingId(slot), binding)))
+    }
+
+    /// Whose registration came on this very flow: same transport, address and port, on a stream the same connection. Of several
+    /// users the one whose binding came on it last.
+    pub fn has_flow(&self, flow: &Flow) -> Option<UserId> {
+        let mut slot = self.flows.get(&self.flow_key(flow)).copied().unwrap_or(NIL);
+        while let Some(binding) = self.binding(slot) {
+            if is_same_flow(&binding.flow(), flow) {
+                return Some(binding.user);
+            }
+            slot = binding.next;
+        }
+        None
+    }
+
+    /// Makes a binding, in place of another one of the same user if `replaces` says so: that keeps its number and the time that it was
+    /// first made. `None`, and nothing changed: no such user, or its texts are too long.
+    pub fn put(
+        &mut self,
+        now: Now,
+        user: UserId,
+        replaces: Option<BindingId>,
+        new: &NewBinding<'_>,
+        changes: &mut Vec<Change>,
+    ) -> Option<BindingId> {
+        self.users.get(user.0 as usize)?;
+        let mut binding = Binding::new(new, user)?;
+        binding.since = now.unix;
+        binding.expires = now.unix.plus(new.lifetime);
+        binding.deadline = now.mono.plus(new.lifetime);
+        self.refreshes += 1;
+        binding.refreshed = self.refreshes;
+        let old = replaces.and_then(|BindingId(slot)| self.unlist(slot));
+        match &old {
+            Some(old) => {
+                binding.since = old.since;
+                binding.serial = old.serial;
+            }
+            None => {
+                self.serials += 1;
+                binding.serial = self.serials;
+            }
+        }
+        let contact_changed = old
+            .as_ref()
+            .filter(|old| old.contact() != binding.contact());
+        if let Some(old) = contact_changed {
+            self.report_gone(user, old.contact(), changes);
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        self.arm(now.mono, slot, binding.deadline);
+        self.link(slot, &mut binding);
+        self.count += 1;
+        let entry = &self.users[user.0 as usize];
+        changes.push(Change::Binding(binding.row(&entry.name)));
+        let place = entry
+            .slots
+            .partition_point(|&other| self.binding(other).is_some_and(|other| other.q > binding.q));
+        self.users[user.0 as usize].slots.insert(place, slot);
+        self.slots[slot as usize].binding = Some(binding);
+        Some(BindingId(slot))
+    }
+
+    /// Removes a binding.
+    pub fn remove(&mut self, id: BindingId, changes: &mut Vec<Change>) {
+        if let Some(binding) = self.unlist(id.0) {
+            self.report_gone(binding.user, binding.contact(), changes);
+        }
+    }
+
+    /// Bindings over a stream live with their connection.
+    pub fn connection_closed(&mut self, connection: ConnectionId, changes: &mut Vec<Change>) {
+        let key = self.connection_key(connection);
+        let mut slot = self.flows.get(&key).copied().unwrap_or(NIL);
+        while let Some(binding) = self.binding(slot) {
+            let next = binding.next;
+            if binding.flow().connection == Some(connection) {
+                self.remove(BindingId(slot), changes);
+            }
+            slot = next;
+        }
+    }
+
+    /// When [`Location::expire`] is due at the latest. O(1).
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.as_ref()?.next_deadline()
+    }
+
+    /// Removes the bindings that have expired: none early, none more than a second late.
+    pub fn expire(&mut self, now: Now, changes: &mut Vec<Change>) {
+        while let Some(slot) = self.wheel.as_mut().and_then(|wheel| wheel.expire(now.mono)) {
+            let place = &mut self.slots[slot as usize];
+            if place.armed.is_none_or(|armed| armed > now.mono) {
+                // Left over from before an earlier time was asked for; another entry stands for the slot.
+                continue;
+            }
+            place.armed = None;
+            let Some(deadline) = place.binding.as_ref().map(|binding| binding.deadline) else {
+                continue;
+            };
+            if deadline <= now.mono {
+                self.remove(BindingId(slot), changes);
+            } else {
+                self.arm(now.mono, slot, deadline);
+            }
+        }
+    }
+
+    /// Removes those of one user's bindings that have expired by now to the millisecond, so that no answer names one.
+    pub fn expire_user(&mut self, now: Now, user: UserId, changes: &mut Vec<Change>) {
+        let expired: Vec<BindingId> = self
+            .entries(user)
+            .filter(|(_, binding)| binding.deadline <= now.mono)
+            .map(|(id, _)| id)
+            .collect();
+        for id in expired {
+            self.remove(id, changes);
+        }
+    }
+
+    /// How many bindings there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// One page of all bindings in the order of the configuration's users, then of age. The cursor is `USER.BINDING`
+    /// (both numbers); a reload between two pages may repeat or skip some. One that is none of ours counts as none.
+    pub fn page(&self, after: Option<&str>, limit: usize) -> api::Page<api::Registration> {
+        let limit = limit.max(1);
+        let cursor = after.and_then(|after| {
+            let (user, serial) = after.split_once('.')?;
+            Some((user.parse::<usize>().ok()?, serial.parse::<u64>().ok()?))
+        });
+        let (first, mut last_serial) = cursor.unwrap_or((0, 0));
+        let mut items = Vec::new();
+        let mut next = None;
+        let mut last = None;
+        for (index, user) in self.users.iter().enumerate().skip(first) {
+            let mut bindings: Vec<&Binding> = user
+                .slots
+                .iter()
+                .filter_map(|&slot| self.binding(slot))
+                .filter(|binding| binding.serial > last_serial)
+                .collect();
+            last_serial = 0;
+            bindings.sort_by_key(|binding| binding.serial);
+            for binding in bindings {
+                if items.len() == limit {
+                    next = last;
+                    return api::Page { items, next };
+                }
+                items.push(registration(&user.name, binding));
+                last = Some(format!("{index}.{}", binding.serial));
+            }
+        }
+        api::Page { items, next }
+    }
+
+    fn binding(&self, slot: u32) -> Option<&Binding> {
+        self.slots.get(slot as usize)?.binding.as_ref()
+    }
+
+    fn binding_mut(&mut self, slot: u32) -> Option<&mut Binding> {
+        self.slots.get_mut(slot as usize)?.binding.as_mut()
+    }
+
+    /// Takes a binding out of everything but the wheel.
+    fn unlist(&mut self, slot: u32) -> Option<Binding> {
+        let user = self.binding(slot)?.user;
+        if let Some(entry) = self.users.get_mut(user.0 as usize) {
+            entry.slots.retain(|&other| other != slot);
+        }
+        self.take(slot)
+    }
+
+    /// Takes a binding out of its slot and the index of flows.
+    fn take(&mut self, slot: u32) -> Option<Binding> {
+        let binding = self.slots.get_mut(slot as usize)?.binding.take()?;
+        if let Some(next) = self.binding_mut(binding.next) {
+            next.previous = binding.previous;
+        }
+        if let Some(previous) = self.binding_mut(binding.previous) {
+            previous.next = binding.next;
+        } else {
+            let key = self.flow_key(&binding.flow());
+            if binding.next == NIL {
+                self.flows.remove(&key);
+            } else {
+                self.flows.insert(key, binding.next);
+            }
+        }
+        self.free.push(slot);
+        self.count -= 1;
+        Some(binding)
+    }
+
+    /// Puts a binding at the head of the list of its flow.
+    fn link(&mut self, slot: u32, binding: &mut Binding) {
+        let key = self.flow_key(&binding.flow());
+        binding.previous = NIL;
+        binding.next = self.flows.insert(key, slot).unwrap_or(NIL);
+        if let Some(next) = self.binding_mut(binding.next) {
+            next.previous = slot;
+        }
+    }
+
+    /// The state file knows a binding by user and contact. Two phones behind different NATs may have registered the same
+    /// contact (RFC 5626 §6 tells them apart by instance): then the other one's row takes this one's place.
+    fn report_gone(&self, user: UserId, contact: &[u8], changes: &mut Vec<Change>) {
+        let Some(entry) = self.users.get(user.0 as usize) else {
+            return;
+        };
+        let other = self.bindings(user).find(|other| other.contact() == contact);
+        changes.push(match other {
+            Some(other) => Change::Binding(other.row(&entry.name)),
+            None => Change::BindingGone {
+                user: entry.name.to_string(),
+                contact: contact.to_vec(),
+            },
+        });
+    }
+
+    /// Makes the wheel name this slot at `deadline`, or before. Nothing to do while it does: a refresh only moves the
+    /// deadline away, and an entry that comes early is armed anew. For an earlier deadline a further entry is needed: half-way
+    /// to it, so that even one who asks for a little less each time cannot leave more than a dozen behind.
+    fn arm(&mut self, now: Instant, slot: u32, deadline: Instant) {
+        let place = &mut self.slots[slot as usize];
+        let at = match place.armed {
+            Some(armed) if armed <= deadline => return,
+            Some(_) => now.plus(deadline.since(now) / 2),
+            None => deadline,
+        };
+        place.armed = Some(at);
+        self.wheel
+            .get_or_insert_with(|| Wheel::new(now))
+            .arm(at, slot);
+    }
+
+    fn flow_key(&self, flow: &Flow) -> u64 {
+        match flow.connection {
+            Some(connection) => self.connection_key(connection),
+            None => self
+                .flows
+                .hasher()
+                .hash_one((0u8, flow.transport, flow.remote)),
+        }
+    }
+
+    fn connection_key(&self, connection: ConnectionId) -> u64 {
+        self.flows.hasher().hash_one((1u8, connection))
+    }
+}
+
+impl UserBindings {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            slots: Vec::new(),
+        }
+    }
+}
+
+/// Our own side does not count: a phone may speak to any of our addresses.
+fn is_same_flow(one: &Flow, other: &Flow) -> bool {
+    one.transport == other.transport
+        && one.remote == other.remote
+        && one.connection == other.connection
+}
+
+fn registration(user: &str, binding: &Binding) -> api::Registration {
+    let flow = binding.flow();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    api::Registration {
+        user: user.to_owned(),
+        contact: text(binding.contact()),
+        source: flow.remote.ip().to_string(),
+        transport: flow.transport.uri_token(),
+        user_agent: text(binding.user_agent()),
+        since: api::Rfc3339(binding.since),
+        expires: api::Rfc3339(binding.expires),
+    }
+}
+
+#[cfg(test)]
+mod tests;

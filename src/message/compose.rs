@@ -1,4 +1,8 @@
 //! Messages out: one pass into a reused buffer. Never reads a clock, never fails.
+//!
+//! Escapes nothing and validates nothing, but no value can end its line: CR and LF within one become blanks.
+
+use std::io::Write as _;
 
 use super::*;
 use crate::source::Flow;
@@ -12,21 +16,27 @@ impl<'b> Composer<'b> {
     /// Clears `buffer`, writes `METHOD uri SIP/2.0`.
     pub fn request(buffer: &'b mut Vec<u8>, method: &[u8], uri: &[u8]) -> Self {
         buffer.clear();
-        for part in [method, b" ", uri, b" SIP/2.0\r\n"] {
-            buffer.extend_from_slice(part);
+        for part in [method, b" ", uri] {
+            append(buffer, part);
         }
+        buffer.extend_from_slice(b" SIP/2.0\r\n");
         Self { buffer }
     }
 
     /// Clears `buffer`, writes `SIP/2.0 status reason`.
     pub fn response(buffer: &'b mut Vec<u8>, status: u16, reason: &str) -> Self {
-        let _ = (status, reason);
         buffer.clear();
-        todo!()
+        buffer.extend_from_slice(b"SIP/2.0 ");
+        append_number(buffer, u64::from(status));
+        buffer.push(b' ');
+        append(buffer, reason.as_bytes());
+        buffer.extend_from_slice(b"\r\n");
+        Self { buffer }
     }
 
     /// RFC 3261 §8.2.6.2: a response to `request`: all its Via lines, the top one stamped with `received` and `rport`
-    /// (§18.2.1, RFC 3581) from `flow.remote`, From, To with `to_tag` added if it has none, Call-ID, CSeq, and Timestamp on 100.
+    /// (§18.2.1, RFC 3581) from `flow.remote`, From, To with `to_tag` added if it has none (an empty `to_tag` is not added),
+    /// Call-ID, CSeq, and Timestamp on 100.
     pub fn response_to(
         buffer: &'b mut Vec<u8>,
         request: &Message<'_>,
@@ -35,8 +45,19 @@ impl<'b> Composer<'b> {
         reason: &str,
         to_tag: &[u8],
     ) -> Self {
-        let _ = (buffer, request, flow, status, reason, to_tag);
-        todo!()
+        let mut composer = Self::response(buffer, status, reason);
+        composer.vias(request.line_values(HeaderName::Via), request.via(), flow);
+        composer.field("From", &[request.from().raw]);
+        composer.to(request.to().raw, request.to().tag().is_some(), to_tag);
+        composer.field("Call-ID", &[request.call_id()]);
+        composer.field(
+            "CSeq",
+            &[request.value(HeaderName::CSeq).unwrap_or_default()],
+        );
+        if let (100, Some(timestamp)) = (status, request.value(HeaderName::Timestamp)) {
+            composer.field("Timestamp", &[timestamp]);
+        }
+        composer
     }
 
     /// The same from a request that did not parse.
@@ -48,20 +69,60 @@ impl<'b> Composer<'b> {
         reason: &str,
         to_tag: &[u8],
     ) -> Self {
-        let _ = (buffer, skeleton, flow, status, reason, to_tag);
-        todo!()
+        let mut composer = Self::response(buffer, status, reason);
+        composer.vias(skeleton.via_lines(), &skeleton.via, flow);
+        composer.field("From", &[skeleton.from]);
+        let has_tag = match NameAddr::parse(skeleton.to) {
+            Ok(to) => to.tag().is_some(),
+            Err(_) => skeleton
+                .to
+                .windows(5)
+                .any(|w| w.eq_ignore_ascii_case(b";tag=")),
+        };
+        composer.to(skeleton.to, has_tag, to_tag);
+        composer.field("Call-ID", &[skeleton.call_id]);
+        composer.field("CSeq", &[skeleton.cseq]);
+        composer
+    }
+
+    fn vias<'v>(&mut self, lines: impl Iterator<Item = &'v [u8]>, top: &Via<'_>, flow: &Flow) {
+        for (number, line) in lines.enumerate() {
+            self.buffer.extend_from_slice(b"Via: ");
+            if number == 0 {
+                stamp(self.buffer, line, top, flow);
+            } else {
+                append(self.buffer, line);
+            }
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn to(&mut self, to: &[u8], has_tag: bool, tag: &[u8]) {
+        if has_tag || tag.is_empty() {
+            self.field("To", &[to]);
+        } else {
+            self.field("To", &[to, b";tag=", tag]);
+        }
     }
 
     /// One field: `Name: ` and the parts, joined. CR and LF within parts become blanks (folding is undone).
     pub fn field(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
-        let _ = (name, parts);
-        todo!()
+        append(self.buffer, name.as_bytes());
+        self.buffer.extend_from_slice(b": ");
+        for part in parts {
+            append(self.buffer, part);
+        }
+        self.buffer.extend_from_slice(b"\r\n");
+        self
     }
 
     /// One field with a number.
     pub fn number(&mut self, name: &str, number: u64) -> &mut Self {
-        let _ = (name, number);
-        todo!()
+        append(self.buffer, name.as_bytes());
+        self.buffer.extend_from_slice(b": ");
+        append_number(self.buffer, number);
+        self.buffer.extend_from_slice(b"\r\n");
+        self
     }
 
     /// Whole header lines that were composed before, each ended by CRLF.
@@ -71,14 +132,237 @@ impl<'b> Composer<'b> {
     }
 
     /// Content-Type (if there is a body), Content-Length, the blank line and the body.
-    pub fn finish(self, content_type: Option<&[u8]>, body: &[u8]) {
-        let _ = (content_type, body);
-        todo!()
+    pub fn finish(mut self, content_type: Option<&[u8]>, body: &[u8]) {
+        if let (Some(content_type), false) = (content_type, body.is_empty()) {
+            self.field("Content-Type", &[content_type]);
+        }
+        self.number("Content-Length", body.len() as u64);
+        self.buffer.extend_from_slice(b"\r\n");
+        self.buffer.extend_from_slice(body);
     }
+}
+
+/// Appends `part`, CR and LF as blanks.
+fn append(buffer: &mut Vec<u8>, part: &[u8]) {
+    let start = buffer.len();
+    buffer.extend_from_slice(part);
+    if memchr::memchr2(b'\r', b'\n', part).is_some() {
+        for byte in buffer.iter_mut().skip(start) {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
+    }
+}
+
+fn append_number(buffer: &mut Vec<u8>, number: u64) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(buffer, "{number}");
+}
+
+/// RFC 3261 §18.2.1, RFC 3581 §4: the line with its first value's `received` and `rport` replaced by what is true.
+fn stamp(buffer: &mut Vec<u8>, line: &[u8], top: &Via<'_>, flow: &Flow) {
+    let remote = flow.remote.ip().to_canonical();
+    let (value, others) = line
+        .split_at_checked(scan::comma(line))
+        .unwrap_or((line, b""));
+    let mut rport = false;
+    for (number, part) in split_parameters(value).enumerate() {
+        let name_end = memchr::memchr(b'=', part).unwrap_or(part.len());
+        let name = scan::trim(part.get(..name_end).unwrap_or(part));
+        if number == 0 {
+            append(buffer, scan::trim(part));
+        } else if name.eq_ignore_ascii_case(b"rport") {
+            if !std::mem::replace(&mut rport, true) {
+                let _ = write!(buffer, ";rport={}", flow.remote.port());
+            }
+        } else if !name.eq_ignore_ascii_case(b"received") {
+            buffer.push(b';');
+            append(buffer, scan::trim(part));
+        }
+    }
+    if rport || Host::parse(top.host) != Some(Host::Address(remote)) {
+        let _ = write!(buffer, ";received={remote}");
+    }
+    append(buffer, others);
+}
+
+/// What stands before, between and behind the semicolons outside quotes.
+fn split_parameters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |&byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+        byte == b';' && !quoted
+    })
 }
 
 /// The usual reason phrase of a status (RFC 3261 §21 and its extensions), or that of its class.
 pub fn reason_phrase(status: u16) -> &'static str {
-    let _ = status;
-    todo!()
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        181 => "Call Is Being Forwarded",
+        182 => "Queued",
+        183 => "Session Progress",
+        199 => "Early Dialog Terminated",
+        200 => "OK",
+        202 => "Accepted",
+        204 => "No Notification",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Moved Temporarily",
+        305 => "Use Proxy",
+        380 => "Alternative Service",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        410 => "Gone",
+        412 => "Conditional Request Failed",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        421 => "Extension Required",
+        422 => "Session Interval Too Small",
+        423 => "Interval Too Brief",
+        429 => "Provide Referrer Identity",
+        430 => "Flow Failed",
+        433 => "Anonymity Disallowed",
+        439 => "First Hop Lacks Outbound Support",
+        440 => "Max-Breadth Exceeded",
+        469 => "Bad Info Package",
+        480 => "Temporarily Unavailable",
+        481 => "Call/Transaction Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        484 => "Address Incomplete",
+        485 => "Ambiguous",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        489 => "Bad Event",
+        491 => "Request Pending",
+        493 => "Undecipherable",
+        494 => "Security Agreement Required",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Server Time-out",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        580 => "Precondition Failure",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        604 => "Does Not Exist Anywhere",
+        606 => "Not Acceptable",
+        607 => "Unwanted",
+        608 => "Rejected",
+        _ => match status / 100 {
+            0 | 1 => "Trying",
+            2 => "OK",
+            3 => "Multiple Choices",
+            4 => "Bad Request",
+            5 => "Server Internal Error",
+            _ => "Decline",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Transport;
+
+    fn flow(remote: &str) -> Flow {
+        Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: None,
+        }
+    }
+
+    fn answer(via: &str, remote: &str) -> String {
+        let request = format!(
+            "OPTIONS sip:b@c SIP/2.0\r\nVia: {via}\r\nv: SIP/2.0/TCP second\r\nf: <sip:a@b>;tag=1\r\n\
+             t: sip:b@c\r\ni: 1\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+        );
+        let mut buffer = Vec::new();
+        let request = parse(request.as_bytes()).unwrap();
+        Composer::response_to(&mut buffer, &request, &flow(remote), 200, "OK", b"t1")
+            .finish(None, b"");
+        let message = parse(&buffer).unwrap();
+        assert_eq!(message.status(), 200);
+        assert_eq!(message.to().tag(), Some(&b"t1"[..]));
+        let lines: Vec<_> = message.line_values(HeaderName::Via).collect();
+        assert_eq!(lines[1], b"SIP/2.0/TCP second");
+        String::from_utf8(lines[0].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn stamps_the_topmost_via_only() {
+        for (via, remote, stamped) in [
+            (
+                "SIP/2.0/UDP 10.0.0.1;branch=z",
+                "10.0.0.1:9",
+                "SIP/2.0/UDP 10.0.0.1;branch=z",
+            ),
+            (
+                "SIP/2.0/UDP 10.0.0.2;branch=z",
+                "10.0.0.1:9",
+                "SIP/2.0/UDP 10.0.0.2;branch=z;received=10.0.0.1",
+            ),
+            (
+                "SIP/2.0/UDP 10.0.0.1;rport;branch=z",
+                "10.0.0.1:9",
+                "SIP/2.0/UDP 10.0.0.1;rport=9;branch=z;received=10.0.0.1",
+            ),
+            (
+                "SIP/2.0/UDP pc;received=6.6.6.6;rport=1;x=\"a;b,\\\"\", SIP/2.0/UDP p;rport",
+                "[2001:db8::1]:9",
+                "SIP/2.0/UDP pc;rport=9;x=\"a;b,\\\"\";received=2001:db8::1, SIP/2.0/UDP p;rport",
+            ),
+            (
+                "SIP/2.0/UDP [::ffff:10.0.0.1]",
+                "10.0.0.1:9",
+                "SIP/2.0/UDP [::ffff:10.0.0.1]",
+            ),
+        ] {
+            assert_eq!(answer(via, remote), stamped);
+        }
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let mut buffer = Vec::new();
+        let mut composer = Composer::request(&mut buffer, b"A\r\nB", b"sip:a\r\n");
+        composer.field("Subject", &[b"a\r\n b", b"\nEvil: x\r"]);
+        composer.finish(Some(b"a/b\r\n"), b"x");
+        let text = String::from_utf8(buffer).unwrap();
+        assert_eq!(
+            text,
+            "A  B sip:a   SIP/2.0\r\nSubject: a   b Evil: x \r\nContent-Type: a/b  \r\nContent-Length: 1\r\n\r\nx"
+        );
+    }
+
+    #[test]
+    fn every_status_has_a_phrase() {
+        assert_eq!(reason_phrase(486), "Busy Here");
+        assert_eq!(reason_phrase(299), "OK");
+        assert_eq!(reason_phrase(499), "Bad Request");
+        assert!((0..=u16::MAX).all(|status| !reason_phrase(status).is_empty()));
+    }
 }

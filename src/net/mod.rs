@@ -1,1 +1,25 @@
-//! net
+//! The only impure folder: sockets, clocks, files, signals and HTTP around one [`crate::endpoint::Endpoint`].
+//!
+//! ```text
+//!  start ──▶ event_loop ──▶ udp (sys), streams, http (admin) ──▶ core ──▶ outputs ──▶ udp, streams, store, log
+//! ```
+//!
+//! One thread runs all of it but the disk and the log's writer. Not here: what any byte of SIP means.
+
+mod admin;
+mod clock;
+mod core;
+mod event_loop;
+mod http;
+pub mod log;
+mod measure;
+mod peers;
+mod start;
+pub mod store;
+mod streams;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use start::run;

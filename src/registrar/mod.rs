@@ -1,1 +1,283 @@
-//! registrar
+//! RFC 3261 §10.3: what a REGISTER does to the bindings of its address-of-record, for an authenticated user.
+//!
+//! Steps 1 to 3 (Request-URI, Require, authentication) and 5 (whose address-of-record To is) are done when this is called.
+//! Here are steps 6 (`*`), 7 (each contact) and 8 (the answer), with RFC 3327 (Path) and RFC 5626 §6 (outbound). Everything is
+//! planned first and then done, so a REGISTER that fails has changed nothing.
+//!
+//! No GRUU (RFC 5627), no third-party registration, no events (RFC 3680).
+
+mod answer;
+mod request;
+
+use crate::config;
+use crate::location::{Binding, BindingId, Location, NewBinding};
+use crate::message::{ContactValue, Message, Uri};
+use crate::source::{Flow, UserId};
+use crate::store::Change;
+use crate::time::Now;
+
+use request::{Registration, Wanted};
+
+/// How a REGISTER is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase.
+    pub reason: &'static str,
+}
+
+impl Registered {
+    const fn new(status: u16, reason: &'static str) -> Self {
+        Self { status, reason }
+    }
+}
+
+/// Registers, refreshes, removes or lists the bindings of `user`, whose name is `user_name`.
+///
+/// `forbidden`: whether a Contact or Path URI must not be registered from this flow (403). `lines` gets header lines for the response,
+/// each ended by CRLF, appended: on 200 a Contact with `expires` for each binding, Date, Path, Supported and Require where due;
+/// on 423 Min-Expires. `changes` gets what is to be kept.
+#[allow(clippy::too_many_arguments)]
+pub fn register(
+    now: Now,
+    request: &Message<'_>,
+    flow: &Flow,
+    user: UserId,
+    user_name: &str,
+    config: &config::Registrar,
+    location: &mut Location,
+    forbidden: &dyn Fn(&Uri<'_>, &Flow) -> bool,
+    lines: &mut Vec<u8>,
+    changes: &mut Vec<Change>,
+) -> Registered {
+    if location.user_name(user) != Some(user_name) {
+        // A handle from before a reload: nobody's bindings may be touched with it.
+        return Registered::new(500, "Server Internal Error");
+    }
+    location.expire_user(now, user, changes);
+    let outcome = match request.contacts() {
+        ContactValue::None => Ok(None),
+        ContactValue::Star => remove_all(request, user, location, changes).map(|()| None),
+        ContactValue::Values(_) => Registration::read(request, flow, config, forbidden)
+            .and_then(|wanted| update(now, request, flow, user, config, location, wanted, changes)),
+    };
+    match outcome {
+        Ok(done) => {
+            answer::success(now, location, user, done.as_ref(), lines);
+            Registered::new(200, "OK")
+        }
+        Err(refused) => {
+            if refused.status == 423 {
+                answer::min_expires(config, lines);
+            }
+            refused
+        }
+    }
+}
+
+/// Step 6: `Contact: *`.
+fn remove_all(
+    request: &Message<'_>,
+    user: UserId,
+    location: &mut Location,
+    changes: &mut Vec<Change>,
+) -> Result<(), Registered> {
+    if request::expires_header(request) != Some(0) {
+        return Err(Registered::new(400, "Contact * Needs Expires 0"));
+    }
+    let all: Vec<BindingId> = location
+        .entries(user)
+        .map(|(id, binding)| check_order(request, binding).map(|()| id))
+        .collect::<Result<_, _>>()?;
+    for id in all {
+        location.remove(id, changes);
+    }
+    Ok(())
+}
+
+/// Steps 6 and 7: a request that is not newer than what it would change is out of order, and fails as a whole. (Step 7 has 500 for
+/// updates that do not succeed.)
+fn check_order(request: &Message<'_>, binding: &Binding) -> Result<(), Registered> {
+    if binding.call_id() == request.call_id() && request.cseq().number <= binding.cseq {
+        return Err(Registered::new(500, "CSeq Out Of Order"));
+    }
+    Ok(())
+}
+
+/// What is to become of a user's bindings.
+#[derive(Debug, Default)]
+struct Plan {
+    /// For each wanted contact the binding it updates or removes.
+    matched: Vec<Option<BindingId>>,
+    /// Further bindings that go.
+    removed: Vec<BindingId>,
+}
+
+/// Step 7, for all contacts together.
+#[allow(clippy::too_many_arguments)]
+fn update<'r>(
+    now: Now,
+    request: &Message<'_>,
+    flow: &Flow,
+    user: UserId,
+    config: &config::Registrar,
+    location: &mut Location,
+    registration: Registration<'r>,
+    changes: &mut Vec<Change>,
+) -> Result<Option<Registration<'r>>, Registered> {
+    let user_agent = request
+        .value(crate::message::HeaderName::UserAgent)
+        .unwrap_or_default();
+    let bindings: Vec<NewBinding<'_>> = registration
+        .contacts
+        .iter()
+        .map(|wanted| NewBinding {
+            contact: wanted.uri.raw,
+            params: &wanted.params,
+            instance: wanted.instance(),
+            reg_id: wanted.reg_id,
+            path: &registration.path,
+            call_id: request.call_id(),
+            cseq: request.cseq().number,
+            q: wanted.q,
+            user_agent,
+            flow: *flow,
+            lifetime: wanted.lifetime,
+        })
+        .collect();
+    let plan = plan(
+        request,
+        user,
+        config,
+        location,
+        &registration.contacts,
+        &bindings,
+    )?;
+    for id in plan.removed {
+        location.remove(id, changes);
+    }
+    // Removals first: then no binding is made that the next one takes the place of.
+    for (wanted, matched) in registration.contacts.iter().zip(&plan.matched) {
+        if let (true, Some(id)) = (wanted.is_removal(), matched) {
+            location.remove(*id, changes);
+        }
+    }
+    // Of contacts with the same q callers try the one first that was refreshed last; within a request that is the first.
+    for ((wanted, new), matched) in registration
+        .contacts
+        .iter()
+        .zip(&bindings)
+        .zip(&plan.matched)
+        .rev()
+    {
+        if !wanted.is_removal() {
+            let made = location.put(now, user, *matched, new, changes);
+            debug_assert!(made.is_some(), "planned, so it fits");
+        }
+    }
+    Ok(Some(registration))
+}
+
+/// Finds out what is to be done, and whether all of it may be.
+fn plan(
+    request: &Message<'_>,
+    user: UserId,
+    config: &config::Registrar,
+    location: &Location,
+    contacts: &[Wanted<'_>],
+    bindings: &[NewBinding<'_>],
+) -> Result<Plan, Registered> {
+    let current: Vec<(BindingId, &Binding, Option<Uri<'_>>)> = location
+        .entries(user)
+        .map(|(id, binding)| (id, binding, Uri::parse(binding.contact()).ok()))
+        .collect();
+    let mut plan = Plan::default();
+    let mut is_free = vec![true; current.len()];
+    for wanted in contacts {
+        let matches = |exact: bool| {
+            current
+                .iter()
+                .enumerate()
+                .position(|(at, (_, binding, uri))| {
+                    is_free[at]
+                        && (!exact || binding.contact() == wanted.uri.raw)
+                        && wanted.is_same(binding, uri.as_ref())
+                })
+        };
+        // Equality of URIs is not transitive (§19.1.4), so the binding of the very same text goes first.
+        let found = matches(true).or_else(|| matches(false));
+        if let Some(at) = found {
+            check_order(request, current[at].1)?;
+            is_free[at] = false;
+        }
+        plan.matched.push(found.map(|at| current[at].0));
+    }
+    // A new contact of a phone that registered another one before takes its place: its address has changed.
+    for (wanted, matched) in contacts.iter().zip(&mut plan.matched) {
+        if wanted.is_removal() || matched.is_some() {
+            continue;
+        }
+        for (at, (id, binding, _)) in current.iter().enumerate() {
+            if is_free[at] && wanted.supersedes(binding, request.call_id()) {
+                check_order(request, binding)?;
+                is_free[at] = false;
+                match matched {
+                    None => *matched = Some(*id),
+                    Some(_) => plan.removed.push(*id),
+                }
+            }
+        }
+    }
+    let added = contacts
+        .iter()
+        .filter(|wanted| !wanted.is_removal())
+        .count();
+    let mut kept: Vec<(BindingId, &Binding)> = current
+        .iter()
+        .zip(&is_free)
+        .filter(|&(_, &free)| free)
+        .map(|((id, binding, _), _)| (*id, *binding))
+        .collect();
+    if added > 0 {
+        kept.sort_by_key(|(_, binding)| binding.refreshed);
+        let room = config.bindings_per_user_max.checked_sub(added);
+        let Some(room) = room else {
+            return Err(Registered::new(403, "Too Many Contacts"));
+        };
+        // At the bound the one refreshed longest ago goes.
+        let surplus = kept.len().saturating_sub(room);
+        plan.removed.extend(kept.drain(..surplus).map(|(id, _)| id));
+        check_size(contacts, bindings, &kept)?;
+    }
+    Ok(plan)
+}
+
+/// Every binding fits its bound, and the answer that lists them all fits a datagram.
+fn check_size(
+    contacts: &[Wanted<'_>],
+    bindings: &[NewBinding<'_>],
+    kept: &[(BindingId, &Binding)],
+) -> Result<(), Registered> {
+    let mut listed: usize = kept
+        .iter()
+        .map(|(_, binding)| answer::line_bytes(binding.contact(), binding.params()))
+        .sum();
+    for (_, new) in contacts
+        .iter()
+        .zip(bindings)
+        .filter(|(wanted, _)| !wanted.is_removal())
+    {
+        if !Binding::fits(new) {
+            return Err(Registered::new(403, "Contact Too Long"));
+        }
+        listed = listed.saturating_add(answer::line_bytes(new.contact, new.params));
+    }
+    if listed > crate::limits::LISTED_CONTACTS_BYTES_MAX {
+        return Err(Registered::new(403, "Too Many Contacts"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,35 @@ pub struct CallRecord {
     pub callee_call_id: Option<String>,
 }
 
+/// Which call records are wanted; `None`: any. Records of calls that are still up are never among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CdrQuery {
+    /// Started at this time or later.
+    pub since: Option<UnixTime>,
+    /// Started before this time.
+    pub until: Option<UnixTime>,
+    /// The caller, the dialled number or who answered.
+    pub user: Option<String>,
+    /// Records in one page: 1 to [`crate::limits::CDR_PAGE_MAX`]; what lies outside counts as the nearer of them.
+    pub limit: usize,
+    /// `next` of the page before: start and id of its last record, joined by `_`.
+    pub after: Option<String>,
+}
+
+impl CdrQuery {
+    /// Start and id in `after`.
+    ///
+    /// # Errors
+    /// A text for whoever asked: it is no `next` of a page (HTTP: 400).
+    pub fn cursor(&self) -> Result<Option<(&str, &str)>, String> {
+        let Some(after) = &self.after else { return Ok(None) };
+        match after.split_once('_') {
+            Some(cursor) => Ok(Some(cursor)),
+            None => Err("after: not the next of an earlier page".into()),
+        }
+    }
+}
+
 /// One thing to keep. The endpoint emits it; the shell hands it to the writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -1,6 +1,12 @@
 //! Time as a value. Nothing below `net` reads a clock: the time is an argument.
 
+pub mod queue;
+pub mod wheel;
+
 use std::time::Duration;
+
+pub use queue::{TimerId, TimerQueue};
+pub use wheel::Wheel;
 
 /// A point on the monotonic clock, in microseconds since an arbitrary origin of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

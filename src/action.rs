@@ -1,0 +1,215 @@
+//! What the layers hand upward: outputs, as values in one bounded queue. They are ranges into a byte arena, so an
+//! output outlives the transaction that made it, and the shell sends a whole batch at once.
+
+use std::net::SocketAddr;
+
+use crate::api::Event;
+use crate::limits::OUTPUT_ARENA_BYTES;
+use crate::source::{ConnectionId, Flow, Sink, Source};
+use crate::store::Change;
+
+/// What goes out.
+#[derive(Clone, Copy, Debug)]
+pub enum Output<'a> {
+    /// Send this datagram from `flow.local` to `flow.remote`.
+    Datagram {
+        /// The way.
+        flow: Flow,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Write these bytes to a stream (also to one that is still being opened: they wait for it, bounded).
+    StreamBytes {
+        /// Which.
+        connection: ConnectionId,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Open a connection. `StreamOpened` or `StreamClosed` answers.
+    OpenStream {
+        /// Number it will have (odd).
+        connection: ConnectionId,
+        /// To where.
+        remote: SocketAddr,
+    },
+    /// Write what waits, then close.
+    CloseStream {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// This connection's peer has authenticated (or is known): it leaves the bounds for strangers.
+    StreamTrusted {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A ban begins: close the connections of this source, accept no more from it.
+    Banned {
+        /// Whom.
+        source: Source,
+    },
+    /// Keep this.
+    Keep(&'a Change),
+    /// Log this.
+    Event(&'a Event),
+}
+
+/// [`Output`] as it waits in the queue: bytes as a range of the arena.
+#[derive(Debug)]
+enum Queued {
+    Datagram { flow: Flow, range: (u32, u32) },
+    StreamBytes { connection: ConnectionId, range: (u32, u32) },
+    OpenStream { connection: ConnectionId, remote: SocketAddr },
+    CloseStream { connection: ConnectionId },
+    StreamTrusted { connection: ConnectionId },
+    Banned { source: Source },
+    Keep(Change),
+    Event(Event),
+}
+
+/// The queue of outputs between two batches.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    arena: Vec<u8>,
+    queue: Vec<Queued>,
+    dropped: u64,
+}
+
+impl Outputs {
+    /// All outputs in the order in which they were made.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Output<'_>> {
+        self.queue.iter().map(|queued| match queued {
+            Queued::Datagram { flow, range } => {
+                Output::Datagram { flow: *flow, bytes: self.bytes(*range) }
+            }
+            Queued::StreamBytes { connection, range } => {
+                Output::StreamBytes { connection: *connection, bytes: self.bytes(*range) }
+            }
+            Queued::OpenStream { connection, remote } => {
+                Output::OpenStream { connection: *connection, remote: *remote }
+            }
+            Queued::CloseStream { connection } => Output::CloseStream { connection: *connection },
+            Queued::StreamTrusted { connection } => {
+                Output::StreamTrusted { connection: *connection }
+            }
+            Queued::Banned { source } => Output::Banned { source: *source },
+            Queued::Keep(change) => Output::Keep(change),
+            Queued::Event(event) => Output::Event(event),
+        })
+    }
+
+    /// Forgets all; the memory stays for the next batch.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.queue.clear();
+    }
+
+    /// Messages that did not fit since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Bytes written to a connection.
+    pub fn stream(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(range) = self.push_bytes(bytes) {
+            self.queue.push(Queued::StreamBytes { connection, range });
+        }
+    }
+
+    /// Opens a connection.
+    pub fn open_stream(&mut self, connection: ConnectionId, remote: SocketAddr) {
+        self.queue.push(Queued::OpenStream { connection, remote });
+    }
+
+    /// Closes a connection.
+    pub fn close_stream(&mut self, connection: ConnectionId) {
+        self.queue.push(Queued::CloseStream { connection });
+    }
+
+    /// Lifts a connection out of the strangers' bounds.
+    pub fn trust_stream(&mut self, connection: ConnectionId) {
+        self.queue.push(Queued::StreamTrusted { connection });
+    }
+
+    /// Says that a source is banned from now on.
+    pub fn banned(&mut self, source: Source) {
+        self.queue.push(Queued::Banned { source });
+    }
+
+    /// Something to keep over restarts.
+    pub fn keep(&mut self, change: Change) {
+        self.queue.push(Queued::Keep(change));
+    }
+
+    /// Something to log.
+    pub fn event(&mut self, event: Event) {
+        self.queue.push(Queued::Event(event));
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+        let start = self.arena.len();
+        if start + bytes.len() > OUTPUT_ARENA_BYTES {
+            self.dropped += 1;
+            return None;
+        }
+        self.arena.extend_from_slice(bytes);
+        Some((start as u32, self.arena.len() as u32))
+    }
+
+    fn bytes(&self, (start, end): (u32, u32)) -> &[u8] {
+        &self.arena[start as usize..end as usize]
+    }
+}
+
+impl Sink for Outputs {
+    fn send(&mut self, flow: &Flow, bytes: &[u8]) {
+        match flow.connection {
+            Some(connection) => self.stream(connection, bytes),
+            None => {
+                if let Some(range) = self.push_bytes(bytes) {
+                    self.queue.push(Queued::Datagram { flow: *flow, range });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Transport;
+
+    fn flow() -> Flow {
+        let address = "127.0.0.1:5060".parse().unwrap();
+        Flow { transport: Transport::Udp, local: address, remote: address, connection: None }
+    }
+
+    #[test]
+    fn outputs_come_in_order_and_outlive_their_makers() {
+        let mut outputs = Outputs::default();
+        for text in [&b"one"[..], b"two"] {
+            outputs.send(&flow(), &text.to_vec());
+        }
+        outputs.close_stream(ConnectionId(2));
+        let seen: Vec<_> = outputs
+            .iter()
+            .map(|output| match output {
+                Output::Datagram { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(seen, ["one", "two", "CloseStream { connection: ConnectionId(2) }"]);
+        outputs.clear();
+        assert_eq!(outputs.iter().len(), 0);
+    }
+
+    #[test]
+    fn a_full_arena_drops_and_counts() {
+        let mut outputs = Outputs::default();
+        let message = vec![0; 60_000];
+        for _ in 0..20 {
+            outputs.send(&flow(), &message);
+        }
+        assert_eq!(outputs.iter().len(), OUTPUT_ARENA_BYTES / message.len());
+        assert_eq!(outputs.dropped(), 20 - (OUTPUT_ARENA_BYTES / message.len()) as u64);
+    }
+}

@@ -1,0 +1,250 @@
+//! Responses to the INVITEs of the branches: provisional ones pass, the first 2xx wins, refusals are weighed
+//! (RFC 3261 §13.2.2, §16.7).
+
+use super::*;
+use crate::dialog::write_contact;
+use crate::message::{HeaderName, Message};
+
+/// Reason of the CANCEL to branches that lost (RFC 3326).
+const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+
+impl Calls {
+    /// A response that one of a call's client transactions passes up.
+    pub fn receive_response(
+        &mut self,
+        id: ClientId,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        match owner.purpose {
+            Purpose::Invite => match response.status() {
+                100 => {}
+                101..=199 => self.branch_rings(owner, response, context),
+                200..=299 => self.branch_answers(owner, response, context),
+                status => self.branch_ends(owner, status, context),
+            },
+            Purpose::Relay => self.relayed_response(id, owner, response, context),
+            Purpose::Bye | Purpose::Probe => {
+                if response.status() >= 200 {
+                    self.own_request_ends(owner, response.status(), context);
+                }
+            }
+            Purpose::Stray => {}
+        }
+    }
+
+    /// 101 to 199: to the caller with the branch's own tag. SDP passes only when this is the one branch there is,
+    /// since a caller cannot play two early media.
+    fn branch_rings(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        if call.state != State::Ringing || call.is_final {
+            return;
+        }
+        let is_only = call.branches.len() == 1;
+        let body: &[u8] = if is_only { response.body() } else { b"" };
+        call.answer_caller(owner, response.status(), response, body, context);
+    }
+
+    /// 2xx: the first one wins the call; any other is acknowledged and ended at once.
+    fn branch_answers(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        let tag = response.to().tag().unwrap_or_default();
+        let had_offer = call.had_offer;
+        let (is_ringing, winner) = (call.state == State::Ringing && !call.is_final, call.winner);
+        let Some(branch) = call.branches.get_mut(owner.leg as usize) else { return };
+        if branch.status.is_some_and(|status| status < 300) {
+            if *tag == *branch.leg.dialog.remote_tag {
+                branch.leg.repeat_ack(1, context);
+            } else {
+                // A further answer behind the same branch (a proxy forked): a dialog of its own.
+                end_stray_answer(&branch.leg, owner, response, context);
+            }
+            return;
+        }
+        branch.status = Some(response.status());
+        branch.leg.dialog.establish(response);
+        branch.leg.is_up = true;
+        if !is_ringing || winner != NO_BRANCH {
+            branch.leg.send_ack(1, None, context);
+            let reason = if winner == NO_BRANCH { b"".as_slice() } else { COMPLETED_ELSEWHERE };
+            self.end_leg(owner.call, owner.leg, reason, context);
+            self.sweep(owner.call);
+            return;
+        }
+        if had_offer {
+            branch.leg.send_ack(1, None, context);
+        } else {
+            branch.leg.ack_owed = Some(1);
+        }
+        self.answered(owner, response, context);
+    }
+
+    /// The call is answered by this branch.
+    fn answered(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        call.state = State::Answered;
+        call.winner = owner.leg;
+        call.answered = Some(context.now.mono);
+        call.is_final = true;
+        let callee = call.branches.get(owner.leg as usize);
+        call.record.callee_call_id = callee
+            .map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
+        call.record.answered_by = callee.map(|branch| match &branch.leg.party {
+            Party::User(_, name) => name.to_string(),
+            Party::Trunk(..) => call.record.dialled.clone(),
+        });
+        call.record.answer = Some(context.now.unix);
+        call.record.status = Some(response.status());
+        call.answer_caller(owner, response.status(), response, response.body(), context);
+        let tag = call.caller_tag(owner.call.index, owner.leg);
+        call.caller.dialog.local.extend_from_slice(b";tag=");
+        call.caller.dialog.local.extend_from_slice(&tag);
+        call.caller.is_up = true;
+        call.caller.unacknowledged =
+            Some((call.invite, call.caller.dialog.remote_cseq.unwrap_or_default()));
+        for (index, branch) in call.branches.iter().enumerate() {
+            if index != owner.leg as usize && branch.status.is_none() {
+                context.transactions.cancel(
+                    context.now.mono,
+                    branch.client,
+                    COMPLETED_ELSEWHERE,
+                    context.out,
+                );
+            }
+        }
+        let record = call.record.clone();
+        keep_record(context, &record);
+        context.event(
+            "answer",
+            vec![("id", record.id), ("by", record.answered_by.unwrap_or_default())],
+        );
+        self.timers.arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(owner.call));
+    }
+
+    /// A branch is refused, silent or unreachable.
+    pub(super) fn branch_ends(
+        &mut self,
+        owner: Owner,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(owner.call) else { return };
+        let Some(branch) = call.branches.get_mut(owner.leg as usize) else { return };
+        if branch.status.is_some() {
+            return;
+        }
+        branch.status = Some(status);
+        if status >= 600 && call.state == State::Ringing {
+            // §16.7 step 5: nobody else shall answer either.
+            call.cancel_branches(b"", context);
+        }
+        if call.state == State::Ringing && !call.is_final {
+            self.conclude(owner.call, context);
+        }
+        self.sweep(owner.call);
+    }
+
+    /// Once every branch has refused, the caller gets the best refusal.
+    pub(super) fn conclude(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        if call.state != State::Ringing
+            || call.is_final
+            || call.branches.iter().any(|branch| branch.status.is_none())
+        {
+            return;
+        }
+        let status = (call.branches.iter().filter_map(|branch| branch.status))
+            .reduce(|best, status| if best::is_better(status, best) { status } else { best });
+        // No branch at all could be begun: we are full.
+        let status = status.map_or(503, best::towards_caller);
+        self.refuse(handle, status, EndedBy::Callee, context);
+    }
+}
+
+impl Call {
+    /// A response to the caller's INVITE that comes from a branch.
+    fn answer_caller(
+        &mut self,
+        owner: Owner,
+        status: u16,
+        response: &Message<'_>,
+        body: &[u8],
+        context: &mut Context<'_>,
+    ) {
+        let tag = self.caller_tag(owner.call.index, owner.leg);
+        let mut composer = self.request.response(context.buffer, status, &tag);
+        write_contact(&mut composer, &self.caller.dialog.flow, self.caller.dialog.ours);
+        composer.field("Allow", &[carriage::ALLOW]).field("Server", &[b"sipkeep"]);
+        let party = self.branches.get(owner.leg as usize).map(|branch| &branch.leg.party);
+        let trunk = self.caller.party.is_trunk() || party.is_some_and(Party::is_trunk);
+        carriage::write(&mut composer, response, trunk);
+        composer.finish(response.value(HeaderName::ContentType), body);
+        context.transactions.respond(
+            context.now.mono,
+            self.invite,
+            status,
+            context.buffer,
+            context.out,
+        );
+    }
+
+    /// CANCEL to every branch that has no final response yet.
+    pub(super) fn cancel_branches(&mut self, reason: &[u8], context: &mut Context<'_>) {
+        for branch in self.branches.iter().filter(|branch| branch.status.is_none()) {
+            context.transactions.cancel(context.now.mono, branch.client, reason, context.out);
+        }
+    }
+}
+
+impl Leg {
+    /// ACK to a 2xx on this leg (§13.2.2.4): kept, to be sent again.
+    pub(super) fn send_ack(
+        &mut self,
+        cseq: u32,
+        body: Option<(&[u8], &[u8])>,
+        context: &mut Context<'_>,
+    ) {
+        self.ack_owed = None;
+        // An ACK to a 2xx is a transaction of its own: a new branch, no state.
+        let branch = context.stateless_branch();
+        let composer =
+            self.dialog.compose(context.buffer, Method::Ack, cseq, &branch);
+        match body {
+            Some((content_type, body)) => composer.finish(Some(content_type), body),
+            None => composer.finish(None, b""),
+        }
+        crate::source::Sink::send(context.out, &self.dialog.flow, context.buffer);
+        self.ack = Some((cseq, context.buffer.clone()));
+    }
+
+    /// The 2xx came again, so our ACK was lost.
+    pub(super) fn repeat_ack(&self, cseq: u32, context: &mut Context<'_>) {
+        if let Some((number, bytes)) = &self.ack
+            && *number == cseq
+        {
+            crate::source::Sink::send(context.out, &self.dialog.flow, bytes);
+        }
+    }
+}
+
+/// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4).
+fn end_stray_answer(leg: &Leg, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+    let mut dialog = leg.dialog.clone();
+    dialog.establish(response);
+    let branch = context.stateless_branch();
+    dialog.compose(context.buffer, Method::Ack, 1, &branch).finish(None, b"");
+    crate::source::Sink::send(context.out, &dialog.flow, context.buffer);
+    let Some((client, branch)) = context.transactions.reserve() else { return };
+    dialog.compose(context.buffer, Method::Bye, 2, branch.as_bytes()).finish(None, b"");
+    context.transactions.send(
+        context.now.mono,
+        client,
+        Method::Bye,
+        &dialog.flow,
+        context.buffer,
+        Owner { purpose: Purpose::Stray, ..owner },
+        context.out,
+    );
+    context.transactions.disown(client);
+}

@@ -1,0 +1,41 @@
+//! Which headers pass from one leg to the other (SPEC "Calls"). Everything else is a leg's own affair.
+
+use crate::message::compose::Composer;
+use crate::message::{HeaderName, Message};
+
+/// Methods that we take part in.
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REGISTER";
+
+/// Writes the headers of `message` that pass to the other leg. `trunk`: one of the legs is a trunk, so `P-` headers
+/// (RFC 7315) pass as well; between phones they would leak what a carrier said.
+pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, trunk: bool) {
+    for line in message.lines() {
+        let passes = match line.name {
+            HeaderName::Subject
+            | HeaderName::AlertInfo
+            | HeaderName::CallInfo
+            | HeaderName::UserToUser
+            | HeaderName::Reason
+            | HeaderName::Diversion
+            | HeaderName::HistoryInfo
+            | HeaderName::Privacy
+            | HeaderName::Priority
+            | HeaderName::ContentDisposition
+            | HeaderName::ContentEncoding
+            | HeaderName::ContentLanguage
+            | HeaderName::MimeVersion => true,
+            HeaderName::PAssertedIdentity | HeaderName::PCalledPartyId => trunk,
+            HeaderName::PPreferredIdentity => false,
+            HeaderName::Other => {
+                let begins = |prefix: &[u8]| {
+                    line.raw_name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+                };
+                begins(b"X-") || trunk && begins(b"P-")
+            }
+            _ => false,
+        };
+        if passes && let Ok(name) = std::str::from_utf8(line.raw_name) {
+            composer.field(name, &[line.value]);
+        }
+    }
+}

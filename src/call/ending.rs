@@ -1,0 +1,299 @@
+//! How calls end: BYE, CANCEL, refusals, ring timeout, a far end that is gone; and the record (RFC 3261 §9, §15).
+
+use super::*;
+use crate::transaction::Expired;
+
+impl Calls {
+    /// The caller's INVITE gets its refusal, and the record is written. Branches that still ring are the caller's (of this
+    /// function) to cancel.
+    pub(super) fn refuse(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        by: EndedBy,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        if call.is_final {
+            return;
+        }
+        call.is_final = true;
+        let tag = call.caller_tag(handle.index, NO_BRANCH);
+        let mut composer = call.request.response(context.buffer, status, &tag);
+        if status == 503 {
+            composer.number("Retry-After", RETRY_AFTER_S);
+        }
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        context.transactions.respond(
+            context.now.mono,
+            call.invite,
+            status,
+            context.buffer,
+            context.out,
+        );
+        self.finish(handle, status, disposition(status), by, context);
+    }
+
+    /// Writes the record and counts the parties out; what still runs is only waited for.
+    fn finish(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        disposition: &'static str,
+        by: EndedBy,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        if call.state == State::Ending {
+            return;
+        }
+        call.state = State::Ending;
+        let counted = std::mem::take(&mut call.counted);
+        let record = &mut call.record;
+        record.end = Some(context.now.unix);
+        record.disposition = disposition;
+        record.status = Some(status);
+        record.ended_by = Some(match by {
+            EndedBy::Caller => "caller",
+            EndedBy::Callee => "callee",
+            EndedBy::Server => "server",
+        });
+        let millis = |since: Instant| context.now.mono.since(since).as_millis() as u64;
+        record.duration_ms = Some(millis(call.started));
+        record.talk_ms = Some(call.answered.map_or(0, millis));
+        let record = record.clone();
+        keep_record(context, &record);
+        context.event(
+            "end",
+            vec![
+                ("id", record.id),
+                ("disposition", record.disposition.to_owned()),
+                ("status", status.to_string()),
+            ],
+        );
+        self.live -= 1;
+        self.count_out(counted);
+    }
+
+    /// RFC 3261 §9.2: the caller's CANCEL. The INVITE gets 487, every branch a CANCEL; whoever answers all the same gets
+    /// ACK and BYE.
+    pub fn cancel(&mut self, owner: Owner, context: &mut Context<'_>) {
+        if owner.purpose == Purpose::Relay {
+            self.cancel_relay(owner, context);
+            return;
+        }
+        let Some(call) = self.get(owner.call) else { return };
+        if call.state != State::Ringing {
+            return;
+        }
+        call.cancel_branches(b"", context);
+        self.refuse(owner.call, 487, EndedBy::Caller, context);
+        self.sweep(owner.call);
+    }
+
+    /// Nobody answered in time.
+    pub(super) fn ring_timeout(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        if call.state != State::Ringing || call.is_final {
+            return;
+        }
+        call.cancel_branches(b"", context);
+        self.refuse(handle, 480, EndedBy::Server, context);
+        self.sweep(handle);
+    }
+
+    /// Ends a call from our side: an administrator, a stop, a far end that is gone. `reason` is a Reason header's value.
+    pub fn hang_up(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        reason: &[u8],
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        match call.state {
+            State::Ringing => {
+                call.cancel_branches(reason, context);
+                self.refuse(handle, status, EndedBy::Server, context);
+            }
+            State::Answered => self.end_call(handle, EndedBy::Server, reason, context),
+            State::Ending => {}
+        }
+        self.sweep(handle);
+    }
+
+    /// An answered call is over: BYE to every leg that is still up.
+    pub(super) fn end_call(
+        &mut self,
+        handle: CallHandle,
+        by: EndedBy,
+        reason: &[u8],
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        let winner = call.winner;
+        self.finish_relays(handle, context);
+        self.end_leg(handle, CALLER, reason, context);
+        self.end_leg(handle, winner, reason, context);
+        self.finish(handle, 200, "answered", by, context);
+    }
+
+    /// BYE on one leg, now or as soon as the peer has acknowledged our 2xx.
+    pub(super) fn end_leg(
+        &mut self,
+        handle: CallHandle,
+        leg_index: u8,
+        reason: &[u8],
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        let Some(leg) = call.leg_mut(leg_index) else { return };
+        if !leg.is_up {
+            return;
+        }
+        if let Some(cseq) = leg.ack_owed {
+            // Nobody will bring an answer to the offer any more, but the 2xx must be acknowledged (§13.2.2.4).
+            leg.send_ack(cseq, None, context);
+        }
+        if leg.unacknowledged.is_some() {
+            leg.bye_after_ack = true;
+            return;
+        }
+        leg.is_up = false;
+        leg.bye_after_ack = false;
+        let Some((client, branch)) = context.transactions.reserve() else { return };
+        let cseq = leg.dialog.next_cseq();
+        let mut composer =
+            leg.dialog.compose(context.buffer, Method::Bye, cseq, branch.as_bytes());
+        if !reason.is_empty() {
+            composer.field("Reason", &[reason]);
+        }
+        composer.finish(None, b"");
+        let flow = leg.dialog.flow;
+        call.waiting += 1;
+        context.transactions.send(
+            context.now.mono,
+            client,
+            Method::Bye,
+            &flow,
+            context.buffer,
+            Owner { call: handle, leg: leg_index, purpose: Purpose::Bye },
+            context.out,
+        );
+    }
+
+    /// A BYE or probe of ours has its answer.
+    pub(super) fn own_request_ends(
+        &mut self,
+        owner: Owner,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(owner.call) else { return };
+        call.waiting = call.waiting.saturating_sub(1);
+        // RFC 5057: these two say that the peer has no such dialog, or is no more.
+        if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
+            self.peer_is_gone(owner, context);
+        }
+        self.sweep(owner.call);
+    }
+
+    /// The peer of a leg has forgotten the dialog or answers nothing: the other leg gets a BYE.
+    pub(super) fn peer_is_gone(&mut self, owner: Owner, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        if call.state != State::Answered {
+            return;
+        }
+        if let Some(leg) = call.leg_mut(owner.leg) {
+            leg.is_up = false;
+        }
+        self.end_call(owner.call, EndedBy::Server, b"SIP;cause=408;text=\"Peer is gone\"", context);
+    }
+
+    /// Asks both legs of an answered call whether they are still there.
+    pub(super) fn probe(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        if call.state != State::Answered {
+            return;
+        }
+        for leg_index in [CALLER, call.winner] {
+            let Some(leg) = call.leg_mut(leg_index).filter(|leg| leg.is_up) else { continue };
+            let Some((client, branch)) = context.transactions.reserve() else { continue };
+            let cseq = leg.dialog.next_cseq();
+            leg.dialog
+                .compose(context.buffer, Method::Options, cseq, branch.as_bytes())
+                .finish(None, b"");
+            let flow = leg.dialog.flow;
+            call.waiting += 1;
+            context.transactions.send(
+                context.now.mono,
+                client,
+                Method::Options,
+                &flow,
+                context.buffer,
+                Owner { call: handle, leg: leg_index, purpose: Purpose::Probe },
+                context.out,
+            );
+        }
+        self.timers.arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(handle));
+    }
+
+    /// What the transaction layer gave up on.
+    pub fn expired(&mut self, expired: Expired<Owner>, context: &mut Context<'_>) {
+        match expired {
+            Expired::Timeout { id, owner } => self.unanswered(id, owner, 408, context),
+            // The connection is gone: an offline phone, not a broken server.
+            Expired::TransportFailed { id, owner } => self.unanswered(id, owner, 480, context),
+            Expired::NotAcknowledged { id, owner } => self.not_acknowledged(id, owner, context),
+        }
+    }
+
+    fn unanswered(
+        &mut self,
+        id: ClientId,
+        owner: Owner,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        match owner.purpose {
+            Purpose::Invite => self.branch_ends(owner, status, context),
+            Purpose::Relay => self.relay_unanswered(id, owner, context),
+            Purpose::Bye => self.own_request_ends(owner, status, context),
+            Purpose::Probe => self.own_request_ends(owner, 408, context),
+            Purpose::Stray => {}
+        }
+    }
+
+    /// Our 2xx was never acknowledged (§13.3.1.4): the dialog is ended.
+    fn not_acknowledged(&mut self, id: ServerId, owner: Owner, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        let other = call.other(owner.leg);
+        let Some(leg) = call.leg_mut(owner.leg) else { return };
+        if leg.unacknowledged.is_none_or(|(server, _)| server != id) {
+            return;
+        }
+        leg.unacknowledged = None;
+        if call.state == State::Answered {
+            self.end_call(owner.call, EndedBy::Server, b"SIP;cause=408;text=\"No ACK\"", context);
+        } else {
+            self.end_leg(owner.call, owner.leg, b"", context);
+            self.end_leg(owner.call, other, b"", context);
+        }
+        self.sweep(owner.call);
+    }
+}
+
+/// Seconds after which a caller that was turned away may try again.
+pub(super) const RETRY_AFTER_S: u64 = 10;
+
+/// SPEC "Call records": what a final status means for the record.
+pub(super) fn disposition(status: u16) -> &'static str {
+    match status {
+        486 | 600 => "busy",
+        408 | 480 => "no_answer",
+        487 => "cancelled",
+        403 | 603 => "rejected",
+        _ => "failed",
+    }
+}

@@ -1,0 +1,48 @@
+//! What is kept of a request so that it can be answered when its bytes are gone.
+
+use crate::message::Message;
+use crate::message::compose::{Composer, reason_phrase};
+use crate::source::Flow;
+
+/// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
+#[derive(Debug)]
+pub struct Answerable {
+    lines: Box<[u8]>,
+    to: Box<[u8]>,
+    needs_tag: bool,
+}
+
+impl Answerable {
+    /// Takes what is needed from a request; `buffer` is scratch.
+    pub fn of(request: &Message<'_>, flow: &Flow, buffer: &mut Vec<u8>) -> Self {
+        Composer::response_to(buffer, request, flow, 180, "", b"");
+        let mut lines = Vec::with_capacity(buffer.len());
+        for line in buffer.split_inclusive(|byte| *byte == b'\n').skip(1) {
+            if !line.starts_with(b"To:") {
+                lines.extend_from_slice(line);
+            }
+        }
+        Self {
+            lines: lines.into(),
+            to: request.to().raw.into(),
+            needs_tag: request.to().tag().is_none(),
+        }
+    }
+
+    /// Begins a response; `tag` is ours, for a To that has none.
+    pub fn response<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+        status: u16,
+        tag: &[u8],
+    ) -> Composer<'b> {
+        let mut composer = Composer::response(buffer, status, reason_phrase(status));
+        composer.lines(&self.lines);
+        if self.needs_tag {
+            composer.field("To", &[&self.to, b";tag=", tag]);
+        } else {
+            composer.field("To", &[&self.to]);
+        }
+        composer
+    }
+}

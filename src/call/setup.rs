@@ -1,0 +1,253 @@
+//! A call begins: the caller's INVITE becomes one INVITE for each branch (RFC 3261 §13, RFC 7092).
+
+use super::*;
+use crate::dialog::{write_contact, write_via};
+use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{HeaderName, Message};
+
+/// Where one branch goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Request-URI.
+    pub uri: Vec<u8>,
+    /// Route values (a registration's Path), joined; empty: none.
+    pub route: Vec<u8>,
+    /// The way there.
+    pub flow: Flow,
+    /// Our address on it, for Via and Contact.
+    pub ours: std::net::SocketAddr,
+    /// Who that is.
+    pub party: Party,
+}
+
+/// What the endpoint found out about a new call before it begins.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The INVITE.
+    pub request: &'a Message<'a>,
+    /// How it came.
+    pub flow: Flow,
+    /// Our address on that flow.
+    pub ours: std::net::SocketAddr,
+    /// Its server transaction.
+    pub server: ServerId,
+    /// Who calls.
+    pub caller: Party,
+    /// Calling number, for records.
+    pub caller_name: String,
+    /// From towards the callees: name-addr without tag.
+    pub from: Vec<u8>,
+    /// The number that was dialled, as it is shown in records.
+    pub dialled: String,
+    /// To towards the callees: name-addr without tag.
+    pub to: Vec<u8>,
+    /// `internal`, `incoming`, `outgoing`, `transit`.
+    pub direction: &'static str,
+    /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
+    pub targets: Vec<Target>,
+}
+
+impl Calls {
+    /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
+    /// of the server transaction.
+    pub fn start(&mut self, setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+        let entry = self.slots.vacant_entry();
+        let handle = CallHandle { index: entry.key() as u32, serial: self.next_serial };
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let caller = Leg::new(
+            Dialog::from_request(setup.request, &setup.flow, setup.ours),
+            setup.caller.clone(),
+            context.tokens.next_u64(),
+        );
+        entry.insert(Call {
+            serial: handle.serial,
+            state: State::Ringing,
+            caller,
+            branches: Vec::with_capacity(setup.targets.len()),
+            winner: NO_BRANCH,
+            invite: setup.server,
+            request: Answerable::of(setup.request, &setup.flow, context.buffer),
+            had_offer: !setup.request.body().is_empty(),
+            is_final: false,
+            waiting: 0,
+            relays: Vec::new(),
+            record: new_record(&setup, context),
+            started: context.now.mono,
+            answered: None,
+            counted: Vec::new(),
+        });
+        self.live += 1;
+        self.count_in(handle, &setup.caller);
+        context.transactions.set_server_owner(
+            setup.server,
+            Owner { call: handle, leg: CALLER, purpose: Purpose::Invite },
+        );
+        Composer::response_to(
+            context.buffer,
+            setup.request,
+            &setup.flow,
+            100,
+            "Trying",
+            b"",
+        )
+        .finish(None, b"");
+        context.transactions.respond(context.now.mono, setup.server, 100, context.buffer, context.out);
+
+        for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
+            self.ring(handle, &setup, target, context);
+        }
+        self.timers.arm(
+            context.now.mono.plus(self.ring_timeout),
+            Timer::RingTimeout(handle),
+        );
+        let record = self.get(handle).map(|call| call.record.clone()).unwrap_or_default();
+        context.event(
+            "call",
+            vec![("id", record.id), ("caller", record.caller), ("dialled", record.dialled)],
+        );
+        // No transaction was free for any branch: the caller must not wait for nobody.
+        self.conclude(handle, context);
+        handle
+    }
+
+    /// A call that does not begin: a number that leads nowhere, a limit. Its INVITE gets its refusal, and it is a record.
+    pub fn turn_away(
+        &mut self,
+        setup: &Setup<'_>,
+        status: u16,
+        disposition: Option<&'static str>,
+        context: &mut Context<'_>,
+    ) {
+        let tag = context.stateless_branch();
+        let mut composer = Composer::response_to(
+            context.buffer,
+            setup.request,
+            &setup.flow,
+            status,
+            reason_phrase(status),
+            &tag,
+        );
+        if status == 503 {
+            composer.number("Retry-After", ending::RETRY_AFTER_S);
+        }
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        context.transactions.respond(
+            context.now.mono,
+            setup.server,
+            status,
+            context.buffer,
+            context.out,
+        );
+        let mut record = new_record(setup, context);
+        record.end = Some(context.now.unix);
+        record.status = Some(status);
+        record.disposition = disposition.unwrap_or_else(|| ending::disposition(status));
+        record.ended_by = Some("server");
+        record.duration_ms = Some(0);
+        record.talk_ms = Some(0);
+        keep_record(context, &record);
+        context.event(
+            "end",
+            vec![
+                ("id", record.id),
+                ("caller", record.caller),
+                ("dialled", record.dialled),
+                ("disposition", record.disposition.to_owned()),
+                ("status", status.to_string()),
+            ],
+        );
+    }
+
+    /// Adds a branch and sends its INVITE.
+    fn ring(
+        &mut self,
+        handle: CallHandle,
+        setup: &Setup<'_>,
+        target: &Target,
+        context: &mut Context<'_>,
+    ) {
+        let Some((client, via_branch)) = context.transactions.reserve() else { return };
+        let secret = context.tokens.next_u64();
+        let mut call_id = Vec::with_capacity(32);
+        push_hex(&mut call_id, context.tokens.next_u64(), 16);
+        push_hex(&mut call_id, context.tokens.next_u64(), 16);
+        let Some(call) = self.get(handle) else { return };
+        let leg = call.branches.len() as u8;
+        let tag = TagParts { index: handle.index, serial: handle.serial, leg, secret }.compose();
+        let dialog = Dialog {
+            call_id: call_id.into(),
+            local: [&setup.from, b";tag=".as_slice(), &tag].concat(),
+            remote: setup.to.clone(),
+            remote_tag: Box::default(),
+            remote_target: target.uri.as_slice().into(),
+            route_set: target.route.as_slice().into(),
+            local_cseq: 1,
+            remote_cseq: None,
+            flow: target.flow,
+            ours: target.ours,
+        };
+        let mut composer = Composer::request(context.buffer, b"INVITE", &target.uri);
+        write_via(&mut composer, &target.flow, target.ours, via_branch.as_bytes());
+        composer.number(
+            "Max-Forwards",
+            u64::from(setup.request.max_forwards().unwrap_or(70).saturating_sub(1)),
+        );
+        if !target.route.is_empty() {
+            composer.field("Route", &[&target.route]);
+        }
+        composer.field("From", &[&dialog.local]).field("To", &[&dialog.remote]);
+        composer.field("Call-ID", &[&dialog.call_id]).field("CSeq", &[b"1 INVITE"]);
+        write_contact(&mut composer, &target.flow, target.ours);
+        composer.field("Allow", &[carriage::ALLOW]).field("User-Agent", &[b"sipkeep"]);
+        let both_trunks = target.party.is_trunk() || setup.caller.is_trunk();
+        carriage::write(&mut composer, setup.request, both_trunks);
+        composer.finish(setup.request.value(HeaderName::ContentType), setup.request.body());
+
+        let owner = Owner { call: handle, leg, purpose: Purpose::Invite };
+        call.branches.push(Branch {
+            leg: Leg::new(dialog, target.party.clone(), secret),
+            client,
+            status: None,
+        });
+        let is_counted = call.counted.contains(&target.party);
+        context.transactions.send(
+            context.now.mono,
+            client,
+            Method::Invite,
+            &target.flow,
+            context.buffer,
+            owner,
+            context.out,
+        );
+        if !is_counted {
+            self.count_in(handle, &target.party);
+        }
+    }
+}
+
+fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
+    // Milliseconds first, so that ids sort as the calls began.
+    let mut id = Vec::with_capacity(24);
+    push_hex(&mut id, context.now.unix.as_millis(), 12);
+    push_hex(&mut id, context.tokens.next_u64(), 12);
+    let through = setup.caller.through().or_else(|| {
+        setup.targets.first().and_then(|target| target.party.through())
+    });
+    CallRecord {
+        id: text(&id),
+        start: context.now.unix,
+        direction: setup.direction,
+        caller: setup.caller_name.clone(),
+        dialled: setup.dialled.clone(),
+        through,
+        source: setup.flow.remote.ip().to_string(),
+        user_agent: setup.request.value(HeaderName::UserAgent).map(text),
+        caller_call_id: text(setup.request.call_id()),
+        ..CallRecord::default()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

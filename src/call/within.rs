@@ -1,0 +1,416 @@
+//! Requests within the dialogs of a call: ACK, BYE, re-INVITE and what passes from leg to leg (RFC 3261 §12.2.2, §14, §15).
+
+use super::*;
+use crate::dialog::write_contact;
+use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{HeaderName, Message};
+use crate::transaction::ServerKey;
+
+/// A request as it arrived.
+#[derive(Debug)]
+pub struct Arrival<'a> {
+    /// The request.
+    pub request: &'a Message<'a>,
+    /// The way it came.
+    pub flow: Flow,
+    /// Where its responses go.
+    pub reply: Flow,
+    /// Its key in the transaction layer.
+    pub key: ServerKey,
+}
+
+/// What a request within a dialog was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    call: CallHandle,
+    leg: u8,
+    /// It came from where this leg's peer is known to be.
+    pub is_from_peer: bool,
+}
+
+impl Calls {
+    /// The dialog that a request with a To tag belongs to (§12.2.2); `None`: none of ours.
+    pub fn locate(&self, request: &Message<'_>, flow: &Flow) -> Option<Located> {
+        let tag = TagParts::parse(request.to().tag()?)?;
+        let call = self.slots.get(tag.index as usize).filter(|call| call.serial == tag.serial)?;
+        let leg_index = if tag.leg & CALLER == 0 { tag.leg } else { CALLER };
+        let leg = call.leg(leg_index)?;
+        (leg.secret == tag.secret && leg.dialog.owns(request)).then(|| Located {
+            call: call.handle(tag.index),
+            leg: leg_index,
+            is_from_peer: leg.is_from(flow),
+        })
+    }
+
+    /// Whose leg it is: he may prove himself when his address has changed.
+    pub fn party(&self, located: Located) -> Option<&Party> {
+        let call = self.slots.get(located.call.index as usize)?;
+        call.leg(located.leg).map(|leg| &leg.party)
+    }
+
+    /// The address that the leg's peer was last seen at.
+    pub fn remote(&self, located: Located) -> Option<std::net::SocketAddr> {
+        let call = self.slots.get(located.call.index as usize)?;
+        call.leg(located.leg).map(|leg| leg.dialog.flow.remote)
+    }
+
+    /// A request within a dialog whose sender is in order.
+    pub fn receive(
+        &mut self,
+        located: Located,
+        arrival: &Arrival<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let Located { call: handle, leg: leg_index, .. } = located;
+        let Some(call) = self.get(handle) else { return };
+        let Some(leg) = call.leg_mut(leg_index) else { return };
+        leg.dialog.flow = arrival.flow;
+        let request = arrival.request;
+        if request.method() == Method::Ack {
+            self.acknowledged(located, request, context);
+            return;
+        }
+        if !leg.dialog.accept_cseq(request.cseq().number) {
+            // §12.2.2: out of order.
+            arrival.answer(500, None, context);
+            return;
+        }
+        match request.method() {
+            Method::Bye => self.bye(located, arrival, context),
+            Method::Options => arrival.answer(200, None, context),
+            Method::Invite | Method::Update | Method::Info => self.relay(located, arrival, context),
+            _ => arrival.answer(405, None, context),
+        }
+    }
+
+    /// ACK to our 2xx (§13.2.2.4): it may bring the answer to a late offer.
+    fn acknowledged(
+        &mut self,
+        located: Located,
+        request: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(located.call) else { return };
+        let other = call.other(located.leg);
+        let Some(leg) = call.leg_mut(located.leg) else { return };
+        let Some((server, _)) =
+            leg.unacknowledged.take_if(|(_, cseq)| *cseq == request.cseq().number)
+        else {
+            return;
+        };
+        context.transactions.acknowledge(server);
+        let must_end = leg.bye_after_ack;
+        if let Some(leg) = call.leg_mut(other)
+            && let Some(cseq) = leg.ack_owed
+        {
+            let body = request.value(HeaderName::ContentType).map(|kind| (kind, request.body()));
+            leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
+        }
+        if must_end {
+            self.end_leg(located.call, located.leg, b"", context);
+        }
+    }
+
+    fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        arrival.answer(200, None, context);
+        let Some(call) = self.get(located.call) else { return };
+        let state = call.state;
+        let Some(leg) = call.leg_mut(located.leg) else { return };
+        leg.is_up = false;
+        leg.bye_after_ack = false;
+        if let Some((server, _)) = leg.unacknowledged.take() {
+            // The ACK was lost or is late: whoever says BYE has seen our 2xx.
+            context.transactions.acknowledge(server);
+        }
+        let by = if located.leg == CALLER { EndedBy::Caller } else { EndedBy::Callee };
+        match state {
+            State::Answered if located.leg == CALLER || call.winner == located.leg => {
+                let reason = arrival.request.value(HeaderName::Reason).unwrap_or_default();
+                self.end_call(located.call, by, reason, context);
+            }
+            // §15.1.2: a caller may end an early dialog with BYE.
+            State::Ringing if located.leg == CALLER => {
+                call.cancel_branches(b"", context);
+                self.refuse(located.call, 487, by, context);
+            }
+            State::Ringing | State::Answered | State::Ending => {}
+        }
+        self.sweep(located.call);
+    }
+
+    /// Passes a request on to the other leg.
+    fn relay(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        let Located { call: handle, leg: from, .. } = located;
+        let Some(call) = self.get(handle) else { return };
+        let request = arrival.request;
+        let method = request.method();
+        match call.state {
+            State::Answered => {}
+            // Nothing can be negotiated before there is one callee; the caller may try again.
+            State::Ringing => return arrival.answer(500, Some(1), context),
+            State::Ending => return arrival.answer(481, None, context),
+        }
+        if let Some((status, retry_after)) = call.glare(from, method) {
+            return arrival.answer(status, retry_after, context);
+        }
+        let other = call.other(from);
+        let owner = Owner { call: handle, leg: from, purpose: Purpose::Relay };
+        let Some((client, branch)) = context.transactions.reserve() else {
+            return arrival.answer(503, None, context);
+        };
+        let Some(server) = context.transactions.open_server(
+            context.now.mono,
+            arrival.key,
+            request,
+            &arrival.reply,
+            owner,
+        ) else {
+            context.transactions.release(client);
+            return arrival.answer(503, None, context);
+        };
+        let trunk = call.caller.party.is_trunk()
+            || call.leg(call.winner).is_some_and(|leg| leg.party.is_trunk());
+        if method != Method::Info
+            && let Some(leg) = call.leg_mut(from)
+        {
+            leg.dialog.refresh_target(request);
+        }
+        if method == Method::Invite {
+            Composer::response_to(
+                context.buffer,
+                request,
+                &arrival.flow,
+                100,
+                reason_phrase(100),
+                b"",
+            )
+            .finish(None, b"");
+            let now = context.now.mono;
+            context.transactions.respond(now, server, 100, context.buffer, context.out);
+        }
+        let Some(leg) = call.leg_mut(other) else { return };
+        let cseq = leg.dialog.next_cseq();
+        let mut composer =
+            leg.dialog.compose(context.buffer, method, cseq, branch.as_bytes());
+        if method != Method::Info {
+            write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+            composer.field("Allow", &[carriage::ALLOW]);
+        }
+        carriage::write(&mut composer, request, trunk);
+        composer.finish(request.value(HeaderName::ContentType), request.body());
+        context.transactions.send(
+            context.now.mono,
+            client,
+            method,
+            &leg.dialog.flow,
+            context.buffer,
+            Owner { leg: other, ..owner },
+            context.out,
+        );
+        call.relays.push(Relay {
+            from,
+            server,
+            client,
+            method,
+            request: Answerable::of(request, &arrival.flow, context.buffer),
+            had_offer: !request.body().is_empty(),
+            cseq,
+            is_answered: false,
+        });
+    }
+
+    /// The answer to a relayed request.
+    pub(super) fn relayed_response(
+        &mut self,
+        id: ClientId,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let status = response.status();
+        let Some(call) = self.get(owner.call) else { return };
+        let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
+            // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
+            if let Some(leg) = call.leg(owner.leg) {
+                leg.repeat_ack(response.cseq().number, context);
+            }
+            return;
+        };
+        if status < 200 {
+            if status > 100 {
+                call.pass_response(position, response, context);
+            }
+            return;
+        }
+        let (method, cseq) = (call.relays[position].method, call.relays[position].cseq);
+        let was_answered = call.relays[position].is_answered;
+        let had_offer = call.relays[position].had_offer;
+        if status < 300
+            && method != Method::Info
+            && let Some(leg) = call.leg_mut(owner.leg)
+        {
+            leg.dialog.refresh_target(response);
+            if method == Method::Invite {
+                if had_offer || was_answered {
+                    leg.send_ack(cseq, None, context);
+                } else {
+                    leg.ack_owed = Some(cseq);
+                }
+            }
+        }
+        if !was_answered {
+            call.pass_response(position, response, context);
+        }
+        let relay = call.relays.swap_remove(position);
+        if status < 300
+            && method == Method::Invite
+            && !was_answered
+            && let Some(leg) = call.leg_mut(relay.from)
+        {
+            leg.unacknowledged = leg.dialog.remote_cseq.map(|cseq| (relay.server, cseq));
+        }
+        if matches!(status, 408 | 481) {
+            // RFC 5057: the peer has no such dialog any more.
+            self.peer_is_gone(owner, context);
+        }
+        self.sweep(owner.call);
+    }
+
+    /// A relayed request found nobody.
+    pub(super) fn relay_unanswered(
+        &mut self,
+        id: ClientId,
+        owner: Owner,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(owner.call) else { return };
+        let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
+            return;
+        };
+        let relay = call.relays.swap_remove(position);
+        relay.settle(408, context);
+        self.peer_is_gone(owner, context);
+        self.sweep(owner.call);
+    }
+
+    /// CANCEL of a re-INVITE: passed on; the other side's final response ends it.
+    pub(super) fn cancel_relay(&mut self, owner: Owner, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else { return };
+        let relay = call.relays.iter().find(|relay| {
+            relay.from == owner.leg && relay.method == Method::Invite && !relay.is_answered
+        });
+        if let Some(relay) = relay {
+            context.transactions.cancel(context.now.mono, relay.client, b"", context.out);
+        }
+    }
+
+    /// The call ends while requests are under way: whoever waits for an answer gets 487.
+    pub(super) fn finish_relays(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        for relay in call.relays.iter_mut().filter(|relay| !relay.is_answered) {
+            relay.settle(487, context);
+            relay.is_answered = true;
+            if relay.method == Method::Invite {
+                context.transactions.cancel(context.now.mono, relay.client, b"", context.out);
+            }
+        }
+    }
+}
+
+impl Call {
+    /// §14.1, §14.2: whether an offer may be made now; otherwise the status and the seconds to wait.
+    fn glare(&self, from: u8, method: Method) -> Option<(u16, Option<u64>)> {
+        if self.relays.len() >= RELAYS_MAX {
+            return Some((500, Some(1)));
+        }
+        if method == Method::Info {
+            return None;
+        }
+        let pending = self.relays.iter().find(|relay| relay.method != Method::Info);
+        match pending {
+            Some(relay) if relay.from == from => Some((500, Some(1))),
+            Some(_) => Some((491, None)),
+            // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
+            None if self.leg(from).is_some_and(|leg| leg.ack_owed.is_some()) => Some((491, None)),
+            None if self.leg(from).is_some_and(|leg| leg.unacknowledged.is_some()) => {
+                Some((500, Some(1)))
+            }
+            None => None,
+        }
+    }
+
+    /// Passes a response back to whoever sent the relayed request.
+    fn pass_response(
+        &self,
+        position: usize,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(relay) = self.relays.get(position) else { return };
+        let Some(leg) = self.leg(relay.from) else { return };
+        let status = response.status();
+        let status = if status >= 300 { best::towards_caller(status) } else { status };
+        let mut composer = relay.request.response(context.buffer, status, b"");
+        if relay.method != Method::Info && status < 300 {
+            write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+            composer.field("Allow", &[carriage::ALLOW]);
+        }
+        let trunk = leg.party.is_trunk();
+        carriage::write(&mut composer, response, trunk);
+        composer.finish(response.value(HeaderName::ContentType), response.body());
+        let now = context.now.mono;
+        context.transactions.respond(now, relay.server, status, context.buffer, context.out);
+    }
+}
+
+impl Relay {
+    /// A final response of our own to whoever sent the relayed request.
+    fn settle(&self, status: u16, context: &mut Context<'_>) {
+        self.request.response(context.buffer, status, b"").finish(None, b"");
+        let now = context.now.mono;
+        context.transactions.respond(now, self.server, status, context.buffer, context.out);
+    }
+}
+
+impl Arrival<'_> {
+    /// A final response of our own, at once. An INVITE needs a transaction of its own for it; when there is none free, it
+    /// stays without: the caller repeats.
+    pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
+        let tag = context.stateless_branch();
+        let mut composer = Composer::response_to(
+            context.buffer,
+            self.request,
+            &self.flow,
+            status,
+            reason_phrase(status),
+            &tag,
+        );
+        if let Some(seconds) = retry_after {
+            composer.number("Retry-After", seconds);
+        }
+        if matches!(status, 200 | 405) {
+            composer.field("Allow", &[carriage::ALLOW]);
+        }
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        self.send(status, context);
+    }
+
+    /// Sends the final response that was composed into the context's buffer.
+    pub fn send(&self, status: u16, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        if self.request.method() == Method::Invite {
+            if let Some(server) = context.transactions.open_server(
+                now,
+                self.key,
+                self.request,
+                &self.reply,
+                Owner::NOBODY,
+            ) {
+                context.transactions.respond(now, server, status, context.buffer, context.out);
+            }
+        } else {
+            context.transactions.complete(now, self.key, &self.reply, context.buffer, context.out);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `sipkeep check`: what a configuration will run, or every mistake in it.
+
+use std::path::Path;
+
+use sipkeep::config::{Config, GuardMode, Secret, User, duration_text};
+
+use super::table::align;
+use super::{Outcome, print, read};
+
+/// Users that are listed; a site with more knows their names.
+const USERS_SHOWN: usize = 50;
+
+/// Prints warnings and what will run, or the mistakes: these are what was asked for, so they go to standard output.
+pub fn check(file: &Path) -> Outcome {
+    match Config::read_bytes(&read(file)?, file) {
+        Ok(config) => Ok(text(&config, file)),
+        Err(mistakes) => {
+            let lines: Vec<String> = mistakes
+                .iter()
+                .map(|one| one.in_file(file) + "\n")
+                .collect();
+            print(&lines.concat());
+            let plural = if mistakes.len() == 1 { "" } else { "s" };
+            Err(format!(
+                "{} mistake{plural} in {}",
+                mistakes.len(),
+                file.display()
+            ))
+        }
+    }
+}
+
+/// What will run.
+fn text(config: &Config, file: &Path) -> String {
+    let mut rows = Vec::new();
+    let mut row = |title: &str, text: String| rows.push(vec![title.to_owned(), text]);
+    let server = &config.server;
+    row("listens on", join(&server.listen));
+    row(
+        "domain",
+        match server.domains.as_slice() {
+            [] => format!("any host (realm \"{}\")", server.realm()),
+            domains => format!("{} (realm \"{}\")", domains.join(", "), server.realm()),
+        },
+    );
+    let http = config
+        .http
+        .listen
+        .map_or_else(|| "off".into(), |listen| format!("http://{listen}"));
+    row("API", http);
+    row(
+        "state file",
+        format!(
+            "{}, call records for {}",
+            server.state.display(),
+            duration_text(server.cdr_keep)
+        ),
+    );
+    let guard = &config.guard;
+    row(
+        "guard",
+        match guard.mode {
+            GuardMode::Off => "off".into(),
+            mode => format!(
+                "{}{} failures in {} ban for {}, up to {}",
+                if mode == GuardMode::Observe {
+                    "only observes: "
+                } else {
+                    ""
+                },
+                guard.failures_max,
+                duration_text(guard.failures_window),
+                duration_text(guard.ban),
+                duration_text(guard.ban_max),
+            ),
+        },
+    );
+    row("calls", format!("{} at a time", config.call.calls_max));
+    for (index, user) in config.users.iter().take(USERS_SHOWN).enumerate() {
+        let title = if index == 0 {
+            format!("users ({})", config.users.len())
+        } else {
+            String::new()
+        };
+        row(&title, user_text(user));
+    }
+    if config.users.is_empty() {
+        row("users", "none: nobody can register".into());
+    } else if config.users.len() > USERS_SHOWN {
+        row(
+            "",
+            format!("... and {} more", config.users.len() - USERS_SHOWN),
+        );
+    }
+    for (index, trunk) in config.trunks.iter().enumerate() {
+        let title = if index == 0 {
+            format!("trunks ({})", config.trunks.len())
+        } else {
+            String::new()
+        };
+        let incoming = trunk.incoming.as_ref();
+        let incoming = incoming.map_or_else(String::new, |to| format!(", its calls go to {to}"));
+        let transport = trunk.transport.uri_token();
+        row(
+            &title,
+            format!(
+                "{}: {} over {transport}{incoming}",
+                trunk.name,
+                join(&trunk.addresses)
+            ),
+        );
+    }
+    let warning = |one: sipkeep::config::Mistake| format!("warning: {}\n", one.in_file(file));
+    let warnings: String = config.warnings().into_iter().map(warning).collect();
+    let blank = if warnings.is_empty() { "" } else { "\n" };
+    format!(
+        "{} is right. This will run:\n\n{}{blank}{warnings}",
+        file.display(),
+        align(&rows, &[false, false])
+    )
+}
+
+/// `100 "Reception": password in the file`.
+fn user_text(user: &User) -> String {
+    let mut ways = Vec::new();
+    match &user.secret {
+        Some(Secret::Password(_)) => ways.push("password".into()),
+        Some(Secret::Ha1 { .. }) => ways.push("ha1".into()),
+        None if user.addresses.is_empty() => {
+            ways.push("password made at first start (sipkeep status --passwords)".into());
+        }
+        None => {}
+    }
+    if !user.addresses.is_empty() {
+        ways.push(format!("by address {}", join(&user.addresses)));
+    }
+    let name = match user.display_name.as_str() {
+        "" => user.name.clone(),
+        shown => format!("{} \"{shown}\"", user.name),
+    };
+    let calls = user
+        .calls_max
+        .map_or_else(String::new, |calls| format!(", {calls} calls at a time"));
+    format!("{name}: {}{calls}", ways.join(", "))
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(ini: &str) -> String {
+        let config = Config::read(ini, Path::new("/srv")).unwrap();
+        text(&config, Path::new("config.ini"))
+    }
+
+    #[test]
+    fn what_will_run_is_shown() {
+        let text = of("[server]\ndomain = pbx.example\n\
+            [guard]\nmode = observe\n\
+            [user 100]\ndisplay_name = Reception\n\
+            [user 101]\npassword = horse;battery\ncalls_max = 2\n\
+            [user 102]\naddresses = 203.0.113.9\n\
+            [trunk b]\naddresses = 198.51.100.4:5060\nincoming = 100\n");
+        let expected = "\
+config.ini is right. This will run:
+
+listens on  udp:0.0.0.0:5060, tcp:0.0.0.0:5060
+domain      pbx.example (realm \"pbx.example\")
+API         http://127.0.0.1:8080
+state file  /srv/sipkeep.db, call records for 400d
+guard       only observes: 5 failures in 1m ban for 4h, up to 7d
+calls       1000 at a time
+users (3)   100 \"Reception\": password made at first start (sipkeep status --passwords)
+            101: password, 2 calls at a time
+            102: by address 203.0.113.9
+trunks (1)  b: 198.51.100.4:5060 over udp, its calls go to 100
+
+warning: config.ini:10: [user 102] addresses: 203.0.113.9 is a public address, and over UDP its \
+sender can be forged: whoever does that calls as this user
+";
+        assert_eq!(text, expected);
+        assert!(!text.contains("battery"));
+    }
+
+    #[test]
+    fn an_empty_file_and_a_large_one_are_shown() {
+        assert!(of("").contains("users       none: nobody can register\n"));
+        assert!(of("[guard]\nmode = off\n[http]\nlisten =\n").contains("guard       off\n"));
+        let users: String = (1_000..1_060)
+            .map(|name| format!("[user {name}]\n"))
+            .collect();
+        let text = of(&users);
+        assert!(
+            text.contains("... and 10 more\n") && !text.contains("1050"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = check(Path::new("/nowhere/config.ini")).unwrap_err();
+        assert!(
+            error.starts_with("/nowhere/config.ini: No such file"),
+            "{error}"
+        );
+        assert!(error.ends_with("--config FILE names another"), "{error}");
+    }
+}

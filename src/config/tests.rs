@@ -1,0 +1,916 @@
+//! Tests of the reader as its users see it: texts in, typed values or lines of mistakes out.
+
+use super::*;
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    let config = Config::read(text, Path::new("/etc/sipkeep"));
+    config.map_err(|all| {
+        all.iter()
+            .map(|one| one.in_file(Path::new("config.ini")))
+            .collect()
+    })
+}
+
+#[test]
+fn empty_file_runs_with_the_documented_defaults() {
+    let config = read("").unwrap();
+    let listen: Vec<String> = config
+        .server
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(listen, ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]);
+    assert_eq!(config.server.realm(), "sipkeep");
+    assert_eq!(config.server.state, Path::new("/etc/sipkeep/sipkeep.db"));
+    assert_eq!(config.server.cdr_keep, Duration::from_secs(400 * 86_400));
+    assert_eq!(config.server.log, log::LevelFilter::Info);
+    assert_eq!(config.server.local_networks.len(), 8);
+    assert_eq!(
+        config.http,
+        Http {
+            listen: "127.0.0.1:8080".parse().ok(),
+            token: None
+        }
+    );
+    let registrar = Registrar {
+        digest: DigestOffer::Md5,
+        expires_min: Duration::from_secs(60),
+        expires_default: Duration::from_secs(600),
+        expires_max: Duration::from_secs(3_600),
+        bindings_per_user_max: 10,
+    };
+    assert_eq!(config.registrar, registrar);
+    let guard = Guard {
+        mode: GuardMode::Enforce,
+        failures_max: 5,
+        failures_window: Duration::from_secs(60),
+        ban: Duration::from_secs(4 * 3_600),
+        ban_max: Duration::from_secs(7 * 86_400),
+        unproven_rate: Some(1),
+        unproven_burst: 10,
+        unproven_total: Some(1_000),
+        known_rate: Some(2_000),
+        allow: vec![],
+        deny: vec![],
+    };
+    assert_eq!(config.guard, guard);
+    assert_eq!(
+        config.call,
+        Call {
+            ring_timeout: Duration::from_secs(60),
+            calls_max: 1_000
+        }
+    );
+    assert_eq!((config.users.len(), config.trunks.len()), (0, 0));
+    assert_eq!(config.warnings(), []);
+}
+
+/// The mistakes of a text that must have some.
+fn mistakes(text: &str) -> Vec<String> {
+    read(text).expect_err(text)
+}
+
+#[test]
+fn all_keys_of_this_version_are_read() {
+    let text = "\u{feff}; a comment\r\n\
+        [server]\r\n\
+        listen = udp:192.0.2.1:5062, tcp:[::]:5060\t; two\r\n\
+        domain = PBX.example.com, [2001:DB8::1], 192.0.2.1\r\n\
+        local_networks = 192.168.7.0/24,::ffff:10.0.0.0/104\r\n\
+        state = /var/lib/sipkeep.db\r\n\
+        cdr_keep = 7d\r\n\
+        log = debug\r\n\
+        \r\n\
+        [ http ]\r\n\
+        listen =\r\n\
+        token = c29tZXRoaW5nbG9uZw==\r\n\
+        [registrar]\r\n\
+        digest = sha256,md5\r\n\
+        expires_min = 30s\r\n\
+        expires_default = 2m\r\n\
+        expires_max = 2h\r\n\
+        bindings_per_user_max = 3\r\n\
+        [guard]\r\n\
+        mode = observe\r\n\
+        failures_max = 3\r\n\
+        failures_window = 2m\r\n\
+        ban = 500ms\r\n";
+    // The ban is too short: the only mistake of this text.
+    let expected = "config.ini:23: [guard] ban: \"500ms\" is out of range, 1s to 3650d";
+    assert_eq!(mistakes(text), [expected]);
+    let rest = "ban_max = 30d\n\
+        unproven_rate =\n\
+        unproven_burst = 0\n\
+        unproven_total = 0\n\
+        known_rate =\n\
+        allow = 203.0.113.0/28, 2001:db8:1::/48\n\
+        deny = 198.51.100.9\n\
+        [call]\n\
+        ring_timeout = 20s\n\
+        calls_max = 0\n\
+        [user 100]\n\
+        password = blue;horse#7   ; neither ; nor # behind a letter begins a comment\n\
+        display_name = Zoë at the desk\n\
+        addresses = 192.168.1.50, [2001:db8::7]:5062, ::ffff:192.168.1.51\n\
+        calls_max = 2\n\
+        [user bob.o-b_1+*#]\n\
+        ha1_md5 = 0123456789abcdef0123456789ABCDEF\n\
+        ha1_sha256 = 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n\
+        [user 102]\n\
+        [trunk office-b]\n\
+        addresses = 192.168.1.50:5099, 198.51.100.4:5060\n\
+        transport = tcp\n\
+        incoming = bob.o-b_1+*#\n";
+    let text = text.replace("500ms", "1d") + rest;
+    let shared = "config.ini:44: [trunk office-b] addresses: 192.168.1.50:5099 is an address of \
+        [user 100], line 37";
+    assert_eq!(mistakes(&text), [shared]);
+    let text = text.replace("50:5099", "52:5099");
+    let config = read(&text).unwrap();
+    let shown: Vec<String> = config
+        .server
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(shown, ["udp:192.0.2.1:5062", "tcp:[::]:5060"]);
+    assert_eq!(
+        config.server.domains,
+        ["pbx.example.com", "[2001:db8::1]", "192.0.2.1"]
+    );
+    let shown: Vec<String> = config
+        .server
+        .local_networks
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(shown, ["192.168.7.0/24", "10.0.0.0/8"]);
+    assert_eq!(config.server.state, Path::new("/var/lib/sipkeep.db"));
+    assert_eq!(config.server.cdr_keep, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.server.log, log::LevelFilter::Debug);
+    let token = Some("c29tZXRoaW5nbG9uZw==".to_owned());
+    assert_eq!(
+        config.http,
+        Http {
+            listen: None,
+            token
+        }
+    );
+    assert_eq!(config.registrar.digest, DigestOffer::Sha256AndMd5);
+    assert_eq!(config.registrar.expires_min.as_secs(), 30);
+    assert_eq!(config.registrar.expires_default.as_secs(), 120);
+    assert_eq!(config.registrar.expires_max.as_secs(), 7_200);
+    assert_eq!(config.registrar.bindings_per_user_max, 3);
+    let guard = &config.guard;
+    assert_eq!((guard.mode, guard.failures_max), (GuardMode::Observe, 3));
+    assert_eq!(guard.failures_window.as_secs(), 120);
+    assert_eq!(
+        (guard.ban.as_secs(), guard.ban_max.as_secs()),
+        (86_400, 30 * 86_400)
+    );
+    assert_eq!((guard.unproven_rate, guard.unproven_burst), (None, 0));
+    assert_eq!((guard.unproven_total, guard.known_rate), (Some(0), None));
+    assert!(guard.allow[1].contains("2001:db8:1:7::9".parse().unwrap()));
+    assert!(guard.deny[0].contains("::ffff:198.51.100.9".parse().unwrap()));
+    assert!(!guard.deny[0].contains("198.51.100.8".parse().unwrap()));
+    assert_eq!(
+        config.call,
+        Call {
+            ring_timeout: Duration::from_secs(20),
+            calls_max: 0
+        }
+    );
+    let [first, bob, third] = &config.users[..] else {
+        panic!("three users")
+    };
+    assert_eq!(
+        (first.name.as_str(), first.line, first.calls_max),
+        ("100", 34, Some(2))
+    );
+    assert_eq!(first.secret, Some(Secret::Password("blue;horse#7".into())));
+    assert_eq!(first.display_name, "Zoë at the desk");
+    let shown: Vec<String> = first.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["192.168.1.50", "[2001:db8::7]:5062", "192.168.1.51"]
+    );
+    let Some(Secret::Ha1 {
+        md5: Some(md5),
+        sha256: Some(sha256),
+    }) = &bob.secret
+    else {
+        panic!("two digests");
+    };
+    assert_eq!((md5[0], md5[15], sha256[31]), (0x01, 0xef, 0x1f));
+    assert_eq!((third.secret.clone(), third.calls_max), (None, None));
+    let [trunk] = &config.trunks[..] else {
+        panic!("one trunk")
+    };
+    assert_eq!(
+        (trunk.name.as_str(), trunk.transport),
+        ("office-b", Transport::Tcp)
+    );
+    assert_eq!(trunk.incoming.as_deref(), Some("bob.o-b_1+*#"));
+    assert_eq!(trunk.addresses[1].port, Some(5060));
+}
+
+/// A text, and the mistakes in it without `config.ini:`.
+const WRONG: &[(&str, &[&str])] = &[
+    // Lines
+    ("listen = 1", &["1: key \"listen\" before any [section]"]),
+    ("hello", &["1: expected \"key = value\" or \"[section]\""]),
+    ("[guard]\n= 5", &["2: [guard] nothing before \"=\""]),
+    (
+        "[guard]\nban\u{1} = 4h",
+        &["2: [guard] control character U+0001"],
+    ),
+    (
+        "[guard]\nban = 4h\rmode = off",
+        &["2: [guard] control character U+000D"],
+    ),
+    (
+        "[guard",
+        &["1: [guard] missing \"]\" (a blank before # or ; begins a comment)"],
+    ),
+    (
+        "[user #1]",
+        &[
+            "1: [user] missing \"]\" (a blank before # or ; begins a comment)",
+            "1: [user] needs a name, as in [user 100]",
+        ],
+    ),
+    ("[guard] mode = off", &["1: [guard] text after \"]\""]),
+    ("[]\nanything = 1", &["1: [] section without a name"]),
+    ("[user 1 2]", &["1: [user 1] a section's name is one word"]),
+    // Sections
+    (
+        "[usr 100]\npassword = x",
+        &["1: [usr 100] unknown section \"usr\", did you mean \"user\"?"],
+    ),
+    (
+        "[Guard]",
+        &["1: [Guard] unknown section \"Guard\", did you mean \"guard\"?"],
+    ),
+    (
+        "[elephant]",
+        &["1: [elephant] unknown section \"elephant\""],
+    ),
+    ("[user]", &["1: [user] needs a name, as in [user 100]"]),
+    (
+        "[trunk]\naddresses = 192.0.2.1",
+        &["1: [trunk] needs a name, as in [trunk office-b]"],
+    ),
+    (
+        "[server main]",
+        &["1: [server main] there is one section [server], without a name"],
+    ),
+    (
+        "[user a@b]",
+        &["1: [user a@b] \"@\" in the name: use letters, digits and -_.+*#"],
+    ),
+    (
+        "[user Zoë]",
+        &["1: [user Zoë] \"ë\" in the name: use letters, digits and -_.+*#"],
+    ),
+    (
+        "[trunk a+b]\naddresses = 192.0.2.1",
+        &["1: [trunk a+b] \"+\" in the name: use letters, digits and -_."],
+    ),
+    (
+        "[user 100]\n\n[user 100]",
+        &["3: [user 100] duplicate section, the first is on line 1"],
+    ),
+    (
+        "[call]\n[guard]\n[call]",
+        &["3: [call] duplicate section, the first is on line 1"],
+    ),
+    // Keys
+    (
+        "[user 100]\npasword = x",
+        &["2: [user 100] unknown key \"pasword\", did you mean \"password\"?"],
+    ),
+    (
+        "[user 100]\nPassword = x",
+        &["2: [user 100] unknown key \"Password\", did you mean \"password\"?"],
+    ),
+    (
+        "[guard]\nabn = 4h",
+        &["2: [guard] unknown key \"abn\", did you mean \"ban\"?"],
+    ),
+    (
+        "[guard]\nring_timeout = 4s",
+        &["2: [guard] unknown key \"ring_timeout\", it belongs in [call]"],
+    ),
+    (
+        "[call]\nmembers = 1",
+        &["2: [call] unknown key \"members\", it belongs in [group 200]"],
+    ),
+    (
+        "[guard]\nelephant = 4h",
+        &["2: [guard] unknown key \"elephant\""],
+    ),
+    (
+        "[guard]\nban = 4h\nban = 5h",
+        &["3: [guard] duplicate key \"ban\", the first is on line 2"],
+    ),
+    // What comes later: refused with any value, also its default
+    (
+        "[tls]\ncertificate = a.pem",
+        &["1: [tls] not yet in this version"],
+    ),
+    ("[media]", &["1: [media] not yet in this version"]),
+    (
+        "[line gd-ims]\nacount = 1",
+        &[
+            "1: [line gd-ims] not yet in this version",
+            "2: [line gd-ims] unknown key \"acount\", did you mean \"account\"?",
+        ],
+    ),
+    (
+        "[group 200]\nmembers = 100",
+        &["1: [group 200] not yet in this version"],
+    ),
+    (
+        "[route outside]\nprefix = 9",
+        &["1: [route outside] not yet in this version"],
+    ),
+    (
+        "[server]\npublic_address =",
+        &["2: [server] public_address: not yet in this version"],
+    ),
+    (
+        "[http]\nlegacy_openapi = no",
+        &["2: [http] legacy_openapi: not yet in this version"],
+    ),
+    (
+        "[guard]\nkernel_filter = auto",
+        &["2: [guard] kernel_filter: not yet in this version"],
+    ),
+    (
+        "[user 1]\ndo_not_disturb = no",
+        &["2: [user 1] do_not_disturb: not yet in this version"],
+    ),
+    // Durations
+    (
+        "[guard]\nban = 4",
+        &["2: [guard] ban: \"4\" needs a unit (ms, s, m, h or d), as in 4s or 4m"],
+    ),
+    (
+        "[guard]\nban = 0",
+        &["2: [guard] ban: \"0\" needs a unit (ms, s, m, h or d), as in 60s or 60m"],
+    ),
+    (
+        "[guard]\nban = 4w",
+        &["2: [guard] ban: \"4w\" has the unit \"w\", which is none of ms, s, m, h, d"],
+    ),
+    (
+        "[guard]\nban = 1h30m",
+        &["2: [guard] ban: \"1h30m\" has the unit \"h30m\", which is none of ms, s, m, h, d"],
+    ),
+    (
+        "[guard]\nban = -4h",
+        &["2: [guard] ban: \"-4h\" is not a duration, such as 500ms, 60s, 10m, 4h or 7d"],
+    ),
+    (
+        "[guard]\nban = 0s",
+        &["2: [guard] ban: \"0s\" is out of range, 1s to 3650d"],
+    ),
+    (
+        "[guard]\nban = 99999999999999999999d",
+        &["2: [guard] ban: \"99999999999999999999d\" is too long"],
+    ),
+    (
+        "[guard]\nban = 18446744073709551615d",
+        &["2: [guard] ban: \"18446744073709551615d\" is too long"],
+    ),
+    (
+        "[guard]\nban =",
+        &["2: [guard] ban: is empty; without this line it is 4h"],
+    ),
+    (
+        "[guard]\nban = \"4h\"",
+        &["2: [guard] ban: values are written without quotes"],
+    ),
+    (
+        "[guard]\nban = 2d\nban_max = 1d",
+        &["3: [guard] ban_max: 1d is less than ban (2d)"],
+    ),
+    (
+        "[guard]\nban_max = 1d\nban = 2d",
+        &["3: [guard] ban: 2d is more than ban_max (1d)"],
+    ),
+    (
+        "[registrar]\nexpires_min = 1500ms",
+        &["2: [registrar] expires_min: \"1500ms\" is not a number of whole seconds"],
+    ),
+    (
+        "[registrar]\nexpires_min = 2h",
+        &["2: [registrar] expires_min: \"2h\" is out of range, 1s to 1h"],
+    ),
+    (
+        "[registrar]\nexpires_default = 30s\nexpires_min = 60s",
+        &["3: [registrar] expires_min: 1m is more than expires_default (30s)"],
+    ),
+    (
+        "[registrar]\nexpires_default = 30m\nexpires_max = 20m",
+        &["3: [registrar] expires_max: 20m is less than expires_default (30m)"],
+    ),
+    // A wrong value is one mistake, not two
+    (
+        "[registrar]\nexpires_min = 60\nexpires_max = 30s",
+        &["2: [registrar] expires_min: \"60\" needs a unit (ms, s, m, h or d), as in 60s or 60m"],
+    ),
+    // Numbers
+    (
+        "[guard]\nfailures_max = five",
+        &["2: [guard] failures_max: \"five\" is not a whole number"],
+    ),
+    (
+        "[guard]\nfailures_max = 0",
+        &["2: [guard] failures_max: \"0\" is out of range, 1 to 10000"],
+    ),
+    (
+        "[guard]\nunproven_rate = -1",
+        &["2: [guard] unproven_rate: \"-1\" is not a whole number"],
+    ),
+    (
+        "[guard]\nunproven_burst =",
+        &["2: [guard] unproven_burst: is empty; without this line it is 10"],
+    ),
+    (
+        "[guard]\nknown_rate = 99999999999999999999",
+        &["2: [guard] known_rate: \"99999999999999999999\" is out of range, 0 to 10000000"],
+    ),
+    (
+        "[call]\ncalls_max = 1e3",
+        &["2: [call] calls_max: \"1e3\" is not a whole number"],
+    ),
+    (
+        "[registrar]\nbindings_per_user_max = 0",
+        &["2: [registrar] bindings_per_user_max: \"0\" is out of range, 1 to 100"],
+    ),
+    // Words
+    (
+        "[guard]\nmode = enforced",
+        &[
+            "2: [guard] mode: \"enforced\" is none of enforce, observe, off, did you mean \"enforce\"?",
+        ],
+    ),
+    (
+        "[server]\nlog = verbose",
+        &["2: [server] log: \"verbose\" is none of error, warn, info, debug, trace"],
+    ),
+    (
+        "[registrar]\ndigest = md5, sha256",
+        &["2: [registrar] digest: \"md5, sha256\" is none of md5, sha256 and \"sha256, md5\""],
+    ),
+    // Addresses
+    (
+        "[server]\nlisten = upd:0.0.0.0:5060",
+        &["2: [server] listen: unknown transport \"upd\", did you mean \"udp\"?"],
+    ),
+    (
+        "[server]\nlisten = tls:0.0.0.0:5061",
+        &["2: [server] listen: tls: is not yet in this version"],
+    ),
+    (
+        "[server]\nlisten = wss:[::]:443",
+        &["2: [server] listen: wss: is not yet in this version"],
+    ),
+    (
+        "[server]\nlisten = udp:0.0.0.0",
+        &["2: [server] listen: \"0.0.0.0\" needs a port, as in udp:0.0.0.0:5060"],
+    ),
+    (
+        "[server]\nlisten = ::1",
+        &["2: [server] listen: \"::1\" needs a port, as in udp:0.0.0.0:5060"],
+    ),
+    (
+        "[server]\nlisten = udp:0.0.0.0:70000",
+        &[
+            "2: [server] listen: \"0.0.0.0:70000\" is not an IP address and port, as in udp:0.0.0.0:5060",
+        ],
+    ),
+    (
+        "[server]\nlisten = udp:0.0.0.0:0",
+        &["2: [server] listen: \"0.0.0.0:0\" has port 0"],
+    ),
+    (
+        "[server]\nlisten = udp:localhost:5060",
+        &[
+            "2: [server] listen: \"localhost:5060\" is not an IP address and port, as in udp:0.0.0.0:5060",
+        ],
+    ),
+    (
+        "[server]\nlisten = udp:224.0.1.75:5060",
+        &["2: [server] listen: \"224.0.1.75:5060\" is not an address of one host"],
+    ),
+    (
+        "[server]\nlisten =",
+        &[
+            "2: [server] listen: is empty; without this line it is udp:0.0.0.0:5060, tcp:0.0.0.0:5060",
+        ],
+    ),
+    (
+        "[server]\nlisten = udp:0.0.0.0:5060, 0.0.0.0:5060",
+        &["2: [server] listen: \"udp:0.0.0.0:5060\" is there twice"],
+    ),
+    (
+        "[server]\nlisten = tcp:0.0.0.0:5060, tcp:127.0.0.1:5060",
+        &["2: [server] listen: \"tcp:127.0.0.1:5060\" and \"tcp:0.0.0.0:5060\" overlap"],
+    ),
+    (
+        "[server]\nlisten = udp:1, ,tcp:2",
+        &[
+            "2: [server] listen: \"1\" is not an IP address and port, as in udp:0.0.0.0:5060",
+            "2: [server] listen: an element of the list is empty",
+            "2: [server] listen: \"2\" is not an IP address and port, as in udp:0.0.0.0:5060",
+        ],
+    ),
+    (
+        "[http]\nlisten = 8080",
+        &["2: [http] listen: \"8080\" is not an IP address and port, as in 127.0.0.1:8080"],
+    ),
+    (
+        "[http]\ntoken = a b",
+        &["2: [http] token: may have letters, digits and -._~+/= only"],
+    ),
+    (
+        "[server]\ndomain = pbx_1.example",
+        &["2: [server] domain: \"pbx_1.example\" is not a host name or an address"],
+    ),
+    (
+        "[server]\ndomain = a.example, A.example",
+        &["2: [server] domain: \"a.example\" is there twice"],
+    ),
+    (
+        "[server]\ndomain = 1.2.3",
+        &["2: [server] domain: \"1.2.3\" is not a host name or an address"],
+    ),
+    (
+        "[guard]\nallow = 10.0.0.1/8",
+        &[
+            "2: [guard] allow: \"10.0.0.1/8\" has bits set behind its length, did you mean \"10.0.0.0/8\"?",
+        ],
+    ),
+    (
+        "[guard]\nallow = 10.0.0.0/33",
+        &["2: [guard] allow: \"10.0.0.0/33\" has a prefix length that is not 0 to 32"],
+    ),
+    (
+        "[guard]\nallow = ::ffff:10.0.0.0/64",
+        &["2: [guard] allow: \"::ffff:10.0.0.0/64\" mixes IPv4 and IPv6: write it as IPv4"],
+    ),
+    (
+        "[guard]\ndeny = example.com",
+        &["2: [guard] deny: \"example.com\" is not an IP address or block"],
+    ),
+    (
+        "[guard]\nallow = 192.0.2.0/24\ndeny = 192.0.2.0/24",
+        &["3: [guard] deny: 192.0.2.0/24 is in allow as well"],
+    ),
+    (
+        "[user 1]\naddresses = 192.168.1.64/28",
+        &[
+            "2: [user 1] addresses: \"192.168.1.64/28\": a block of addresses is not yet in this version",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 192.168.1.65/28",
+        &[
+            "2: [user 1] addresses: \"192.168.1.65/28\" has bits set behind its length, did you mean \"192.168.1.64/28\"?",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = phone.example",
+        &["2: [user 1] addresses: \"phone.example\" is not an IP address"],
+    ),
+    (
+        "[user 1]\naddresses = 0.0.0.0",
+        &["2: [user 1] addresses: \"0.0.0.0\" is not an address of one host"],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.1:0",
+        &["2: [user 1] addresses: \"10.0.0.1:0\" has port 0"],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.1, ::ffff:10.0.0.1",
+        &["2: [user 1] addresses: 10.0.0.1 is there twice"],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.1:5060\n[trunk b]\naddresses = 10.0.0.1",
+        &["4: [trunk b] addresses: 10.0.0.1 is an address of [user 1], line 2"],
+    ),
+    // Users
+    (
+        "[user 100]\npassword = 100",
+        &["2: [user 100] password: is equal to the user name"],
+    ),
+    (
+        "[user Bob]\npassword = bOB",
+        &["2: [user Bob] password: is equal to the user name"],
+    ),
+    (
+        "[user 100]\npassword = 001",
+        &["2: [user 100] password: is the user name reversed"],
+    ),
+    (
+        "[user 100]\npassword = PassWord",
+        &["2: [user 100] password: is one of the common passwords that are tried first"],
+    ),
+    (
+        "[user 100]\npassword = 1234",
+        &["2: [user 100] password: is a plain sequence of digits"],
+    ),
+    (
+        "[user 100]\npassword = 987654",
+        &["2: [user 100] password: is a plain sequence of digits"],
+    ),
+    (
+        "[user 100]\npassword = 0000",
+        &["2: [user 100] password: is a plain sequence of digits"],
+    ),
+    (
+        "[user 100]\npassword = 67890123",
+        &["2: [user 100] password: is a plain sequence of digits"],
+    ),
+    (
+        "[user 1]\nha1_md5 = 00",
+        &["2: [user 1] ha1_md5: is not 32 hexadecimal digits, see \"sipkeep ha1\""],
+    ),
+    (
+        "[user 1]\npassword = tall;tree\nha1_md5 = 0123456789abcdef0123456789abcdef",
+        &["2: [user 1] password: there is ha1_md5 or ha1_sha256 as well, keep one of them"],
+    ),
+    (
+        "[registrar]\ndigest = sha256\n[user 1]\nha1_md5 = 0123456789abcdef0123456789abcdef",
+        &["4: [user 1] ha1_sha256 is missing, [registrar] digest offers sha256"],
+    ),
+    (
+        "[user 1]\nha1_sha256 = 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        &["2: [user 1] ha1_md5 is missing, [registrar] digest offers md5"],
+    ),
+    (
+        "[user 1]\ndisplay_name = a \"b\" c",
+        &["2: [user 1] display_name: must not contain \" or \\"],
+    ),
+    // Trunks
+    (
+        "[trunk b]",
+        &["1: [trunk b] addresses: needs at least one, the trunk is known by them"],
+    ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\ntransport = tls",
+        &["3: [trunk b] transport: tls is not yet in this version"],
+    ),
+    (
+        "[user bob]\n[trunk b]\naddresses = 192.0.2.1\nincoming = bbo",
+        &["4: [trunk b] incoming: no user \"bbo\", did you mean \"bob\"?"],
+    ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\nincoming = reception",
+        &["3: [trunk b] incoming: no user \"reception\""],
+    ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\nincoming = user:100",
+        &["3: [trunk b] incoming: no user \"user:100\""],
+    ),
+];
+
+#[test]
+fn each_mistake_is_told_with_its_line() {
+    for (text, expected) in WRONG {
+        let expected: Vec<String> = expected
+            .iter()
+            .map(|one| format!("config.ini:{one}"))
+            .collect();
+        assert_eq!(mistakes(text), expected, "in {text:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_the_order_of_lines() {
+    let text = "[user 100]\npasword = x\n[trunk b]\ntransport = sctp\n[guard]\nban = 4\n[server]\nlog = loud\n";
+    let lines: Vec<String> = mistakes(text)
+        .iter()
+        .map(|one| one.split(' ').next().unwrap_or_default().to_owned())
+        .collect();
+    let expected = [
+        "config.ini:2:",
+        "config.ini:3:",
+        "config.ini:4:",
+        "config.ini:6:",
+        "config.ini:8:",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn secrets_are_never_shown_in_a_mistake() {
+    for text in [
+        "[user 1]\nhorse-battery",
+        "[user 1]\npassword = horse-battery\npassword = horse-battery",
+        "[user 1]\nha1_md5 = horse-battery",
+        "[http]\ntoken = horse-battery;!",
+        "[user horse]\npassword = esroh",
+    ] {
+        let all = mistakes(text).join("\n");
+        assert!(!all.contains("battery") && !all.contains("esroh"), "{all}");
+    }
+    let secret = read("[user 1]\npassword = horse-battery").unwrap();
+    assert!(!format!("{secret:?}").contains("horse"));
+}
+
+#[test]
+fn durations_not_given_make_room_for_those_which_are() {
+    let of = |text: &str| {
+        let registrar = read(&format!("[registrar]\n{text}")).unwrap().registrar;
+        [
+            registrar.expires_min,
+            registrar.expires_default,
+            registrar.expires_max,
+        ]
+        .map(|duration| duration.as_secs())
+    };
+    assert_eq!(of("expires_max = 5m"), [60, 300, 300]);
+    assert_eq!(of("expires_max = 30s"), [30, 30, 30]);
+    assert_eq!(of("expires_min = 1h"), [3_600, 3_600, 3_600]);
+    assert_eq!(of("expires_default = 2h"), [60, 7_200, 7_200]);
+    assert_eq!(of("expires_default = 5s"), [5, 5, 3_600]);
+    let guard = read("[guard]\nban = 30d").unwrap().guard;
+    assert_eq!(guard.ban_max, guard.ban);
+    let guard = read("[guard]\nban_max = 1h").unwrap().guard;
+    assert_eq!(guard.ban.as_secs(), 3_600);
+}
+
+#[test]
+fn an_address_without_transport_listens_on_both() {
+    let config = read("[server]\nlisten = [::]:5060, 192.0.2.1:5070").unwrap();
+    let shown: Vec<String> = config
+        .server
+        .listen
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected = [
+        "udp:[::]:5060",
+        "tcp:[::]:5060",
+        "udp:192.0.2.1:5070",
+        "tcp:192.0.2.1:5070",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn empty_means_no_limit_or_the_default_where_it_says_so() {
+    let config = read("[call]\ncalls_max =\n[server]\nlocal_networks =\n[user 1]\ncalls_max =");
+    let config = config.unwrap();
+    assert_eq!(config.call.calls_max, 100_000);
+    assert_eq!(config.server.local_networks.len(), 8);
+    assert_eq!(config.users[0].calls_max, None);
+    assert_eq!(
+        read("[user 1]\ncalls_max = 0").unwrap().users[0].calls_max,
+        Some(0)
+    );
+}
+
+#[test]
+fn bytes_that_are_not_text_name_their_line() {
+    let path = Path::new("/etc/config.ini");
+    let mistakes = Config::read_bytes(b"[guard]\n\nmode = \xff\n", path).unwrap_err();
+    let expected = "/etc/config.ini:3: not UTF-8 text, save the file in that encoding";
+    assert_eq!(mistakes[0].in_file(path), expected);
+    let config = Config::read_bytes(b"", path).unwrap();
+    assert_eq!(config.server.state, Path::new("/etc/sipkeep.db"));
+    let config = Config::read_bytes(b"", Path::new("config.ini")).unwrap();
+    assert_eq!(config.server.state, Path::new("sipkeep.db"));
+}
+
+#[test]
+fn a_line_without_end_is_refused_and_the_rest_is_read() {
+    let text = format!("[guard]\nallow = {}\nban = 4\n", "1".repeat(70_000));
+    let mistakes = mistakes(&text);
+    assert_eq!(
+        mistakes[0],
+        "config.ini:2: [guard] line is longer than 65536 bytes"
+    );
+    assert_eq!(mistakes.len(), 2);
+}
+
+#[test]
+fn warnings_tell_what_is_allowed_but_risky() {
+    let text = "[http]\nlisten = 0.0.0.0:8080\ntoken = short\n\
+        [guard]\nallow = 0.0.0.0/0\ndeny = 198.51.100.0/24\n\
+        [user 1]\naddresses = 192.168.1.5, 203.0.113.7:5060\n\
+        [user 2]\naddresses = 198.51.100.3\n\
+        [trunk b]\naddresses = 198.51.100.4\nincoming = 77\n";
+    let all = |config: &Config| -> Vec<String> {
+        config
+            .warnings()
+            .iter()
+            .map(|one| one.in_file(Path::new("config.ini")))
+            .collect()
+    };
+    let config = read(text).unwrap();
+    let forged = "is a public address, and over UDP its sender can be forged: whoever does that \
+        calls as this user";
+    let expected = [
+        "config.ini: [http] listen: 0.0.0.0:8080 is reachable from other hosts and is not encrypted".to_owned(),
+        "config.ini: [http] token: shorter than 16 characters, it can be guessed".into(),
+        "config.ini: [guard] allow: 0.0.0.0/0 is everybody".into(),
+        format!("config.ini:7: [user 1] addresses: 203.0.113.7:5060 {forged}"),
+        format!("config.ini:9: [user 2] addresses: 198.51.100.3 {forged}"),
+        "config.ini:9: [user 2] addresses: 198.51.100.3 is denied by 198.51.100.0/24 in [guard]".into(),
+        "config.ini:11: [trunk b] addresses: 198.51.100.4 is denied by 198.51.100.0/24 in [guard]".into(),
+        "config.ini:11: [trunk b] incoming: no user is called 77".into(),
+    ];
+    assert_eq!(all(&config), expected);
+    let tcp = "[server]\nlisten = tcp:0.0.0.0:5060\n[user 1]\naddresses = 203.0.113.7\n";
+    assert_eq!(all(&read(tcp).unwrap()), [""; 0]);
+    let local = "[server]\nlocal_networks = 203.0.113.0/24\n[user 1]\naddresses = 203.0.113.7\n";
+    assert_eq!(all(&read(local).unwrap()), [""; 0]);
+}
+
+#[test]
+fn durations_are_written_as_they_are_read() {
+    for text in [
+        "1ms", "1500ms", "1s", "90s", "1m", "10m", "1h", "36h", "1d", "400d",
+    ] {
+        assert_eq!(duration_text(parse_duration(text).unwrap()), text);
+    }
+    assert_eq!(duration_text(Duration::ZERO), "0s");
+    assert_eq!(duration_text(parse_duration("60s").unwrap()), "1m");
+}
+
+/// Every value of the table's ready keys can be written in a file as it stands there, except what is secret or a list
+/// of its own; and no two keys of a section have one name.
+#[test]
+fn the_table_of_keys_is_sound() {
+    for section in known_keys() {
+        let names: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+        for (index, key) in section.keys.iter().enumerate() {
+            assert!(!names[..index].contains(&key.name), "{} twice", key.name);
+            assert!(!key.doc.is_empty());
+            let name = section
+                .example
+                .map_or_else(String::new, |example| format!(" {example}"));
+            let mut text = format!("[{}{name}]\n{} = {}\n", section.kind, key.name, key.default);
+            if section.kind == "trunk" && key.name != "addresses" {
+                text += "addresses = 192.0.2.1\n";
+            }
+            match read(&text) {
+                Ok(_) => assert!(section.ready && key.ready, "{text}"),
+                Err(all) if section.ready && key.ready => {
+                    assert!(text.starts_with("[trunk office-b]\naddresses ="), "{all:?}");
+                }
+                Err(all) => assert!(all[0].ends_with("not yet in this version"), "{all:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_shipped_file_serves_three_users_with_passwords_of_their_own() {
+    let config = read(include_str!("../../config.ini")).unwrap();
+    let names: Vec<&str> = config.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["100", "101", "102"]);
+    assert!(
+        config
+            .users
+            .iter()
+            .all(|user| user.secret.is_none() && user.addresses.is_empty())
+    );
+    let mut same = read("").unwrap();
+    same.users = config.users.clone();
+    assert_eq!(config, same, "everything else is the default");
+    assert_eq!(config.warnings(), []);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_without_a_panic(text in "\\PC*") {
+        drop(Config::read(&text, Path::new("")));
+    }
+
+    #[test]
+    fn any_lines_of_the_right_kind_are_read_without_a_panic(
+        lines in proptest::collection::vec(
+            "(\\[(server|guard|user 1|user 2|trunk b|registrar|call|http)\\])|\
+             ((listen|domain|ban|ban_max|expires_min|expires_max|password|addresses|incoming|allow|\
+             ha1_md5|calls_max|digest) ?= ?[0-9a-f:./,\\[\\]udptc shmé-]{0,20})",
+            0..20,
+        )
+    ) {
+        if let Err(mistakes) = Config::read(&lines.join("\n"), Path::new("")) {
+            proptest::prop_assert!(!mistakes.is_empty());
+            proptest::prop_assert!(mistakes.is_sorted_by_key(|mistake| mistake.line));
+            proptest::prop_assert!(mistakes.iter().all(|mistake| mistake.line > 0));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(0_u8.., 0..400)) {
+        drop(Config::read_bytes(&bytes, Path::new("")));
+    }
+}

@@ -1,0 +1,111 @@
+//! What a configuration allows but its owner should know.
+
+use std::net::IpAddr;
+
+use super::{Config, Mistake, read};
+use crate::source::Transport;
+
+/// Characters of a token that nobody guesses; what we make ourselves is longer.
+const TOKEN_CHARACTERS: usize = 16;
+
+pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
+    let mut warnings = Vec::new();
+    let mut warn = |line: usize, section: String, text: String| {
+        warnings.push(Mistake {
+            line,
+            section,
+            text,
+        });
+    };
+    let http = || "[http]".to_owned();
+    if let Some(listen) = config.http.listen
+        && !listen.ip().to_canonical().is_loopback()
+    {
+        let text = format!("listen: {listen} is reachable from other hosts and is not encrypted");
+        warn(0, http(), text);
+    }
+    if config
+        .http
+        .token
+        .as_ref()
+        .is_some_and(|token| token.len() < TOKEN_CHARACTERS)
+    {
+        let text = format!("token: shorter than {TOKEN_CHARACTERS} characters, it can be guessed");
+        warn(0, http(), text);
+    }
+    for prefix in config.guard.allow.iter().filter(|prefix| prefix.bits == 0) {
+        warn(0, "[guard]".into(), format!("allow: {prefix} is everybody"));
+    }
+    let udp = config
+        .server
+        .listen
+        .iter()
+        .any(|listen| listen.transport == Transport::Udp);
+    for user in &config.users {
+        let section = || format!("[user {}]", user.name);
+        for peer in &user.addresses {
+            if udp && is_public(config, peer.address) {
+                let text = format!(
+                    "addresses: {peer} is a public address, and over UDP its sender can be forged: \
+                     whoever does that calls as this user"
+                );
+                warn(user.line, section(), text);
+            }
+            if let Some(deny) = config
+                .guard
+                .deny
+                .iter()
+                .find(|deny| deny.contains(peer.address))
+            {
+                warn(
+                    user.line,
+                    section(),
+                    format!("addresses: {peer} is denied by {deny} in [guard]"),
+                );
+            }
+        }
+    }
+    for trunk in &config.trunks {
+        let section = || format!("[trunk {}]", trunk.name);
+        for peer in &trunk.addresses {
+            if let Some(deny) = config
+                .guard
+                .deny
+                .iter()
+                .find(|deny| deny.contains(peer.address))
+            {
+                warn(
+                    trunk.line,
+                    section(),
+                    format!("addresses: {peer} is denied by {deny} in [guard]"),
+                );
+            }
+        }
+        if let Some(incoming) = &trunk.incoming
+            && read::is_number(incoming)
+            && !config.users.iter().any(|user| user.name == *incoming)
+        {
+            warn(
+                trunk.line,
+                section(),
+                format!("incoming: no user is called {incoming}"),
+            );
+        }
+    }
+    warnings.sort_by_key(|warning| warning.line);
+    warnings
+}
+
+/// Neither one of `local_networks` nor an address that is never routed on the Internet.
+fn is_public(config: &Config, address: IpAddr) -> bool {
+    let private = match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    !private
+        && !config
+            .server
+            .local_networks
+            .iter()
+            .any(|network| network.contains(address))
+}

@@ -1,0 +1,109 @@
+//! Administrators' commands, answered at once from the tables (SPEC "Administration").
+
+use super::*;
+use crate::api::{Answer, Command, Counts, GuardStatus, Rfc3339, Status};
+use crate::config::GuardMode;
+use crate::store::BanRow;
+
+impl Endpoint {
+    /// An administrator's command. What it makes us send are outputs as any others.
+    pub fn command(&mut self, now: Now, command: Command) -> Answer {
+        match command {
+            Command::Status => Answer::Status(Box::new(self.status(now))),
+            Command::Registrations { after, limit } => {
+                Answer::Registrations(self.location.page(after.as_deref(), limit))
+            }
+            Command::Calls { after, limit } => {
+                Answer::Calls(self.calls.page(after.as_deref(), limit))
+            }
+            Command::Bans { after, limit } => {
+                Answer::Bans(self.guard.bans(now, after.as_deref(), limit))
+            }
+            Command::Ban { source, duration } => self.ban(now, source, duration),
+            Command::Unban { source } => self.unban(now, source),
+            Command::Hangup { call } => self.hang_up(now, &call),
+        }
+    }
+
+    fn status(&self, now: Now) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: now.mono.since(self.started.mono).as_secs(),
+            mode: self.mode_name(),
+            counts: Counts {
+                users: self.config.users.len(),
+                registrations: self.location.count(),
+                calls: self.calls.live(),
+                lines: 0,
+                trunks: self.config.trunks.len(),
+                bans: self.guard.ban_count(),
+            },
+            guard: GuardStatus { dropped: self.guard.dropped(), ..GuardStatus::default() },
+            ..Status::default()
+        }
+    }
+
+    pub(super) fn mode_name(&self) -> &'static str {
+        match self.config.guard.mode {
+            GuardMode::Enforce => "enforce",
+            GuardMode::Observe => "observe",
+            GuardMode::Off => "off",
+        }
+    }
+
+    fn ban(
+        &mut self,
+        now: Now,
+        source: Source,
+        duration: Option<std::time::Duration>,
+    ) -> Answer {
+        if self.peers.has_address(source.address()) {
+            return Answer::Refused(format!("{source} is the address of a trunk or user"));
+        }
+        match self.guard.ban(now, source, duration) {
+            Err(reason) => Answer::Refused(reason),
+            Ok(row) => {
+                let fields = vec![
+                    ("source", source.to_string()),
+                    ("reason", "manual".to_owned()),
+                    ("until", Rfc3339(row.until).to_string()),
+                ];
+                self.stranger_event("ban", source, fields);
+                self.out.keep(Change::Ban(row.clone()));
+                self.out.banned(source);
+                Answer::Banned(Box::new(ban_item(*row)))
+            }
+        }
+    }
+
+    fn unban(&mut self, now: Now, source: Source) -> Answer {
+        if !self.guard.unban(now, source) {
+            return Answer::NotFound("no such ban");
+        }
+        self.out.keep(Change::BanGone(source));
+        let fields = vec![("source", source.to_string()), ("by", "administrator".to_owned())];
+        self.stranger_event("unban", source, fields);
+        Answer::Done
+    }
+
+    fn hang_up(&mut self, now: Now, id: &str) -> Answer {
+        let Some(handle) = self.calls.find(id) else { return Answer::NotFound("no such call") };
+        let (calls, mut context) = self.split(now);
+        calls.hang_up(handle, 480, b"SIP;cause=200;text=\"Ended by the administrator\"", &mut context);
+        Answer::Done
+    }
+}
+
+fn ban_item(row: BanRow) -> crate::api::Ban {
+    crate::api::Ban {
+        source: row.source.to_string(),
+        reason: row.reason,
+        failures: row.failures,
+        users: row.users,
+        first_seen: Rfc3339(row.first_seen),
+        last_seen: Rfc3339(row.last_seen),
+        since: Rfc3339(row.since),
+        until: Some(Rfc3339(row.until)),
+        discarded_estimated: 0,
+    }
+}

@@ -1,0 +1,217 @@
+//! A request that parsed finds its owner (RFC 3261 §8.2, §9.2, §12.2.2, §17.2).
+
+use super::*;
+use crate::call::Arrival;
+use crate::guard::Standing;
+use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{HeaderName, Message, Method};
+use crate::source::Who;
+use crate::transaction::Received;
+use crate::transport::response_flow;
+
+/// User-Agents of well-known scanners, compared in lower case: a stranger who calls himself that gets no answer. This
+/// never bans: a name proves nothing.
+const SCANNERS: [&[u8]; 9] = [
+    b"friendly-scanner",
+    b"sipvicious",
+    b"sipcli",
+    b"sip-scan",
+    b"sundayddr",
+    b"iwar",
+    b"vaxsip",
+    b"pplsip",
+    b"friendly-request",
+];
+
+/// Methods that SPEC lists in `Allow`.
+pub(super) const ALLOW: &[u8] = crate::call::ALLOW;
+
+impl Endpoint {
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        flow: &Flow,
+        standing: Standing,
+        request: &Message<'_>,
+    ) {
+        let key = self.transactions.key(request);
+        let method = request.method();
+        if self.transactions.receive(now.mono, key, method, &mut self.out) == Received::Absorbed {
+            return;
+        }
+        if standing == Standing::Unproven && is_scanner(request) {
+            return;
+        }
+        let is_trusted = !matches!(standing, Standing::Unproven);
+        if let Some(who) = self.peers.lookup(flow) {
+            self.peers.spoke(who, flow);
+        }
+        let reply = response_flow(flow, request.via(), is_trusted);
+        let arrival = Arrival { request, flow: *flow, reply, key };
+        match method {
+            Method::Ack => self.ack(now, &arrival),
+            Method::Cancel => self.cancel(now, &arrival, standing),
+            Method::Register => self.register(now, &arrival, standing),
+            _ if request.to().tag().is_some() => self.within(now, &arrival, standing),
+            Method::Options => self.options(now, &arrival, standing),
+            _ => self.outside(now, &arrival, standing),
+        }
+    }
+
+    /// An ACK cannot be challenged: it counts from the address of the leg's peer only.
+    fn ack(&mut self, now: Now, arrival: &Arrival<'_>) {
+        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else { return };
+        let known = self.calls.remote(located).map(|remote| remote.ip());
+        if located.is_from_peer || known == Some(arrival.flow.remote.ip()) {
+            let (calls, mut context) = self.split(now);
+            calls.receive(located, arrival, &mut context);
+        }
+    }
+
+    /// RFC 3261 §9.2. A CANCEL cannot be challenged either: it counts only from the flow of its INVITE.
+    fn cancel(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
+        let key = self.transactions.invite_key(arrival.request);
+        let found = self.transactions.find(key).filter(|(_, _, flow)| {
+            flow.remote.ip() == arrival.flow.remote.ip()
+                && flow.connection == arrival.flow.connection
+        });
+        match found {
+            Some((_, owner, _)) => {
+                let (calls, mut context) = self.split(now);
+                arrival.answer(200, None, &mut context);
+                calls.cancel(owner, &mut context);
+            }
+            None if standing == Standing::Unproven => {}
+            None => self.answer(now, arrival, 481),
+        }
+    }
+
+    /// A request with a To tag belongs to a dialog, or to nothing.
+    fn within(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
+        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
+            // SECURITY: a To tag proves nothing; strangers get silence.
+            if standing != Standing::Unproven {
+                self.answer(now, arrival, 481);
+            }
+            return;
+        };
+        let is_peer = located.is_from_peer
+            || match (self.calls.party(located), self.peers.lookup(&arrival.flow)) {
+                (Some(crate::call::Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(crate::call::Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                _ => false,
+            };
+        if !is_peer {
+            // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself.
+            let Some(identity) = self.identify(now, arrival, standing) else { return };
+            let is_own = match (self.calls.party(located), identity) {
+                (Some(crate::call::Party::User(own, _)), Who::User(user)) => *own == user,
+                _ => false,
+            };
+            if !is_own {
+                self.answer(now, arrival, 403);
+                return;
+            }
+        }
+        let (calls, mut context) = self.split(now);
+        calls.receive(located, arrival, &mut context);
+    }
+
+    /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer.
+    fn options(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
+        if !matches!(standing, Standing::Known | Standing::Exempt) {
+            let presented = self.auth.present(now, arrival.request, arrival.flow.source());
+            if !matches!(presented, crate::auth::Presented::Fresh(_))
+                || self.identify(now, arrival, standing).is_none()
+            {
+                return;
+            }
+        }
+        if self.refuse_extensions(now, arrival) {
+            return;
+        }
+        let tag = self.request_tag(arrival.request);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            arrival.request,
+            &arrival.flow,
+            200,
+            reason_phrase(200),
+            &tag,
+        );
+        composer.field("Allow", &[ALLOW]).field("Accept", &[b"application/sdp"]);
+        composer.field("Supported", &[b"path, outbound"]).field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        // OPTIONS changes nothing: answered anew each time it comes, it needs no memory.
+        crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
+    }
+
+    /// Whatever else begins outside a dialog is authenticated before anything is said about it.
+    fn outside(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
+        let Some(identity) = self.identify(now, arrival, standing) else { return };
+        if self.refuse_extensions(now, arrival) {
+            return;
+        }
+        match arrival.request.method() {
+            Method::Invite => self.invite(now, arrival, identity),
+            Method::Bye | Method::Prack | Method::Update | Method::Info | Method::Notify => {
+                self.answer(now, arrival, 481);
+            }
+            Method::Subscribe | Method::Publish => self.answer(now, arrival, 489),
+            _ if arrival.request.method() == Method::Other => self.answer(now, arrival, 501),
+            _ => self.answer(now, arrival, 405),
+        }
+    }
+
+    /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `true`: answered with 420.
+    pub(super) fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+        let request = arrival.request;
+        let supported = |option: &&[u8]| {
+            request.method() == Method::Register
+                && [&b"path"[..], b"outbound"].iter().any(|own| option.eq_ignore_ascii_case(own))
+        };
+        let mut unsupported: Vec<&[u8]> = (request.values(HeaderName::Require))
+            .chain(request.values(HeaderName::ProxyRequire))
+            .filter(|option| !supported(option))
+            .collect();
+        if unsupported.is_empty() {
+            return false;
+        }
+        unsupported.truncate(16);
+        let list = unsupported.join(&b", "[..]);
+        let tag = self.request_tag(request);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            request,
+            &arrival.flow,
+            420,
+            reason_phrase(420),
+            &tag,
+        );
+        composer.field("Unsupported", &[&list]).field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        let (_, mut context) = self.split(now);
+        arrival.send(420, &mut context);
+        true
+    }
+
+    /// A final response of our own with nothing to say but its status.
+    pub(super) fn answer(&mut self, now: Now, arrival: &Arrival<'_>, status: u16) {
+        let (_, mut context) = self.split(now);
+        arrival.answer(status, None, &mut context);
+    }
+
+    /// [`Endpoint::stateless_tag`] of a request.
+    pub(super) fn request_tag(&self, request: &Message<'_>) -> Vec<u8> {
+        let from = request.from().tag().unwrap_or_default();
+        let number = request.cseq().number.to_le_bytes();
+        self.stateless_tag(&[request.via().branch, request.call_id(), from, &number])
+    }
+}
+
+fn is_scanner(request: &Message<'_>) -> bool {
+    let Some(agent) = request.value(HeaderName::UserAgent) else { return false };
+    SCANNERS.iter().any(|scanner| {
+        agent.get(..scanner.len()).is_some_and(|start| start.eq_ignore_ascii_case(scanner))
+    })
+}

@@ -1,0 +1,179 @@
+//! Bytes to messages: admission before a byte is read, framing, parsing, and what bad bytes are answered with.
+
+use super::*;
+use crate::guard::Standing;
+use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{self, Method};
+use crate::transport::stream::{Frame, FrameError, PONG};
+
+impl Endpoint {
+    pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
+        let Some(standing) = self.admit(now, flow, bytes) else { return };
+        // Keep-alives of phones behind NAT: CRLF, or a few zero bytes.
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+            return;
+        }
+        self.message(now, flow, standing, bytes);
+    }
+
+    /// The guard's word on a packet, from its source alone; over budget, one look for a nonce of ours.
+    fn admit(&mut self, now: Now, flow: &Flow, bytes: &[u8]) -> Option<Standing> {
+        let source = flow.source();
+        let who = self.peers.lookup(flow).is_some();
+        let is_stream = flow.connection.is_some();
+        let admission = match self.guard.admit(now, source, who, is_stream) {
+            Admission::Peek if self.auth.peek(now, bytes, source) => self.guard.prove(now, source),
+            admission => admission,
+        };
+        match admission {
+            Admission::Admit(standing) => Some(standing),
+            Admission::Drop | Admission::Peek => None,
+        }
+    }
+
+    pub(super) fn stream_opened(&mut self, flow: Flow) {
+        let Some(connection) = flow.connection else { return };
+        let is_trusted = self.peers.lookup(&flow).is_some();
+        match self.streams.get_mut(&connection) {
+            // One that we opened: now its own address is known.
+            Some(stream) => stream.flow = flow,
+            None => {
+                self.streams
+                    .insert(connection, Stream { flow, framer: Framer::new(), is_trusted });
+                if is_trusted {
+                    self.out.trust_stream(connection);
+                }
+            }
+        }
+    }
+
+    pub(super) fn stream_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
+        let Some(mut stream) = self.streams.remove(&connection) else { return };
+        let is_open = self.frames(now, &mut stream, bytes);
+        if is_open {
+            self.streams.insert(connection, stream);
+        } else {
+            self.out.close_stream(connection);
+            self.connection_lost(now, connection);
+        }
+    }
+
+    /// Handles every whole message of a stream; `false` when it must be closed.
+    fn frames(&mut self, now: Now, stream: &mut Stream, bytes: &[u8]) -> bool {
+        let flow = stream.flow;
+        let mut frames = stream.framer.feed(bytes);
+        let mut error = None;
+        while let Some(frame) = frames.next() {
+            match frame {
+                Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
+                Frame::Message(bytes) => {
+                    // Over its budget even a stream's message is dropped; a ban closes the connection.
+                    let Some(standing) = self.admit(now, &flow, bytes) else { continue };
+                    self.message(now, &flow, standing, bytes);
+                }
+                Frame::Error(reason) => error = Some(reason),
+            }
+        }
+        drop(frames);
+        let Some(error) = error else { return true };
+        self.frame_error(&flow, error, stream.framer.refused());
+        false
+    }
+
+    /// SPEC "Limits": 513 to what is too long, 400 to a length that cannot be; then the stream has no meaning any more.
+    fn frame_error(&mut self, flow: &Flow, error: FrameError, head: &[u8]) {
+        let Some((status, skeleton)) = error.status().zip(message::salvage(head)) else { return };
+        let tag = self.stateless_tag(&[skeleton.call_id, skeleton.from, skeleton.cseq]);
+        let buffer = &mut self.buffer;
+        Composer::error_response(buffer, &skeleton, flow, status, error.reason(), &tag)
+            .finish(None, b"");
+        crate::source::Sink::send(&mut self.out, flow, buffer);
+    }
+
+    pub(super) fn stream_closed(&mut self, now: Now, connection: ConnectionId) {
+        self.streams.remove(&connection);
+        self.connection_lost(now, connection);
+    }
+
+    fn connection_lost(&mut self, now: Now, connection: ConnectionId) {
+        self.opened.retain(|_, own| *own != connection);
+        self.transactions.connection_closed(connection);
+        self.location.connection_closed(connection, &mut self.changes);
+        self.keep_changes();
+        self.expire_transactions(now);
+    }
+
+    /// One whole message.
+    fn message(&mut self, now: Now, flow: &Flow, standing: Standing, bytes: &[u8]) {
+        match message::parse(bytes) {
+            Ok(message) if message.is_request() => self.request(now, flow, standing, &message),
+            Ok(response) => {
+                let found = self.transactions.receive_response(now.mono, &response, &mut self.out);
+                if let Some((id, owner)) = found {
+                    let (calls, mut context) = self.split(now);
+                    calls.receive_response(id, owner, &response, &mut context);
+                }
+            }
+            Err(error) => self.bad_message(flow, standing, bytes, error),
+        }
+    }
+
+    /// 400, 505 or 513 with the reason to whoever has shown that he receives it, silence to others.
+    fn bad_message(
+        &mut self,
+        flow: &Flow,
+        standing: Standing,
+        bytes: &[u8],
+        error: message::Error,
+    ) {
+        if standing == Standing::Unproven {
+            return;
+        }
+        let Some(skeleton) = message::salvage(bytes) else { return };
+        if Method::of(skeleton.method) == Method::Ack {
+            return;
+        }
+        let status = error.kind.status();
+        let reason = if status == 400 { error.kind.reason() } else { reason_phrase(status) };
+        let tag = self.stateless_tag(&[skeleton.call_id, skeleton.from, skeleton.cseq]);
+        Composer::error_response(&mut self.buffer, &skeleton, flow, status, reason, &tag)
+            .finish(None, b"");
+        crate::source::Sink::send(&mut self.out, flow, &self.buffer);
+    }
+
+    /// Everything that is due.
+    pub(super) fn tick(&mut self, now: Now) {
+        self.expire_transactions(now);
+        loop {
+            let (calls, mut context) = self.split(now);
+            if !calls.expire(&mut context) {
+                break;
+            }
+        }
+        self.location.expire(now, &mut self.changes);
+        self.keep_changes();
+        while let Some(source) = self.guard.expire(now) {
+            let fields = vec![("source", source.to_string()), ("by", "time".to_owned())];
+            self.out.event(Event {
+                level: log::Level::Info,
+                name: "unban",
+                source: Some(source),
+                fields,
+            });
+        }
+    }
+
+    fn expire_transactions(&mut self, now: Now) {
+        while let Some(expired) = self.transactions.expire(now.mono, &mut self.out) {
+            let (calls, mut context) = self.split(now);
+            calls.expired(expired, &mut context);
+        }
+    }
+
+    /// RFC 3261 §8.2.7: the To tag of an answer without state depends on nothing but the request.
+    pub(super) fn stateless_tag(&self, parts: &[&[u8]]) -> Vec<u8> {
+        let mut tag = Vec::with_capacity(16);
+        crate::token::push_hex(&mut tag, self.tag_hasher.hash_one(parts), 16);
+        tag
+    }
+}

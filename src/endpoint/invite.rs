@@ -1,0 +1,341 @@
+//! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3; SPEC "config.ini").
+
+use super::*;
+use crate::call::{Arrival, Party, Setup, Target};
+use crate::message::{HeaderName, NameAddr, Scheme, Uri};
+use crate::source::Who;
+use crate::transaction::ServerId;
+
+/// With trunks but no routes, this digit leads outside, and is removed (SPEC "config.ini").
+const OUTSIDE_PREFIX: u8 = b'9';
+
+/// Where a number leads.
+enum Route {
+    User(UserId),
+    /// To the trunks in the order of the file, with this number.
+    Outside(Vec<u8>),
+    Nowhere,
+}
+
+impl Endpoint {
+    pub(super) fn invite(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
+        if let Some(status) = self.unacceptable(arrival) {
+            self.answer(now, arrival, status);
+            return;
+        }
+        let server = self.transactions.open_server(
+            now.mono,
+            arrival.key,
+            arrival.request,
+            &arrival.reply,
+            Owner::NOBODY,
+        );
+        // Full: silence here, the caller's retransmission comes when there may be room (RFC 3261 §17.1.1.2).
+        let Some(server) = server else { return };
+        let dialled = dialled_number(arrival.request.request_uri());
+        let mut setup = self.setup(arrival, identity, server, &dialled);
+        let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
+        let (calls, mut context) = self.split(now);
+        match refusal {
+            Some((status, disposition)) => {
+                calls.turn_away(&setup, status, disposition, &mut context);
+            }
+            None => {
+                calls.start(setup, &mut context);
+            }
+        }
+    }
+
+    /// What is wrong with an INVITE before anyone asks where it goes.
+    fn unacceptable(&self, arrival: &Arrival<'_>) -> Option<u16> {
+        let request = arrival.request;
+        let scheme = Uri::parse(request.request_uri()).map_or(Scheme::Other, |uri| uri.scheme);
+        // §8.2.2.1. `sips` asks for TLS on every hop, which we cannot promise.
+        if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
+            return Some(416);
+        }
+        if self.transactions.is_merged(request) {
+            return Some(482);
+        }
+        if request.max_forwards() == Some(0) {
+            return Some(483);
+        }
+        // §8.1.1.8: without a Contact there would be nowhere to send the BYE.
+        if request.values(HeaderName::Contact).next().is_none() {
+            return Some(400);
+        }
+        let kind = request.value(HeaderName::ContentType);
+        if !request.body().is_empty() && !kind.is_some_and(is_session_body) {
+            return Some(415);
+        }
+        let mut accepts = request.values(HeaderName::Accept).peekable();
+        if accepts.peek().is_some() && !accepts.any(accepts_sdp) {
+            return Some(406);
+        }
+        None
+    }
+
+    /// Everything about the call but its targets.
+    fn setup<'a>(
+        &self,
+        arrival: &'a Arrival<'a>,
+        identity: Who,
+        server: ServerId,
+        dialled: &[u8],
+    ) -> Setup<'a> {
+        let (request, flow) = (arrival.request, arrival.flow);
+        let domain = match self.config.server.domains.first() {
+            Some(domain) => domain.clone(),
+            None => host_text(flow.local.ip()),
+        };
+        let (caller, caller_name, from) = match identity {
+            Who::User(id) => {
+                let user = self.config.users.get(id.0 as usize);
+                let name = user.map(|user| user.name.clone()).unwrap_or_default();
+                let display = user.map(|user| user.display_name.as_str()).unwrap_or_default();
+                let from = self.user_from(request.from(), display, &name, &domain);
+                (Party::User(id, name.as_str().into()), name, from)
+            }
+            Who::Trunk(id) => {
+                let trunk = self.config.trunks.get(id.0 as usize);
+                let name = trunk.map(|trunk| trunk.name.as_str()).unwrap_or_default();
+                let number = dialled_number(request.from().uri);
+                let mut from = request.from().display.to_vec();
+                push_address(&mut from, &number, &domain);
+                let number = String::from_utf8_lossy(&number).into_owned();
+                (Party::Trunk(id, name.into()), number, from)
+            }
+        };
+        let mut to = Vec::new();
+        push_address(&mut to, dialled, &domain);
+        Setup {
+            request,
+            flow,
+            ours: self.contact_address(&flow),
+            server,
+            caller,
+            caller_name,
+            from,
+            dialled: String::from_utf8_lossy(dialled).into_owned(),
+            to,
+            direction: if matches!(identity, Who::Trunk(_)) { "incoming" } else { "internal" },
+            targets: Vec::new(),
+        }
+    }
+
+    /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
+    fn user_from(
+        &self,
+        from: &NameAddr<'_>,
+        display: &str,
+        name: &str,
+        domain: &str,
+    ) -> Vec<u8> {
+        let is_anonymous =
+            Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous"));
+        if is_anonymous {
+            return b"\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_vec();
+        }
+        let mut value = Vec::new();
+        if display.is_empty() {
+            value.extend_from_slice(from.display);
+        } else {
+            crate::message::header::quote(display.as_bytes(), &mut value);
+        }
+        push_address(&mut value, name.as_bytes(), domain);
+        value
+    }
+
+    /// Finds the targets; `Some`: the call cannot begin, with its status and, where the status does not say it, the
+    /// record's disposition.
+    fn targets(
+        &mut self,
+        now: Now,
+        arrival: &Arrival<'_>,
+        identity: Who,
+        dialled: &[u8],
+        setup: &mut Setup<'_>,
+    ) -> Option<(u16, Option<&'static str>)> {
+        if self.is_stopping || self.calls.is_full() {
+            return Some((503, Some("rejected")));
+        }
+        if let Who::User(user) = identity
+            && self.is_busy(user)
+        {
+            return Some((486, Some("rejected")));
+        }
+        match self.route(arrival, identity, dialled) {
+            Route::Nowhere => Some((404, None)),
+            Route::User(user) if self.is_busy(user) => Some((486, None)),
+            Route::User(user) => {
+                setup.targets = self.user_targets(now, user, arrival);
+                setup.targets.is_empty().then_some((480, None))
+            }
+            Route::Outside(number) => {
+                setup.direction = "outgoing";
+                setup.targets = self.trunk_targets(&number);
+                setup.targets.is_empty().then_some((503, Some("failed")))
+            }
+        }
+    }
+
+    fn is_busy(&self, user: UserId) -> bool {
+        let limit = self.config.users.get(user.0 as usize).and_then(|user| user.calls_max);
+        limit.is_some_and(|limit| self.calls.calls_of(user) as usize >= limit)
+    }
+
+    /// Where a number leads: a trunk's `incoming`, a user, or outside with the leading 9.
+    fn route(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Route {
+        if let Who::Trunk(trunk) = identity
+            && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
+            && let Some(incoming) = &trunk.incoming
+        {
+            return self.auth.user(incoming.as_bytes()).map_or(Route::Nowhere, Route::User);
+        }
+        if !self.is_ours(arrival.request.request_uri(), &arrival.flow) {
+            return Route::Nowhere;
+        }
+        if let Some(user) = self.auth.user(dialled) {
+            return Route::User(user);
+        }
+        let bare = without_separators(dialled);
+        if let Some(user) = self.auth.user(&bare) {
+            return Route::User(user);
+        }
+        // A trunk's calls go outside again only by a route that says so: the default one is for users.
+        match bare.split_first() {
+            Some((&OUTSIDE_PREFIX, number))
+                if !number.is_empty()
+                    && !self.config.trunks.is_empty()
+                    && matches!(identity, Who::User(_)) =>
+            {
+                Route::Outside(number.to_vec())
+            }
+            _ => Route::Nowhere,
+        }
+    }
+
+    /// Every binding of a user but the one that the call comes from; a user by address who has none, at that address.
+    fn user_targets(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>) -> Vec<Target> {
+        let Some(name) = self.config.users.get(user.0 as usize).map(|user| user.name.clone())
+        else {
+            return Vec::new();
+        };
+        let party = Party::User(user, name.as_str().into());
+        let mut targets: Vec<Target> = (self.location.bindings(user))
+            .filter(|binding| binding.expires > now.unix)
+            .filter(|binding| binding.flow() != arrival.flow)
+            .map(|binding| Target {
+                uri: binding.contact().to_vec(),
+                route: binding.path().to_vec(),
+                flow: binding.flow(),
+                ours: self.contact_address(&binding.flow()),
+                party: party.clone(),
+            })
+            .collect();
+        let address = (self.config.users.get(user.0 as usize))
+            .and_then(|user| user.addresses.first().copied());
+        if targets.is_empty()
+            && let Some(peer) = address
+        {
+            let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none()).copied();
+            let flow = spoken
+                .or_else(|| self.flow_to(peers::socket_address(&peer), Transport::Udp))
+                .filter(|flow| *flow != arrival.flow);
+            targets.extend(flow.map(|flow| Target {
+                uri: request_uri(name.as_bytes(), &flow),
+                route: Vec::new(),
+                flow,
+                ours: self.contact_address(&flow),
+                party,
+            }));
+        }
+        targets
+    }
+
+    /// The first trunk that can be reached.
+    fn trunk_targets(&mut self, number: &[u8]) -> Vec<Target> {
+        for index in 0..self.config.trunks.len() {
+            let trunk = &self.config.trunks[index];
+            let (name, transport) = (trunk.name.clone(), trunk.transport);
+            let Some(peer) = trunk.addresses.first().copied() else { continue };
+            if let Some(flow) = self.flow_to(peers::socket_address(&peer), transport) {
+                return vec![Target {
+                    uri: request_uri(number, &flow),
+                    route: Vec::new(),
+                    flow,
+                    ours: self.contact_address(&flow),
+                    party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
+                }];
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// The number that a URI names: its user part unescaped, without user parameters. The host of a URI without a user.
+fn dialled_number(uri: &[u8]) -> Vec<u8> {
+    let mut number = Vec::new();
+    if let Ok(uri) = Uri::parse(uri) {
+        uri.user_unescaped(&mut number);
+        if let Some(end) = number.iter().position(|byte| *byte == b';') {
+            number.truncate(end);
+        }
+    }
+    number
+}
+
+/// RFC 3966 §5.1.1: visual separators say nothing.
+fn without_separators(number: &[u8]) -> Vec<u8> {
+    (number.iter().copied())
+        .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
+        .collect()
+}
+
+/// `<sip:user@host>`, the user part escaped.
+fn push_address(out: &mut Vec<u8>, user: &[u8], host: &str) {
+    if !out.is_empty() {
+        out.push(b' ');
+    }
+    out.extend_from_slice(b"<sip:");
+    if !user.is_empty() {
+        crate::message::uri::escape_user(user, out);
+        out.push(b'@');
+    }
+    out.extend_from_slice(host.as_bytes());
+    out.push(b'>');
+}
+
+/// Request-URI of a number at a peer that is called by its address.
+fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
+    let mut uri = b"sip:".to_vec();
+    crate::message::uri::escape_user(number, &mut uri);
+    uri.push(b'@');
+    uri.extend_from_slice(flow.remote.to_string().as_bytes());
+    if flow.transport == Transport::Tcp {
+        uri.extend_from_slice(b";transport=tcp");
+    }
+    uri
+}
+
+fn host_text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// Bodies that can describe a session: SDP, or several parts of which one may be SDP.
+fn is_session_body(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/sdp")
+        || kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+}
+
+fn accepts_sdp(value: &[u8]) -> bool {
+    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    [&b"application/sdp"[..], b"application/*", b"*/*"]
+        .iter()
+        .any(|own| kind.eq_ignore_ascii_case(own))
+}
+

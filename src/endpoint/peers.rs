@@ -1,0 +1,162 @@
+//! The one table source → who: users by address and trunks. Guard, authentication and lanes read only this.
+//!
+//! The socket's address decides, never a header. A configured port counts over UDP; over TCP a peer's port is drawn anew
+//! for every connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ahash::RandomState;
+
+use crate::config::Config;
+use crate::source::{Flow, Transport, TrunkId, UserId, Who};
+
+/// The port of a peer that was configured without one and has not spoken (RFC 3261 §19.1.2).
+const DEFAULT_PORT: u16 = 5060;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    port: Option<u16>,
+    transport: Option<Transport>,
+    who: Who,
+}
+
+/// Who is who by address alone.
+#[derive(Debug)]
+pub struct Peers {
+    by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
+    /// Where users without a configured port last spoke from.
+    last_flows: HashMap<UserId, Flow, RandomState>,
+    hasher: RandomState,
+}
+
+impl Peers {
+    /// The table of a configuration.
+    pub fn new(config: &Config, hasher: RandomState) -> Self {
+        let mut peers = Self {
+            by_address: HashMap::with_hasher(hasher.clone()),
+            last_flows: HashMap::with_hasher(hasher.clone()),
+            hasher,
+        };
+        peers.fill(config);
+        peers
+    }
+
+    /// A new configuration. Where users last spoke from is learned again.
+    pub fn reload(&mut self, config: &Config) {
+        *self = Self::new(config, self.hasher.clone());
+    }
+
+    /// Who a flow's peer is, if its address says so.
+    pub fn lookup(&self, flow: &Flow) -> Option<Who> {
+        let entries = self.by_address.get(&flow.remote.ip())?;
+        let port_counts = flow.transport == Transport::Udp;
+        entries
+            .iter()
+            .find(|entry| {
+                entry.transport.is_none_or(|transport| transport == flow.transport)
+                    && (!port_counts || entry.port.is_none_or(|port| port == flow.remote.port()))
+            })
+            .map(|entry| entry.who)
+    }
+
+    /// Whether an address and port is a trunk's: nobody may register it as his phone.
+    pub fn is_trunk(&self, address: IpAddr, port: u16) -> bool {
+        self.by_address.get(&address).is_some_and(|entries| {
+            entries.iter().any(|entry| {
+                matches!(entry.who, Who::Trunk(_)) && entry.port.is_none_or(|own| own == port)
+            })
+        })
+    }
+
+    /// Whether any entry has this address.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// A user by address has spoken: without a configured port, that is where he is called.
+    pub fn spoke(&mut self, who: Who, flow: &Flow) {
+        if let Who::User(user) = who
+            && self.last_flows.get(&user) != Some(flow)
+        {
+            self.last_flows.insert(user, *flow);
+        }
+    }
+
+    /// Where a user by address last spoke from.
+    pub fn last_flow(&self, user: UserId) -> Option<&Flow> {
+        self.last_flows.get(&user)
+    }
+
+    fn fill(&mut self, config: &Config) {
+        let users = config.users.iter().enumerate().map(|(index, user)| {
+            (Who::User(UserId(index as u32)), None, &user.addresses)
+        });
+        let trunks = config.trunks.iter().enumerate().map(|(index, trunk)| {
+            (Who::Trunk(TrunkId(index as u32)), Some(trunk.transport), &trunk.addresses)
+        });
+        for (who, transport, addresses) in users.chain(trunks) {
+            for peer in addresses {
+                let entries = self.by_address.entry(peer.address.to_canonical()).or_default();
+                entries.push(Entry { port: peer.port, transport, who });
+                // An entry with a port says more than one without.
+                entries.sort_by_key(|entry| entry.port.is_none());
+            }
+        }
+    }
+}
+
+/// Where a configured peer is called.
+pub fn socket_address(peer: &crate::config::PeerAddress) -> SocketAddr {
+    SocketAddr::new(peer.address, peer.port.unwrap_or(DEFAULT_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn peers(text: &str) -> Peers {
+        let config = Config::read(text, Path::new(".")).expect("a good configuration");
+        Peers::new(&config, RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn flow(transport: Transport, remote: &str) -> Flow {
+        Flow {
+            transport,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: None,
+        }
+    }
+
+    #[test]
+    fn address_port_and_transport_decide() {
+        let peers = peers(
+            "[user 100]\naddresses = 192.0.2.1, [2001:db8::7]:5062\n\
+             [trunk t]\naddresses = 192.0.2.9:5080\n[trunk u]\naddresses = 192.0.2.9:5090\n\
+             transport = udp\n",
+        );
+        let who = |transport, remote| peers.lookup(&flow(transport, remote));
+        assert_eq!(who(Transport::Udp, "192.0.2.1:9999"), Some(Who::User(UserId(0))));
+        assert_eq!(who(Transport::Tcp, "192.0.2.1:9999"), Some(Who::User(UserId(0))));
+        assert_eq!(who(Transport::Udp, "[2001:db8::7]:5062"), Some(Who::User(UserId(0))));
+        assert_eq!(who(Transport::Udp, "[2001:db8::7]:5060"), None);
+        assert_eq!(who(Transport::Udp, "192.0.2.9:5080"), Some(Who::Trunk(TrunkId(0))));
+        assert_eq!(who(Transport::Udp, "192.0.2.9:5090"), Some(Who::Trunk(TrunkId(1))));
+        assert_eq!(who(Transport::Udp, "192.0.2.9:5060"), None);
+        assert_eq!(who(Transport::Tcp, "192.0.2.9:5080"), None);
+        assert_eq!(who(Transport::Udp, "192.0.2.2:5060"), None);
+        assert!(peers.is_trunk("192.0.2.9".parse().unwrap(), 5080));
+        assert!(!peers.is_trunk("192.0.2.1".parse().unwrap(), 5060));
+    }
+
+    #[test]
+    fn a_user_without_a_port_is_called_where_he_spoke_from() {
+        let mut peers = peers("[user 100]\naddresses = 192.0.2.1\n");
+        assert!(peers.last_flow(UserId(0)).is_none());
+        let spoken = flow(Transport::Udp, "192.0.2.1:7000");
+        peers.spoke(Who::User(UserId(0)), &spoken);
+        assert_eq!(peers.last_flow(UserId(0)), Some(&spoken));
+    }
+}

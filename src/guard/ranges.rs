@@ -1,0 +1,123 @@
+//! `allow` and `deny` as ranges of sources: sorted and disjoint, one binary search a packet (none if the list is empty).
+
+use std::net::IpAddr;
+
+use crate::config::Prefix;
+use crate::source::Source;
+
+/// One prefix, as sources.
+#[derive(Clone, Debug)]
+pub(super) struct Range {
+    first: u64,
+    last: u64,
+    /// As configured.
+    pub prefix: Prefix,
+    /// Packets discarded because of it.
+    pub discarded: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ranges {
+    ranges: Vec<Range>,
+}
+
+impl Ranges {
+    /// The prefixes; one that lies within another adds nothing and is left out. An IPv6 prefix longer than /64 means
+    /// its whole /64: the guard knows no smaller source.
+    pub fn new(prefixes: &[Prefix]) -> Self {
+        let mut ranges: Vec<Range> = prefixes.iter().map(range).collect();
+        ranges.sort_by_key(|range| (range.first, u64::MAX.wrapping_sub(range.last)));
+        let mut reach = None;
+        ranges.retain(|range| {
+            let new = reach.is_none_or(|reach| range.last > reach);
+            if new {
+                reach = Some(range.last);
+            }
+            new
+        });
+        Self { ranges }
+    }
+
+    /// The range that holds `source`.
+    #[inline]
+    pub fn find(&self, source: Source) -> Option<usize> {
+        if self.ranges.is_empty() {
+            return None;
+        }
+        let bits = source.bits();
+        let at = self.ranges.partition_point(|range| range.first <= bits).checked_sub(1)?;
+        self.ranges.get(at).filter(|range| bits <= range.last).map(|_| at)
+    }
+
+    pub fn contains(&self, source: Source) -> bool {
+        self.find(source).is_some()
+    }
+
+    pub fn count_discarded(&mut self, at: usize) {
+        if let Some(range) = self.ranges.get_mut(at) {
+            range.discarded = range.discarded.saturating_add(1);
+        }
+    }
+
+    pub fn as_slice(&self) -> &[Range] {
+        &self.ranges
+    }
+}
+
+/// First and last source of a prefix.
+fn range(prefix: &Prefix) -> Range {
+    let first = Source::of(prefix.address).bits();
+    let bits = u32::from(prefix.bits);
+    let host = match prefix.address {
+        // IPv4 lies in the lower 32 bits of a source.
+        IpAddr::V4(_) => u64::from(u32::MAX.checked_shr(bits).unwrap_or(0)),
+        IpAddr::V6(_) => u64::MAX.checked_shr(bits).unwrap_or(0),
+    };
+    let mut last = first | host;
+    if prefix.address.is_ipv6() {
+        // `::/0` ends before the place where IPv4 sources lie.
+        let below_ipv4 = Source::of(IpAddr::from([0, 0, 0, 0])).bits().wrapping_sub(1);
+        last = last.min(below_ipv4);
+    }
+    Range { first, last, prefix: *prefix, discarded: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, bits) = text.split_once('/').unwrap();
+        Prefix { address: address.parse().unwrap(), bits: bits.parse().unwrap() }
+    }
+
+    fn ranges(texts: &[&str]) -> Ranges {
+        Ranges::new(&texts.iter().map(|text| prefix(text)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn prefixes_hold_their_sources_only() {
+        let ranges = ranges(&["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "2001:db8::/56", "2001:db9::5/128"]);
+        assert_eq!(ranges.as_slice().len(), 4, "10.1/16 lies within 10/8");
+        for inside in ["10.0.0.0", "10.1.2.3", "10.255.255.255", "192.0.2.7", "2001:db8:0:ff::1", "2001:db9::9"] {
+            assert!(ranges.contains(inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["9.255.255.255", "11.0.0.0", "192.0.2.6", "192.0.2.8", "2001:db8:0:100::", "::"] {
+            assert!(!ranges.contains(outside.parse().unwrap()), "{outside}");
+        }
+    }
+
+    #[test]
+    fn everything_of_one_family_is_not_the_other() {
+        let four = ranges(&["0.0.0.0/0"]);
+        let six = ranges(&["::/0"]);
+        for (address, is_four) in
+            [("0.0.0.0", true), ("255.255.255.255", true), ("::1", false), ("ff0e:ffff::", false)]
+        {
+            let source = address.parse().unwrap();
+            assert_eq!(four.contains(source), is_four, "{address}");
+            assert_eq!(six.contains(source), !is_four, "{address}");
+        }
+    }
+}

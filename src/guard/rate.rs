@@ -1,0 +1,146 @@
+//! Rates as "when would the backlog be worked off": one number a bucket (the generic cell rate algorithm), and a fixed
+//! table of such buckets for sources that have proved something.
+
+use super::Hasher;
+use crate::source::Source;
+use crate::time::Instant;
+
+/// So many at once, so many a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// Between two, in nanoseconds.
+    interval_ns: u64,
+    /// Backlog that is let through, in nanoseconds.
+    burst_ns: u64,
+}
+
+impl Rate {
+    /// `None`: no limit. 0 a second: nothing at all.
+    pub fn new(per_second: Option<u32>, burst: u32) -> Self {
+        let Some(per_second) = per_second else { return Self { interval_ns: 0, burst_ns: u64::MAX } };
+        match 1_000_000_000u64.checked_div(u64::from(per_second)) {
+            None => Self { interval_ns: 1, burst_ns: 0 },
+            Some(interval_ns) => {
+                let interval_ns = interval_ns.max(1);
+                Self { interval_ns, burst_ns: interval_ns.saturating_mul(u64::from(burst.max(1))) }
+            }
+        }
+    }
+
+    fn after(self, backlog_until: u64, now: Instant) -> Option<u64> {
+        let now = now.as_micros().saturating_mul(1000);
+        // A backlog from before the clock's origin, or a bucket of another rate, counts for one full burst at most.
+        let until = backlog_until.clamp(now, now.saturating_add(self.burst_ns));
+        let next = until.saturating_add(self.interval_ns);
+        (next.saturating_sub(now) <= self.burst_ns).then_some(next)
+    }
+
+    /// Whether one more may pass now, without taking it.
+    pub fn has(self, bucket: &Bucket, now: Instant) -> bool {
+        self.after(bucket.0, now).is_some()
+    }
+
+    /// Takes one if it may pass now.
+    #[inline]
+    pub fn take(self, bucket: &mut Bucket, now: Instant) -> bool {
+        match self.after(bucket.0, now) {
+            Some(next) => {
+                bucket.0 = next;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// When its backlog is worked off, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bucket(u64);
+
+/// Ways of a set: a source may lie in any of these places.
+const WAYS: usize = 4;
+
+/// Buckets of proven, known and exempt sources. The one idle longest in its set goes: all that is lost is a backlog.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    /// Source's bits (0: free) and bucket, by turns.
+    sets: Vec<[u64; WAYS * 2]>,
+    hasher: Hasher,
+}
+
+impl Buckets {
+    pub fn new(hasher: Hasher, sources: usize) -> Self {
+        let sets = sources.checked_div(WAYS).unwrap_or(1).next_power_of_two();
+        Self { sets: vec![[0; WAYS * 2]; sets], hasher }
+    }
+
+    /// Takes one from the bucket of `source`, which is a full one if it has none yet.
+    #[inline]
+    pub fn take(&mut self, source: Source, rate: Rate, now: Instant) -> bool {
+        let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
+        let Some(set) = self.sets.get_mut(set) else { return false };
+        // 0 is ::/64, loopback and unspecified addresses; it shares its bits with a free place, which does no harm.
+        let bits = source.bits();
+        let (pairs, _) = set.as_chunks_mut::<2>();
+        let mut victim = 0;
+        let mut earliest = u64::MAX;
+        for (at, [key, until]) in pairs.iter_mut().enumerate() {
+            if *key == bits {
+                let mut bucket = Bucket(*until);
+                let passes = rate.take(&mut bucket, now);
+                *until = bucket.0;
+                return passes;
+            }
+            if *until < earliest {
+                (victim, earliest) = (at, *until);
+            }
+        }
+        let mut bucket = Bucket::default();
+        let passes = rate.take(&mut bucket, now);
+        if let Some(place) = pairs.get_mut(victim) {
+            *place = [bits, bucket.0];
+        }
+        passes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn burst_then_rate() {
+        let rate = Rate::new(Some(20), 20);
+        let mut bucket = Bucket::default();
+        let start = 5_000_000;
+        let passed = (0..100).filter(|_| rate.take(&mut bucket, Instant::from_micros(start))).count();
+        assert_eq!(passed, 20);
+        assert!(!rate.has(&bucket, Instant::from_micros(start + 49_000)));
+        assert!(rate.has(&bucket, Instant::from_micros(start + 50_000)));
+        let passed = (0..10_000u64)
+            .filter(|ms| rate.take(&mut bucket, Instant::from_micros(start + ms * 1000)))
+            .count();
+        assert!((199..=200).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn no_limit_and_nothing_at_all() {
+        let mut bucket = Bucket::default();
+        let now = Instant::from_micros(1);
+        assert!((0..10_000).all(|_| Rate::new(None, 1).take(&mut bucket, now)));
+        assert!(!Rate::new(Some(0), 10).take(&mut Bucket::default(), now));
+    }
+
+    #[test]
+    fn a_bucket_of_each_source() {
+        let mut buckets = Buckets::new(Hasher::new(&[1; 32]), 64);
+        let rate = Rate::new(Some(1), 2);
+        let now = Instant::from_micros(9_000_000);
+        for address in ["192.0.2.1", "192.0.2.2", "::1"] {
+            let source = address.parse().unwrap();
+            assert!(buckets.take(source, rate, now));
+            assert!(buckets.take(source, rate, now));
+            assert!(!buckets.take(source, rate, now), "{address}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! Sources that have proved nothing: a token bucket each, in a fixed table of 24 bytes a source.
+//!
+//! The table is a cache of eight ways keyed by a seeded hash: a source has eight possible places, and among those that
+//! hold another source, the one silent longest goes. So a flood of forged sources costs nothing but places, and every
+//! operation touches 192 bytes. What keeps a million forged sources from a million answers is `unproven_total`.
+//!
+//! A bucket holds answers: one comes back each `unproven_rate`, ever more slowly the more challenges stay unanswered
+//! (a phone answers the first; whoever never answers is deaf, forged or scanning). Beside it lie the account of bytes
+//! of this minute, for no more may go out than came in (a forger's victim must not get more from us than from him), and
+//! the number of packets that were peeked at in this second.
+
+use super::Hasher;
+use crate::limits;
+use crate::source::Source;
+use crate::time::Instant;
+
+/// Ways of a set.
+const WAYS: usize = 8;
+/// Words of a source: its bits, then two packed ones, see [`Cell`].
+const WORDS: usize = 3;
+/// Tokens are counted in 1/256.
+const TOKEN: u64 = 256;
+/// Most tokens of a bucket: 16 bits before the point.
+const BURST_MAX: u32 = 0xffff;
+/// Unanswered challenges that halve the rate once more.
+const UNANSWERED_STEP: u64 = 10;
+/// The slowest rate that unanswered challenges lead to: one answer in 10 s.
+const INTERVAL_US_MAX: u64 = 10_000_000;
+/// The account of bytes stays within ±4 MiB: 22 bits and a sign.
+const BALANCE_MAX: i64 = (1 << 22) - 1;
+
+const SEEN_MASK: u64 = (1 << 40) - 1;
+const MINUTE_MASK: u64 = 0xffff;
+const SECOND_MASK: u64 = 0x7ff;
+
+/// One source, unpacked.
+///
+/// ```text
+/// word 1:  tokens 24 | seen_ms 40                (never 0 in a used place)
+/// word 2:  unanswered 8 | minute 16 | challenged 1 | balance 23 | second 11 | peeked 5
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cell {
+    /// In 1/256, 24 bits.
+    tokens: u64,
+    /// Up to when tokens have come back: the last packet, up to the time that 1/256 token takes. Milliseconds, 40 bits.
+    seen_ms: u64,
+    /// Challenges sent since it last proved anything, up to 255.
+    unanswered: u64,
+    /// Which minute the account is of, 16 bits.
+    minute: u64,
+    /// This minute's first challenge, which the account does not hold back, was sent.
+    challenged: bool,
+    /// Bytes in less bytes out of this minute.
+    balance: i64,
+    /// Which second `peeked` is of, 11 bits.
+    second: u64,
+    /// Packets peeked at, up to 31.
+    peeked: u64,
+}
+
+impl Cell {
+    fn unpack(first: u64, second: u64) -> Self {
+        Self {
+            tokens: first >> 40,
+            seen_ms: first & SEEN_MASK,
+            unanswered: second >> 56,
+            minute: second >> 40 & MINUTE_MASK,
+            challenged: second >> 39 & 1 == 1,
+            balance: (second >> 16 & 0x7f_ffff) as i64 - (BALANCE_MAX + 1),
+            second: second >> 5 & SECOND_MASK,
+            peeked: second & 0x1f,
+        }
+    }
+
+    fn pack(self) -> [u64; 2] {
+        let balance = (self.balance.clamp(-BALANCE_MAX, BALANCE_MAX) + BALANCE_MAX + 1) as u64;
+        [
+            self.tokens << 40 | self.seen_ms,
+            self.unanswered << 56
+                | self.minute << 40
+                | u64::from(self.challenged) << 39
+                | balance << 16
+                | self.second << 5
+                | self.peeked,
+        ]
+    }
+}
+
+/// What [`Unproven::admit`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// A token was taken.
+    Within,
+    /// Over it, but few enough of its packets were peeked at in this second.
+    Peek,
+    /// Over both.
+    Over,
+}
+
+/// The rates of the configuration.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// `None`: no limit.
+    interval_us: Option<u64>,
+    burst: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Unproven {
+    sets: Vec<[u64; WAYS * WORDS]>,
+    hasher: Hasher,
+    rates: Rates,
+}
+
+impl Unproven {
+    pub fn new(hasher: Hasher, rate: Option<u32>, burst: u32) -> Self {
+        let sets = limits::UNPROVEN_SOURCES_MAX / WAYS;
+        // Zeroed by the kernel, touched as sources come. Words and not structs, for that and for the 24 bytes.
+        Self {
+            sets: vec![[0; WAYS * WORDS]; sets.next_power_of_two()],
+            hasher,
+            rates: Rates::new(rate, burst),
+        }
+    }
+
+    pub fn reload(&mut self, rate: Option<u32>, burst: u32) {
+        self.rates = Rates::new(rate, burst);
+    }
+
+    /// Takes a token of `source` if `may_take` and it has one.
+    #[inline]
+    pub fn admit(&mut self, now: Instant, source: Source, may_take: bool) -> Budget {
+        let rates = self.rates;
+        self.with(now, source, |cell, now_ms| {
+            if rates.interval_us.is_none() {
+                return if may_take { Budget::Within } else { Budget::Peek };
+            }
+            rates.refill(cell, now_ms);
+            if may_take && cell.tokens >= TOKEN {
+                cell.tokens = cell.tokens.saturating_sub(TOKEN);
+                return Budget::Within;
+            }
+            let second = now_ms / 1000 & SECOND_MASK;
+            if cell.second != second {
+                (cell.second, cell.peeked) = (second, 0);
+            }
+            if cell.peeked >= limits::PEEKS_PER_SOURCE {
+                return Budget::Over;
+            }
+            cell.peeked = cell.peeked.saturating_add(1);
+            Budget::Peek
+        })
+    }
+
+    /// Whether `bytes_out` may answer `bytes_in`, and `total` agrees; then they are on the account and one more
+    /// challenge is unanswered.
+    pub fn may_answer(
+        &mut self,
+        now: Instant,
+        source: Source,
+        bytes_in: usize,
+        bytes_out: usize,
+        total: impl FnOnce() -> bool,
+    ) -> bool {
+        let limited = self.rates.interval_us.is_some();
+        self.with(now, source, |cell, now_ms| {
+            let minute = now_ms / 60_000 & MINUTE_MASK;
+            if cell.minute != minute {
+                (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
+            }
+            let bytes = |n: usize| i64::try_from(n).unwrap_or(BALANCE_MAX).min(BALANCE_MAX);
+            cell.balance = cell.balance.saturating_add(bytes(bytes_in)).min(BALANCE_MAX);
+            let left = cell.balance.saturating_sub(bytes(bytes_out));
+            if left < 0 && cell.challenged || !total() {
+                return false;
+            }
+            (cell.balance, cell.challenged) = (left, true);
+            if limited {
+                cell.unanswered = cell.unanswered.saturating_add(1).min(255);
+            }
+            true
+        })
+    }
+
+    /// It proved that it receives what we send to it.
+    pub fn prove(&mut self, source: Source) {
+        if let Some([_, _, second]) = self.find(source) {
+            *second &= u64::MAX >> 8;
+        }
+    }
+
+    fn set(&mut self, source: Source) -> Option<&mut [u64; WAYS * WORDS]> {
+        let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
+        self.sets.get_mut(set)
+    }
+
+    fn find(&mut self, source: Source) -> Option<&mut [u64; WORDS]> {
+        let bits = source.bits();
+        let (cells, _) = self.set(source)?.as_chunks_mut::<WORDS>();
+        cells.iter_mut().find(|[key, first, _]| *key == bits && *first != 0)
+    }
+
+    /// Lets `change` work on the cell of `source`, a fresh one if it has none.
+    #[inline]
+    fn with<R: Default>(
+        &mut self,
+        now: Instant,
+        source: Source,
+        change: impl FnOnce(&mut Cell, u64) -> R,
+    ) -> R {
+        // One more, so that no used place has a first word of 0.
+        let now_ms = (now.as_micros() / 1000).wrapping_add(1) & SEEN_MASK;
+        let full = self.rates.burst;
+        let bits = source.bits();
+        let Some(set) = self.set(source) else { return R::default() };
+        let (cells, _) = set.as_chunks_mut::<WORDS>();
+        let mut place = None;
+        let mut longest = 0;
+        for (at, [key, first, _]) in cells.iter().enumerate() {
+            if *key == bits && *first != 0 {
+                place = Some((at, true));
+                break;
+            }
+            let silent = if *first == 0 {
+                u64::MAX
+            } else {
+                now_ms.wrapping_sub(first & SEEN_MASK) & SEEN_MASK
+            };
+            if place.is_none() || silent > longest {
+                (place, longest) = (Some((at, false)), silent);
+            }
+        }
+        let Some((at, known)) = place else { return R::default() };
+        let Some([key, first, second]) = cells.get_mut(at) else { return R::default() };
+        let mut cell = if known {
+            Cell::unpack(*first, *second)
+        } else {
+            *key = bits;
+            let empty = Cell::unpack(0, 0);
+            Cell { tokens: full, seen_ms: now_ms, balance: 0, minute: now_ms / 60_000 & MINUTE_MASK, ..empty }
+        };
+        let result = change(&mut cell, now_ms);
+        [*first, *second] = cell.pack();
+        result
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::Over
+    }
+}
+
+impl Rates {
+    fn new(rate: Option<u32>, burst: u32) -> Self {
+        // 0 a second is nothing at all: nothing comes back, and there is nothing to begin with.
+        let interval_us = rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
+        let burst = if interval_us == Some(u64::MAX) { 0 } else { burst.clamp(1, BURST_MAX) };
+        Self { interval_us, burst: u64::from(burst).saturating_mul(TOKEN) }
+    }
+
+    /// Time between two answers, after so many unanswered challenges.
+    fn interval_us(self, unanswered: u64) -> u64 {
+        let base = self.interval_us.unwrap_or(0).max(1);
+        let halvings = unanswered / UNANSWERED_STEP;
+        base.saturating_mul(1u64.checked_shl(halvings as u32).unwrap_or(u64::MAX))
+            .min(INTERVAL_US_MAX.max(base))
+    }
+
+    /// Gives back what came back since `seen_ms`.
+    #[inline]
+    fn refill(self, cell: &mut Cell, now_ms: u64) {
+        let silent_ms = now_ms.wrapping_sub(cell.seen_ms) & SEEN_MASK;
+        let interval_us = self.interval_us(cell.unanswered);
+        let gain = silent_ms.saturating_mul(1000 * TOKEN).checked_div(interval_us).unwrap_or(0);
+        let tokens = cell.tokens.saturating_add(gain);
+        if tokens >= self.burst {
+            (cell.tokens, cell.seen_ms) = (self.burst, now_ms);
+        } else if gain > 0 {
+            // Only the time that the gain took is used up, so that small steps add up too.
+            let used_ms = gain.saturating_mul(interval_us).div_ceil(1000 * TOKEN);
+            cell.tokens = tokens;
+            cell.seen_ms = cell.seen_ms.wrapping_add(used_ms) & SEEN_MASK;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    fn source(n: u32) -> Source {
+        Source::of(IpAddr::V4(Ipv4Addr::from_bits(n)))
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    fn table() -> Unproven {
+        Unproven::new(Hasher::new(&[3; 32]), Some(1), 10)
+    }
+
+    #[test]
+    fn a_source_takes_24_bytes() {
+        let table = table();
+        assert_eq!(std::mem::size_of_val(table.sets.as_slice()), limits::UNPROVEN_SOURCES_MAX * 24);
+    }
+
+    proptest! {
+        #[test]
+        fn packing_loses_nothing(
+            tokens in 0u64..1 << 24, seen_ms in 1u64..1 << 40, unanswered in 0u64..256, minute in 0u64..1 << 16,
+            challenged: bool, balance in -BALANCE_MAX..=BALANCE_MAX, second in 0u64..1 << 11, peeked in 0u64..32
+        ) {
+            let cell = Cell { tokens, seen_ms, unanswered, minute, challenged, balance, second, peeked };
+            let [first, second] = cell.pack();
+            prop_assert_eq!(Cell::unpack(first, second), cell);
+        }
+
+        /// Whatever the pattern, no more than burst + rate · time gets in.
+        #[test]
+        fn never_more_than_burst_and_rate(gaps in proptest::collection::vec(0u64..400, 1..400)) {
+            let mut table = table();
+            let mut now = 77_000;
+            let mut passed = 0;
+            for gap in &gaps {
+                now += gap;
+                passed += u64::from(table.admit(at(now), source(1), true) == Budget::Within);
+            }
+            let time_ms: u64 = gaps.iter().sum();
+            prop_assert!(passed <= 10 + time_ms / 1000 + 1, "{} in {} ms", passed, time_ms);
+        }
+    }
+
+    #[test]
+    fn burst_then_one_a_second() {
+        let mut table = table();
+        let passed = (0..50).filter(|_| table.admit(at(5), source(1), true) == Budget::Within).count();
+        assert_eq!(passed, 10);
+        // In steps that are each too short for 1/256 token, an hour gives nearly 3,600.
+        let passed = (0..3_600_000 / 3)
+            .filter(|n| table.admit(at(5 + n * 3), source(1), true) == Budget::Within)
+            .count();
+        assert!((3_400..=3_600).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn unanswered_challenges_halve_the_rate_down_to_one_in_ten_seconds() {
+        let rates = Rates::new(Some(1), 10);
+        let seconds = [0, 9, 10, 19, 20, 30, 40, 255].map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
+        assert_eq!(seconds, [1, 1, 2, 2, 4, 8, 10, 10]);
+        // A configured rate below that stays as it is.
+        assert_eq!(Rates { interval_us: Some(60_000_000), burst: 1 }.interval_us(100), 60_000_000);
+
+        let mut table = table();
+        let mut answers = 0;
+        for second in 0..10_000u64 {
+            if table.admit(at(second * 1000), source(1), true) == Budget::Within {
+                assert!(table.may_answer(at(second * 1000), source(1), 600, 500, || true));
+                answers += 1;
+            }
+        }
+        assert!((1_000..1_060).contains(&answers), "{answers}");
+        table.prove(source(1));
+        let now = 10_000_000;
+        let passed =
+            (0..5).filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within).count();
+        assert!(passed >= 4, "{passed}: one a second again");
+    }
+
+    #[test]
+    fn zero_is_nothing_and_empty_no_limit() {
+        let mut none = Unproven::new(Hasher::new(&[3; 32]), Some(0), 10);
+        assert_eq!(none.admit(at(1), source(1), true), Budget::Peek);
+        let mut unlimited = Unproven::new(Hasher::new(&[3; 32]), None, 10);
+        assert!((0..1000).all(|_| unlimited.admit(at(1), source(1), true) == Budget::Within));
+    }
+
+    #[test]
+    fn twenty_packets_a_second_are_peeked_at() {
+        let mut table = table();
+        let mut count = |now| (0..100).filter(|_| table.admit(at(now), source(1), false) == Budget::Peek).count();
+        assert_eq!(count(10_000), 20);
+        assert_eq!(count(10_900), 0);
+        assert_eq!(count(11_000), 20);
+    }
+
+    #[test]
+    fn no_more_bytes_out_than_in_but_for_a_first_challenge() {
+        let mut table = table();
+        let mut answer = |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
+        assert!(answer(0, 300), "the first challenge");
+        assert!(!answer(500, 300), "600 in, 1000 out");
+        assert!(!answer(1_500, 300), "900 in, 1000 out");
+        assert!(answer(3_500, 300), "1200 in, 1000 out");
+        assert!(answer(61_000, 1), "the first of another minute");
+        assert!(!answer(61_001, 1));
+        assert!(!table.may_answer(at(200_000), source(1), 900, 10, || false), "unproven_total");
+    }
+
+    #[test]
+    fn a_flood_of_sources_pushes_out_the_silent_ones() {
+        let mut table = table();
+        for n in 0..8 {
+            table.admit(at(1_000), source(n), true);
+        }
+        for n in 0..500_000u32 {
+            table.admit(at(2_000), source(0x0a00_0000 + n), true);
+            if n % 1_000 == 0 {
+                // A source that speaks now and then is the younger one in its set, mostly; it is never doubled.
+                table.admit(at(2_000), source(3), true);
+            }
+        }
+        let bits = source(3).bits();
+        let places = table.sets.iter().flat_map(|set| set.chunks(3)).filter(|cell| cell[0] == bits).count();
+        assert!(places <= 1);
+    }
+
+    #[test]
+    fn loopback_of_ipv6_has_bits_of_zero_and_a_bucket_all_the_same() {
+        let mut table = table();
+        let source: Source = "::1".parse().unwrap();
+        let passed = (0..50).filter(|_| table.admit(at(0), source, true) == Budget::Within).count();
+        assert_eq!(passed, 10);
+    }
+}

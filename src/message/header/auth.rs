@@ -1,0 +1,110 @@
+//! RFC 3261 §20.7, RFC 7616 §3.4, RFC 8760: `Digest` credentials and challenges.
+
+use crate::message::scan::{self, Cursor};
+use crate::message::{Error, ErrorKind};
+
+/// Leniency: any parameter may stand quoted or as a token. RFC 2617 and 7616 fix which is which, but many phones quote
+/// `qop`, `algorithm` and `nc`, and some leave the quotes off elsewhere.
+pub const ANY_QUOTING: bool = true;
+
+/// The parameters of one `Digest …` value, credentials and challenges alike; unquoted, escapes left in, each at most once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DigestParams<'a> {
+    pub username: Option<&'a [u8]>,
+    pub realm: Option<&'a [u8]>,
+    pub nonce: Option<&'a [u8]>,
+    pub uri: Option<&'a [u8]>,
+    pub response: Option<&'a [u8]>,
+    pub algorithm: Option<&'a [u8]>,
+    pub cnonce: Option<&'a [u8]>,
+    pub opaque: Option<&'a [u8]>,
+    pub qop: Option<&'a [u8]>,
+    pub nc: Option<&'a [u8]>,
+    pub stale: Option<&'a [u8]>,
+    pub domain: Option<&'a [u8]>,
+}
+
+impl<'a> DigestParams<'a> {
+    /// Parses a header value; `Ok(None)` for a scheme other than Digest.
+    ///
+    /// # Errors
+    /// Malformed, or a parameter twice.
+    pub fn parse(value: &'a [u8]) -> Result<Option<Self>, Error> {
+        let mut cursor = Cursor::new(value);
+        cursor.skip_blanks();
+        let scheme = cursor.take(scan::TOKEN);
+        if scheme.is_empty() {
+            return cursor.error(ErrorKind::Digest);
+        }
+        if !scheme.eq_ignore_ascii_case(b"Digest") {
+            return Ok(None);
+        }
+        if !cursor
+            .peek()
+            .is_some_and(|byte| scan::is(byte, scan::BLANK))
+        {
+            return cursor.error(ErrorKind::Digest);
+        }
+        cursor.skip_blanks();
+        let mut params = Self::default();
+        loop {
+            let name = cursor.take(scan::TOKEN);
+            if name.is_empty() || !cursor.eat_separator(b'=') {
+                return cursor.error(ErrorKind::Digest);
+            }
+            let quoted = cursor.peek() == Some(b'"');
+            let bare = [b"algorithm".as_slice(), b"nc", b"stale"];
+            let usually_bare = bare.iter().any(|known| name.eq_ignore_ascii_case(known));
+            if !ANY_QUOTING && quoted == usually_bare {
+                return cursor.error(ErrorKind::Digest);
+            }
+            let value = if quoted {
+                let quoted = cursor.quoted_string()?;
+                quoted
+                    .strip_prefix(b"\"")
+                    .and_then(|rest| rest.strip_suffix(b"\""))
+            } else {
+                Some(cursor.take(scan::TOKEN)).filter(|token| !token.is_empty())
+            };
+            let Some(value) = value else {
+                return cursor.error(ErrorKind::Digest);
+            };
+            if let Some(place) = params.place(name)
+                && place.replace(value).is_some()
+            {
+                return cursor.error(ErrorKind::Digest);
+            }
+            if !cursor.eat_separator(b',') {
+                break;
+            }
+        }
+        cursor.skip_blanks();
+        if cursor.is_at_end() {
+            Ok(Some(params))
+        } else {
+            cursor.error(ErrorKind::Digest)
+        }
+    }
+
+    fn place(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+        let places: [(&[u8], &mut Option<&'a [u8]>); 12] = [
+            (b"username", &mut self.username),
+            (b"realm", &mut self.realm),
+            (b"nonce", &mut self.nonce),
+            (b"uri", &mut self.uri),
+            (b"response", &mut self.response),
+            (b"algorithm", &mut self.algorithm),
+            (b"cnonce", &mut self.cnonce),
+            (b"opaque", &mut self.opaque),
+            (b"qop", &mut self.qop),
+            (b"nc", &mut self.nc),
+            (b"stale", &mut self.stale),
+            (b"domain", &mut self.domain),
+        ];
+        places
+            .into_iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, p)| p)
+    }
+}

@@ -1,0 +1,99 @@
+//! Contact (RFC 3261 §20.10).
+
+use crate::message::scan::{self, Cursor};
+use crate::message::{Error, ErrorKind, Message, NameAddr};
+
+/// One Contact value.
+#[derive(Clone, Copy, Debug)]
+pub struct Contact<'a> {
+    /// URI, display name, parameters.
+    pub address: NameAddr<'a>,
+    /// `q` in thousandths (RFC 3261 §20.10), 1000 if absent.
+    pub q: u16,
+    /// `expires` in seconds; a malformed one counts as 3600 (§10.2.1.1), an overlarge one as 2^32-1.
+    pub expires: Option<u32>,
+}
+
+/// What Contact says.
+pub enum ContactValue<'m, 'a> {
+    /// No Contact header.
+    None,
+    /// `Contact: *`, alone.
+    Star,
+    /// One or more.
+    Values(&'m Message<'a>),
+}
+
+impl<'a> Contact<'a> {
+    /// Parses one value.
+    ///
+    /// # Errors
+    /// Not an address, or a `q` that is no qvalue. Offset is within `value`.
+    pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
+        Self::of(NameAddr::parse(value)?)
+    }
+
+    /// Checks a whole header line: values joined by commas, none of them empty or `*`.
+    pub(crate) fn check_line(value: &'a [u8]) -> Result<(), Error> {
+        let mut cursor = Cursor::new(value);
+        loop {
+            Self::of(NameAddr::take(&mut cursor)?)?;
+            if !cursor.eat(b',') {
+                return Ok(());
+            }
+        }
+    }
+
+    fn of(address: NameAddr<'a>) -> Result<Self, Error> {
+        let mut contact = Self {
+            address,
+            q: 1000,
+            expires: None,
+        };
+        for (name, value) in address.params.iter() {
+            if name.eq_ignore_ascii_case(b"q") {
+                let q = value.and_then(thousandths);
+                contact.q = q.ok_or(Error::new(ErrorKind::Contact, 0))?;
+            } else if name.eq_ignore_ascii_case(b"expires") {
+                contact.expires = Some(seconds(value.unwrap_or_default()));
+            }
+        }
+        Ok(contact)
+    }
+}
+
+/// delta-seconds as §10.2.1.1 and §25.1 want them in a Contact.
+fn seconds(value: &[u8]) -> u32 {
+    if value.is_empty() || scan::span(value, scan::DIGIT) != value.len() {
+        return 3600;
+    }
+    let number = scan::number(value, u64::from(u32::MAX));
+    number
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(u32::MAX)
+}
+
+/// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )`, in thousandths.
+fn thousandths(value: &[u8]) -> Option<u16> {
+    let (whole, rest) = value.split_first()?;
+    let digits = match rest {
+        [] => rest,
+        [b'.', digits @ ..] if digits.len() <= 3 => digits,
+        _ => return None,
+    };
+    let mut fraction = 0u16;
+    for place in 0..3 {
+        let digit = digits.get(place).copied().unwrap_or(b'0');
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        fraction = fraction
+            .saturating_mul(10)
+            .saturating_add(u16::from(digit.wrapping_sub(b'0')));
+    }
+    match (whole, fraction) {
+        (b'0', _) => Some(fraction),
+        (b'1', 0) => Some(1000),
+        _ => None,
+    }
+}

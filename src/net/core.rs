@@ -1,0 +1,59 @@
+//! What the loop runs: the methods of [`Endpoint`] as a trait, so that tests can put a small core under the real sockets.
+
+use std::net::SocketAddr;
+
+use crate::api::{Answer, Command};
+use crate::config::Config;
+use crate::endpoint::{Endpoint, Input, Output};
+use crate::time::{Instant, Now};
+
+/// A core without I/O. Each method is [`Endpoint`]'s of the same name.
+pub(super) trait Core {
+    fn handle_input(&mut self, now: Now, input: Input<'_>);
+    fn command(&mut self, now: Now, command: Command) -> Answer;
+    fn reload(&mut self, now: Now, config: Config);
+    fn stop(&mut self, now: Now);
+    fn is_idle(&self) -> bool;
+    fn outputs(&self) -> impl ExactSizeIterator<Item = Output<'_>>;
+    fn clear_outputs(&mut self);
+    fn next_deadline(&self) -> Option<Instant>;
+    fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool;
+}
+
+impl Core for Endpoint {
+    fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        Endpoint::handle_input(self, now, input);
+    }
+
+    fn command(&mut self, now: Now, command: Command) -> Answer {
+        Endpoint::command(self, now, command)
+    }
+
+    fn reload(&mut self, now: Now, config: Config) {
+        Endpoint::reload(self, now, config);
+    }
+
+    fn stop(&mut self, now: Now) {
+        Endpoint::stop(self, now);
+    }
+
+    fn is_idle(&self) -> bool {
+        Endpoint::is_idle(self)
+    }
+
+    fn outputs(&self) -> impl ExactSizeIterator<Item = Output<'_>> {
+        Endpoint::outputs(self)
+    }
+
+    fn clear_outputs(&mut self) {
+        Endpoint::clear_outputs(self);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        Endpoint::next_deadline(self)
+    }
+
+    fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool {
+        Endpoint::accepts_connection(self, now, remote)
+    }
+}

@@ -1,0 +1,374 @@
+//! One row in, one row out: between the plain data of `crate::store` and the tables of the state file.
+//!
+//! Reading never fails as a whole for one bad row: somebody may have edited the file by hand. Such a row is left out
+//! and counted.
+
+use std::net::SocketAddr;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use crate::api::{Cdr, Rfc3339};
+use crate::source::{Source, Transport};
+use crate::store::{BanReason, BanRow, BindingRow, CallRecord};
+use crate::time::UnixTime;
+
+/// Columns of `call_records`, in the order of [`Cdr`]'s fields.
+pub(super) const RECORD_COLUMNS: &str = "id, start, answer, \"end\", direction, caller, dialled, answered_by, through, \
+     forwarded_by, transferred_by, related, source, user_agent, disposition, status, ended_by, duration_ms, talk_ms, \
+     caller_call_id, callee_call_id";
+
+/// Rows that were read, and what was left out.
+pub(super) struct Loaded<T> {
+    pub rows: Vec<T>,
+    /// Rows left out, and why the first of them.
+    pub skipped: usize,
+    pub reason: Option<String>,
+}
+
+/// A binding with what the table says beyond [`BindingRow`].
+pub(super) struct StoredBinding {
+    pub row: BindingRow,
+    /// Seconds that were granted when this row was written.
+    pub granted_s: u32,
+}
+
+/// Every row of `sql` that can be read.
+pub(super) fn load<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> Result<T, String>,
+) -> rusqlite::Result<Loaded<T>> {
+    let mut loaded = Loaded { rows: Vec::new(), skipped: 0, reason: None };
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match read(row) {
+            Ok(value) => loaded.rows.push(value),
+            Err(reason) => {
+                loaded.skipped += 1;
+                loaded.reason.get_or_insert(reason);
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+fn text<'a>(row: &'a Row<'_>, column: &str) -> Result<&'a str, String> {
+    row.get_ref(column)
+        .ok()
+        .and_then(|value| value.as_str().ok())
+        .ok_or_else(|| format!("{column} is not text"))
+}
+
+fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> Result<T, String> {
+    text(row, column)?.parse().map_err(|_| format!("{column} cannot be read"))
+}
+
+fn time(row: &Row<'_>, column: &str) -> Result<UnixTime, String> {
+    parsed::<Rfc3339>(row, column).map(|time| time.0)
+}
+
+fn number<T: TryFrom<i64>>(row: &Row<'_>, column: &str) -> Result<T, String> {
+    let number: i64 = row.get(column).map_err(|_| format!("{column} is not a number"))?;
+    T::try_from(number).map_err(|_| format!("{column} is out of range"))
+}
+
+/// `None` where the column is NULL.
+fn optional<T>(
+    row: &Row<'_>,
+    column: &str,
+    read: impl Fn(&Row<'_>, &str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    match row.get_ref(column) {
+        Ok(ValueRef::Null) => Ok(None),
+        Ok(_) => read(row, column).map(Some),
+        Err(_) => Err(format!("{column} is missing")),
+    }
+}
+
+fn string(row: &Row<'_>, column: &str) -> Result<String, String> {
+    text(row, column).map(str::to_owned)
+}
+
+fn bytes(row: &Row<'_>, column: &str) -> Result<Vec<u8>, String> {
+    row.get_ref(column)
+        .ok()
+        .and_then(|value| value.as_bytes().ok())
+        .map(<[u8]>::to_vec)
+        .ok_or_else(|| format!("{column} is not text"))
+}
+
+/// Bytes as text where they are text, so that people can read them; a NUL would end text early in many tools.
+fn readable(bytes: &[u8]) -> ToSqlOutput<'_> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.contains(&0) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        _ => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+    }
+}
+
+fn written(time: UnixTime) -> String {
+    Rfc3339(time).to_string()
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn binding(row: &Row<'_>) -> Result<StoredBinding, String> {
+    let transport = match text(row, "transport")? {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        _ => return Err("transport is neither udp nor tcp".into()),
+    };
+    let granted_s = number(row, "granted_s")?;
+    let row = BindingRow {
+        user: string(row, "user")?,
+        contact: bytes(row, "contact")?,
+        path: bytes(row, "path")?,
+        call_id: bytes(row, "call_id")?,
+        cseq: number(row, "cseq")?,
+        q: number(row, "q")?,
+        instance: bytes(row, "instance")?,
+        reg_id: number(row, "reg_id")?,
+        user_agent: bytes(row, "user_agent")?,
+        transport,
+        local: parsed::<SocketAddr>(row, "local")?,
+        remote: parsed::<SocketAddr>(row, "source")?,
+        since: time(row, "since")?,
+        expires: time(row, "expires")?,
+    };
+    Ok(StoredBinding { row, granted_s })
+}
+
+/// The binding as the file has it now; `None`: not there, or it cannot be read.
+pub(super) fn find_binding(
+    connection: &Connection,
+    user: &str,
+    contact: &[u8],
+) -> rusqlite::Result<Option<StoredBinding>> {
+    connection
+        .prepare_cached("SELECT * FROM registrations WHERE user = ?1 AND contact = ?2")?
+        .query_row(params![user, readable(contact)], |row| Ok(binding(row).ok()))
+        .optional()
+        .map(Option::flatten)
+}
+
+pub(super) fn put_binding(
+    connection: &Connection,
+    row: &BindingRow,
+    granted_s: u32,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "REPLACE INTO registrations (user, contact, source, local, transport, user_agent, since, expires,
+               granted_s, path, call_id, cseq, q, instance, reg_id)
+             VALUES (:user, :contact, :source, :local, :transport, :user_agent, :since, :expires,
+               :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id)",
+        )?
+        .execute(named_params! {
+            ":user": row.user,
+            ":contact": readable(&row.contact),
+            ":source": row.remote.to_string(),
+            ":local": row.local.to_string(),
+            ":transport": row.transport.uri_token(),
+            ":user_agent": readable(&row.user_agent),
+            ":since": written(row.since),
+            ":expires": written(row.expires),
+            ":granted_s": granted_s,
+            ":path": readable(&row.path),
+            ":call_id": readable(&row.call_id),
+            ":cseq": row.cseq,
+            ":q": row.q,
+            ":instance": readable(&row.instance),
+            ":reg_id": row.reg_id,
+        })
+        .map(drop)
+}
+
+pub(super) fn remove_binding(
+    connection: &Connection,
+    user: &str,
+    contact: &[u8],
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM registrations WHERE user = ?1 AND contact = ?2")?
+        .execute(params![user, readable(contact)])
+        .map(drop)
+}
+
+const fn reason_word(reason: BanReason) -> &'static str {
+    match reason {
+        BanReason::Credentials => "credentials",
+        BanReason::Scan => "scan",
+        BanReason::Deny => "deny",
+        BanReason::Manual => "manual",
+    }
+}
+
+pub(super) fn ban(row: &Row<'_>) -> Result<BanRow, String> {
+    let reason = match text(row, "reason")? {
+        "credentials" => BanReason::Credentials,
+        "scan" => BanReason::Scan,
+        "deny" => BanReason::Deny,
+        "manual" => BanReason::Manual,
+        _ => return Err("reason is none that is known".into()),
+    };
+    Ok(BanRow {
+        source: parsed(row, "source")?,
+        reason,
+        failures: number(row, "failures")?,
+        users: serde_json::from_str(text(row, "users")?)
+            .map_err(|_| "users is not a list of names".to_owned())?,
+        first_seen: time(row, "first_seen")?,
+        last_seen: time(row, "last_seen")?,
+        since: time(row, "since")?,
+        until: time(row, "until")?,
+        step: number(row, "step")?,
+    })
+}
+
+pub(super) fn put_ban(connection: &Connection, row: &BanRow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "REPLACE INTO bans (source, reason, failures, users, first_seen, last_seen, since, until, step)
+             VALUES (:source, :reason, :failures, :users, :first_seen, :last_seen, :since, :until, :step)",
+        )?
+        .execute(named_params! {
+            ":source": row.source.to_string(),
+            ":reason": reason_word(row.reason),
+            ":failures": row.failures,
+            ":users": serde_json::Value::from(row.users.as_slice()).to_string(),
+            ":first_seen": written(row.first_seen),
+            ":last_seen": written(row.last_seen),
+            ":since": written(row.since),
+            ":until": written(row.until),
+            ":step": row.step,
+        })
+        .map(drop)
+}
+
+pub(super) fn remove_ban(connection: &Connection, source: Source) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM bans WHERE source = ?1")?
+        .execute([source.to_string()])
+        .map(drop)
+}
+
+pub(super) fn known(row: &Row<'_>) -> Result<(Source, UnixTime), String> {
+    Ok((parsed(row, "source")?, time(row, "last_success")?))
+}
+
+pub(super) fn put_known(
+    connection: &Connection,
+    source: Source,
+    last_success: UnixTime,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("REPLACE INTO known (source, last_success) VALUES (?1, ?2)")?
+        .execute(params![source.to_string(), written(last_success)])
+        .map(drop)
+}
+
+pub(super) fn secret(row: &Row<'_>) -> Result<(String, String), String> {
+    Ok((string(row, "name")?, string(row, "value")?))
+}
+
+pub(super) fn put_secret(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("REPLACE INTO secrets (name, value) VALUES (?1, ?2)")?
+        .execute([name, value])
+        .map(drop)
+}
+
+/// The nonce key as a secret's value: when it was made, and 64 hex digits.
+pub(super) fn nonce_key_text(key: &[u8; 32], made: UnixTime) -> String {
+    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {hex}", Rfc3339(made))
+}
+
+/// The reverse of [`nonce_key_text`].
+pub(super) fn nonce_key(text: &str) -> Option<([u8; 32], UnixTime)> {
+    let (made, hex) = text.split_once(' ')?;
+    let made: Rfc3339 = made.parse().ok()?;
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut key = [0; 32];
+    for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some((key, made.0))
+}
+
+pub(super) fn record(row: &Row<'_>) -> Result<Cdr, String> {
+    let clock = |row: &Row<'_>, column: &str| time(row, column).map(Rfc3339);
+    Ok(Cdr {
+        id: string(row, "id")?,
+        start: clock(row, "start")?,
+        answer: optional(row, "answer", clock)?,
+        end: optional(row, "end", clock)?,
+        direction: string(row, "direction")?,
+        caller: string(row, "caller")?,
+        dialled: string(row, "dialled")?,
+        answered_by: optional(row, "answered_by", string)?,
+        through: optional(row, "through", string)?,
+        forwarded_by: optional(row, "forwarded_by", string)?,
+        transferred_by: optional(row, "transferred_by", string)?,
+        related: optional(row, "related", string)?,
+        source: string(row, "source")?,
+        user_agent: optional(row, "user_agent", string)?,
+        disposition: string(row, "disposition")?,
+        status: optional(row, "status", number)?,
+        ended_by: optional(row, "ended_by", string)?,
+        duration_ms: optional(row, "duration_ms", number)?,
+        talk_ms: optional(row, "talk_ms", number)?,
+        caller_call_id: string(row, "caller_call_id")?,
+        callee_call_id: optional(row, "callee_call_id", string)?,
+    })
+}
+
+pub(super) fn put_record(connection: &Connection, record: &CallRecord) -> rusqlite::Result<()> {
+    // An ended record is never replaced by its own earlier state.
+    connection
+        .prepare_cached(
+            "INSERT INTO call_records (id, start, answer, \"end\", direction, caller, dialled, answered_by, through,
+               forwarded_by, transferred_by, related, source, user_agent, disposition, status, ended_by, duration_ms,
+               talk_ms, caller_call_id, callee_call_id)
+             VALUES (:id, :start, :answer, :end, :direction, :caller, :dialled, :answered_by, :through,
+               :forwarded_by, :transferred_by, :related, :source, :user_agent, :disposition, :status, :ended_by,
+               :duration_ms, :talk_ms, :caller_call_id, :callee_call_id)
+             ON CONFLICT (id) DO UPDATE SET start = excluded.start, answer = excluded.answer, \"end\" = excluded.\"end\",
+               direction = excluded.direction, caller = excluded.caller, dialled = excluded.dialled,
+               answered_by = excluded.answered_by, through = excluded.through, forwarded_by = excluded.forwarded_by,
+               transferred_by = excluded.transferred_by, related = excluded.related, source = excluded.source,
+               user_agent = excluded.user_agent, disposition = excluded.disposition, status = excluded.status,
+               ended_by = excluded.ended_by, duration_ms = excluded.duration_ms, talk_ms = excluded.talk_ms,
+               caller_call_id = excluded.caller_call_id, callee_call_id = excluded.callee_call_id
+             WHERE disposition = '' OR excluded.disposition <> ''",
+        )?
+        .execute(named_params! {
+            ":id": record.id,
+            ":start": written(record.start),
+            ":answer": record.answer.map(written),
+            ":end": record.end.map(written),
+            ":direction": record.direction,
+            ":caller": record.caller,
+            ":dialled": record.dialled,
+            ":answered_by": record.answered_by,
+            ":through": record.through,
+            ":forwarded_by": record.forwarded_by,
+            ":transferred_by": record.transferred_by,
+            ":related": record.related,
+            ":source": record.source,
+            ":user_agent": record.user_agent,
+            ":disposition": record.disposition,
+            ":status": record.status,
+            ":ended_by": record.ended_by,
+            ":duration_ms": record.duration_ms.map(integer),
+            ":talk_ms": record.talk_ms.map(integer),
+            ":caller_call_id": record.caller_call_id,
+            ":callee_call_id": record.callee_call_id,
+        })
+        .map(drop)
+}

@@ -1,0 +1,603 @@
+//! The thread that writes the state file.
+//!
+//! Changes are gathered for 200 ms and written in one transaction, at most about one a second, so that a change is
+//! begun to be written within a second of its `keep`. Every commit waits for the disk (`synchronous=FULL`).
+//!
+//! Refreshes. A phone that refreshes its registration changes nothing but the expiry, and a hundred phones would make
+//! a commit a second for ever, which wears out a flash card. So a refresh that moves nothing but `expires`, `since`
+//! and CSeq, and by no more than was granted before, waits up to 30 s for others. The promise holds all the same: the
+//! binding itself is on the disk, and after a stop that was not clean (`meta` has no `closed`) every binding is
+//! restored with `granted_s` more, which is never less than was acknowledged and never more than one full interval
+//! from the restart (see [`restored_expiry`]). A clean stop writes the exact times.
+//!
+//! Failures. What could not be written stays in the merged backlog (`pending`), and is tried again after 1, 2, 4 …
+//! 60 s. A damaged file is set aside and a new one begun with the rows that can be rescued; bindings that are missing
+//! in it come back with their next refresh, as a refresh of a row that is not there is no mere refresh. A file that
+//! was deleted under us is written anew from the one that is still open.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+
+use super::pending::{BindingKey, KeptBinding, Lost, Pending};
+use super::rows::{self, StoredBinding};
+use super::schema::{self, OpenError};
+use super::{Shared, State, locked, unix_now};
+use crate::api::Rfc3339;
+use crate::limits;
+use crate::store::BanRow;
+use crate::time::UnixTime;
+
+/// How long the first change of a batch waits for company.
+const GATHER: Duration = Duration::from_millis(200);
+/// Between the beginnings of two writes; under a second by what a busy machine may need to wake us.
+const WRITE_INTERVAL: Duration = Duration::from_millis(800);
+/// How long a mere refresh may wait.
+const REFRESH_HELD: Duration = Duration::from_secs(30);
+/// From the start to the first removal of what is out of date: a board without a clock of its own may begin with a wild
+/// time and learn the right one from the network, and what was removed by the wrong time would be gone.
+const UPKEEP_FIRST: Duration = Duration::from_secs(600);
+/// Between two removals, and between two batches while there is more to remove.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+const UPKEEP_MORE: Duration = Duration::from_secs(5);
+/// Call records removed in one transaction: some tens of milliseconds on a slow card.
+const UPKEEP_RECORDS: u32 = 500;
+/// A known source is forgotten after this time (SPEC "The guard").
+const KNOWN: Duration = Duration::from_secs(30 * 86_400);
+/// A ban's step is forgotten for each clean week.
+const STEP_DAYS: u32 = 7;
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A disk that damages every file it is given must not be filled with damaged files.
+const SET_ASIDE_INTERVAL: Duration = Duration::from_secs(600);
+/// A write that takes longer is logged.
+const SLOW: Duration = Duration::from_secs(2);
+/// Commits whose slowest is `sync_ms`.
+const SYNCS_SHOWN: usize = 16;
+
+/// A secret to be written now: (name, value)s, and where to say how it went.
+pub(super) struct SecretRequest {
+    pub secrets: Vec<(String, String)>,
+    pub done: std::sync::mpsc::Sender<Result<(), String>>,
+}
+
+/// The thread's own state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    path: PathBuf,
+    /// Held as long as anything may be written.
+    _lock: File,
+    connection: Option<Connection>,
+    /// Device and inode of the file that is open.
+    identity: Option<(u64, u64)>,
+    backlog: Pending,
+    held: HashMap<BindingKey, KeptBinding>,
+    held_since: Option<Instant>,
+    secrets: Vec<SecretRequest>,
+    /// The marks of this start are not on the disk yet.
+    starting: bool,
+    last_write: Option<Instant>,
+    upkeep_at: Instant,
+    failure: Option<Failure>,
+    broken: bool,
+    set_aside_at: Option<Instant>,
+    syncs_ms: VecDeque<u64>,
+    was_slow: bool,
+    lost_logged: Lost,
+}
+
+struct Failure {
+    retry_at: Instant,
+    delay: Duration,
+}
+
+/// Why an attempt failed.
+struct Refusal {
+    /// For people.
+    text: String,
+    /// It is only somebody else's lock.
+    busy: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self { text, busy: false }
+    }
+}
+
+/// What one attempt writes.
+struct Batch {
+    held: bool,
+    upkeep: bool,
+    closing: bool,
+}
+
+/// When a binding that the file has expires after a restart at `now`; `None`: it is over.
+///
+/// After a clean stop that is what the file says. Otherwise a refresh may have been acknowledged that was not written:
+/// before the stop, hence not later than `granted` from now, and by no more than `granted` beyond the row.
+pub(super) fn restored_expiry(
+    stored: &StoredBinding,
+    clean: bool,
+    now: UnixTime,
+) -> Option<UnixTime> {
+    let granted = Duration::from_secs(u64::from(stored.granted_s));
+    let expires = stored.row.expires;
+    let restored = if clean { expires } else { expires.min(now).plus(granted) };
+    // A clock that was set back must not make it immortal.
+    let restored = restored.min(now.plus(granted));
+    (restored > now).then_some(restored)
+}
+
+/// Whether a ban still means something at `now`: it holds, or its step is not forgotten.
+pub(super) fn is_remembered(ban: &BanRow, now: UnixTime) -> bool {
+    let weeks = u64::from(ban.step).saturating_add(1);
+    ban.until.plus(Duration::from_secs(weeks * u64::from(STEP_DAYS) * 86_400)) >= now
+}
+
+/// Whether a source that last answered right at `last_success` is still known at `now`.
+pub(super) fn is_known(last_success: UnixTime, now: UnixTime) -> bool {
+    now.since(last_success) <= KNOWN
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        path: PathBuf,
+        lock: File,
+        connection: Option<Connection>,
+    ) -> Self {
+        let identity = connection.as_ref().and_then(|_| identity(&path));
+        Self {
+            shared,
+            path,
+            _lock: lock,
+            connection,
+            identity,
+            backlog: Pending::default(),
+            held: HashMap::new(),
+            held_since: None,
+            secrets: Vec::new(),
+            starting: true,
+            last_write: None,
+            upkeep_at: Instant::now() + UPKEEP_FIRST,
+            failure: None,
+            broken: false,
+            set_aside_at: None,
+            syncs_ms: VecDeque::new(),
+            was_slow: false,
+            lost_logged: Lost::default(),
+        }
+    }
+
+    /// Until [`Shared::stop`]; then writes what is left.
+    pub(super) fn run(mut self) {
+        loop {
+            let deadline = self.wait_until_due();
+            self.work(deadline.is_some());
+            let Some(deadline) = deadline else { continue };
+            // Somebody else's lock passes; a full disk does not within the seconds that a stop may take.
+            while self.failure.is_some()
+                && locked(&self.shared.state).busy
+                && Instant::now() < deadline
+            {
+                self.work(true);
+            }
+            break;
+        }
+        let shared = Arc::clone(&self.shared);
+        let left = self.backlog.len() + self.held.len();
+        drop(self);
+        let mut state = locked(&shared.state);
+        let error = state.error.take().unwrap_or_default();
+        state.finished = Some(match left {
+            0 if error.is_empty() => Ok(()),
+            _ => Err(format!("{left} changes could not be written: {error}")),
+        });
+        shared.finished.notify_all();
+    }
+
+    /// Sleeps until there is something to do. Some: the store is being closed, by then at the latest.
+    fn wait_until_due(&self) -> Option<Instant> {
+        let mut state = locked(&self.shared.state);
+        loop {
+            if let Some(deadline) = state.stop {
+                return Some(deadline);
+            }
+            let due = self.due(&state);
+            let left = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            // While changes are being gathered, further ones need not wake us.
+            state.asleep = state.first.is_none();
+            state = super::wait_for(&self.shared.changed, state, left);
+            state.asleep = false;
+        }
+    }
+
+    fn due(&self, state: &MutexGuard<'_, State>) -> Instant {
+        let now = Instant::now();
+        if !state.secrets.is_empty() {
+            return now;
+        }
+        if let Some(failure) = &self.failure {
+            return failure.retry_at;
+        }
+        let gathered = state.first.map(|first| {
+            let rested = self.last_write.map_or(first, |last| last + WRITE_INTERVAL);
+            rested.max(first + GATHER)
+        });
+        let held = self.held_since.map(|since| since + REFRESH_HELD);
+        [gathered, held].into_iter().flatten().fold(self.upkeep_at, Instant::min)
+    }
+
+    /// Takes what is pending and tries to write it. Every error ends in `status`, the log and a later attempt.
+    pub(super) fn work(&mut self, closing: bool) {
+        let now = Instant::now();
+        let (pending, cdr_keep) = {
+            let mut state = locked(&self.shared.state);
+            state.first = None;
+            self.secrets.append(&mut state.secrets);
+            state.backlog = self.backlog.len() + state.pending.len();
+            state.writing_since = Some(now);
+            (std::mem::take(&mut state.pending), state.cdr_keep)
+        };
+        for key in pending.bindings.keys() {
+            self.held.remove(key);
+        }
+        let mut lost = Lost::default();
+        self.backlog.absorb(pending, &mut lost);
+        self.last_write = Some(now);
+
+        let result = self.attempt(closing, cdr_keep);
+        let answer = result.as_ref().map_err(|refusal| refusal.text.clone()).copied();
+        for request in self.secrets.drain(..) {
+            // Nobody waits any more: the request has timed out.
+            let _ = request.done.send(answer.clone());
+        }
+        if now.elapsed() > SLOW {
+            if !self.was_slow {
+                log::warn!("event=store_slow seconds={:.1}", now.elapsed().as_secs_f32());
+            }
+            self.was_slow = true;
+        } else {
+            self.was_slow = false;
+        }
+        self.report(result, lost);
+    }
+
+    /// Tells `status` and the log how it went; never logs under the mutex, as a log may be slow.
+    fn report(&mut self, result: Result<(), Refusal>, lost: Lost) {
+        let (text, busy) = match result {
+            Ok(()) => (None, false),
+            Err(refusal) => (Some(refusal.text), refusal.busy),
+        };
+        let mut state = locked(&self.shared.state);
+        state.lost.add(lost);
+        let lost = state.lost;
+        state.writing_since = None;
+        state.backlog = self.backlog.len();
+        state.sync_ms = self.syncs_ms.iter().copied().max().unwrap_or(0);
+        state.busy = busy;
+        let pending = state.backlog + state.pending.len();
+        let before = std::mem::replace(&mut state.error, text.clone());
+        drop(state);
+
+        let path = &self.path;
+        if let Some(text) = text {
+            // Once for each kind of failure, not for each attempt.
+            if before.as_ref() != Some(&text) {
+                log::error!("event=store_failed path={path:?} error={text:?} pending={pending}");
+            }
+            let delay = self
+                .failure
+                .as_ref()
+                .map_or(RETRY_MIN, |failure| (failure.delay * 2).min(RETRY_MAX));
+            self.failure = Some(Failure { retry_at: Instant::now() + delay, delay });
+        } else if self.failure.take().is_some() {
+            log::warn!("event=store_recovered path={path:?}");
+        }
+        if lost != self.lost_logged {
+            log::error!("event=store_lost lost=\"{lost}\"");
+            self.lost_logged = lost;
+        }
+    }
+
+    fn attempt(&mut self, closing: bool, cdr_keep: Duration) -> Result<(), Refusal> {
+        self.follow_file()?;
+        if self.connection.is_none() {
+            self.reopen()?;
+        }
+        self.write(closing, cdr_keep).map_err(|error| {
+            let code = error.sqlite_error_code();
+            self.broken |= schema::is_broken(&error);
+            let busy = matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked));
+            if !busy && code != Some(ErrorCode::DiskFull) {
+                self.connection = None;
+            }
+            let unclear = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
+            let reason = if unclear { schema::explain(&self.path) } else { String::new() };
+            Refusal { text: format!("{error}{reason}"), busy }
+        })
+    }
+
+    fn write(&mut self, closing: bool, cdr_keep: Duration) -> rusqlite::Result<()> {
+        let Some(mut connection) = self.connection.take() else { return Ok(()) };
+        let result = self.write_to(&mut connection, closing, cdr_keep);
+        self.connection = Some(connection);
+        result
+    }
+
+    fn write_to(
+        &mut self,
+        connection: &mut Connection,
+        closing: bool,
+        cdr_keep: Duration,
+    ) -> rusqlite::Result<()> {
+        let now = Instant::now();
+        #[cfg(test)]
+        {
+            let pages = self.shared.pages_max.load(std::sync::atomic::Ordering::Relaxed);
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        }
+        if !closing {
+            self.hold_back_refreshes(connection)?;
+        }
+        let batch = Batch {
+            held: closing || self.held_since.is_some_and(|since| now >= since + REFRESH_HELD),
+            upkeep: now >= self.upkeep_at,
+            closing,
+        };
+        let idle = self.backlog.is_empty() && self.secrets.is_empty();
+        if idle && !batch.held && !batch.upkeep && !closing && !self.starting {
+            return Ok(());
+        }
+
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let more = self.fill(&transaction, &batch, cdr_keep)?;
+        let begun = Instant::now();
+        transaction.commit()?;
+        if self.syncs_ms.len() == SYNCS_SHOWN {
+            self.syncs_ms.pop_front();
+        }
+        self.syncs_ms.push_back(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+
+        self.backlog = Pending::default();
+        self.starting = false;
+        if batch.held {
+            self.held = HashMap::new();
+            self.held_since = None;
+        }
+        if batch.upkeep {
+            self.upkeep_at = now + if more { UPKEEP_MORE } else { UPKEEP_INTERVAL };
+        }
+        Ok(())
+    }
+
+    /// Moves mere refreshes out of the backlog.
+    fn hold_back_refreshes(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut refreshes = Vec::new();
+        for (key, kept) in &self.backlog.bindings {
+            let Some(kept) = kept else { continue };
+            if let Some(stored) = rows::find_binding(connection, &key.0, &key.1)?
+                && is_mere_refresh(&stored, kept)
+            {
+                refreshes.push(key.clone());
+            }
+        }
+        for key in refreshes {
+            if self.held.len() >= limits::STORE_BINDINGS_MAX {
+                break;
+            }
+            if let Some(Some(kept)) = self.backlog.bindings.remove(&key) {
+                self.held_since.get_or_insert_with(Instant::now);
+                self.held.insert(key, kept);
+            }
+        }
+        Ok(())
+    }
+
+    /// The statements of one transaction. True: there is more to remove.
+    fn fill(
+        &self,
+        transaction: &Transaction<'_>,
+        batch: &Batch,
+        cdr_keep: Duration,
+    ) -> rusqlite::Result<bool> {
+        if self.starting {
+            mark_start(transaction)?;
+        }
+        for request in &self.secrets {
+            for (name, value) in &request.secrets {
+                rows::put_secret(transaction, name, value)?;
+            }
+        }
+        if let Some((key, made)) = &self.backlog.nonce_key {
+            rows::put_secret(transaction, super::NONCE_KEY, &rows::nonce_key_text(key, *made))?;
+        }
+        let held = self.held.iter().filter(|_| batch.held).map(|(key, kept)| (key, Some(kept)));
+        let bindings = self.backlog.bindings.iter().map(|(key, kept)| (key, kept.as_ref()));
+        for (key, kept) in held.chain(bindings) {
+            tolerate(
+                "registrations",
+                match kept {
+                    Some(kept) => rows::put_binding(transaction, &kept.row, kept.granted_s),
+                    None => rows::remove_binding(transaction, &key.0, &key.1),
+                },
+            )?;
+        }
+        for (source, ban) in &self.backlog.bans {
+            tolerate(
+                "bans",
+                match ban {
+                    Some(ban) => rows::put_ban(transaction, ban),
+                    None => rows::remove_ban(transaction, *source),
+                },
+            )?;
+        }
+        for (source, time) in &self.backlog.known {
+            tolerate("known", rows::put_known(transaction, *source, *time))?;
+        }
+        for record in self.backlog.records.values() {
+            tolerate("call_records", rows::put_record(transaction, record))?;
+        }
+        let more = batch.upkeep && remove_old(transaction, unix_now(), cdr_keep)?;
+        if batch.closing {
+            transaction.execute(
+                "REPLACE INTO meta (key, value) VALUES ('closed', ?1)",
+                [Rfc3339(unix_now()).to_string()],
+            )?;
+        }
+        Ok(more)
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        let mut connection = None;
+        if !self.broken {
+            match schema::open(&self.path) {
+                Ok(opened) => connection = Some(opened),
+                Err(OpenError::Broken(_)) => self.broken = true,
+                Err(error) => return Err(format!("{error}{}", schema::explain(&self.path))),
+            }
+        }
+        if connection.is_none() {
+            if self.set_aside_at.is_some_and(|at| at.elapsed() < SET_ASIDE_INTERVAL) {
+                return Err("the file is damaged again: is the disk failing?".into());
+            }
+            connection = Some(replace_broken(&self.path, "damaged", unix_now())?);
+            self.set_aside_at = Some(Instant::now());
+            self.broken = false;
+        }
+        self.identity = identity(&self.path);
+        self.connection = connection;
+        Ok(())
+    }
+
+    /// Sees whether the path still leads to the file that is open; a deleted one is written anew.
+    fn follow_file(&mut self) -> Result<(), String> {
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let found = identity(&self.path);
+        if found == self.identity {
+            return Ok(());
+        }
+        if found.is_some() {
+            return Err("the file was replaced by another one; a restart reads it".into());
+        }
+        log::error!("event=store_file_gone path={:?}", self.path);
+        let copy = schema::beside(&self.path, ".new");
+        let text = |error: &dyn std::fmt::Display| format!("the file was deleted, and: {error}");
+        let _ = fs::remove_file(&copy);
+        schema::make_private(&copy).map_err(|error| text(&error))?;
+        let name = copy.to_str().ok_or_else(|| text(&"its name is not UTF-8"))?;
+        connection.execute("VACUUM INTO ?1", [name]).map_err(|error| text(&error))?;
+        // Closing the old one removes its log by name, so it comes before the new file gets one.
+        self.connection = None;
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(schema::beside(&self.path, suffix));
+        }
+        fs::rename(&copy, &self.path).map_err(|error| text(&error))
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Sets a broken file aside, begins a new one and copies into it what can still be read.
+pub(super) fn replace_broken(
+    path: &Path,
+    reason: &str,
+    now: UnixTime,
+) -> Result<Connection, String> {
+    let aside = schema::set_aside(path, now)
+        .map_err(|error| format!("it is broken ({reason}) and cannot be set aside: {error}"))?;
+    let mut connection = schema::open(path).map_err(|error| error.to_string())?;
+    let rescued = schema::rescue(&aside, &mut connection).map_err(|error| error.to_string())?;
+    log::error!(
+        "event=store_set_aside path={path:?} reason={reason:?} kept_as={aside:?} rows_rescued={} all_tried={}",
+        rescued.rows,
+        !rescued.cut_short
+    );
+    Ok(connection)
+}
+
+/// Whether the file need not know of it at once: see the head of this file.
+fn is_mere_refresh(stored: &StoredBinding, kept: &KeptBinding) -> bool {
+    let mut as_stored = (*kept.row).clone();
+    as_stored.cseq = stored.row.cseq;
+    as_stored.since = stored.row.since;
+    as_stored.expires = stored.row.expires;
+    let granted = Duration::from_secs(u64::from(stored.granted_s));
+    as_stored == stored.row
+        && kept.granted_s <= stored.granted_s
+        && (stored.row.expires..=stored.row.expires.plus(granted)).contains(&kept.row.expires)
+}
+
+/// A row that SQLite will never take must not keep the others from the disk.
+fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
+    match result {
+        Err(error)
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
+            ) =>
+        {
+            log::error!("event=store_row_refused table={table} error={:?}", error.to_string());
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// A call that was up: where and when it ended nobody knows.
+pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records \
+     SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
+
+/// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
+fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let now = Rfc3339(unix_now()).to_string();
+    transaction
+        .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)", [&now])?;
+    transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
+    let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
+    if interrupted > 0 {
+        log::warn!("event=calls_interrupted count={interrupted}");
+    }
+    Ok(())
+}
+
+/// Removes what is out of date. True: there are more call records to remove.
+pub(super) fn remove_old(
+    transaction: &Transaction<'_>,
+    now: UnixTime,
+    cdr_keep: Duration,
+) -> rusqlite::Result<bool> {
+    let text = Rfc3339(now).to_string();
+    let before = |age: Duration| {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Rfc3339(UnixTime::from_millis(now.as_millis().saturating_sub(age))).to_string()
+    };
+    transaction.execute(
+        "DELETE FROM registrations WHERE datetime(expires, '+' || granted_s || ' seconds') < datetime(?1)",
+        [&text],
+    )?;
+    transaction.execute(
+        "DELETE FROM bans WHERE datetime(until, '+' || (?2 * (step + 1)) || ' days') < datetime(?1)",
+        params![&text, i64::from(STEP_DAYS)],
+    )?;
+    transaction.execute("DELETE FROM known WHERE last_success < ?1", [before(KNOWN)])?;
+    transaction.execute(
+        "DELETE FROM known WHERE rowid IN
+           (SELECT rowid FROM known ORDER BY last_success DESC LIMIT -1 OFFSET ?1)",
+        [i64::try_from(limits::KNOWN_SOURCES_MAX).unwrap_or(i64::MAX)],
+    )?;
+    let removed = transaction.execute(
+        "DELETE FROM call_records WHERE rowid IN
+           (SELECT rowid FROM call_records WHERE start < ?1 AND disposition <> '' ORDER BY start LIMIT ?2)",
+        params![before(cdr_keep), UPKEEP_RECORDS],
+    )?;
+    Ok(removed == UPKEEP_RECORDS as usize)
+}

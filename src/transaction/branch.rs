@@ -1,0 +1,163 @@
+//! RFC 3261 §8.1.1.7, §17.1.3: the branch of our own requests, by which a response finds its transaction.
+//!
+//! It carries the transaction's place in the table, so that no map is needed, and 64 bits that a stranger cannot
+//! guess, so that he can make up no response. They come from SHA-256 over the seed and a counter.
+
+use sha2::{Digest, Sha256};
+
+/// RFC 3261 §8.1.1.7: begins every branch that is unique in space and time.
+pub(super) const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+const INDEX_DIGITS: usize = 8;
+const TOKEN_DIGITS: usize = 16;
+const LENGTH: usize = MAGIC_COOKIE.len() + INDEX_DIGITS + TOKEN_DIGITS;
+
+/// The branch of a request of ours: `z9hG4bK`, and 24 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Branch([u8; LENGTH]);
+
+impl Branch {
+    pub(super) fn new(index: u32, token: u64) -> Self {
+        let mut bytes = [0; LENGTH];
+        let (cookie, digits) = bytes.split_at_mut(MAGIC_COOKIE.len());
+        cookie.copy_from_slice(MAGIC_COOKIE);
+        let (high, low) = digits.split_at_mut(INDEX_DIGITS);
+        write_hex(u64::from(index), high);
+        write_hex(token, low);
+        Self(bytes)
+    }
+
+    /// As it stands in the Via.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Index and token of a branch of ours; `None` for any other.
+    pub(super) fn parse(bytes: &[u8]) -> Option<(u32, u64)> {
+        let digits = bytes.strip_prefix(MAGIC_COOKIE)?;
+        let (high, low) = digits.split_at_checked(INDEX_DIGITS)?;
+        if low.len() != TOKEN_DIGITS {
+            return None;
+        }
+        Some((u32::try_from(read_hex(high)?).ok()?, read_hex(low)?))
+    }
+}
+
+/// Fills `digits` with the lowest digits of `number`.
+fn write_hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = match (number & 15) as u8 {
+            value @ 0..=9 => b'0' + value,
+            value => b'a' + value - 10,
+        };
+        number >>= 4;
+    }
+}
+
+/// Lower case only, as we wrote it. At most 16 digits.
+fn read_hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0u64, |number, &digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(value))
+    })
+}
+
+/// Unguessable 64-bit numbers: SHA-256 in counter mode, four numbers a block. The seed cannot be had from them.
+pub(super) struct Tokens {
+    seed: [u8; 32],
+    counter: u64,
+    block: [u64; 4],
+    left: usize,
+}
+
+impl Tokens {
+    pub fn new(seed: &[u8; 32]) -> Self {
+        Self {
+            seed: *seed,
+            counter: 0,
+            block: [0; 4],
+            left: 0,
+        }
+    }
+
+    pub fn next(&mut self) -> u64 {
+        if self.left == 0 {
+            let mut hash = Sha256::new();
+            hash.update(b"transaction");
+            hash.update(self.seed);
+            hash.update(self.counter.to_le_bytes());
+            let digest: [u8; 32] = hash.finalize().into();
+            for (number, bytes) in self.block.iter_mut().zip(digest.chunks_exact(8)) {
+                *number = bytes
+                    .iter()
+                    .fold(0, |number, &byte| number << 8 | u64::from(byte));
+            }
+            self.counter += 1;
+            self.left = self.block.len();
+        }
+        self.left -= 1;
+        self.block[self.left]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_only_what_it_writes() {
+        let branch = Branch::new(0x1234, 0xfedc_ba98_7654_3210);
+        assert_eq!(branch.as_bytes(), b"z9hG4bK00001234fedcba9876543210");
+        assert_eq!(
+            Branch::parse(branch.as_bytes()),
+            Some((0x1234, 0xfedc_ba98_7654_3210))
+        );
+        for other in [
+            &b""[..],
+            b"z9hG4bK",
+            b"z9hG4bK00001234",
+            b"z9hG4bK00001234fedcba987654321",
+            b"z9hG4bK00001234fedcba98765432100",
+            b"z9hG4bK00001234FEDCBA9876543210",
+            b"z9hG4bK00001234fedcba987654321g",
+            b"z9HG4bK00001234fedcba9876543210",
+        ] {
+            assert_eq!(
+                Branch::parse(other),
+                None,
+                "{:?}",
+                String::from_utf8_lossy(other)
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_differ_and_follow_the_seed() {
+        let take = |seed: u8| {
+            let mut tokens = Tokens::new(&[seed; 32]);
+            (0..100).map(|_| tokens.next()).collect::<Vec<_>>()
+        };
+        let (one, two) = (take(1), take(2));
+        assert_eq!(one, take(1));
+        let mut all: Vec<u64> = one.into_iter().chain(two).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 200);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(index: u32, token: u64) {
+            prop_assert_eq!(Branch::parse(Branch::new(index, token).as_bytes()), Some((index, token)));
+        }
+
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Branch::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! RFC 3261 §18.2.2, RFC 3581 §4: which way a response goes.
+//!
+//! `maddr` is never followed and no name is ever resolved: either would send bytes of our making to an address that
+//! the request's sender chose.
+
+use crate::message::Via;
+use crate::source::Flow;
+
+/// Port of a sent-by without one (RFC 3261 §18.2.2; TLS is not served here).
+const DEFAULT_PORT: u16 = 5060;
+
+/// The flow on which a request that came on `flow` with this top Via is answered.
+///
+/// On a stream that is the connection itself. A datagram of an untrusted sender is answered where it came from, whatever
+/// its Via says; so is one with `rport` (RFC 3581 §4). Only a trusted sender without `rport` is answered at the
+/// port of its sent-by (5060 if it names none), at the address that the datagram came from, which is what `received` would say.
+pub fn response_flow(flow: &Flow, via: &Via<'_>, trusted: bool) -> Flow {
+    if flow.transport.is_reliable() || !trusted || has_rport(via) {
+        return *flow;
+    }
+    let port = match via.port {
+        // Nothing can be sent to port 0: then rather where it came from.
+        Some(0) => flow.remote.port(),
+        Some(port) => port,
+        None => DEFAULT_PORT,
+    };
+    let mut answer = *flow;
+    answer.remote.set_port(port);
+    answer
+}
+
+/// With or without a value: a proxy that stamps a value itself still asks for the symmetric way.
+fn has_rport(via: &Via<'_>) -> bool {
+    via.rport || via.params.get("rport").is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Params;
+    use crate::source::{ConnectionId, Transport};
+
+    fn flow(transport: Transport) -> Flow {
+        Flow {
+            transport,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote: "203.0.113.7:41000".parse().unwrap(),
+            connection: (transport == Transport::Tcp).then_some(ConnectionId(2)),
+        }
+    }
+
+    fn via(port: Option<u16>, rport: bool) -> Via<'static> {
+        Via {
+            transport: b"UDP",
+            host: b"10.0.0.1",
+            port,
+            branch: b"z9hG4bK1",
+            rport,
+            maddr: Some(b"198.51.100.66"),
+            params: Params(if rport {
+                b";rport;branch=z9hG4bK1"
+            } else {
+                b";maddr=198.51.100.66;branch=z9hG4bK1"
+            }),
+        }
+    }
+
+    #[test]
+    fn strangers_are_answered_where_they_came_from() {
+        let flow = flow(Transport::Udp);
+        for via in [via(None, false), via(Some(5070), false), via(Some(0), true)] {
+            assert_eq!(response_flow(&flow, &via, false), flow);
+        }
+    }
+
+    #[test]
+    fn trusted_senders_choose_the_port_but_never_the_address() {
+        let flow = flow(Transport::Udp);
+        let port = |via| {
+            let answer = response_flow(&flow, &via, true);
+            assert_eq!(answer.remote.ip(), flow.remote.ip());
+            assert_eq!(answer.local, flow.local);
+            answer.remote.port()
+        };
+        assert_eq!(port(via(None, false)), 5060);
+        assert_eq!(port(via(Some(5070), false)), 5070);
+        assert_eq!(port(via(Some(5070), true)), 41000);
+        assert_eq!(port(via(Some(0), false)), 41000);
+    }
+
+    #[test]
+    fn streams_are_answered_on_their_connection() {
+        let flow = flow(Transport::Tcp);
+        assert_eq!(response_flow(&flow, &via(Some(5070), false), true), flow);
+    }
+}
