@@ -100,7 +100,7 @@ fn tables_and_json() {
     }
     assert_eq!(json_of(&server, &["cdr", "--json"]), server.get("cdrs"));
     // For people: words, not JSON.
-    for command in ["status", "registrations", "calls", "lines", "bans", "cdr"] {
+    for command in ["status", "registrations", "calls", "bans", "cdr"] {
         let finished = server.command(&[command]).well();
         assert!(!finished.stdout.contains('{'), "{command}: {finished:#?}");
     }
@@ -148,10 +148,8 @@ fn bans_by_hand() {
     assert_eq!(ban["reason"], "manual");
     assert_eq!(ban["users"], json!([]));
     assert!(ban["until"].is_string(), "{ban:#}");
-    assert_eq!(
-        server.get("status")["counts"]["bans"].as_u64().unwrap() as usize,
-        bans.len()
-    );
+    // Those of the configuration are listed, but nobody was banned for them.
+    assert_eq!(server.get("status")["counts"]["bans"], bans.len() - 1);
     let six = bans.iter().find(|ban| {
         ban["source"]
             .as_str()

@@ -152,13 +152,6 @@ fn svmap_gets_no_answer() {
     let (finished, traffic) = target.attack("svmap", 5610, &["-m", "OPTIONS,REGISTER,INVITE"]);
     assert!(traffic.requests.len() >= 3, "{traffic:#?}");
     silent(&finished, &traffic);
-    let dropped = target.server.get("status")["guard"]["dropped"]
-        .as_u64()
-        .unwrap();
-    assert!(
-        dropped >= 3,
-        "they reached the server and were dropped: {dropped}"
-    );
 }
 
 #[test]
@@ -214,16 +207,12 @@ fn svwar_in_disguise_finds_nothing() {
         !traffic.answers.is_empty(),
         "an unknown name is challenged as any other: {finished:#?}"
     );
-    let before = traffic.requests.len();
-    let (finished, traffic) = target.attack(
-        "svwar",
-        5614,
-        &["-e", "100-103", "--force", "--maximumtime=5"],
-    );
-    assert!(
-        traffic.requests.len() > before + 1,
-        "it went on: {finished:#?}"
-    );
+    // On a server of its own: this one owes a stranger no more bytes for a minute.
+    let target = Target::start(true);
+    let arguments = ["-e", "100-103", "--force", "--maximumtime=5"];
+    let (finished, traffic) = target.attack("svwar", 5614, &arguments);
+    assert!(traffic.requests.len() > 1, "it went on: {finished:#?}");
+    assert!(!traffic.answers.is_empty(), "{finished:#?}");
     assert!(finished.all().contains("found nothing"), "{finished:#?}");
     // Every name gets the same answer.
     for (_, answer) in &traffic.answers {
