@@ -176,13 +176,18 @@ impl Server {
         users
     }
 
-    /// Waits until there are `number` call records that have ended and no call is up, and returns them, newest first.
+    /// Waits until there are `number` call records that say how the call went (one that the power cut off has no end) and
+    /// no call is up, and returns them, newest first.
     /// Half a second later there must still be that many.
     pub fn records(&self, number: usize) -> Vec<Value> {
         let ended = || -> Vec<Value> {
             self.items("cdrs")
                 .into_iter()
-                .filter(|record| !record["end"].is_null())
+                .filter(|record| {
+                    record["disposition"]
+                        .as_str()
+                        .is_some_and(|how| !how.is_empty())
+                })
                 .collect()
         };
         wait(
