@@ -73,7 +73,7 @@ const KNOWN_NEWS: Duration = Duration::from_secs(3_600);
 /// A step of a past ban is forgotten for each of these without another.
 const CLEAN_WEEK_S: u64 = 7 * 86_400;
 
-/// What a source is to the guard, see SPEC "The guard".
+/// What a source is to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing shows that it receives what we send to it: ask [`Guard::may_answer`] before answering.
