@@ -4,3 +4,4 @@ mod loopback;
 mod peers;
 mod tidy;
 mod torture;
+mod verdicts;
