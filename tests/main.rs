@@ -2,6 +2,7 @@
 
 mod loopback;
 mod peers;
+mod replay;
 mod tidy;
 mod torture;
 mod verdicts;
