@@ -4,8 +4,11 @@ pub mod fuzz;
 pub mod fuzz_auth;
 pub mod fuzz_stream;
 
+/// A name, and what runs one input: it panics when a property does not hold.
+pub type FuzzTarget = (&'static str, fn(&[u8]));
+
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
-pub const FUZZ_TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const FUZZ_TARGETS: [FuzzTarget; 5] = [
     ("auth_digest", auth_digest),
     ("message", fuzz::message),
     ("nonce", fuzz_auth::nonce),
