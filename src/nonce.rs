@@ -1,1 +1,282 @@
-//! placeholder
+//! Nonces of the digest's challenges: a MAC, not a table (RFC 7616 §5.4, SECURITY §2).
+//!
+//! ```text
+//! base64url of   time_ms 48 | bits 32 | key 8 | HMAC-SHA-256(key, those, source, realm) cut to 104 bits
+//! ```
+//!
+//! 24 bytes, 32 characters. A nonce is fresh for one hour, for the source that it was minted for and our realm; whatever
+//! else comes is stale, whoever made it. The bits come from a counter under a keyed hash: they need not be secret (the
+//! MAC is what nobody can make), but all phones behind one address must get nonces of their own, in one millisecond too.
+//!
+//! Time is the wall clock of the start plus what the monotonic clock counted since, so that a jump of the wall clock
+//! neither kills nor revives a nonce. Nonces of the run before are taken for one life after the start; if the clock
+//! was wrong in between, they are stale, which costs their phones one round.
+//!
+//! What was used how often is not kept here: see `auth::replay`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::source::Source;
+use crate::time::{Instant, Now, UnixTime};
+
+/// How long a nonce is fresh.
+pub const LIFE: Duration = Duration::from_secs(3_600);
+/// Characters of a nonce.
+pub const TEXT_BYTES: usize = 32;
+
+/// Bytes before the MAC.
+const HEAD_BYTES: usize = 11;
+const MAC_BYTES: usize = 13;
+const BYTES: usize = HEAD_BYTES + MAC_BYTES;
+
+/// A nonce that was fresh when it was looked at: what tells it from all others of ours, older ones being less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce {
+    /// When it was minted, in milliseconds.
+    pub minted_ms: u64,
+    /// The random bits, and the key's number.
+    pub bits: u64,
+}
+
+/// The key of one run.
+#[derive(Clone)]
+struct Key {
+    secret: [u8; 32],
+    /// When the run began.
+    made: UnixTime,
+    number: u8,
+    /// The key schedule, done once.
+    mac: Hmac<Sha256>,
+}
+
+impl Key {
+    fn new(secret: [u8; 32], made: UnixTime) -> Self {
+        let mac = keyed(&secret);
+        let number = mac.clone().chain_update(b"number").finalize().into_bytes();
+        Self { secret, made, number: number.first().copied().unwrap_or(0), mac }
+    }
+
+    fn mac(&self, head: &[u8], source: Source, realm: &[u8]) -> [u8; MAC_BYTES] {
+        let mut mac = self.mac.clone();
+        mac.update(head);
+        mac.update(&source.bits().to_be_bytes());
+        mac.update(realm);
+        let whole: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut cut = [0; MAC_BYTES];
+        cut.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
+        cut
+    }
+}
+
+/// HMAC-SHA-256 under this key.
+fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
+    // A key of one block at most is padded, never refused.
+    let mut block = [0; 64];
+    block.iter_mut().zip(secret).for_each(|(to, from)| *to = *from);
+    Hmac::new(&block.into())
+}
+
+/// Mints nonces and knows its own again.
+#[derive(Clone)]
+pub struct Nonces {
+    key: Key,
+    /// Of the run before, and until when it counts.
+    last: Option<(Key, Instant)>,
+    started: Now,
+    hasher: ahash::RandomState,
+    counter: u64,
+}
+
+impl std::fmt::Debug for Nonces {
+    /// Without the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nonces").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl Nonces {
+    /// A key of its own, made from `seed`; `last` is [`Nonces::key`] of the run before.
+    pub fn new(now: Now, seed: &[u8; 32], last: Option<([u8; 32], UnixTime)>) -> Self {
+        let derived = |purpose: &[u8]| -> [u8; 32] {
+            keyed(seed).chain_update(purpose).finalize().into_bytes().into()
+        };
+        let hash_keys = derived(b"sipkeep nonce bits");
+        let (words, _) = hash_keys.as_chunks::<8>();
+        let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self {
+            key: Key::new(derived(b"sipkeep nonce key"), now.unix),
+            last: last.map(|(secret, made)| (Key::new(secret, made), now.mono.plus(LIFE))),
+            started: now,
+            hasher: ahash::RandomState::with_seeds(word(0), word(1), word(2), word(3)),
+            counter: 0,
+        }
+    }
+
+    /// This run's key and when it was made, to be kept for the next run.
+    pub fn key(&self) -> ([u8; 32], UnixTime) {
+        (self.key.secret, self.key.made)
+    }
+
+    /// Wall-clock milliseconds that know no jumps.
+    fn millis(&self, now: Now) -> u64 {
+        self.started.unix.plus(now.mono.since(self.started.mono)).as_millis()
+    }
+
+    /// A new nonce for `source`, as text.
+    pub fn mint(&mut self, now: Now, source: Source, realm: &[u8]) -> [u8; TEXT_BYTES] {
+        self.counter = self.counter.wrapping_add(1);
+        let bits = self.hasher.hash_one(self.counter) as u32;
+        let [_, _, time @ ..] = self.millis(now).to_be_bytes();
+        let parts = time.into_iter().chain(bits.to_be_bytes()).chain([self.key.number]);
+        let mut head = [0; HEAD_BYTES];
+        head.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
+        let mac = self.key.mac(&head, source, realm);
+        let mut bytes = [0; BYTES];
+        bytes.iter_mut().zip(head.into_iter().chain(mac)).for_each(|(to, from)| *to = from);
+        let mut text = [0; TEXT_BYTES];
+        // 24 bytes are 32 characters exactly: it cannot fail.
+        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        text
+    }
+
+    /// The nonce, if `text` is one that we minted for `source` and `realm` within the last hour.
+    pub fn fresh(&self, now: Now, source: Source, realm: &[u8], text: &[u8]) -> Option<Nonce> {
+        if text.len() != TEXT_BYTES {
+            return None;
+        }
+        let mut bytes = [0; BYTES];
+        if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(BYTES) {
+            return None;
+        }
+        let (head, mac) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = *head;
+        let minted_ms = u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]);
+        // Time first: it needs no secret, and most stale nonces end here.
+        let age_ms = self.millis(now).checked_sub(minted_ms)?;
+        if u128::from(age_ms) >= LIFE.as_millis() {
+            return None;
+        }
+        let last = self.last.iter().filter(|(_, until)| now.mono < *until).map(|(key, _)| key);
+        let mut keys = std::iter::once(&self.key).chain(last).filter(|key| key.number == number);
+        let is_ours = keys.any(|key| {
+            let own = key.mac(head, source, realm);
+            bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
+        });
+        let bits = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 8 | u64::from(number);
+        is_ours.then_some(Nonce { minted_ms, bits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const REALM: &[u8] = b"sipkeep";
+
+    fn at(mono_ms: u64, unix_ms: u64) -> Now {
+        Now { mono: Instant::from_micros(mono_ms * 1000), unix: UnixTime::from_millis(unix_ms) }
+    }
+
+    fn source() -> Source {
+        "192.0.2.1".parse().unwrap()
+    }
+
+    const START: u64 = 1_790_000_000_000;
+
+    fn nonces() -> Nonces {
+        Nonces::new(at(5, START), &[42; 32], None)
+    }
+
+    #[test]
+    fn fresh_for_an_hour_for_its_source_and_realm() {
+        let mut nonces = nonces();
+        let text = nonces.mint(at(1_000, START), source(), REALM);
+        let nonce = nonces.fresh(at(1_000, START), source(), REALM, &text).unwrap();
+        assert_eq!(nonce.minted_ms, START + 995);
+        assert!(nonces.fresh(at(3_600_999, START), source(), REALM, &text).is_some());
+        assert!(nonces.fresh(at(3_601_000, START), source(), REALM, &text).is_none());
+        assert!(nonces.fresh(at(999, START), source(), REALM, &text).is_none(), "not minted yet");
+        assert!(nonces.fresh(at(1_000, START), "192.0.2.2".parse().unwrap(), REALM, &text).is_none());
+        assert!(nonces.fresh(at(1_000, START), source(), b"other", &text).is_none());
+        let six = "2001:db8:1:2::1".parse().unwrap();
+        let text = nonces.mint(at(1_000, START), six, REALM);
+        assert!(nonces.fresh(at(1_000, START), "2001:db8:1:2::ffff".parse().unwrap(), REALM, &text).is_some());
+    }
+
+    #[test]
+    fn jumps_of_the_wall_clock_change_nothing() {
+        let mut nonces = nonces();
+        let text = nonces.mint(at(10, START), source(), REALM);
+        for unix in [0, START - 86_400_000, START + 400 * 86_400_000, u64::MAX] {
+            assert!(nonces.fresh(at(20, unix), source(), REALM, &text).is_some(), "{unix}");
+            assert!(nonces.fresh(at(4_000_000, unix), source(), REALM, &text).is_none(), "{unix}");
+        }
+    }
+
+    #[test]
+    fn the_last_runs_key_counts_for_one_life() {
+        let mut before = nonces();
+        let text = before.mint(at(10, START), source(), REALM);
+        let after = Nonces::new(at(7, START + 60_000), &[43; 32], Some(before.key()));
+        assert!(after.fresh(at(8, 0), source(), REALM, &text).is_some());
+        assert!(after.fresh(at(3_540_020, 0), source(), REALM, &text).is_none(), "its hour is over");
+        let behind = Nonces::new(at(7, 0), &[43; 32], Some(before.key()));
+        assert!(behind.fresh(at(8, 0), source(), REALM, &text).is_none(), "minted in the future");
+        // Whoever got hold of the old key cannot mint with it for ever.
+        let mut stolen = before.clone();
+        let text = stolen.mint(at(3_600_000, START), source(), REALM);
+        assert!(after.fresh(at(3_600_007 + 100, 0), source(), REALM, &text).is_none());
+        let two_later = Nonces::new(at(7, START + 60_000), &[44; 32], Some(after.key()));
+        assert!(two_later.fresh(at(8, 0), source(), REALM, &text).is_none());
+    }
+
+    #[test]
+    fn keys_come_from_the_seed_alone() {
+        assert_eq!(nonces().key(), nonces().key());
+        assert_ne!(nonces().key().0, Nonces::new(at(5, START), &[43; 32], None).key().0);
+        assert_ne!(nonces().key().0, [42; 32]);
+        assert!(!format!("{:?}", nonces()).contains("secret"));
+    }
+
+    #[test]
+    fn phones_behind_one_address_get_different_nonces() {
+        let mut nonces = nonces();
+        let all: std::collections::BTreeSet<_> =
+            (0..10_000).map(|_| nonces.mint(at(10, START), source(), REALM)).collect();
+        // 32 bits: a pair among 10,000 is alike once in a hundred times, and the seed is fixed.
+        assert_eq!(all.len(), 10_000);
+    }
+
+    proptest! {
+        #[test]
+        fn one_changed_bit_is_not_ours(byte in 0usize..BYTES, bit in 0u8..8) {
+            let mut nonces = nonces();
+            let text = nonces.mint(at(10, START), source(), REALM);
+            let mut bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+            bytes[byte] ^= 1 << bit;
+            let forged = URL_SAFE_NO_PAD.encode(&bytes);
+            prop_assert!(nonces.fresh(at(10, START), source(), REALM, forged.as_bytes()).is_none());
+        }
+
+        #[test]
+        fn anything_may_be_asked(text in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert!(nonces().fresh(at(10, START), source(), REALM, &text).is_none());
+        }
+    }
+}
