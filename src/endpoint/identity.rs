@@ -43,7 +43,7 @@ impl Endpoint {
                 if self.guard.is_delayed(now, source, credentials.username) {
                     return None;
                 }
-                match self.auth.verify(now, &credentials, arrival.request) {
+                match self.auth.verify(&credentials, arrival.request) {
                     Verified::Accepted(user) => {
                         self.accepted(now, arrival, credentials.username);
                         self.check_identity(now, arrival, user)
