@@ -1,1 +1,5 @@
+//! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
+
+mod peers;
+mod tidy;
 mod torture;

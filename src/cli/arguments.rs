@@ -109,7 +109,10 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("json") => given.json = true,
             Long("passwords") => given.passwords = true,
             Long("for") => given.duration = Some(duration(parser.value()?.string()?)?),
-            Long("limit") => given.limit = Some(parser.value()?.parse()?),
+            Long("limit") => {
+                let limit: std::num::NonZeroUsize = parser.value()?.parse()?;
+                given.limit = Some(limit.get());
+            }
             Long(name @ ("since" | "until" | "user")) => {
                 let name = ["since", "until", "user"]
                     .into_iter()
@@ -319,6 +322,10 @@ mod tests {
             (
                 "cdr --since yesterday",
                 "\"yesterday\" is not a time like 2026-03-01T12:00:00Z or 2026-03-01",
+            ),
+            (
+                "cdr --limit 0",
+                "cannot parse argument \"0\": number would be zero for non-zero type",
             ),
             ("hangup", "\"hangup\" needs the id of a call"),
             ("ha1", "\"ha1\" needs a user"),

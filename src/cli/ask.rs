@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use sipkeep::config::Config;
+use sipkeep::limits::PAGE_MAX;
 use sipkeep::net::store::read_secrets;
 use sipkeep::source::Source;
 
@@ -13,9 +14,6 @@ use super::Outcome;
 use super::arguments::List;
 use super::client::{Client, Reply};
 use super::table::{self, Column, Show, column};
-
-/// Items asked for at once.
-const PAGE: usize = 500;
 
 /// The running server of this configuration.
 pub struct Server {
@@ -196,7 +194,7 @@ fn query(
     limit: usize,
     after: Option<&str>,
 ) -> String {
-    let mut query = format!("{path}?limit={}", limit.min(PAGE));
+    let mut query = format!("{path}?limit={}", limit.min(PAGE_MAX));
     let filters = filters.iter().map(|(name, value)| (*name, value.as_str()));
     for (name, value) in filters.chain(after.map(|after| ("after", after))) {
         query = query + "&" + name + "=" + &escape(value);
@@ -411,7 +409,7 @@ mod tests {
             list(&config, List::Bans, None, &[], true),
             Ok(format!("{body}\n"))
         );
-        assert_eq!(server.join().unwrap(), ["GET /api/v1/bans?limit=500"]);
+        assert_eq!(server.join().unwrap(), ["GET /api/v1/bans?limit=1000"]);
     }
 
     #[test]
@@ -429,9 +427,9 @@ mod tests {
         let asked = server.join().unwrap();
         assert_eq!(
             asked[1],
-            "GET /api/v1/registrations?limit=500&after=a%20b%26c"
+            "GET /api/v1/registrations?limit=1000&after=a%20b%26c"
         );
-        assert_eq!(asked[2], "GET /api/v1/registrations?limit=500&after=d");
+        assert_eq!(asked[2], "GET /api/v1/registrations?limit=1000&after=d");
     }
 
     #[test]

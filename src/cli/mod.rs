@@ -66,8 +66,7 @@ fn run(arguments: &Arguments) -> Outcome {
 
 /// Runs the server until it is told to stop.
 fn serve(file: &Path) -> Result<(), String> {
-    // To be `sipkeep::net::run(file)` as soon as the shell is merged.
-    Err(format!("{}: this build has no server", file.display()))
+    sipkeep::net::run(file)
 }
 
 /// The configuration, or all its mistakes.

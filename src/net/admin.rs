@@ -132,8 +132,18 @@ struct TrunkItem<'a> {
 impl<'a> UserItem<'a> {
     fn of(user: &'a User) -> Self {
         let addresses = user.addresses.iter().map(ToString::to_string).collect();
-        let User { name, display_name, calls_max, .. } = user;
-        Self { name, display_name, addresses, calls_max: *calls_max }
+        let User {
+            name,
+            display_name,
+            calls_max,
+            ..
+        } = user;
+        Self {
+            name,
+            display_name,
+            addresses,
+            calls_max: *calls_max,
+        }
     }
 }
 
@@ -141,7 +151,12 @@ impl<'a> TrunkItem<'a> {
     fn of(trunk: &'a Trunk) -> Self {
         let addresses = trunk.addresses.iter().map(ToString::to_string).collect();
         let transport = trunk.transport.uri_token();
-        Self { name: &trunk.name, addresses, transport, incoming: trunk.incoming.as_deref() }
+        Self {
+            name: &trunk.name,
+            addresses,
+            transport,
+            incoming: trunk.incoming.as_deref(),
+        }
     }
 }
 
@@ -169,7 +184,11 @@ impl<C: Core> Admin<'_, C> {
                 resource?.ok_or_else(not_found)?
             }
         };
-        let method = if request.method == "HEAD" { "GET" } else { request.method };
+        let method = if request.method == "HEAD" {
+            "GET"
+        } else {
+            request.method
+        };
         let (methods, later) = resource.methods();
         if later.contains(&method) {
             return Err(Response::error(501, "not yet in this version"));
@@ -187,7 +206,9 @@ impl<C: Core> Admin<'_, C> {
     fn authorize(&self, request: &Request<'_>) -> Result<(), Response> {
         let given = request.authorization.and_then(|value| {
             let (scheme, token) = value.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+            scheme
+                .eq_ignore_ascii_case(b"Bearer ")
+                .then(|| token.trim_ascii())
         });
         let token = self.config.http.token.as_deref().unwrap_or_default();
         let is_right = given.is_some_and(|given| bool::from(given.ct_eq(token.as_bytes())));
@@ -213,17 +234,26 @@ impl<C: Core> Admin<'_, C> {
             Resource::Status => self.command(Command::Status),
             Resource::Registrations => {
                 let limit = query.limit().map_err(bad)?;
-                self.command(Command::Registrations { after: after(), limit })
+                self.command(Command::Registrations {
+                    after: after(),
+                    limit,
+                })
             }
             Resource::Calls => {
                 let limit = query.limit().map_err(bad)?;
-                self.command(Command::Calls { after: after(), limit })
+                self.command(Command::Calls {
+                    after: after(),
+                    limit,
+                })
             }
             Resource::Call(id) => self.command(Command::Hangup { call: id.clone() }),
             Resource::Bans if method == "POST" => self.ban(request.body)?,
             Resource::Bans => {
                 let limit = query.limit().map_err(bad)?;
-                self.command(Command::Bans { after: after(), limit })
+                self.command(Command::Bans {
+                    after: after(),
+                    limit,
+                })
             }
             Resource::Ban(source) => {
                 let source = parse_source(source).map_err(bad)?;
@@ -238,15 +268,24 @@ impl<C: Core> Admin<'_, C> {
                 Response::error(503, "too many queries at once").with("Retry-After", "1")
             }
             Resource::Users => list(&self.config.users, |user| &user.name, UserItem::of, query)?,
-            Resource::Trunks => {
-                list(&self.config.trunks, |trunk| &trunk.name, TrunkItem::of, query)?
-            }
-            Resource::User(name) => {
-                one(&self.config.users, |user| user.name == *name, UserItem::of, "no such user")
-            }
-            Resource::Trunk(name) => {
-                one(&self.config.trunks, |trunk| trunk.name == *name, TrunkItem::of, "no such trunk")
-            }
+            Resource::Trunks => list(
+                &self.config.trunks,
+                |trunk| &trunk.name,
+                TrunkItem::of,
+                query,
+            )?,
+            Resource::User(name) => one(
+                &self.config.users,
+                |user| user.name == *name,
+                UserItem::of,
+                "no such user",
+            ),
+            Resource::Trunk(name) => one(
+                &self.config.trunks,
+                |trunk| trunk.name == *name,
+                TrunkItem::of,
+                "no such trunk",
+            ),
             Resource::Later => Response::error(501, "not yet in this version"),
         };
         Ok(Reply::Now(response))
@@ -302,7 +341,9 @@ impl<C: Core> Admin<'_, C> {
         if store.ok {
             return Response::json(200, &serde_json::json!({ "ok": true }));
         }
-        let reason = store.error.unwrap_or_else(|| "the state file cannot be written".into());
+        let reason = store
+            .error
+            .unwrap_or_else(|| "the state file cannot be written".into());
         Response::json(503, &serde_json::json!({ "ok": false, "reason": reason }))
     }
 
@@ -330,7 +371,8 @@ pub(super) fn cdrs_response(answer: Result<Page<Cdr>, String>) -> Response {
 }
 
 fn parse_source(text: &str) -> Result<Source, String> {
-    text.parse().map_err(|_| format!("source: \"{text}\" is not an IPv4 address or an IPv6 /64"))
+    text.parse()
+        .map_err(|_| format!("source: \"{text}\" is not an IPv4 address or an IPv6 /64"))
 }
 
 /// A page of what the configuration lists, in the order of the file.
@@ -379,7 +421,10 @@ impl Query {
             if !known.contains(&name.as_str()) {
                 return Err(format!("unknown parameter \"{name}\""));
             }
-            if parameters.insert(name.clone(), percent_decode(value)?).is_some() {
+            if parameters
+                .insert(name.clone(), percent_decode(value)?)
+                .is_some()
+            {
                 return Err(format!("parameter \"{name}\" is there twice"));
             }
         }
@@ -388,11 +433,16 @@ impl Query {
 
     /// An empty value is none, as forms send it.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     fn limit(&self) -> Result<usize, String> {
-        let Some(text) = self.get("limit") else { return Ok(PAGE_DEFAULT) };
+        let Some(text) = self.get("limit") else {
+            return Ok(PAGE_DEFAULT);
+        };
         match text.parse() {
             Ok(limit) if (1..=PAGE_MAX).contains(&limit) => Ok(limit),
             _ => Err(format!("limit: not a number from 1 to {PAGE_MAX}")),
@@ -401,7 +451,9 @@ impl Query {
 
     fn time(&self, name: &str) -> Result<Option<UnixTime>, String> {
         let time = self.get(name).map(|text| text.parse::<Rfc3339>());
-        let time = time.transpose().map_err(|error| format!("{name}: {error}"))?;
+        let time = time
+            .transpose()
+            .map_err(|error| format!("{name}: {error}"))?;
         Ok(time.map(|Rfc3339(time)| time))
     }
 

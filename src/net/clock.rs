@@ -11,12 +11,17 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { origin: std::time::Instant::now() }
+        Self {
+            origin: std::time::Instant::now(),
+        }
     }
 
     /// Both clocks.
     pub(super) fn now(&self) -> Now {
-        Now { mono: self.mono(), unix: unix() }
+        Now {
+            mono: self.mono(),
+            unix: unix(),
+        }
     }
 
     /// The monotonic clock alone.
@@ -29,6 +34,8 @@ impl Clock {
 
 /// The wall clock; the epoch, if it is set to before that.
 pub(super) fn unix() -> UnixTime {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     UnixTime::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }

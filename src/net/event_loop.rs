@@ -18,6 +18,7 @@ use super::admin::Admin;
 use super::clock::Clock;
 use super::core::Core;
 use super::http::Server;
+use super::log;
 use super::measure::Latencies;
 use super::peers::Routes;
 use super::start::Running;
@@ -25,7 +26,6 @@ use super::store::Store;
 use super::streams::{News, Streams};
 use super::sys::ReceiveBatch;
 use super::udp::{UdpSocket, UdpSockets};
-use super::log;
 use crate::api::Event;
 use crate::config::{Config, Listen};
 use crate::endpoint::{Input, Output};
@@ -145,7 +145,12 @@ pub(super) fn bind(registry: &Registry, config: &Config) -> Result<Bound, String
         Some(address) => Some(Server::bind(registry, HTTP_LISTENER, HTTP, address)?),
         None => None,
     };
-    Ok(Bound { udp, streams, http, listen })
+    Ok(Bound {
+        udp,
+        streams,
+        http,
+        listen,
+    })
 }
 
 impl<C: Core> Shell<C> {
@@ -161,13 +166,23 @@ impl<C: Core> Shell<C> {
         clock: Clock,
         running: Running,
     ) -> Result<Self, String> {
-        let registry = poll.registry().try_clone().map_err(|error| error.to_string())?;
+        let registry = poll
+            .registry()
+            .try_clone()
+            .map_err(|error| error.to_string())?;
         let routes = Routes::new(&running.config);
         let routes_at = clock.mono();
-        let Bound { udp, streams, http, .. } = bound;
+        let Bound {
+            udp, streams, http, ..
+        } = bound;
         Ok(Self {
             core,
-            io: Io { registry, udp, streams, store },
+            io: Io {
+                registry,
+                udp,
+                streams,
+                store,
+            },
             poll,
             clock,
             receive: ReceiveBatch::new(),
@@ -179,6 +194,12 @@ impl<C: Core> Shell<C> {
             running,
             stop_by: None,
         })
+    }
+
+    /// Both clocks.
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Handles signals from now on.
@@ -217,7 +238,8 @@ impl<C: Core> Shell<C> {
     pub(super) fn run(mut self) -> Result<(), String> {
         let mut events = Events::with_capacity(1024);
         let stop_by = loop {
-            self.turn(&mut events, None).map_err(|error| format!("epoll: {error}"))?;
+            self.turn(&mut events, None)
+                .map_err(|error| format!("epoll: {error}"))?;
             if let Some(stop_by) = self.stop_by
                 && (self.clock.mono() >= stop_by
                     || (self.core.is_idle() && self.io.streams.is_flushed()))
@@ -227,11 +249,18 @@ impl<C: Core> Shell<C> {
         };
         let total = stop_by.plus(STOP_TOTAL.saturating_sub(STOP_CALLS));
         let left = total.since(self.clock.mono());
-        self.io.store.close(left).map_err(|error| format!("state file: {error}"))
+        self.io
+            .store
+            .close(left)
+            .map_err(|error| format!("state file: {error}"))
     }
 
     /// One turn, waiting at most `longest`.
-    pub(super) fn turn(&mut self, events: &mut Events, longest: Option<Duration>) -> io::Result<()> {
+    pub(super) fn turn(
+        &mut self,
+        events: &mut Events,
+        longest: Option<Duration>,
+    ) -> io::Result<()> {
         let wait = self.wait(longest);
         match self.poll.poll(events, wait) {
             Ok(()) => {}
@@ -279,7 +308,9 @@ impl<C: Core> Shell<C> {
         for event in events {
             match event.token().0 {
                 token if token >= STREAMS => {
-                    self.io.streams.connection_ready(now.mono, token - STREAMS, event);
+                    self.io
+                        .streams
+                        .connection_ready(now.mono, token - STREAMS, event);
                 }
                 token if token >= HTTP => {
                     if let Some(http) = &mut self.http {
@@ -303,7 +334,9 @@ impl<C: Core> Shell<C> {
     }
 
     fn drain_signal_pipe(&mut self) {
-        let Some(signals) = &mut self.signals else { return };
+        let Some(signals) = &mut self.signals else {
+            return;
+        };
         let mut bytes = [0; 64];
         // What they were stands in the flags; the pipe only wakes. It ends with `WouldBlock`.
         while signals.pipe.read(&mut bytes).is_ok_and(|length| length > 0) {}
@@ -330,11 +363,14 @@ impl<C: Core> Shell<C> {
     }
 
     /// Reads the configuration again. A mistake, or a change that needs a restart, keeps the old one.
-    fn reload(&mut self, now: Now) {
+    pub(super) fn reload(&mut self, now: Now) {
         match self.running.reread(&self.io.store) {
             Ok((config, made)) => {
                 if let Err(error) = log::start(config.server.log) {
-                    log::event(now, &event(::log::Level::Error, "log", vec![("error", error)]));
+                    log::event(
+                        now,
+                        &event(::log::Level::Error, "log", vec![("error", error)]),
+                    );
                 }
                 self.io.store.set_cdr_keep(config.server.cdr_keep);
                 self.core.reload(now, config);
@@ -385,7 +421,14 @@ impl<C: Core> Shell<C> {
     }
 
     fn receive_batch(&mut self, index: usize) {
-        let Self { core, io, receive, clock, latencies, .. } = self;
+        let Self {
+            core,
+            io,
+            receive,
+            clock,
+            latencies,
+            ..
+        } = self;
         let received = match io.udp.sockets[index].receive(receive) {
             Ok(received) => received,
             Err(error) => {
@@ -400,8 +443,16 @@ impl<C: Core> Shell<C> {
         let now = clock.now();
         let mut bytes_in = 0;
         for datagram in receive.datagrams() {
-            let Some(flow) = io.udp.sockets[index].flow(&datagram) else { continue };
-            core.handle_input(now, Input::Datagram { flow, bytes: datagram.bytes });
+            let Some(flow) = io.udp.sockets[index].flow(&datagram) else {
+                continue;
+            };
+            core.handle_input(
+                now,
+                Input::Datagram {
+                    flow,
+                    bytes: datagram.bytes,
+                },
+            );
             bytes_in += datagram.bytes.len();
             if bytes_in >= FLUSH_BYTES {
                 flush(core, io, now);
@@ -414,17 +465,29 @@ impl<C: Core> Shell<C> {
 
     /// Accepts, tells news, reads from each connection that has something, one after the other.
     fn serve_streams(&mut self) {
-        let Self { core, io, clock, latencies, .. } = self;
+        let Self {
+            core,
+            io,
+            clock,
+            latencies,
+            ..
+        } = self;
         if !io.streams.has_work() {
             return;
         }
         let now = clock.now();
-        let Io { streams, registry, .. } = io;
-        streams.accept(now.mono, registry, |remote| core.accepts_connection(now, remote));
+        let Io {
+            streams, registry, ..
+        } = io;
+        streams.accept(now.mono, registry, |remote| {
+            core.accepts_connection(now, remote)
+        });
         flush(core, io, now);
         for _ in 0..64 {
             let now = clock.now();
-            let Some((connection, bytes)) = io.streams.read_next(now.mono) else { break };
+            let Some((connection, bytes)) = io.streams.read_next(now.mono) else {
+                break;
+            };
             core.handle_input(now, Input::StreamBytes { connection, bytes });
             flush(core, io, now);
             latencies.record(clock.mono().since(now.mono), 1);
@@ -434,7 +497,15 @@ impl<C: Core> Shell<C> {
 
     /// Requests of administrators, and the store's answers to earlier ones.
     fn serve_http(&mut self) {
-        let Self { core, io, http, clock, latencies, running, .. } = self;
+        let Self {
+            core,
+            io,
+            http,
+            clock,
+            latencies,
+            running,
+            ..
+        } = self;
         let Some(http) = http else { return };
         for (ticket, answer) in io.store.answers() {
             http.answer(ticket, super::admin::cdrs_response(answer));
@@ -452,7 +523,9 @@ impl<C: Core> Shell<C> {
             config: &running.config,
             now,
         };
-        http.serve(now.mono, registry, |request, ticket| admin.answer(request, ticket));
+        http.serve(now.mono, registry, |request, ticket| {
+            admin.answer(request, ticket)
+        });
         flush(core, io, now);
     }
 }
@@ -481,7 +554,12 @@ pub(super) fn flush<C: Core>(core: &mut C, io: &mut Io, now: Now) {
 }
 
 fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
-    let Io { registry, udp, streams, store } = io;
+    let Io {
+        registry,
+        udp,
+        streams,
+        store,
+    } = io;
     for output in core.outputs() {
         match output {
             Output::Datagram { flow, .. } => udp.announce(&flow),
@@ -511,5 +589,10 @@ pub(super) fn event(
     name: &'static str,
     fields: Vec<(&'static str, String)>,
 ) -> Event {
-    Event { level, name, source: None, fields }
+    Event {
+        level,
+        name,
+        source: None,
+        fields,
+    }
 }

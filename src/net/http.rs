@@ -151,12 +151,16 @@ impl Server {
     /// When [`expire`](Self::expire) is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // At most 32 to look at.
-        self.connections.iter().map(|(_, connection)| connection.deadline).min()
+        self.connections
+            .iter()
+            .map(|(_, connection)| connection.deadline)
+            .min()
     }
 
     /// Closes connections whose time is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.connections.retain(|_, connection| connection.deadline > now);
+        self.connections
+            .retain(|_, connection| connection.deadline > now);
     }
 
     /// Accepts, reads requests, has them handled and writes the answers, as far as that goes without waiting.
@@ -170,7 +174,9 @@ impl Server {
             self.accept(now, registry);
         }
         for key in std::mem::take(&mut self.ready) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
             connection.is_ready = false;
             match connection.advance(now, &mut self.next_ticket, &mut handle) {
                 Ok(true) => self.connection_ready(key),
@@ -184,7 +190,10 @@ impl Server {
     /// The answer to a request that was said to come later. Of a connection that is gone: nothing happens.
     pub(super) fn answer(&mut self, ticket: u64, response: Response) {
         let waiting = State::Waiting(ticket);
-        let found = self.connections.iter_mut().find(|(_, connection)| connection.state == waiting);
+        let found = self
+            .connections
+            .iter_mut()
+            .find(|(_, connection)| connection.state == waiting);
         if let Some((key, connection)) = found {
             connection.state = State::Reading;
             connection.respond(&response);
@@ -214,7 +223,12 @@ impl Server {
         }
     }
 
-    fn admit(&mut self, now: Instant, registry: &Registry, mut stream: TcpStream) -> io::Result<()> {
+    fn admit(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        mut stream: TcpStream,
+    ) -> io::Result<()> {
         if self.connections.len() >= HTTP_CONNECTIONS_MAX && !self.evict() {
             return Err(io::Error::other("all connections are at work"));
         }
@@ -325,7 +339,11 @@ impl Connection {
     }
 
     fn respond(&mut self, response: &Response) {
-        let Response { status, body, lines } = response;
+        let Response {
+            status,
+            body,
+            lines,
+        } = response;
         let connection = if self.close { "close" } else { "keep-alive" };
         let head = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
@@ -408,7 +426,11 @@ fn parse(input: &[u8]) -> Result<Parsed<'_>, Refusal> {
         Ok(httparse::Status::Partial) if input.len() >= HEAD_BYTES_MAX => {
             return Err(Refusal(431, "the head of the request is too long"));
         }
-        Ok(httparse::Status::Partial) => return Ok(Parsed::Partial { expects_continue: false }),
+        Ok(httparse::Status::Partial) => {
+            return Ok(Parsed::Partial {
+                expects_continue: false,
+            });
+        }
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal(431, "too many header lines")),
         Err(_) => return Err(Refusal(400, "not an HTTP/1.1 request")),
     };
@@ -426,14 +448,21 @@ fn parse(input: &[u8]) -> Result<Parsed<'_>, Refusal> {
                 return Err(Refusal(400, "more than one Authorization"));
             }
         } else if is("Content-Length") {
-            let length = decimal(header.value).ok_or(Refusal(400, "Content-Length is no number"))?;
+            let length =
+                decimal(header.value).ok_or(Refusal(400, "Content-Length is no number"))?;
             if content_length.replace(length).is_some() {
                 return Err(Refusal(400, "more than one Content-Length"));
             }
         } else if is("Transfer-Encoding") {
-            return Err(Refusal(501, "a request with Transfer-Encoding is not supported"));
+            return Err(Refusal(
+                501,
+                "a request with Transfer-Encoding is not supported",
+            ));
         } else if is("Connection") {
-            let mut tokens = header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+            let mut tokens = header
+                .value
+                .split(|&byte| byte == b',')
+                .map(<[u8]>::trim_ascii);
             if tokens.any(|token| token.eq_ignore_ascii_case(b"close")) {
                 keep_alive = false;
             }
@@ -447,36 +476,58 @@ fn parse(input: &[u8]) -> Result<Parsed<'_>, Refusal> {
         return Err(Refusal(413, "the request is too long"));
     }
     if input.len() < whole {
-        return Ok(Parsed::Partial { expects_continue: expects_continue && version == 1 });
+        return Ok(Parsed::Partial {
+            expects_continue: expects_continue && version == 1,
+        });
     }
     if !target.starts_with('/') {
         return Err(Refusal(400, "the target of the request is not a path"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let body = &input[head_bytes..whole];
-    let request = Request { method, path, query, authorization, body, keep_alive };
+    let request = Request {
+        method,
+        path,
+        query,
+        authorization,
+        body,
+        keep_alive,
+    };
     Ok(Parsed::Whole(request, whole))
 }
 
 fn decimal(value: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(value).ok()?;
     // `parse` would also take a sign.
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
 }
 
 impl Response {
     /// `body` as JSON.
     pub(super) fn json(status: u16, body: &impl serde::Serialize) -> Self {
         match serde_json::to_vec(body) {
-            Ok(body) => Self { status, body, lines: String::new() },
+            Ok(body) => Self {
+                status,
+                body,
+                lines: String::new(),
+            },
             Err(error) => Self::error(500, &error.to_string()),
         }
     }
 
     /// `{"error": "…"}`
     pub(super) fn error(status: u16, reason: &str) -> Self {
-        let body = serde_json::json!({ "error": reason }).to_string().into_bytes();
-        Self { status, body, lines: String::new() }
+        let body = serde_json::json!({ "error": reason })
+            .to_string()
+            .into_bytes();
+        Self {
+            status,
+            body,
+            lines: String::new(),
+        }
     }
 
     /// With one more header line.
@@ -527,13 +578,22 @@ mod tests {
     fn request_is_read_whole_or_not_at_all() {
         let text = "POST /api/v1/bans?a=b%20c HTTP/1.1\r\nHost: x\r\nauthorization: Bearer t\r\nContent-Length: 4\r\n\r\nbody";
         let request = whole(text);
-        assert_eq!((request.method, request.path, request.query), ("POST", "/api/v1/bans", "a=b%20c"));
+        assert_eq!(
+            (request.method, request.path, request.query),
+            ("POST", "/api/v1/bans", "a=b%20c")
+        );
         assert_eq!(request.authorization, Some(&b"Bearer t"[..]));
         assert_eq!(request.body, b"body");
         assert!(request.keep_alive);
         for length in 0..text.len() {
             let parsed = parse(&text.as_bytes()[..length]).unwrap();
-            assert_eq!(parsed, Parsed::Partial { expects_continue: false }, "{length}");
+            assert_eq!(
+                parsed,
+                Parsed::Partial {
+                    expects_continue: false
+                },
+                "{length}"
+            );
         }
         assert!(!whole("GET / HTTP/1.1\r\nConnection: foo, Close\r\n\r\n").keep_alive);
         assert!(!whole("GET / HTTP/1.0\r\n\r\n").keep_alive);
@@ -549,12 +609,33 @@ mod tests {
         assert_eq!(status("\u{0}"), 400);
         assert_eq!(status("GET http://x/ HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: +4\r\n\r\n"), 400);
-        assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n"), 400);
-        assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"), 400);
-        assert_eq!(status("GET / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n"), 413);
-        assert_eq!(status("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"), 501);
-        assert_eq!(status(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65))), 431);
-        assert_eq!(status(&format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(HEAD_BYTES_MAX))), 431);
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n"),
+            400
+        );
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n"),
+            400
+        );
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nContent-Length: 65536\r\n\r\n"),
+            413
+        );
+        assert_eq!(
+            status("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            501
+        );
+        assert_eq!(
+            status(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65))),
+            431
+        );
+        assert_eq!(
+            status(&format!(
+                "GET / HTTP/1.1\r\nA: {}",
+                "b".repeat(HEAD_BYTES_MAX)
+            )),
+            431
+        );
     }
 
     /// A server with its poll, and a handler that echoes the body, or says `Later` to /later.
@@ -570,12 +651,19 @@ mod tests {
             let poll = Poll::new().unwrap();
             let address = "127.0.0.1:0".parse().unwrap();
             let server = Server::bind(poll.registry(), Token(0), 10, address).unwrap();
-            Self { poll, server, tickets: Vec::new(), now: Instant::from_micros(1) }
+            Self {
+                poll,
+                server,
+                tickets: Vec::new(),
+                now: Instant::from_micros(1),
+            }
         }
 
         fn client(&self) -> std::net::TcpStream {
             let client = std::net::TcpStream::connect(self.server.local).unwrap();
-            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
             client
         }
 
@@ -583,7 +671,9 @@ mod tests {
         fn run(&mut self) {
             let mut events = Events::with_capacity(64);
             loop {
-                self.poll.poll(&mut events, Some(Duration::from_millis(30))).unwrap();
+                self.poll
+                    .poll(&mut events, Some(Duration::from_millis(30)))
+                    .unwrap();
                 if events.is_empty() && !self.server.has_work() {
                     return;
                 }
@@ -594,14 +684,19 @@ mod tests {
                     }
                 }
                 let tickets = &mut self.tickets;
-                self.server.serve(self.now, self.poll.registry(), |request, ticket| {
-                    if request.path == "/later" {
-                        tickets.push(ticket);
-                        return Reply::Later;
-                    }
-                    let body = request.body.to_vec();
-                    Reply::Now(Response { status: 200, body, lines: String::new() })
-                });
+                self.server
+                    .serve(self.now, self.poll.registry(), |request, ticket| {
+                        if request.path == "/later" {
+                            tickets.push(ticket);
+                            return Reply::Later;
+                        }
+                        let body = request.body.to_vec();
+                        Reply::Now(Response {
+                            status: 200,
+                            body,
+                            lines: String::new(),
+                        })
+                    });
             }
         }
     }
@@ -618,18 +713,29 @@ mod tests {
         let mut client = bench.client();
         for index in 0..20 {
             let length = if index < 10 { 1 } else { 2 };
-            write!(client, "POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{index}").unwrap();
+            write!(
+                client,
+                "POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{index}"
+            )
+            .unwrap();
         }
         bench.run();
-        client.write_all(b"GET / HTTP/1.1\r\nConnection: cl").unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nConnection: cl")
+            .unwrap();
         bench.run();
-        client.write_all(b"ose\r\n\r\nand this is not read").unwrap();
+        client
+            .write_all(b"ose\r\n\r\nand this is not read")
+            .unwrap();
         bench.run();
         let text = read_all(client);
         let answers: Vec<&str> = text.split("HTTP/1.1 200 OK\r\n").collect();
         assert_eq!(answers.len(), 22);
         for index in 0..20 {
-            assert!(answers[index + 1].ends_with(&format!("\r\n\r\n{index}")), "{text}");
+            assert!(
+                answers[index + 1].ends_with(&format!("\r\n\r\n{index}")),
+                "{text}"
+            );
         }
         assert!(answers[21].contains("Connection: close"));
         bench.run();
@@ -644,24 +750,39 @@ mod tests {
         client.write_all(body.as_bytes()).unwrap();
         bench.run();
         assert_eq!(bench.tickets.len(), 1);
-        bench.server.answer(99, Response::error(500, "nobody asked"));
-        bench.server.answer(bench.tickets[0], Response::error(404, "late"));
+        bench
+            .server
+            .answer(99, Response::error(500, "nobody asked"));
+        bench
+            .server
+            .answer(bench.tickets[0], Response::error(404, "late"));
         bench.run();
         let text = read_all(client);
         assert!(text.starts_with("HTTP/1.1 404 Not Found\r\n"), "{text}");
-        assert!(text.contains("{\"error\":\"late\"}HTTP/1.1 200 OK\r\n"), "{text}");
-        assert!(text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(
+            text.contains("{\"error\":\"late\"}HTTP/1.1 200 OK\r\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn refusal_closes_and_reaches_a_peer_that_goes_on_sending() {
         let mut bench = Bench::new();
         let mut client = bench.client();
-        client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n").unwrap();
+        client
+            .write_all(b"POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n")
+            .unwrap();
         client.write_all(&vec![b'x'; 50_000]).unwrap();
         bench.run();
         let text = read_all(client);
-        assert!(text.starts_with("HTTP/1.1 413 Content Too Large\r\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 413 Content Too Large\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -674,13 +795,18 @@ mod tests {
         client.write_all(b"hi").unwrap();
         bench.run();
         let text = read_all(client);
-        assert!(text.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn bounds_in_number_and_time() {
         let mut bench = Bench::new();
-        let clients: Vec<_> = (0..HTTP_CONNECTIONS_MAX + 3).map(|_| bench.client()).collect();
+        let clients: Vec<_> = (0..HTTP_CONNECTIONS_MAX + 3)
+            .map(|_| bench.client())
+            .collect();
         bench.run();
         assert_eq!(bench.server.connections.len(), HTTP_CONNECTIONS_MAX);
         let late = bench.now.plus(HTTP_TIMEOUT);

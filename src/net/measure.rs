@@ -30,7 +30,11 @@ impl Latencies {
             return Latency::default();
         }
         let at = |quantile| self.0.value_at_quantile(quantile);
-        Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+        Latency {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+        }
     }
 }
 
@@ -52,14 +56,19 @@ fn resident_bytes(status: &str) -> u64 {
 /// Datagrams that the kernel could not put together from their fragments since the machine started, IPv4 and IPv6.
 pub(super) fn reassembly_failures() -> u64 {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    v4_reassembly_failures(&read("/proc/net/snmp")) + v6_reassembly_failures(&read("/proc/net/snmp6"))
+    v4_reassembly_failures(&read("/proc/net/snmp"))
+        + v6_reassembly_failures(&read("/proc/net/snmp6"))
 }
 
 /// Two lines begin with `Ip:`, names and then values.
 fn v4_reassembly_failures(text: &str) -> u64 {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip:"));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
-    let position = names.split_whitespace().position(|name| name == "ReasmFails");
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return 0;
+    };
+    let position = names
+        .split_whitespace()
+        .position(|name| name == "ReasmFails");
     position
         .and_then(|position| values.split_whitespace().nth(position))
         .and_then(|value| value.parse().ok())
@@ -83,7 +92,8 @@ mod tests {
         assert_eq!(resident_bytes(status), 8123 * 1024);
         assert_eq!(resident_bytes(""), 0);
         assert!(memory_bytes() > 100_000);
-        let snmp = "Ip: Forwarding ReasmOKs ReasmFails FragOKs\nIp: 1 22 33 44\nIcmp: InMsgs\nIcmp: 5\n";
+        let snmp =
+            "Ip: Forwarding ReasmOKs ReasmFails FragOKs\nIp: 1 22 33 44\nIcmp: InMsgs\nIcmp: 5\n";
         assert_eq!(v4_reassembly_failures(snmp), 33);
         assert_eq!(v4_reassembly_failures("Ip: A\n"), 0);
         let snmp6 = "Ip6ReasmOKs                     \t7\nIp6ReasmFails                   \t9\n";

@@ -22,7 +22,11 @@ impl Routes {
         let users = config.users.iter().flat_map(|user| &user.addresses);
         let trunks = config.trunks.iter().flat_map(|trunk| &trunk.addresses);
         let peers: BTreeSet<IpAddr> = users.chain(trunks).map(|peer| peer.address).collect();
-        Self { peers: peers.into_iter().collect(), known: HashMap::new(), next: 0 }
+        Self {
+            peers: peers.into_iter().collect(),
+            known: HashMap::new(),
+            next: 0,
+        }
     }
 
     /// How many peers there are.
@@ -72,7 +76,10 @@ mod tests {
         let news = routes.refresh();
         let local = IpAddr::from([127, 0, 0, 1]);
         assert_eq!(news[0], (IpAddr::from([127, 0, 0, 9]), local));
-        assert_eq!(news[1], (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(
+            news[1],
+            (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into())
+        );
         assert_eq!(routes.refresh(), []);
     }
 }

@@ -69,13 +69,13 @@ pub fn run(config_path: &Path) -> Result<(), String> {
 fn serve(path: &Path, mut config: Config) -> Result<(), String> {
     let system = |error: std::io::Error| error.to_string();
     if let Err(error) = sys::raise_file_limit() {
-        ::log::warn!("event=start file_limit=\"{error}\"");
+        ::log::warn!("the limit of open files stays as it is: {error}");
     }
     let poll = Poll::new().map_err(system)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(system)?);
     let wake = move || {
         if let Err(error) = waker.wake() {
-            ::log::warn!("event=wake error=\"{error}\"");
+            ::log::warn!("the loop cannot be woken for an answer of the store: {error}");
         }
     };
     let (store, snapshot, mut secrets) =
@@ -91,7 +91,12 @@ fn serve(path: &Path, mut config: Config) -> Result<(), String> {
     getrandom::fill(&mut seed).map_err(|error| format!("no random numbers: {error}"))?;
     let endpoint = Endpoint::new(clock.now(), config.clone(), seed, snapshot);
     let text = banner(&config, &bound, &made);
-    let running = Running { path: path.to_owned(), config, fixed, secrets };
+    let running = Running {
+        path: path.to_owned(),
+        config,
+        fixed,
+        secrets,
+    };
     let mut shell = Shell::new(endpoint, poll, bound, store, clock, running)?;
     shell.install_signals()?;
     shell.read_all_routes();
@@ -105,7 +110,10 @@ fn read(path: &Path) -> Result<Config, Vec<String>> {
     let bytes = std::fs::read(path)
         .map_err(|error| vec![format!("{}: cannot be read: {error}", path.display())])?;
     Config::read_bytes(&bytes, path).map_err(|mistakes| {
-        mistakes.iter().map(|mistake| mistake.in_file(path)).collect()
+        mistakes
+            .iter()
+            .map(|mistake| mistake.in_file(path))
+            .collect()
     })
 }
 
@@ -122,7 +130,12 @@ impl Running {
         complete(&mut config, &mut secrets, store).unwrap();
         let fixed = Fixed::of(&config);
         config.server.listen.clone_from(&bound.listen);
-        Self { path, config, fixed, secrets }
+        Self {
+            path,
+            config,
+            fixed,
+            secrets,
+        }
     }
 
     /// Reads the file again. The configuration to go on with, and which users were given a password.
@@ -140,7 +153,12 @@ impl Running {
         let restart: Vec<String> = restart
             .into_iter()
             .filter(|&(_, is_changed)| is_changed)
-            .map(|(key, _)| format!("{}: {key} has changed: needs a restart", self.path.display()))
+            .map(|(key, _)| {
+                format!(
+                    "{}: {key} has changed: needs a restart",
+                    self.path.display()
+                )
+            })
             .collect();
         if !restart.is_empty() {
             return Err(restart);
@@ -198,8 +216,10 @@ fn complete(
         if let Some(error) = status.error.filter(|_| !status.ok) {
             return Err(format!("passwords cannot be kept: state file: {error}"));
         }
-        let pairs: Vec<(&str, &str)> =
-            keep.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let pairs: Vec<(&str, &str)> = keep
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         store
             .keep_secrets(&pairs)
             .map_err(|error| format!("passwords cannot be kept: state file: {error}"))?;
@@ -232,8 +252,17 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
     let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
     line("listen", listen.join(", "));
-    if let Some(bytes) = bound.udp.sockets.iter().map(|socket| socket.receive_buffer_bytes).min() {
-        line("receive", format!("{} KiB of buffer a UDP socket", bytes / 1024));
+    if let Some(bytes) = bound
+        .udp
+        .sockets
+        .iter()
+        .map(|socket| socket.receive_buffer_bytes)
+        .min()
+    {
+        line(
+            "receive",
+            format!("{} KiB of buffer a UDP socket", bytes / 1024),
+        );
     }
     if let Some(http) = &bound.http {
         line("http", format!("http://{}/", http.local));
@@ -246,7 +275,11 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
         let hosts = phone_hosts(config, &interface_addresses());
         text.push_str("\nPasswords were made. Type into a telephone:\n");
         text.push_str(&format!("  server or domain  {}\n", hosts.join(" or ")));
-        let width = made.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        let width = made
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
         for (name, password) in made {
             text.push_str(&format!("  user  {name:<width$}   password  {password}\n"));
         }
@@ -260,7 +293,7 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
 
 fn interface_addresses() -> Vec<IpAddr> {
     sys::interface_addresses().unwrap_or_else(|error| {
-        ::log::warn!("event=start interfaces=\"{error}\"");
+        ::log::warn!("addresses of this machine cannot be listed: {error}");
         Vec::new()
     })
 }
@@ -275,12 +308,17 @@ fn phone_hosts(config: &Config, interfaces: &[IpAddr]) -> Vec<String> {
     let mut hosts: Vec<(IpAddr, u16)> = Vec::new();
     for &Listen { transport, address } in &config.server.listen {
         let is_first_of_port = transport == Transport::Udp
-            || !config.server.listen.contains(&Listen { transport: Transport::Udp, address });
+            || !config.server.listen.contains(&Listen {
+                transport: Transport::Udp,
+                address,
+            });
         if !is_first_of_port {
             continue;
         }
         if address.ip().is_unspecified() {
-            let family = interfaces.iter().filter(|own| own.is_ipv4() == address.is_ipv4());
+            let family = interfaces
+                .iter()
+                .filter(|own| own.is_ipv4() == address.is_ipv4());
             hosts.extend(family.map(|own| (*own, address.port())));
         } else {
             hosts.push((address.ip(), address.port()));

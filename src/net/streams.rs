@@ -138,7 +138,11 @@ impl Streams {
             Ok((socket, local))
         });
         let (socket, local) = result.map_err(|error| explain("tcp", address, &error))?;
-        self.listeners.push(Listener { socket, local, readable: true });
+        self.listeners.push(Listener {
+            socket,
+            local,
+            readable: true,
+        });
         Ok(local)
     }
 
@@ -205,7 +209,7 @@ impl Streams {
                         if accepts(remote)
                             && let Err(error) = self.admit(now, registry, index, stream, remote)
                         {
-                            log::debug!("event=accept source={} error=\"{error}\"", remote.ip());
+                            log::debug!("connection from {} not taken: {error}", remote.ip());
                         }
                     }
                     Err(error) => self.accept_failed(now, index, &error),
@@ -240,7 +244,11 @@ impl Streams {
         let local = canonical(stream.local_addr()?);
         debug_assert_eq!(local.port(), self.listeners[listener].local.port());
         let source = Source::of(remote.ip());
-        if self.strangers_of.get(&source).is_some_and(|&n| n >= CONNECTIONS_PER_SOURCE_MAX) {
+        if self
+            .strangers_of
+            .get(&source)
+            .is_some_and(|&n| n >= CONNECTIONS_PER_SOURCE_MAX)
+        {
             self.evict(|connection| Source::of(connection.remote.ip()) == source);
         } else if self.strangers >= CONNECTIONS_UNAUTHENTICATED_MAX {
             self.evict(|_| true);
@@ -255,7 +263,12 @@ impl Streams {
         self.strangers += 1;
         *self.strangers_of.entry(source).or_default() += 1;
         self.set_deadline(key, Some(now.plus(CONNECTION_IDLE)));
-        let flow = Flow { transport: Transport::Tcp, local, remote, connection: Some(id) };
+        let flow = Flow {
+            transport: Transport::Tcp,
+            local,
+            remote,
+            connection: Some(id),
+        };
         self.news.push_back(News::Opened(flow));
         Ok(())
     }
@@ -310,8 +323,9 @@ impl Streams {
         remote: SocketAddr,
     ) {
         let opened = if self.connections.len() < CONNECTIONS_MAX {
-            TcpStream::connect(remote)
-                .and_then(|stream| self.insert(registry, id, stream, remote, State::Connecting, now))
+            TcpStream::connect(remote).and_then(|stream| {
+                self.insert(registry, id, stream, remote, State::Connecting, now)
+            })
         } else {
             Err(io::Error::other("too many connections"))
         };
@@ -353,7 +367,9 @@ impl Streams {
         // Bounded, for the sake of connections that are being closed while their peers go on sending.
         for _ in 0..READS_MAX {
             let key = self.readable.pop_front()?;
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
             connection.is_readable = false;
             if connection.state == State::Connecting {
                 continue;
@@ -397,10 +413,15 @@ impl Streams {
 
     /// Queues bytes for a connection; too many that the peer does not take: it is closed.
     pub(super) fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
-        let Some(&key) = self.ids.get(&id) else { return };
+        let Some(&key) = self.ids.get(&id) else {
+            return;
+        };
         let connection = &mut self.connections[key];
-        let bound =
-            if connection.stranger { STRANGER_OUT_BYTES_MAX } else { CONNECTION_OUT_BYTES_MAX };
+        let bound = if connection.stranger {
+            STRANGER_OUT_BYTES_MAX
+        } else {
+            CONNECTION_OUT_BYTES_MAX
+        };
         if connection.out.len() - connection.out_start + bytes.len() > bound {
             self.drop_connection(key);
             return;
@@ -413,7 +434,9 @@ impl Streams {
     pub(super) fn flush(&mut self, now: Instant) {
         for position in 0..self.dirty.len() {
             let key = self.dirty[position];
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
             connection.is_dirty = false;
             if connection.state == State::Connecting {
                 continue;
@@ -429,7 +452,9 @@ impl Streams {
 
     /// Writes what waits, then closes. The core is told at once.
     pub(super) fn close(&mut self, now: Instant, id: ConnectionId) {
-        let Some(&key) = self.ids.get(&id) else { return };
+        let Some(&key) = self.ids.get(&id) else {
+            return;
+        };
         if self.connections[key].state == State::Connecting {
             self.drop_connection(key);
         } else {
@@ -466,7 +491,9 @@ impl Streams {
 
     /// Its peer has authenticated: no longer a stranger's.
     pub(super) fn trust(&mut self, id: ConnectionId) {
-        let Some(&key) = self.ids.get(&id) else { return };
+        let Some(&key) = self.ids.get(&id) else {
+            return;
+        };
         if self.connections[key].stranger {
             self.forget_stranger(key);
             self.set_deadline(key, None);
@@ -490,7 +517,10 @@ impl Streams {
     /// When [`expire`](Self::expire) is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        [first, self.accept_paused_until].into_iter().flatten().min()
+        [first, self.accept_paused_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Closes what has been silent, connecting or closing for too long.
@@ -511,7 +541,9 @@ impl Streams {
 
     /// Whether bytes wait to be written to a peer.
     pub(super) fn is_flushed(&self) -> bool {
-        self.connections.iter().all(|(_, connection)| connection.out.is_empty())
+        self.connections
+            .iter()
+            .all(|(_, connection)| connection.out.is_empty())
     }
 
     /// Closes the one that has been silent longest, of the strangers that `of` means.
@@ -585,7 +617,10 @@ impl Streams {
 /// Writes until nothing is left or the socket takes no more.
 fn write_out(connection: &mut Connection) -> io::Result<()> {
     while connection.out_start < connection.out.len() {
-        match connection.stream.write(&connection.out[connection.out_start..]) {
+        match connection
+            .stream
+            .write(&connection.out[connection.out_start..])
+        {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => connection.out_start += written,
             Err(error) => match error.kind() {
@@ -606,7 +641,11 @@ fn write_out(connection: &mut Connection) -> io::Result<()> {
 }
 
 pub(super) fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;

@@ -102,7 +102,9 @@ impl ReceiveBatch {
                 ptr::null_mut(),
             )
         };
-        self.count = usize::try_from(received).map_err(|_| io::Error::last_os_error())?.min(BATCH);
+        self.count = usize::try_from(received)
+            .map_err(|_| io::Error::last_os_error())?
+            .min(BATCH);
         Ok(self.count)
     }
 
@@ -120,8 +122,12 @@ impl ReceiveBatch {
         let remote = read_address(&self.names[index])?;
         let length = (header.msg_len as usize).min(SLOT);
         let start = index * SLOT;
-        let mut received =
-            Received { remote, local: None, bytes: &self.bytes[start..start + length], drops: None };
+        let mut received = Received {
+            remote,
+            local: None,
+            bytes: &self.bytes[start..start + length],
+            drops: None,
+        };
         read_control(&header.msg_hdr, &mut received);
         Some(received)
     }
@@ -152,8 +158,11 @@ fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
                 // SAFETY: as above.
                 let info = unsafe { ptr::read_unaligned(data.cast::<libc::in6_pktinfo>()) };
                 let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
-                let scope =
-                    if address.is_unicast_link_local() { info.ipi6_ifindex as u32 } else { 0 };
+                let scope = if address.is_unicast_link_local() {
+                    info.ipi6_ifindex as u32
+                } else {
+                    0
+                };
                 received.local = Some((address.into(), scope));
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if whole(size_of::<u32>()) => {
@@ -282,7 +291,9 @@ fn write_control(message: &mut libc::msghdr, local: Option<SocketAddr>) {
         Some(SocketAddr::V4(local)) => {
             let info = libc::in_pktinfo {
                 ipi_ifindex: 0,
-                ipi_spec_dst: libc::in_addr { s_addr: local.ip().to_bits().to_be() },
+                ipi_spec_dst: libc::in_addr {
+                    s_addr: local.ip().to_bits().to_be(),
+                },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
             // SAFETY: the caller pointed `msg_control` to a `Control` of its own.
@@ -290,7 +301,9 @@ fn write_control(message: &mut libc::msghdr, local: Option<SocketAddr>) {
         }
         Some(SocketAddr::V6(local)) => {
             let info = libc::in6_pktinfo {
-                ipi6_addr: libc::in6_addr { s6_addr: local.ip().octets() },
+                ipi6_addr: libc::in6_addr {
+                    s6_addr: local.ip().octets(),
+                },
                 ipi6_ifindex: local.scope_id() as _,
             };
             // SAFETY: as above.
@@ -305,7 +318,14 @@ fn storages() -> Box<[libc::sockaddr_storage]> {
 }
 
 fn vectors() -> Box<[libc::iovec]> {
-    vec![libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH].into_boxed_slice()
+    vec![
+        libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0
+        };
+        BATCH
+    ]
+    .into_boxed_slice()
 }
 
 fn headers() -> Box<[libc::mmsghdr]> {
@@ -397,7 +417,11 @@ fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -
             size_of::<c_int>() as socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Lets this process open as many files (connections) as its hard limit allows; the limit then.
@@ -405,7 +429,10 @@ fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -
 /// # Errors
 /// The kernel's.
 pub(super) fn raise_file_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is a whole rlimit to write to.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
@@ -415,7 +442,10 @@ pub(super) fn raise_file_limit() -> io::Result<u64> {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    #[allow(clippy::useless_conversion, reason = "rlim_t is 32 bits wide on some targets")]
+    #[allow(
+        clippy::useless_conversion,
+        reason = "rlim_t is 32 bits wide on some targets"
+    )]
     Ok(u64::from(limit.rlim_cur))
 }
 
@@ -476,7 +506,9 @@ mod tests {
 
     fn peer(address: &str) -> UdpSocket {
         let socket = UdpSocket::bind(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         socket
     }
 
@@ -488,7 +520,9 @@ mod tests {
         let client = peer("127.0.0.1:0");
         for index in 0..100u8 {
             let last = index % 3 + 1;
-            client.send_to(&[index; 300], (format!("127.0.0.{last}"), port)).unwrap();
+            client
+                .send_to(&[index; 300], (format!("127.0.0.{last}"), port))
+                .unwrap();
         }
         let mut receive = ReceiveBatch::new();
         let mut send = SendBatch::new();
@@ -503,7 +537,11 @@ mod tests {
                 assert_eq!(local, IpAddr::from([127, 0, 0, seen % 3 + 1]));
                 assert_eq!(scope, 0);
                 let local = Some(SocketAddr::new(local, port));
-                answers.push(Outgoing { remote: datagram.remote, local, bytes: datagram.bytes });
+                answers.push(Outgoing {
+                    remote: datagram.remote,
+                    local,
+                    bytes: datagram.bytes,
+                });
                 seen += 1;
             }
             assert_eq!(send.send(server.as_fd(), &answers).unwrap(), answers.len());
@@ -546,7 +584,9 @@ mod tests {
     #[test]
     fn drops_are_counted() {
         let server = socket("127.0.0.1:0");
-        socket2::SockRef::from(&server).set_recv_buffer_size(4096).unwrap();
+        socket2::SockRef::from(&server)
+            .set_recv_buffer_size(4096)
+            .unwrap();
         let to = server.local_addr().unwrap();
         let client = peer("127.0.0.1:0");
         for _ in 0..200 {
@@ -575,7 +615,12 @@ mod tests {
 
     #[test]
     fn machine_has_a_loopback_address() {
-        assert!(interface_addresses().unwrap().iter().any(IpAddr::is_loopback));
+        assert!(
+            interface_addresses()
+                .unwrap()
+                .iter()
+                .any(IpAddr::is_loopback)
+        );
         assert!(raise_file_limit().unwrap() > 0);
     }
 }

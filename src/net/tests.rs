@@ -12,7 +12,7 @@ use super::core::Core;
 use super::event_loop::{self, Shell, WAKER};
 use super::start::Running;
 use super::store::Store;
-use crate::api::{Answer, Command, Event, Status};
+use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Input, Output};
 use crate::limits;
@@ -30,7 +30,6 @@ enum Owned {
     Trusted(ConnectionId),
     Banned(Source),
     Keep(Change),
-    Event(Event),
 }
 
 /// Echoes datagrams and stream bytes; `close` and `trust` on a stream do that; `open ADDRESS` in a datagram connects there.
@@ -88,7 +87,7 @@ impl Core for Echo {
     fn command(&mut self, _: Now, command: Command) -> Answer {
         self.commands.push(command.clone());
         match command {
-            Command::Status => Answer::Status(Box::new(Status::default())),
+            Command::Status => Answer::Status(Box::default()),
             Command::Ban { source, .. } if source.address().is_loopback() => {
                 Answer::Refused("that is us".into())
             }
@@ -116,17 +115,22 @@ impl Core for Echo {
     fn outputs(&self) -> impl ExactSizeIterator<Item = Output<'_>> {
         self.out.iter().map(|output| match output {
             Owned::Datagram(flow, bytes) => Output::Datagram { flow: *flow, bytes },
-            Owned::Bytes(connection, bytes) => {
-                Output::StreamBytes { connection: *connection, bytes }
-            }
-            Owned::Open(connection, remote) => {
-                Output::OpenStream { connection: *connection, remote: *remote }
-            }
-            Owned::Close(connection) => Output::CloseStream { connection: *connection },
-            Owned::Trusted(connection) => Output::StreamTrusted { connection: *connection },
+            Owned::Bytes(connection, bytes) => Output::StreamBytes {
+                connection: *connection,
+                bytes,
+            },
+            Owned::Open(connection, remote) => Output::OpenStream {
+                connection: *connection,
+                remote: *remote,
+            },
+            Owned::Close(connection) => Output::CloseStream {
+                connection: *connection,
+            },
+            Owned::Trusted(connection) => Output::StreamTrusted {
+                connection: *connection,
+            },
             Owned::Banned(source) => Output::Banned { source: *source },
             Owned::Keep(change) => Output::Keep(change),
-            Owned::Event(event) => Output::Event(event),
         })
     }
 
@@ -179,7 +183,10 @@ impl Bench {
         }
         let bound = event_loop::bind(poll.registry(), &config).unwrap();
         let address = |transport| {
-            let listen = bound.listen.iter().find(|listen| listen.transport == transport);
+            let listen = bound
+                .listen
+                .iter()
+                .find(|listen| listen.transport == transport);
             SocketAddr::from(([127, 0, 0, 1], listen.unwrap().address.port()))
         };
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
@@ -187,13 +194,22 @@ impl Bench {
         let running = Running::for_test(path, file, secrets, &store, &bound);
         let core = Echo::default();
         let shell = Shell::new(core, poll, bound, store, Clock::new(), running).unwrap();
-        Self { shell, events: Events::with_capacity(64), udp, tcp, http, folder }
+        Self {
+            shell,
+            events: Events::with_capacity(64),
+            udp,
+            tcp,
+            http,
+            folder,
+        }
     }
 
     /// Turns until nothing happens for a moment.
     fn run(&mut self) {
         loop {
-            self.shell.turn(&mut self.events, Some(Duration::from_millis(20))).unwrap();
+            self.shell
+                .turn(&mut self.events, Some(Duration::from_millis(20)))
+                .unwrap();
             if self.events.is_empty() && !self.shell.has_work() {
                 return;
             }
@@ -202,7 +218,9 @@ impl Bench {
 
     fn connect(&mut self) -> TcpStream {
         let client = TcpStream::connect(self.tcp).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         self.run();
         client
     }
@@ -210,7 +228,9 @@ impl Bench {
 
 fn udp_client() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     socket
 }
 
@@ -233,10 +253,751 @@ fn datagrams_are_answered_from_the_address_that_was_asked() {
         let mut bytes = [0; 100];
         let (length, from) = client.recv_from(&mut bytes).unwrap();
         assert_eq!(bytes[..length], [index; 10]);
-        assert_eq!(from, SocketAddr::from(([127, 0, 0, 1 + index % 2], bench.udp.port())));
+        assert_eq!(
+            from,
+            SocketAddr::from(([127, 0, 0, 1 + index % 2], bench.udp.port()))
+        );
     }
     let flow = bench.shell.core.datagrams[1];
-    assert_eq!(flow.local, SocketAddr::from(([127, 0, 0, 2], bench.udp.port())));
+    assert_eq!(
+        flow.local,
+        SocketAddr::from(([127, 0, 0, 2], bench.udp.port()))
+    );
     assert_eq!(flow.remote, client.local_addr().unwrap());
     assert!(bench.shell.latencies.status().p50 > 0);
+}
+
+#[test]
+fn several_sockets_and_both_families_have_a_batch_each() {
+    let mut bench = Bench::with(
+        "[server]\nlisten = udp:0.0.0.0:5060, udp:127.0.0.1:5062, udp:[::1]:5064, tcp:127.0.0.1:5060\n[http]\nlisten =\n",
+    );
+    let ports: Vec<_> = bench
+        .shell
+        .io
+        .udp
+        .sockets
+        .iter()
+        .map(|socket| socket.local)
+        .collect();
+    let v6 = UdpSocket::bind("[::1]:0").unwrap();
+    v6.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let v4 = udp_client();
+    for _ in 0..3 {
+        v4.send_to(b"a", ("127.0.0.1", ports[0].port())).unwrap();
+        v4.send_to(b"b", ports[1]).unwrap();
+        v6.send_to(b"c", ports[2]).unwrap();
+    }
+    bench.run();
+    let mut bytes = [0; 10];
+    for _ in 0..3 {
+        assert_eq!(v6.recv_from(&mut bytes).unwrap(), (1, ports[2]));
+    }
+    let mut from = Vec::new();
+    for _ in 0..6 {
+        from.push(v4.recv_from(&mut bytes).unwrap().1.port());
+    }
+    assert_eq!(
+        from.iter().filter(|port| **port == ports[0].port()).count(),
+        3
+    );
+    assert_eq!(
+        from.iter().filter(|port| **port == ports[1].port()).count(),
+        3
+    );
+    assert_eq!(bench.shell.io.udp.unsent, 0);
+}
+
+/// An answer whose local address is gone (a new lease), or whose port is no longer listened on, still finds a way out.
+#[test]
+fn answers_from_addresses_of_the_past_leave_all_the_same() {
+    let mut bench = Bench::new();
+    let client = udp_client();
+    let remote = client.local_addr().unwrap();
+    for local in ["203.0.113.9:5060", "127.0.0.1:1"] {
+        let mut local: SocketAddr = local.parse().unwrap();
+        if local.port() == 5060 {
+            local.set_port(bench.udp.port());
+        }
+        let flow = Flow {
+            transport: Transport::Udp,
+            local,
+            remote,
+            connection: None,
+        };
+        bench
+            .shell
+            .core
+            .out
+            .push(Owned::Datagram(flow, b"hello".to_vec()));
+        bench.run();
+        let mut bytes = [0; 10];
+        assert_eq!(client.recv_from(&mut bytes).unwrap(), (5, bench.udp));
+    }
+    let flow = Flow {
+        transport: Transport::Udp,
+        local: "[::1]:5060".parse().unwrap(),
+        remote: "[::1]:5060".parse().unwrap(),
+        connection: None,
+    };
+    bench
+        .shell
+        .core
+        .out
+        .push(Owned::Datagram(flow, b"no such family".to_vec()));
+    bench.run();
+    assert_eq!(bench.shell.io.udp.unsent, 1);
+}
+
+#[test]
+fn port_that_is_taken_is_said_in_words() {
+    let bench = Bench::new();
+    let poll = Poll::new().unwrap();
+    for (transport, address) in [("udp", bench.udp), ("tcp", bench.tcp)] {
+        let text = format!("[server]\nlisten = {transport}:{address}\n[http]\nlisten =\n");
+        let config = Config::read(&text, bench.folder.path()).unwrap();
+        let error = event_loop::bind(poll.registry(), &config).err().unwrap();
+        assert!(
+            error.contains(&format!(
+                "port {} is in use by another program",
+                address.port()
+            )),
+            "{error}"
+        );
+    }
+    let config = Config::read(
+        "[server]\nlisten = udp:203.0.113.9:5999\n",
+        bench.folder.path(),
+    )
+    .unwrap();
+    let error = event_loop::bind(poll.registry(), &config).err().unwrap();
+    assert!(
+        error.contains("this machine has no address 203.0.113.9"),
+        "{error}"
+    );
+}
+
+#[test]
+fn stream_is_opened_echoed_and_closed() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    let flow = bench.shell.core.opened[0];
+    assert_eq!(
+        (flow.local, flow.remote),
+        (bench.tcp, client.local_addr().unwrap())
+    );
+    let id = flow.connection.unwrap();
+    assert_eq!(id.0 % 2, 0);
+    client.write_all(b"hello").unwrap();
+    bench.run();
+    assert_eq!(text_of(&mut client, 5), "hello");
+    // The last bytes and the FIN come together: they are answered, then it is closed.
+    client.write_all(b"last").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    bench.run();
+    assert_eq!(text_of(&mut client, 4), "last");
+    assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+    bench.run();
+    assert_eq!(bench.shell.core.closed, [id]);
+    assert_eq!(bench.shell.io.streams.len(), 0);
+    assert_eq!(bench.shell.io.streams.next_deadline(), None);
+}
+
+#[test]
+fn close_writes_what_waits_first() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    client.write_all(b"close").unwrap();
+    // Not read by us any more; closing without reading it would reset the connection and lose the answer.
+    bench.run();
+    client.write_all(b"more").unwrap();
+    bench.run();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "close");
+    assert_eq!(bench.shell.core.closed.len(), 1);
+    assert_eq!(bench.shell.core.bytes_in, 5);
+    drop(client);
+    bench.run();
+    assert_eq!(bench.shell.io.streams.len(), 0);
+}
+
+#[test]
+fn large_streams_pass_in_turns() {
+    let mut bench = Bench::new();
+    let mut clients: Vec<TcpStream> = (0..3).map(|_| bench.connect()).collect();
+    let bytes: Vec<u8> = (0..60_000u32).map(|n| n as u8).collect();
+    for client in &mut clients {
+        client.write_all(&bytes).unwrap();
+    }
+    bench.run();
+    for client in &mut clients {
+        let mut back = vec![0; bytes.len()];
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(back, bytes);
+    }
+}
+
+/// A peer that sends and never reads is closed at the bound of its write buffer.
+#[test]
+fn peer_that_does_not_read_is_closed() {
+    let mut bench = Bench::new();
+    let mut client = bench.connect();
+    client.write_all(b"trust").unwrap();
+    bench.run();
+    client.set_nonblocking(true).unwrap();
+    let chunk = vec![b'x'; 64 << 10];
+    for _ in 0..2_000 {
+        let written = client.write(&chunk);
+        let _ = bench.shell.turn(&mut bench.events, Some(Duration::ZERO));
+        if bench.shell.core.closed.len() == 1 {
+            break;
+        }
+        assert!(written.is_ok_and(|length| length > 0) || bench.shell.core.closed.is_empty());
+    }
+    assert_eq!(bench.shell.core.closed.len(), 1);
+    assert_eq!(bench.shell.io.streams.len(), 0);
+}
+
+#[test]
+fn strangers_are_bounded_for_each_source_and_the_silent_longest_goes() {
+    let mut bench = Bench::new();
+    let mut clients: Vec<TcpStream> = (0..limits::CONNECTIONS_PER_SOURCE_MAX)
+        .map(|_| bench.connect())
+        .collect();
+    // The first speaks, so that the second is the one silent longest; the third is trusted and does not count.
+    clients[0].write_all(b"hello").unwrap();
+    bench.run();
+    let ids: Vec<_> = bench
+        .shell
+        .core
+        .opened
+        .iter()
+        .map(|flow| flow.connection.unwrap())
+        .collect();
+    let _one_more = bench.connect();
+    assert_eq!(bench.shell.core.closed, [ids[1]]);
+    assert_eq!(
+        bench.shell.io.streams.len(),
+        limits::CONNECTIONS_PER_SOURCE_MAX
+    );
+    clients[2].write_all(b"trust").unwrap();
+    bench.run();
+    let _another = bench.connect();
+    assert_eq!(bench.shell.core.closed, [ids[1]]);
+    assert_eq!(
+        bench.shell.io.streams.len(),
+        limits::CONNECTIONS_PER_SOURCE_MAX + 1
+    );
+}
+
+#[test]
+fn silent_strangers_are_closed_trusted_peers_are_not() {
+    let mut bench = Bench::new();
+    let mut trusted = bench.connect();
+    trusted.write_all(b"trust").unwrap();
+    let stranger = bench.connect();
+    let at = bench.shell.io.streams.next_deadline().unwrap();
+    let ids: Vec<_> = bench
+        .shell
+        .core
+        .opened
+        .iter()
+        .map(|flow| flow.connection.unwrap())
+        .collect();
+    bench
+        .shell
+        .io
+        .streams
+        .expire(Instant::from_micros(at.as_micros() - 1));
+    assert_eq!(bench.shell.io.streams.len(), 2);
+    bench.shell.io.streams.expire(at);
+    bench.run();
+    assert_eq!(bench.shell.core.closed, [ids[1]]);
+    assert_eq!(bench.shell.io.streams.next_deadline(), None);
+    drop(stranger);
+}
+
+#[test]
+fn guard_refuses_and_bans() {
+    let mut bench = Bench::new();
+    let mut one = bench.connect();
+    one.write_all(b"trust").unwrap();
+    bench.run();
+    bench.shell.core.refuse = true;
+    let mut two = TcpStream::connect(bench.tcp).unwrap();
+    bench.run();
+    assert_eq!(two.read(&mut [0; 1]).unwrap(), 0);
+    assert_eq!(bench.shell.core.opened.len(), 1);
+    let source = Source::of([127, 0, 0, 1].into());
+    bench.shell.core.out.push(Owned::Banned(source));
+    bench.run();
+    assert_eq!(bench.shell.io.streams.len(), 0);
+    assert_eq!(bench.shell.core.closed.len(), 1);
+    assert_eq!(text_of(&mut one, 5), "trust");
+    assert_eq!(one.read(&mut [0; 1]).unwrap_or(0), 0);
+}
+
+#[test]
+fn opened_connections_carry_what_waited_for_them() {
+    let mut bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = udp_client();
+    let text = format!("open {}", listener.local_addr().unwrap());
+    client.send_to(text.as_bytes(), bench.udp).unwrap();
+    bench.run();
+    let (mut peer, _) = listener.accept().unwrap();
+    assert_eq!(text_of(&mut peer, 5), "early");
+    let flow = bench.shell.core.opened[0];
+    assert_eq!(flow.local, peer.peer_addr().unwrap());
+    assert_eq!(flow.remote, listener.local_addr().unwrap());
+    peer.write_all(b"back").unwrap();
+    bench.run();
+    assert_eq!(text_of(&mut peer, 4), "back");
+    // Nobody there: the core hears that it is closed, and no deadline stays behind.
+    let gone = listener.local_addr().unwrap();
+    drop((listener, peer));
+    bench.run();
+    assert_eq!(bench.shell.core.closed.len(), 1);
+    client
+        .send_to(format!("open {gone}").as_bytes(), bench.udp)
+        .unwrap();
+    bench.run();
+    assert_eq!(bench.shell.core.closed.len(), 2);
+    assert_eq!(bench.shell.core.opened.len(), 1);
+    assert_eq!(bench.shell.io.streams.next_deadline(), None);
+}
+
+/// A connection that nobody answers is given up. The backlog of a listener that accepts nobody swallows the handshake.
+#[test]
+fn connect_timeout() {
+    let mut bench = Bench::new();
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let _full: Vec<_> = (0..2)
+        .map(|_| {
+            let client =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address.into());
+            client
+        })
+        .collect();
+    bench
+        .shell
+        .core
+        .out
+        .push(Owned::Open(ConnectionId(7), address));
+    bench.run();
+    assert_eq!(bench.shell.io.streams.len(), 1);
+    assert!(bench.shell.core.opened.is_empty());
+    let at = bench.shell.io.streams.next_deadline().unwrap();
+    bench.shell.io.streams.expire(at);
+    bench.run();
+    assert_eq!(bench.shell.core.closed, [ConnectionId(7)]);
+    assert_eq!(bench.shell.io.streams.len(), 0);
+}
+
+#[test]
+fn deadline_of_the_core_is_kept() {
+    let mut bench = Bench::new();
+    bench.run();
+    let now = bench.shell.now();
+    bench.shell.core.deadline = Some(now.mono.plus(Duration::from_millis(50)));
+    let begin = std::time::Instant::now();
+    while bench.shell.core.ticks == 0 {
+        bench.shell.turn(&mut bench.events, None).unwrap();
+    }
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_millis(49), "{waited:?}");
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+}
+
+/// What the core says to keep is in the state file after the end of `run`, which waits for calls to end.
+#[test]
+fn stop_waits_for_calls_and_closes_the_store() {
+    let mut bench = Bench::new();
+    let now = bench.shell.now();
+    let key = Change::NonceKey([7; 32], UnixTime::from_millis(1_000));
+    bench.shell.core.out.push(Owned::Keep(key));
+    bench.shell.core.busy = true;
+    bench.shell.stop(now);
+    assert!(bench.shell.core.stopped);
+    let begin = std::time::Instant::now();
+    let Bench { shell, folder, .. } = bench;
+    shell.run().unwrap();
+    let took = begin.elapsed();
+    assert!(
+        took >= limits::STOP_CALLS && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    let path = folder.path().join("state.db");
+    let (_, snapshot, _) = Store::open(&path, unix(), Duration::from_secs(1), || {}).unwrap();
+    assert_eq!(snapshot.nonce_key.unwrap().0, [7; 32]);
+}
+
+#[test]
+fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
+    let text = "[user 100]\npassword = kx7-mmq2-9\n[http]\nlisten =\n";
+    let mut bench = Bench::with(text);
+    let path = bench.folder.path().join("config.ini");
+    let reload = |bench: &mut Bench, text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let now = bench.shell.now();
+        bench.shell.reload(now);
+        bench.shell.core.reloads
+    };
+    assert_eq!(reload(&mut bench, "[user 100]\npasword = x\n"), 0);
+    assert_eq!(
+        reload(
+            &mut bench,
+            &format!("[server]\nlisten = udp:127.0.0.1:5099\n{text}")
+        ),
+        0
+    );
+    let listen = bench.shell.running.config.server.listen.clone();
+    assert_eq!(
+        reload(
+            &mut bench,
+            &format!("{text}[user 101]\n[trunk a]\naddresses = 127.0.0.3\n")
+        ),
+        1
+    );
+    let config = &bench.shell.running.config;
+    assert_eq!(config.server.listen, listen);
+    let crate::config::Secret::Password(made) = config.users[1].secret.clone().unwrap() else {
+        panic!("no password was made")
+    };
+    assert_eq!(made.len(), 14);
+    let local = std::net::IpAddr::from([127, 0, 0, 1]);
+    assert_eq!(bench.shell.core.routes, [([127, 0, 0, 3].into(), local)]);
+    // The same password again: it was kept.
+    assert_eq!(reload(&mut bench, &format!("{text}[user 101]\n")), 2);
+    let again = bench.shell.running.config.users[1].secret.clone();
+    assert_eq!(again, Some(crate::config::Secret::Password(made.clone())));
+    let state = bench.folder.path().join("state.db");
+    let kept = super::store::read_secrets(&state).unwrap();
+    assert_eq!(kept.get("password:101"), Some(made.as_str()));
+}
+
+const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\ncalls_max = 2\n\
+    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\n[user 102]\n[trunk office]\naddresses = 198.51.100.4:5060\n\
+    incoming = 100\n";
+
+impl Bench {
+    /// Sends one request, runs the loop, reads the answer: status, head, body.
+    fn ask_with(
+        &mut self,
+        token: &str,
+        request: &str,
+        body: &str,
+    ) -> (u16, String, serde_json::Value) {
+        let mut client = TcpStream::connect(self.http.unwrap()).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: x\r\n{token}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(head.as_bytes()).unwrap();
+        let mut text = Vec::new();
+        // An answer may have to wait for the store's thread.
+        for _ in 0..100 {
+            self.run();
+            match client.read_to_end(&mut text) {
+                Ok(_) => break,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        let text = String::from_utf8(text).unwrap();
+        let (head, body) = text
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("{text:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (
+            status,
+            format!("{head}\r\n"),
+            serde_json::from_str(body).unwrap_or_default(),
+        )
+    }
+
+    fn ask(&mut self, request: &str, body: &str) -> (u16, serde_json::Value) {
+        let token = self.shell.running.config.http.token.clone().unwrap();
+        let (status, _, body) =
+            self.ask_with(&format!("Authorization: bearer {token}\r\n"), request, body);
+        (status, body)
+    }
+}
+
+#[test]
+fn api_needs_its_token() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let token = bench.shell.running.config.http.token.clone().unwrap();
+    assert_eq!(token.len(), 32);
+    let wrong = [
+        String::new(),
+        "Authorization: Bearer \r\n".into(),
+        format!("Authorization: Bearer {}\r\n", &token[1..]),
+        format!("Authorization: Bearer {token}x\r\n"),
+        format!("Authorization: Basic {token}\r\n"),
+        format!("Authorization: {token}\r\n"),
+        "Authorization: é\r\n".into(),
+    ];
+    for header in wrong {
+        for path in ["/api/v1/status", "/api/v1/nothing", "/api/v1/events"] {
+            let (status, head, body) = bench.ask_with(&header, &format!("GET {path}"), "");
+            assert_eq!(
+                (status, body["error"].as_str()),
+                (401, Some("a bearer token is needed"))
+            );
+            assert!(head.contains("WWW-Authenticate: Bearer\r\n"));
+        }
+    }
+    assert!(bench.shell.core.commands.is_empty());
+    assert_eq!(
+        bench.ask_with("", "GET /health", "").2,
+        serde_json::json!({ "ok": true })
+    );
+    assert_eq!(bench.ask("GET /api/v1/status", "").0, 200);
+}
+
+#[test]
+fn api_answers_what_is_not_there() {
+    let mut bench = Bench::with(WITH_HTTP);
+    for path in [
+        "/x",
+        "/api",
+        "/api/v1/",
+        "/api/v1/x",
+        "/api/v1/users/100/x",
+        "/api/v2/status",
+    ] {
+        assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
+    }
+    let later = [
+        "GET /",
+        "GET /metrics",
+        "GET /openapi/version",
+        "GET /api/v1/lines",
+        "GET /api/v1/lines/a",
+        "POST /api/v1/lines/a/register",
+        "GET /api/v1/groups",
+        "GET /api/v1/routes/a",
+        "GET /api/v1/events",
+        "GET /api/v1/openapi.json",
+        "POST /api/v1/calls",
+        "PUT /api/v1/users/100",
+        "DELETE /api/v1/trunks/a",
+    ];
+    for request in later {
+        let (status, body) = bench.ask(request, "");
+        assert_eq!(
+            (status, body["error"].as_str()),
+            (501, Some("not yet in this version")),
+            "{request}"
+        );
+    }
+    let token = bench.shell.running.config.http.token.clone().unwrap();
+    let header = format!("Authorization: Bearer {token}\r\n");
+    for (request, allow) in [
+        ("POST /health", "GET, HEAD"),
+        ("DELETE /api/v1/status", "GET, HEAD"),
+        ("PUT /api/v1/bans", "GET, HEAD, POST"),
+        ("GET /api/v1/calls/1", "DELETE"),
+    ] {
+        let (status, head, _) = bench.ask_with(&header, request, "");
+        assert_eq!(status, 405, "{request}");
+        assert!(head.contains(&format!("Allow: {allow}\r\n")), "{head}");
+    }
+    let bad = [
+        "GET /api/v1/calls?limit=0",
+        "GET /api/v1/calls?limit=1001",
+        "GET /api/v1/calls?limit=x",
+        "GET /api/v1/calls?x=1",
+        "GET /api/v1/calls?limit=1&limit=2",
+        "GET /api/v1/status?limit=1",
+        "GET /api/v1/cdrs?since=yesterday",
+        "GET /api/v1/cdrs?after=x",
+        "GET /api/v1/users?after=nobody",
+        "DELETE /api/v1/bans/x",
+        "GET /api/v1/users/%zz",
+        "GET /api/v1/users/%ff",
+    ];
+    for request in bad {
+        let (status, body) = bench.ask(request, "");
+        assert!(
+            status == 400 && body["error"].is_string(),
+            "{request} {status} {body}"
+        );
+    }
+    assert!(bench.shell.core.commands.is_empty());
+}
+
+#[test]
+fn api_commands_and_their_parameters() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let done = (200, serde_json::json!({ "ok": true }));
+    assert_eq!(
+        bench.ask("GET /api/v1/registrations?limit=7&after=a%20b", ""),
+        done
+    );
+    assert_eq!(bench.ask("GET /api/v1/calls?after=", ""), done);
+    assert_eq!(bench.ask("GET /api/v1/bans", ""), done);
+    assert_eq!(bench.ask("DELETE /api/v1/bans/2001:db8::%2F64", ""), done);
+    assert_eq!(bench.ask("DELETE /api/v1/bans/2001:db8::/64", ""), done);
+    assert_eq!(bench.ask("DELETE /api/v1/calls/a%2Fb", "").0, 404);
+    let body = r#"{"source": "203.0.113.7", "for": "4h"}"#;
+    assert_eq!(bench.ask("POST /api/v1/bans", body), done);
+    assert_eq!(
+        bench
+            .ask("POST /api/v1/bans", r#"{"source": "127.0.0.1"}"#)
+            .0,
+        409
+    );
+    let said = format!("{:?}", bench.shell.core.commands);
+    let expected = "[Registrations { after: Some(\"a b\"), limit: 7 }, Calls { after: None, limit: 100 }, \
+         Bans { after: None, limit: 100 }, ";
+    assert!(said.starts_with(expected), "{said}");
+    let v6: Source = "2001:db8::".parse().unwrap();
+    let unbans = bench.shell.core.commands[3..5].iter();
+    let unbans: Vec<bool> = unbans
+        .map(|c| matches!(c, Command::Unban { source } if *source == v6))
+        .collect();
+    assert_eq!(unbans, [true, true]);
+    assert!(matches!(&bench.shell.core.commands[5], Command::Hangup { call } if call == "a/b"));
+    let Command::Ban { source, duration } = &bench.shell.core.commands[6] else {
+        panic!("{said}")
+    };
+    assert_eq!(source.to_string(), "203.0.113.7");
+    assert_eq!(*duration, Some(Duration::from_secs(4 * 3600)));
+    for body in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        r#"{"source": 7}"#,
+        r#"{"source": "x"}"#,
+        r#"{"source": "192.0.2.1", "for": "4"}"#,
+        r#"{"source": "192.0.2.1", "for": "0s"}"#,
+        r#"{"source": "192.0.2.1", "fro": "4h"}"#,
+    ] {
+        let (status, answer) = bench.ask("POST /api/v1/bans", body);
+        assert!(
+            status == 400 && answer["error"].is_string(),
+            "{body} {status}"
+        );
+    }
+    assert_eq!(bench.shell.core.commands.len(), 8);
+}
+
+#[test]
+fn api_lists_users_and_trunks_without_secrets() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let (status, page) = bench.ask("GET /api/v1/users?limit=2", "");
+    let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2 });
+    let by_address = serde_json::json!(
+        { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null });
+    assert_eq!(status, 200);
+    assert_eq!(
+        page,
+        serde_json::json!({ "items": [anna, by_address], "next": "101" })
+    );
+    let page = bench.ask("GET /api/v1/users?after=101", "").1;
+    assert_eq!(
+        (page["items"][0]["name"].as_str(), page["next"].as_str()),
+        (Some("102"), None)
+    );
+    assert_eq!(bench.ask("GET /api/v1/users/100", ""), (200, anna));
+    assert_eq!(bench.ask("GET /api/v1/users/999", "").0, 404);
+    let office = serde_json::json!(
+        { "name": "office", "addresses": ["198.51.100.4:5060"], "transport": "udp", "incoming": "100" });
+    assert_eq!(
+        bench.ask("GET /api/v1/trunks/office", ""),
+        (200, office.clone())
+    );
+    assert_eq!(
+        bench.ask("GET /api/v1/trunks", "").1,
+        serde_json::json!({ "items": [office], "next": null })
+    );
+}
+
+#[test]
+fn api_status_has_what_the_shell_knows() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let client = udp_client();
+    client.send_to(b"x", bench.udp).unwrap();
+    bench.run();
+    let status = bench.ask("GET /api/v1/status", "").1;
+    assert!(status["memory_bytes"].as_u64().unwrap() > 1_000_000);
+    assert!(status["latency_us"]["p50"].as_u64().unwrap() > 0);
+    assert_eq!(status["guard"]["lanes"][0]["name"], "strangers");
+    assert!(
+        status["guard"]["lanes"][0]["receive_buffer_bytes"]
+            .as_u64()
+            .unwrap()
+            > 4096
+    );
+    assert_eq!(status["guard"]["lanes"][0]["drops"], 0);
+    assert_eq!(status["guard"]["kernel"]["active"], false);
+    assert_eq!(status["store"]["ok"], true);
+    assert!(status["guard"]["reassembly_failures"].is_u64());
+}
+
+#[test]
+fn api_call_records_come_from_the_store() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let record = |id: &str, second: u64| crate::store::CallRecord {
+        id: id.into(),
+        start: UnixTime::from_millis(unix().as_millis() - 60_000 + second * 1_000),
+        end: Some(unix()),
+        direction: "internal",
+        caller: "100".into(),
+        dialled: "101".into(),
+        disposition: "answered",
+        ..Default::default()
+    };
+    for (id, second) in [("a", 1), ("b", 2), ("c", 3)] {
+        bench
+            .shell
+            .core
+            .out
+            .push(Owned::Keep(Change::Record(Box::new(record(id, second)))));
+    }
+    bench.run();
+    let mut page = serde_json::Value::Null;
+    for _ in 0..100 {
+        page = bench.ask("GET /api/v1/cdrs?limit=2&user=100", "").1;
+        if page["items"]
+            .as_array()
+            .is_some_and(|items| items.len() == 2)
+        {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(
+        (
+            page["items"][0]["id"].as_str(),
+            page["items"][1]["id"].as_str()
+        ),
+        (Some("c"), Some("b"))
+    );
+    let next = page["next"].as_str().unwrap().to_owned();
+    let page = bench
+        .ask(&format!("GET /api/v1/cdrs?limit=2&after={next}"), "")
+        .1;
+    assert_eq!(
+        (page["items"][0]["id"].as_str(), page["next"].as_str()),
+        (Some("a"), None)
+    );
+    assert_eq!(
+        bench.ask("GET /api/v1/cdrs?until=2020-01-01", "").1["items"],
+        serde_json::json!([])
+    );
 }

@@ -26,7 +26,10 @@ pub(super) struct Lane {
 }
 
 /// Everybody whom no other lane is for. The lanes of known peers come before it.
-pub(super) const STRANGERS: Lane = Lane { priority: 1, name: "strangers" };
+pub(super) const STRANGERS: Lane = Lane {
+    priority: 1,
+    name: "strangers",
+};
 
 /// A bound socket.
 pub(super) struct UdpSocket {
@@ -59,14 +62,21 @@ impl UdpSocket {
     ) -> Result<Self, String> {
         let socket = Self::open(address).map_err(|error| explain("udp", address, &error))?;
         registry
-            .register(&mut SourceFd(&socket.socket.as_raw_fd()), token, Interest::READABLE)
+            .register(
+                &mut SourceFd(&socket.socket.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )
             .map_err(|error| explain("udp", address, &error))?;
         Ok(socket)
     }
 
     fn open(address: SocketAddr) -> io::Result<Self> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_nonblocking(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -78,7 +88,10 @@ impl UdpSocket {
         }
         // Neither SO_REUSEADDR nor SO_REUSEPORT: another program on this port makes this fail, whatever that one set.
         socket.bind(&address.into())?;
-        let local = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
+        let local = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or(ErrorKind::InvalidInput)?;
         let receive_buffer_bytes = socket.recv_buffer_size()?;
         Ok(Self {
             socket,
@@ -121,7 +134,12 @@ impl UdpSocket {
             && !remote.ip().is_unspecified()
             && !remote.ip().is_multicast()
             && !local.ip().is_unspecified();
-        answerable.then_some(Flow { transport: Transport::Udp, local, remote, connection: None })
+        answerable.then_some(Flow {
+            transport: Transport::Udp,
+            local,
+            remote,
+            connection: None,
+        })
     }
 }
 
@@ -135,7 +153,11 @@ pub(super) struct UdpSockets {
 
 impl UdpSockets {
     pub(super) fn new() -> Self {
-        Self { sockets: Vec::new(), send: SendBatch::new(), unsent: 0 }
+        Self {
+            sockets: Vec::new(),
+            send: SendBatch::new(),
+            unsent: 0,
+        }
     }
 
     /// The socket that an output leaves by: bound to just this address, else to all of its family and port, else any of its
@@ -145,7 +167,9 @@ impl UdpSockets {
         let same_port = |socket: &UdpSocket| socket.local.port() == flow.local.port();
         let wide = |socket: &UdpSocket| socket.local.ip().is_unspecified();
         let find = |wanted: &dyn Fn(&UdpSocket) -> bool| {
-            self.sockets.iter().position(|socket| same_family(socket) && wanted(socket))
+            self.sockets
+                .iter()
+                .position(|socket| same_family(socket) && wanted(socket))
         };
         find(&|socket| same_port(socket) && socket.local.ip() == flow.local.ip())
             .or_else(|| find(&|socket| same_port(socket) && wide(socket)))
@@ -181,7 +205,11 @@ impl UdpSockets {
                 let bound = self.sockets[index].local.ip();
                 let local = (bound.is_unspecified() && !flow.local.ip().is_unspecified())
                     .then_some(flow.local);
-                batch[length] = Outgoing { remote: flow.remote, local, bytes };
+                batch[length] = Outgoing {
+                    remote: flow.remote,
+                    local,
+                    bytes,
+                };
                 length += 1;
                 waiting -= 1;
                 if length == BATCH || waiting == 0 {
@@ -198,7 +226,10 @@ impl UdpSockets {
     fn send_batch(&mut self, index: usize, batch: &mut [Outgoing<'_>]) {
         let mut done = 0;
         while done < batch.len() {
-            match self.send.send(self.sockets[index].socket.as_fd(), &batch[done..]) {
+            match self
+                .send
+                .send(self.sockets[index].socket.as_fd(), &batch[done..])
+            {
                 Ok(sent) => done += sent.max(1),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -235,7 +266,10 @@ pub(super) fn explain(transport: &str, address: SocketAddr, error: &io::Error) -
             "{transport}:{address}: port {port} is in use by another program (or by another entry of \"listen\")"
         ),
         ErrorKind::AddrNotAvailable => {
-            format!("{transport}:{address}: this machine has no address {}", address.ip())
+            format!(
+                "{transport}:{address}: this machine has no address {}",
+                address.ip()
+            )
         }
         ErrorKind::PermissionDenied => {
             format!("{transport}:{address}: no permission to use port {port}")

@@ -431,14 +431,6 @@ impl<O: Copy> Clients<O> {
                 }
             }
             Machine::Invite(Invite::Completed | Invite::Accepted) => {
-                // A CANCEL that was not sent yet would come too late.
-                if client
-                    .cancel
-                    .as_ref()
-                    .is_some_and(|cancel| cancel.state.is_none())
-                {
-                    client.cancel = None;
-                }
                 if client.machine == Machine::Invite(Invite::Accepted) {
                     shared.give_buffer(std::mem::take(&mut client.bytes));
                 }

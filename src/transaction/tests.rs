@@ -220,6 +220,7 @@ impl World {
             (0, 0)
         );
         assert_eq!(self.table.next_deadline(), None);
+        assert!(self.table.shared.timers.is_empty());
     }
 }
 
@@ -497,6 +498,30 @@ fn timer_j_answers_retransmissions_from_the_ring() {
 }
 
 #[test]
+fn an_old_answer_that_goes_leaves_the_new_one() {
+    let mut world = World::new();
+    let bytes = request("MESSAGE", "z9hG4bKj", 1, "");
+    let key = world.table.key(&parse(&bytes).unwrap());
+    let answer = response(&bytes, 200, "x");
+    world
+        .table
+        .complete(world.out.now, key, &udp(), &answer, &mut world.out);
+    // The request comes again when its time is over, but before that was noticed.
+    world.out.now = Instant::default().plus(T1_64);
+    assert_eq!(world.arrives(&bytes), Received::New);
+    world
+        .table
+        .complete(world.out.now, key, &udp(), &answer, &mut world.out);
+    assert_eq!(world.table.completed(), 2);
+    world.pass_ms(1000);
+    assert_eq!(world.table.completed(), 1);
+    assert_eq!(world.arrives(&bytes), Received::Absorbed);
+    assert_eq!(world.take_times("200"), [0, 32_000, 33_000]);
+    world.pass(T1_64);
+    world.assert_empty();
+}
+
+#[test]
 fn timer_j_is_zero_on_tcp() {
     let mut world = World::new();
     let bytes = request("MESSAGE", "z9hG4bKj", 1, "");
@@ -547,6 +572,7 @@ fn timer_l_and_the_retransmission_of_2xx() {
 fn an_acknowledged_2xx_leaves_only_its_key() {
     for flow in [udp(), tcp()] {
         let mut world = World::new();
+        world.pass_ms(5000);
         let invite = request("INVITE", "z9hG4bKl", 1, "");
         let ack = request("ACK", "z9hG4bKl", 1, "to1");
         let id = world.server(&invite, flow, 1);
@@ -563,7 +589,7 @@ fn an_acknowledged_2xx_leaves_only_its_key() {
         world.pass_ms(31_399);
         assert_eq!(world.arrives(&invite), Received::Absorbed);
         assert_eq!(world.arrives(&ack), Received::New);
-        assert_eq!(world.take_times("200"), [0, 500]);
+        assert_eq!(world.take_times("200"), [5000, 5500]);
         world.pass_ms(1);
         assert_eq!(world.expired, []);
         world.assert_empty();
@@ -936,6 +962,29 @@ fn a_cancelled_invite_without_a_final_response_ends() {
         assert_eq!(cancels, if answered || flow == tcp() { 1 } else { 11 });
         world.assert_empty();
     }
+}
+
+#[test]
+fn an_unanswered_cancel_ends_with_its_invite() {
+    let mut world = World::new();
+    let (id, invite) = world.client("INVITE", tcp(), 1);
+    world.answer(&invite, 180, "b");
+    world.table.cancel(world.out.now, id, b"", &mut world.out);
+    assert_eq!(world.answer(&invite, 487, "b"), Some((id, 1)));
+    world.assert_empty();
+}
+
+#[test]
+fn disowning_a_cancelled_invite_does_not_prolong_it() {
+    let mut world = World::new();
+    let (id, invite) = world.client("INVITE", udp(), 1);
+    world.answer(&invite, 180, "b");
+    world.table.cancel(world.out.now, id, b"", &mut world.out);
+    world.pass_ms(10_000);
+    world.table.disown(id);
+    world.pass_ms(22_000);
+    assert_eq!(world.expired, []);
+    world.assert_empty();
 }
 
 #[test]

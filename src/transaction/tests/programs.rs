@@ -454,7 +454,18 @@ fn run(program: Vec<Line>, live_max: usize, completed_max: usize) {
     run.end();
 }
 
+/// A program is long, so a quarter of the usual number (or of `PROPTEST_CASES`) will do.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig {
+        cases: usual.cases.div_ceil(4),
+        ..usual
+    }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     /// With room for all: every delivery, every silence and every end is what the RFC says, and nothing is left
     /// after five quiet minutes. (`World::pass` checks at each deadline that nothing was due before.)
     #[test]
