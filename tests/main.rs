@@ -2,4 +2,5 @@
 
 mod peers;
 mod tidy;
+mod scenario;
 mod torture;
