@@ -1,6 +1,8 @@
 //! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
 
+mod loopback;
 mod peers;
 mod tidy;
 mod scenario;
 mod torture;
+mod verdicts;

@@ -1,4 +1,4 @@
-//! REGISTER: who may register what (SPEC "Local users"); the bindings themselves are the registrar's work.
+//! REGISTER: who may register what; the bindings themselves are the registrar's work.
 
 use super::*;
 use crate::call::Arrival;
@@ -13,11 +13,17 @@ impl Endpoint {
         if standing == Standing::Unproven && self.is_strange_host(arrival) {
             return;
         }
-        let Some(Who::User(user)) = self.identify(now, arrival, standing) else { return };
-        if self.refuse_extensions(now, arrival) {
+        let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
+            return;
+        };
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
-        let Some(name) = self.config.users.get(user.0 as usize).map(|user| user.name.clone())
+        let Some(name) = self
+            .config
+            .users
+            .get(user.0 as usize)
+            .map(|user| user.name.clone())
         else {
             return;
         };
@@ -52,7 +58,10 @@ impl Endpoint {
         arrival.send(registered.status, &mut context);
         let bindings = self.location.count();
         if registered.status != 200 || bindings != bindings_before {
-            let agent = arrival.request.value(HeaderName::UserAgent).unwrap_or_default();
+            let agent = arrival
+                .request
+                .value(HeaderName::UserAgent)
+                .unwrap_or_default();
             let fields = vec![
                 ("user", name),
                 ("source", arrival.flow.remote.to_string()),
@@ -61,29 +70,40 @@ impl Endpoint {
                 ("bindings", bindings.to_string()),
                 ("user_agent", String::from_utf8_lossy(agent).into_owned()),
             ];
-            let name = if bindings < bindings_before { "unregister" } else { "register" };
+            let name = if bindings < bindings_before {
+                "unregister"
+            } else {
+                "register"
+            };
             self.event(log::Level::Info, name, fields);
         }
     }
 
-    /// SPEC "scanners": with a `domain` set, a stranger's request for another host gets no answer.
+    /// With a `domain` set, a stranger's request for another host gets no answer.
     fn is_strange_host(&self, arrival: &Arrival<'_>) -> bool {
         let server = &self.config.server;
         let address = arrival.flow.remote.ip();
         !server.domains.is_empty()
-            && !server.local_networks.iter().any(|network| network.contains(address))
+            && !server
+                .local_networks
+                .iter()
+                .any(|network| network.contains(address))
             && !self.is_ours(arrival.request.request_uri(), &arrival.flow)
     }
 
     /// Whether a URI's host is this server: one of the domains, or an address of ours. Without domains any host is.
     pub(super) fn is_ours(&self, uri: &[u8], flow: &Flow) -> bool {
-        let Ok(uri) = Uri::parse(uri) else { return false };
+        let Ok(uri) = Uri::parse(uri) else {
+            return false;
+        };
         let domains = &self.config.server.domains;
         domains.is_empty()
             || match uri.host {
                 Host::Name(name) => {
                     name.is_empty()
-                        || domains.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+                        || domains
+                            .iter()
+                            .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
                 }
                 Host::Address(address) => address == flow.local.ip(),
             }
@@ -98,8 +118,11 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own_port =
-                config.server.listen.iter().any(|listen| listen.address.port() == port);
+            let is_own_port = config
+                .server
+                .listen
+                .iter()
+                .any(|listen| listen.address.port() == port);
             let is_own = address == flow.local.ip() && is_own_port;
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own

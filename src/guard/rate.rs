@@ -17,12 +17,23 @@ pub(super) struct Rate {
 impl Rate {
     /// `None`: no limit. 0 a second: nothing at all.
     pub fn new(per_second: Option<u32>, burst: u32) -> Self {
-        let Some(per_second) = per_second else { return Self { interval_ns: 0, burst_ns: u64::MAX } };
+        let Some(per_second) = per_second else {
+            return Self {
+                interval_ns: 0,
+                burst_ns: u64::MAX,
+            };
+        };
         match 1_000_000_000u64.checked_div(u64::from(per_second)) {
-            None => Self { interval_ns: 1, burst_ns: 0 },
+            None => Self {
+                interval_ns: 1,
+                burst_ns: 0,
+            },
             Some(interval_ns) => {
                 let interval_ns = interval_ns.max(1);
-                Self { interval_ns, burst_ns: interval_ns.saturating_mul(u64::from(burst.max(1))) }
+                Self {
+                    interval_ns,
+                    burst_ns: interval_ns.saturating_mul(u64::from(burst.max(1))),
+                }
             }
         }
     }
@@ -71,14 +82,19 @@ pub(super) struct Buckets {
 impl Buckets {
     pub fn new(hasher: Hasher, sources: usize) -> Self {
         let sets = sources.checked_div(WAYS).unwrap_or(1).next_power_of_two();
-        Self { sets: vec![[0; WAYS * 2]; sets], hasher }
+        Self {
+            sets: vec![[0; WAYS * 2]; sets],
+            hasher,
+        }
     }
 
     /// Takes one from the bucket of `source`, which is a full one if it has none yet.
     #[inline]
     pub fn take(&mut self, source: Source, rate: Rate, now: Instant) -> bool {
         let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
-        let Some(set) = self.sets.get_mut(set) else { return false };
+        let Some(set) = self.sets.get_mut(set) else {
+            return false;
+        };
         // 0 is ::/64, loopback and unspecified addresses; it shares its bits with a free place, which does no harm.
         let bits = source.bits();
         let (pairs, _) = set.as_chunks_mut::<2>();
@@ -113,7 +129,9 @@ mod tests {
         let rate = Rate::new(Some(20), 20);
         let mut bucket = Bucket::default();
         let start = 5_000_000;
-        let passed = (0..100).filter(|_| rate.take(&mut bucket, Instant::from_micros(start))).count();
+        let passed = (0..100)
+            .filter(|_| rate.take(&mut bucket, Instant::from_micros(start)))
+            .count();
         assert_eq!(passed, 20);
         assert!(!rate.has(&bucket, Instant::from_micros(start + 49_000)));
         assert!(rate.has(&bucket, Instant::from_micros(start + 50_000)));

@@ -28,6 +28,8 @@ const UNANSWERED_STEP: u64 = 10;
 const INTERVAL_US_MAX: u64 = 10_000_000;
 /// The account of bytes stays within ±4 MiB: 22 bits and a sign.
 const BALANCE_MAX: i64 = (1 << 22) - 1;
+/// Added to it, so that what is packed is not negative.
+const BALANCE_BIAS: i64 = 1 << 22;
 
 const SEEN_MASK: u64 = (1 << 40) - 1;
 const MINUTE_MASK: u64 = 0xffff;
@@ -67,14 +69,20 @@ impl Cell {
             unanswered: second >> 56,
             minute: second >> 40 & MINUTE_MASK,
             challenged: second >> 39 & 1 == 1,
-            balance: (second >> 16 & 0x7f_ffff) as i64 - (BALANCE_MAX + 1),
+            balance: (second >> 16 & 0x7f_ffff)
+                .cast_signed()
+                .wrapping_sub(BALANCE_BIAS),
             second: second >> 5 & SECOND_MASK,
             peeked: second & 0x1f,
         }
     }
 
     fn pack(self) -> [u64; 2] {
-        let balance = (self.balance.clamp(-BALANCE_MAX, BALANCE_MAX) + BALANCE_MAX + 1) as u64;
+        let balance = self
+            .balance
+            .clamp(-BALANCE_MAX, BALANCE_MAX)
+            .wrapping_add(BALANCE_BIAS)
+            .cast_unsigned();
         [
             self.tokens << 40 | self.seen_ms,
             self.unanswered << 56
@@ -88,13 +96,14 @@ impl Cell {
 }
 
 /// What [`Unproven::admit`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Budget {
     /// A token was taken.
     Within,
     /// Over it, but few enough of its packets were peeked at in this second.
     Peek,
     /// Over both.
+    #[default]
     Over,
 }
 
@@ -135,14 +144,18 @@ impl Unproven {
         let rates = self.rates;
         self.with(now, source, |cell, now_ms| {
             if rates.interval_us.is_none() {
-                return if may_take { Budget::Within } else { Budget::Peek };
+                return if may_take {
+                    Budget::Within
+                } else {
+                    Budget::Peek
+                };
             }
             rates.refill(cell, now_ms);
             if may_take && cell.tokens >= TOKEN {
                 cell.tokens = cell.tokens.saturating_sub(TOKEN);
                 return Budget::Within;
             }
-            let second = now_ms / 1000 & SECOND_MASK;
+            let second = (now_ms / 1000) & SECOND_MASK;
             if cell.second != second {
                 (cell.second, cell.peeked) = (second, 0);
             }
@@ -166,12 +179,15 @@ impl Unproven {
     ) -> bool {
         let limited = self.rates.interval_us.is_some();
         self.with(now, source, |cell, now_ms| {
-            let minute = now_ms / 60_000 & MINUTE_MASK;
+            let minute = (now_ms / 60_000) & MINUTE_MASK;
             if cell.minute != minute {
                 (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
             }
             let bytes = |n: usize| i64::try_from(n).unwrap_or(BALANCE_MAX).min(BALANCE_MAX);
-            cell.balance = cell.balance.saturating_add(bytes(bytes_in)).min(BALANCE_MAX);
+            cell.balance = cell
+                .balance
+                .saturating_add(bytes(bytes_in))
+                .min(BALANCE_MAX);
             let left = cell.balance.saturating_sub(bytes(bytes_out));
             if left < 0 && cell.challenged || !total() {
                 return false;
@@ -199,7 +215,9 @@ impl Unproven {
     fn find(&mut self, source: Source) -> Option<&mut [u64; WORDS]> {
         let bits = source.bits();
         let (cells, _) = self.set(source)?.as_chunks_mut::<WORDS>();
-        cells.iter_mut().find(|[key, first, _]| *key == bits && *first != 0)
+        cells
+            .iter_mut()
+            .find(|[key, first, _]| *key == bits && *first != 0)
     }
 
     /// Lets `change` work on the cell of `source`, a fresh one if it has none.
@@ -214,7 +232,9 @@ impl Unproven {
         let now_ms = (now.as_micros() / 1000).wrapping_add(1) & SEEN_MASK;
         let full = self.rates.burst;
         let bits = source.bits();
-        let Some(set) = self.set(source) else { return R::default() };
+        let Some(set) = self.set(source) else {
+            return R::default();
+        };
         let (cells, _) = set.as_chunks_mut::<WORDS>();
         let mut place = None;
         let mut longest = 0;
@@ -232,14 +252,24 @@ impl Unproven {
                 (place, longest) = (Some((at, false)), silent);
             }
         }
-        let Some((at, known)) = place else { return R::default() };
-        let Some([key, first, second]) = cells.get_mut(at) else { return R::default() };
+        let Some((at, known)) = place else {
+            return R::default();
+        };
+        let Some([key, first, second]) = cells.get_mut(at) else {
+            return R::default();
+        };
         let mut cell = if known {
             Cell::unpack(*first, *second)
         } else {
             *key = bits;
             let empty = Cell::unpack(0, 0);
-            Cell { tokens: full, seen_ms: now_ms, balance: 0, minute: now_ms / 60_000 & MINUTE_MASK, ..empty }
+            Cell {
+                tokens: full,
+                seen_ms: now_ms,
+                balance: 0,
+                minute: (now_ms / 60_000) & MINUTE_MASK,
+                ..empty
+            }
         };
         let result = change(&mut cell, now_ms);
         [*first, *second] = cell.pack();
@@ -247,18 +277,20 @@ impl Unproven {
     }
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self::Over
-    }
-}
-
 impl Rates {
     fn new(rate: Option<u32>, burst: u32) -> Self {
         // 0 a second is nothing at all: nothing comes back, and there is nothing to begin with.
-        let interval_us = rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
-        let burst = if interval_us == Some(u64::MAX) { 0 } else { burst.clamp(1, BURST_MAX) };
-        Self { interval_us, burst: u64::from(burst).saturating_mul(TOKEN) }
+        let interval_us =
+            rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
+        let burst = if interval_us == Some(u64::MAX) {
+            0
+        } else {
+            burst.clamp(1, BURST_MAX)
+        };
+        Self {
+            interval_us,
+            burst: u64::from(burst).saturating_mul(TOKEN),
+        }
     }
 
     /// Time between two answers, after so many unanswered challenges.
@@ -274,7 +306,10 @@ impl Rates {
     fn refill(self, cell: &mut Cell, now_ms: u64) {
         let silent_ms = now_ms.wrapping_sub(cell.seen_ms) & SEEN_MASK;
         let interval_us = self.interval_us(cell.unanswered);
-        let gain = silent_ms.saturating_mul(1000 * TOKEN).checked_div(interval_us).unwrap_or(0);
+        let gain = silent_ms
+            .saturating_mul(1000 * TOKEN)
+            .checked_div(interval_us)
+            .unwrap_or(0);
         let tokens = cell.tokens.saturating_add(gain);
         if tokens >= self.burst {
             (cell.tokens, cell.seen_ms) = (self.burst, now_ms);
@@ -308,7 +343,10 @@ mod tests {
     #[test]
     fn a_source_takes_24_bytes() {
         let table = table();
-        assert_eq!(std::mem::size_of_val(table.sets.as_slice()), limits::UNPROVEN_SOURCES_MAX * 24);
+        assert_eq!(
+            std::mem::size_of_val(table.sets.as_slice()),
+            limits::UNPROVEN_SOURCES_MAX * 24
+        );
     }
 
     proptest! {
@@ -340,7 +378,9 @@ mod tests {
     #[test]
     fn burst_then_one_a_second() {
         let mut table = table();
-        let passed = (0..50).filter(|_| table.admit(at(5), source(1), true) == Budget::Within).count();
+        let passed = (0..50)
+            .filter(|_| table.admit(at(5), source(1), true) == Budget::Within)
+            .count();
         assert_eq!(passed, 10);
         // In steps that are each too short for 1/256 token, an hour gives nearly 3,600.
         let passed = (0..3_600_000 / 3)
@@ -352,10 +392,18 @@ mod tests {
     #[test]
     fn unanswered_challenges_halve_the_rate_down_to_one_in_ten_seconds() {
         let rates = Rates::new(Some(1), 10);
-        let seconds = [0, 9, 10, 19, 20, 30, 40, 255].map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
+        let seconds = [0, 9, 10, 19, 20, 30, 40, 255]
+            .map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
         assert_eq!(seconds, [1, 1, 2, 2, 4, 8, 10, 10]);
         // A configured rate below that stays as it is.
-        assert_eq!(Rates { interval_us: Some(60_000_000), burst: 1 }.interval_us(100), 60_000_000);
+        assert_eq!(
+            Rates {
+                interval_us: Some(60_000_000),
+                burst: 1
+            }
+            .interval_us(100),
+            60_000_000
+        );
 
         let mut table = table();
         let mut answers = 0;
@@ -368,8 +416,9 @@ mod tests {
         assert!((1_000..1_060).contains(&answers), "{answers}");
         table.prove(source(1));
         let now = 10_000_000;
-        let passed =
-            (0..5).filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within).count();
+        let passed = (0..5)
+            .filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within)
+            .count();
         assert!(passed >= 4, "{passed}: one a second again");
     }
 
@@ -384,7 +433,11 @@ mod tests {
     #[test]
     fn twenty_packets_a_second_are_peeked_at() {
         let mut table = table();
-        let mut count = |now| (0..100).filter(|_| table.admit(at(now), source(1), false) == Budget::Peek).count();
+        let mut count = |now| {
+            (0..100)
+                .filter(|_| table.admit(at(now), source(1), false) == Budget::Peek)
+                .count()
+        };
         assert_eq!(count(10_000), 20);
         assert_eq!(count(10_900), 0);
         assert_eq!(count(11_000), 20);
@@ -393,14 +446,18 @@ mod tests {
     #[test]
     fn no_more_bytes_out_than_in_but_for_a_first_challenge() {
         let mut table = table();
-        let mut answer = |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
+        let mut answer =
+            |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
         assert!(answer(0, 300), "the first challenge");
         assert!(!answer(500, 300), "600 in, 1000 out");
         assert!(!answer(1_500, 300), "900 in, 1000 out");
         assert!(answer(3_500, 300), "1200 in, 1000 out");
         assert!(answer(61_000, 1), "the first of another minute");
         assert!(!answer(61_001, 1));
-        assert!(!table.may_answer(at(200_000), source(1), 900, 10, || false), "unproven_total");
+        assert!(
+            !table.may_answer(at(200_000), source(1), 900, 10, || false),
+            "unproven_total"
+        );
     }
 
     #[test]
@@ -417,7 +474,12 @@ mod tests {
             }
         }
         let bits = source(3).bits();
-        let places = table.sets.iter().flat_map(|set| set.chunks(3)).filter(|cell| cell[0] == bits).count();
+        let places = table
+            .sets
+            .iter()
+            .flat_map(|set| set.chunks(3))
+            .filter(|cell| cell[0] == bits)
+            .count();
         assert!(places <= 1);
     }
 
@@ -425,7 +487,9 @@ mod tests {
     fn loopback_of_ipv6_has_bits_of_zero_and_a_bucket_all_the_same() {
         let mut table = table();
         let source: Source = "::1".parse().unwrap();
-        let passed = (0..50).filter(|_| table.admit(at(0), source, true) == Budget::Within).count();
+        let passed = (0..50)
+            .filter(|_| table.admit(at(0), source, true) == Budget::Within)
+            .count();
         assert_eq!(passed, 10);
     }
 }

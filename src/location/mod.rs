@@ -2,7 +2,7 @@
 //! RFC 5626 §3).
 //!
 //! A slab of bindings; each user has a short list of slots, in the order that callers try them; a keyed index leads from a flow to the
-//! bindings that came on it. Expiry is a wheel of whole seconds that holds a few entries a slot at most, however often a phone
+//! bindings that came on it. Expiry is a wheel of whole seconds that holds a few entries for a slot, however often a phone
 //! refreshes.
 //!
 //! What a REGISTER may do is `registrar`'s to decide: nothing here reads a message. Nothing here logs or writes either: what
@@ -436,7 +436,7 @@ impl Location {
 
     /// Makes the wheel name this slot at `deadline`, or before. Nothing to do while it does: a refresh only moves the
     /// deadline away, and an entry that comes early is armed anew. For an earlier deadline a further entry is needed: half-way
-    /// to it, so that even one who asks for a little less each time cannot leave more than a dozen behind.
+    /// to it, so that even one who asks for a little less each time leaves a dozen behind and not thousands.
     fn arm(&mut self, now: Instant, slot: u32, deadline: Instant) {
         let place = &mut self.slots[slot as usize];
         let at = match place.armed {

@@ -184,7 +184,6 @@ fn a_refresh_moves_the_end_both_ways() {
             &new("sip:a", flow(1), lifetime),
             &mut changes,
         );
-        // Only looking: a clone of the wheel's work up to just before the end.
         let binding = location.bindings(UserId(0)).next().unwrap();
         assert_eq!(binding.deadline, at_ms(end * 1000).mono);
         assert_eq!(binding.since, at_ms(0).unix);
@@ -445,7 +444,7 @@ proptest! {
     ) {
         let mut location = Location::new(&users(1), &SEED);
         let mut model: Vec<(BindingId, u16)> = Vec::new();
-        let number_flow = |number: u16| if number % 2 == 0 { flow(number) } else { stream(number, number.into()) };
+        let number_flow = |number: u16| if number.is_multiple_of(2) { flow(number) } else { stream(number, number.into()) };
         for (what, number, which) in program {
             match what {
                 0 | 1 => {

@@ -1,7 +1,7 @@
 //! TCP connections of the loop (RFC 3261 §18 without its framing): accepting within bounds, connecting, reading in turns,
 //! writing from bounded buffers, closing after what waits was written.
 //!
-//! Bounds for strangers as SPEC §7 says them: so many in all, so many a source, and at each bound the one silent longest goes.
+//! Strangers have bounds, so many in all and so many a source; at each of them the one silent longest goes.
 //! Bytes pass through unread; who may connect and who is trusted the core decides.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

@@ -26,7 +26,11 @@ impl Instant {
     /// This instant plus `duration`; the last instant there is, if it is beyond.
     pub const fn plus(self, duration: Duration) -> Self {
         let micros = duration.as_micros();
-        let micros = if micros > u64::MAX as u128 { u64::MAX } else { micros as u64 };
+        let micros = if micros > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            micros as u64
+        };
         Self(self.0.saturating_add(micros))
     }
 
@@ -54,7 +58,11 @@ impl UnixTime {
     /// This time plus `duration`, saturating.
     pub const fn plus(self, duration: Duration) -> Self {
         let millis = duration.as_millis();
-        let millis = if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 };
+        let millis = if millis > u64::MAX as u128 {
+            u64::MAX
+        } else {
+            millis as u64
+        };
         Self(self.0.saturating_add(millis))
     }
 

@@ -223,8 +223,8 @@ impl<O: Copy> Transactions<O> {
     }
 
     /// A connection is gone: client transactions on it without a final response fail, which
-    /// [`Transactions::expire`] tells. Server transactions go on (RFC 6026 §8.8): their requests are still to be answered,
-    /// and whoever closed the connection knows of it.
+    /// [`Transactions::expire`] tells. Server transactions stay until they are answered, as an INVITE's does after a
+    /// transport error (RFC 6026): what they send goes nowhere, and whoever closed the connection knows of it.
     pub fn connection_closed(&mut self, connection: ConnectionId) {
         self.clients.connection_closed(&mut self.shared, connection);
     }
