@@ -2,7 +2,8 @@
 
 mod loopback;
 mod peers;
-mod tidy;
 mod scenario;
+mod simulate;
+mod tidy;
 mod torture;
 mod verdicts;

@@ -9,6 +9,8 @@ pub mod fuzz;
 pub mod fuzz_auth;
 pub mod fuzz_stream;
 pub mod network;
+pub mod phone;
 pub mod random;
 pub mod scenario;
+pub mod simulate;
 pub mod world;

@@ -91,10 +91,13 @@ impl Words {
 pub struct Script {
     /// Text of its first comment.
     pub title: String,
+    /// Seed of the run.
     pub seed: u64,
     /// Text of the configuration.
     pub config: String,
+    /// Who takes part.
     pub agents: Vec<AgentSpec>,
+    /// What happens, in the order of time.
     pub lines: Vec<Line>,
 }
 
