@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod fuzz;
 pub mod fuzz_auth;
+pub mod fuzz_endpoint;
 pub mod fuzz_stream;
 pub mod network;
 pub mod phone;

@@ -160,7 +160,7 @@ impl Office {
             let deadline = self.phones.iter().filter_map(Phone::next_deadline).min();
             let until = deadline.unwrap_or(end).min(end).max(now);
             match self.world.run(until) {
-                Some(delivery) => self.deliver(delivery, with_junk),
+                Some(delivery) => self.deliver(delivery),
                 None => {
                     let now = self.world.now().mono;
                     for index in 0..self.phones.len() {
@@ -181,7 +181,7 @@ impl Office {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery, _with_junk: bool) {
+    fn deliver(&mut self, delivery: Delivery) {
         let now = self.world.now().mono;
         if let Some(stranger) = self.strangers.iter().position(|own| *own == delivery.to) {
             if let Seen::Datagram(bytes) = &delivery.seen {
@@ -241,7 +241,9 @@ impl Office {
             )
             .into_bytes()
         };
-        match self.random.below(8) {
+        // The first stranger guesses passwords and nothing else.
+        let kind = if stranger == 0 { 3 } else { self.random.below(8) };
+        match kind {
             0 => self.world.send(from, &head("OPTIONS", 1, "")),
             1 => self.world.send(from, &head("INVITE", 1, "")),
             2 => self.world.send(from, &head("CANCEL", 1, "")),
