@@ -2,6 +2,7 @@
 
 mod loopback;
 mod peers;
+mod replay;
 mod scenario;
 mod simulate;
 mod tidy;

@@ -15,3 +15,31 @@ pub mod random;
 pub mod scenario;
 pub mod simulate;
 pub mod world;
+
+/// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
+pub const FUZZ_TARGETS: [(&str, fn(&[u8])); 6] = [
+    ("auth_digest", auth_digest),
+    ("endpoint", fuzz_endpoint::endpoint),
+    ("message", fuzz::message),
+    ("nonce", fuzz_auth::nonce),
+    ("stream_frame", fuzz_stream::stream_frame),
+    ("uri", fuzz::uri),
+];
+
+/// Digest values as text, and as a server that checks them.
+fn auth_digest(bytes: &[u8]) {
+    fuzz::auth_digest(bytes);
+    fuzz_auth::auth_digest(bytes);
+}
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When there is none, or when its property does not hold.
+pub fn fuzz_target(name: &str, bytes: &[u8]) {
+    let (_, body) = FUZZ_TARGETS
+        .iter()
+        .find(|(own, _)| *own == name)
+        .expect("a target's name");
+    body(bytes);
+}
