@@ -3,6 +3,8 @@
 mod loopback;
 mod peers;
 mod replay;
+mod scenario;
+mod simulate;
 mod tidy;
 mod torture;
 mod verdicts;

@@ -43,7 +43,9 @@ impl Endpoint {
         {
             return;
         }
-        if standing == Standing::Unproven && is_scanner(request) {
+        if standing == Standing::Unproven
+            && (is_scanner(request) || self.is_strange_host(request, flow))
+        {
             return;
         }
         let is_trusted = !matches!(standing, Standing::Unproven);

@@ -4,15 +4,12 @@ use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::Composer;
-use crate::message::{HeaderName, Host, Uri};
+use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
 use crate::source::Who;
 
 impl Endpoint {
     pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        if standing == Standing::Unproven && self.is_strange_host(arrival) {
-            return;
-        }
         let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
             return;
         };
@@ -79,16 +76,24 @@ impl Endpoint {
         }
     }
 
-    /// With a `domain` set, a stranger's request for another host gets no answer.
-    fn is_strange_host(&self, arrival: &Arrival<'_>) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method; the log says so, for
+    /// it may be a phone that was set up with the wrong name.
+    pub(super) fn is_strange_host(&mut self, request: &Message<'_>, flow: &Flow) -> bool {
         let server = &self.config.server;
-        let address = arrival.flow.remote.ip();
-        !server.domains.is_empty()
+        let address = flow.remote.ip();
+        let is_strange = !server.domains.is_empty()
             && !server
                 .local_networks
                 .iter()
                 .any(|network| network.contains(address))
-            && !self.is_ours(arrival.request.request_uri(), &arrival.flow)
+            && !self.is_ours(request.request_uri(), flow);
+        if is_strange {
+            let source = flow.source();
+            let uri = String::from_utf8_lossy(request.request_uri()).into_owned();
+            let fields = vec![("source", source.to_string()), ("uri", uri)];
+            self.stranger_event("strange_host", source, fields);
+        }
+        is_strange
     }
 
     /// Whether a URI's host is this server: one of the domains, or an address of ours. Without domains any host is.
