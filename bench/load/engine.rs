@@ -147,7 +147,11 @@ pub fn run<S: Scenario>(arguments: &Arguments, mut scenario: S) -> Result<Report
     let run = u32::from_le_bytes(bytes);
     scenario.bound(&locals);
     scenario.prepare(&mut sockets, run)?;
-    let mut engine = Engine::new(scenario, run, arguments.pace.unwrap_or(Pace::Window(WINDOW)));
+    let mut engine = Engine::new(
+        scenario,
+        run,
+        arguments.pace.unwrap_or(Pace::Window(WINDOW)),
+    );
     engine.play(arguments, &mut sockets)
 }
 
@@ -225,9 +229,15 @@ impl<S: Scenario> Engine<S> {
                 }
             }
             if received == 0 {
-                let longest = if now < end_at { pacer.idle(now) } else { Duration::from_millis(5) };
+                let longest = if now < end_at {
+                    pacer.idle(now)
+                } else {
+                    Duration::from_millis(5)
+                };
                 if longest >= Duration::from_millis(1) {
-                    waiter.wait(sockets, longest.min(Duration::from_millis(10))).map_err(io)?;
+                    waiter
+                        .wait(sockets, longest.min(Duration::from_millis(10)))
+                        .map_err(io)?;
                 }
             }
         }
@@ -260,9 +270,15 @@ impl<S: Scenario> Engine<S> {
     /// Begins what is due.
     fn begin_jobs(&mut self, now: time::Instant, pacer: &mut Pacer) {
         while let Some(due) = pacer.due(now) {
-            let Some(&index) = self.free.last() else { return };
+            let Some(&index) = self.free.last() else {
+                return;
+            };
             let slot = &mut self.slots[index as usize];
-            let job = Job { run: self.run, slot: index, serial: slot.serial.wrapping_add(1) };
+            let job = Job {
+                run: self.run,
+                slot: index,
+                serial: slot.serial.wrapping_add(1),
+            };
             if !self.scenario.begin(job, &mut slot.request) {
                 return;
             }
@@ -328,9 +344,18 @@ impl<S: Scenario> Engine<S> {
             self.scenario.late(bytes, &mut self.out);
             return;
         }
-        let job = Job { run: self.run, slot: index, serial };
-        let next = Job { serial: serial.wrapping_add(1), ..job };
-        let verdict = self.scenario.answer(job, next, bytes, &mut slot.request, &mut self.out);
+        let job = Job {
+            run: self.run,
+            slot: index,
+            serial,
+        };
+        let next = Job {
+            serial: serial.wrapping_add(1),
+            ..job
+        };
+        let verdict = self
+            .scenario
+            .answer(job, next, bytes, &mut slot.request, &mut self.out);
         if let Some(timer) = slot.timer.take() {
             self.timers.cancel(timer);
         }
@@ -371,11 +396,16 @@ impl Pacer {
             Some(Pace::Rate(rate)) => Some(1e6 / rate),
             _ => None,
         };
-        Self { interval, begun, count: 0 }
+        Self {
+            interval,
+            begun,
+            count: 0,
+        }
     }
 
     fn next(&self, interval: f64) -> time::Instant {
-        self.begun.plus(Duration::from_micros((self.count as f64 * interval) as u64))
+        self.begun
+            .plus(Duration::from_micros((self.count as f64 * interval) as u64))
     }
 
     /// When the next job was due, if it is.
@@ -394,7 +424,9 @@ impl Pacer {
     fn idle(&self, now: time::Instant) -> Duration {
         // The wait is in whole milliseconds: the last one before a job is due is spent awake.
         self.interval.map_or(Duration::from_millis(10), |interval| {
-            self.next(interval).since(now).saturating_sub(Duration::from_millis(1))
+            self.next(interval)
+                .since(now)
+                .saturating_sub(Duration::from_millis(1))
         })
     }
 }
@@ -410,7 +442,11 @@ impl Measured {
     fn start(arguments: &Arguments) -> Result<Self, String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
         let drops = process::socket_drops(arguments.target);
-        Ok(Self { at: Instant::now(), cpu, drops })
+        Ok(Self {
+            at: Instant::now(),
+            cpu,
+            drops,
+        })
     }
 
     fn end(&self, arguments: &Arguments) -> Result<(Duration, Option<CpuTime>, u64), String> {

@@ -13,6 +13,8 @@ pub struct Arrival<'a> {
     pub request: &'a Message<'a>,
     /// The way it came.
     pub flow: Flow,
+    /// Our address on it, for Via and Contact.
+    pub ours: std::net::SocketAddr,
     /// Where its responses go.
     pub reply: Flow,
     /// Its key in the transaction layer.
@@ -72,7 +74,6 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        leg.dialog.flow = arrival.flow;
         let request = arrival.request;
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
@@ -81,6 +82,11 @@ impl Calls {
         if !leg.dialog.accept_cseq(request.cseq().number) {
             // §12.2.2: out of order.
             arrival.answer(500, None, context);
+            return;
+        }
+        (leg.dialog.flow, leg.dialog.ours) = (arrival.flow, arrival.ours);
+        if request.max_forwards() == Some(0) && request.method() != Method::Bye {
+            arrival.answer(483, None, context);
             return;
         }
         match request.method() {
@@ -256,6 +262,10 @@ impl Calls {
             cseq,
             is_answered: false,
         });
+        if method == Method::Invite {
+            let at = context.now.mono.plus(crate::limits::TIMER_C);
+            self.timers.arm(at, Timer::Relay(handle, client));
+        }
     }
 
     /// The answer to a relayed request.
@@ -312,7 +322,7 @@ impl Calls {
         }
         if matches!(status, 408 | 481) {
             // RFC 5057: the peer has no such dialog any more.
-            self.peer_is_gone(owner, context);
+            self.peer_is_gone(owner, status == 481, context);
         }
         self.sweep(owner.call);
     }
@@ -332,8 +342,27 @@ impl Calls {
         };
         let relay = call.relays.swap_remove(position);
         relay.settle(408, context);
-        self.peer_is_gone(owner, context);
+        self.peer_is_gone(owner, false, context);
         self.sweep(owner.call);
+    }
+
+    /// A re-INVITE has had no final answer for Timer C (RFC 3261 §16.6 step 11): whoever sent it is told, the other side
+    /// gets a CANCEL, and the call goes on.
+    pub(super) fn relay_timeout(
+        &mut self,
+        handle: CallHandle,
+        client: ClientId,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        let waiting = call.relays.iter_mut().find(|relay| relay.client == client);
+        if let Some(relay) = waiting.filter(|relay| !relay.is_answered) {
+            relay.settle(408, context);
+            relay.is_answered = true;
+            context
+                .transactions
+                .cancel(context.now.mono, client, b"", context.out);
+        }
     }
 
     /// CANCEL of a re-INVITE: passed on; the other side's final response ends it.
@@ -437,6 +466,12 @@ impl Relay {
 }
 
 impl Arrival<'_> {
+    /// The same once its sender has proved who he is: its responses go where his Via asks for (RFC 3261 §18.2.2).
+    pub fn authenticated(&self) -> Self {
+        let reply = crate::transport::response_flow(&self.flow, self.request.via(), true);
+        Self { reply, ..*self }
+    }
+
     /// A final response of our own, at once. An INVITE needs a transaction of its own for it; when there is none free, it
     /// stays without: the caller repeats.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
@@ -451,6 +486,9 @@ impl Arrival<'_> {
         );
         if let Some(seconds) = retry_after {
             composer.number("Retry-After", seconds);
+        }
+        if status == 415 {
+            composer.field("Accept", &[b"application/sdp"]);
         }
         if matches!(status, 200 | 405) {
             composer.field("Allow", &[carriage::ALLOW]);

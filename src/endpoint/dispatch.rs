@@ -1,7 +1,7 @@
 //! A request that parsed finds its owner (RFC 3261 §8.2, §9.2, §12.2.2, §17.2).
 
 use super::*;
-use crate::call::Arrival;
+use crate::call::{Arrival, Party};
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
@@ -43,19 +43,19 @@ impl Endpoint {
         {
             return;
         }
-        if standing == Standing::Unproven
-            && (is_scanner(request) || self.is_strange_host(request, flow))
-        {
+        let is_stranger = matches!(standing, Standing::Unproven | Standing::Proven);
+        if is_stranger && (is_scanner(request) || self.is_strange_host(request, flow)) {
             return;
         }
-        let is_trusted = !matches!(standing, Standing::Unproven);
         if let Some(who) = self.peers.lookup(flow) {
             self.peers.spoke(who, flow);
         }
-        let reply = response_flow(flow, request.via(), is_trusted);
+        // Until its sender is known, to where it came from and nowhere else.
+        let reply = response_flow(flow, request.via(), standing == Standing::Exempt);
         let arrival = Arrival {
             request,
             flow: *flow,
+            ours: self.contact_address(flow),
             reply,
             key,
         };
@@ -75,7 +75,7 @@ impl Endpoint {
             return;
         };
         let known = self.calls.remote(located).map(|remote| remote.ip());
-        if located.is_from_peer || known == Some(arrival.flow.remote.ip()) {
+        if self.is_peer(located, &arrival.flow) || known == Some(arrival.flow.remote.ip()) {
             let (calls, mut context) = self.split(now);
             calls.receive(located, arrival, &mut context);
         }
@@ -108,19 +108,13 @@ impl Endpoint {
             }
             return;
         };
-        let is_peer = located.is_from_peer
-            || match (self.calls.party(located), self.peers.lookup(&arrival.flow)) {
-                (Some(crate::call::Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
-                (Some(crate::call::Party::User(own, _)), Some(Who::User(user))) => *own == user,
-                _ => false,
-            };
-        if !is_peer {
+        if !self.is_peer(located, &arrival.flow) {
             // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself.
             let Some(identity) = self.identify(now, arrival, standing) else {
                 return;
             };
             let is_own = match (self.calls.party(located), identity) {
-                (Some(crate::call::Party::User(own, _)), Who::User(user)) => *own == user,
+                (Some(Party::User(own, _)), Who::User(user)) => *own == user,
                 _ => false,
             };
             if !is_own {
@@ -128,8 +122,22 @@ impl Endpoint {
                 return;
             }
         }
+        // A BYE ends the call whatever else it asks for.
+        if arrival.request.method() != Method::Bye && self.refuse_extensions(now, arrival) {
+            return;
+        }
         let (calls, mut context) = self.split(now);
         calls.receive(located, arrival, &mut context);
+    }
+
+    /// Whether a flow is the one that a leg's peer speaks on, or another address of the same trunk or user.
+    fn is_peer(&self, located: crate::call::Located, flow: &Flow) -> bool {
+        located.is_from_peer
+            || match (self.calls.party(located), self.peers.lookup(flow)) {
+                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                _ => false,
+            }
     }
 
     /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer.
@@ -172,6 +180,7 @@ impl Endpoint {
         let Some(identity) = self.identify(now, arrival, standing) else {
             return;
         };
+        let arrival = &arrival.authenticated();
         if self.refuse_unsupported(now, arrival) {
             return;
         }

@@ -28,6 +28,10 @@ impl Endpoint {
             _ => {}
         }
         match self.auth.present(now, arrival.request, source) {
+            Presented::Malformed if standing != Standing::Unproven => {
+                self.answer(now, arrival, 400);
+                None
+            }
             Presented::None | Presented::Malformed => {
                 self.challenge(now, arrival, standing, false);
                 None

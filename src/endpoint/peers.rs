@@ -42,9 +42,16 @@ impl Peers {
         peers
     }
 
-    /// A new configuration. Where users last spoke from is learned again.
-    pub fn reload(&mut self, config: &Config) {
-        *self = Self::new(config, self.hasher.clone());
+    /// A new configuration in place of `old`; `user` finds a user's place in it.
+    pub fn reload(&mut self, old: &Config, config: &Config, user: impl Fn(&str) -> Option<UserId>) {
+        let mut peers = Self::new(config, self.hasher.clone());
+        for (id, flow) in &self.last_flows {
+            let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
+            if let Some(id) = name.and_then(&user) {
+                peers.last_flows.insert(id, *flow);
+            }
+        }
+        *self = peers;
     }
 
     /// Who a flow's peer is, if its address says so.
@@ -78,7 +85,9 @@ impl Peers {
 
     /// A user by address has spoken: without a configured port, that is where he is called.
     pub fn spoke(&mut self, who: Who, flow: &Flow) {
+        // Over UDP only: a connection that he opened may be gone when he is called.
         if let Who::User(user) = who
+            && flow.transport == Transport::Udp
             && self.last_flows.get(&user) != Some(flow)
         {
             self.last_flows.insert(user, *flow);

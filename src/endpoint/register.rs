@@ -13,6 +13,7 @@ impl Endpoint {
         let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
             return;
         };
+        let arrival = &arrival.authenticated();
         if self.refuse_unsupported(now, arrival) {
             return;
         }
