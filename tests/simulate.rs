@@ -5,11 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sipkeep::testing::simulate::{self, Summary};
 
 /// As many as a minute on a slow machine allows without optimization.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: not a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text}: not a number")),
+    )
 }
 
 #[test]
@@ -37,7 +40,10 @@ fn simulate() {
     println!("{all:?}");
     // A simulation in which nothing happens proves nothing.
     if !is_single {
-        assert!(all.answered > 0 && all.cancelled > 0 && all.banned > 0, "{all:?}");
+        assert!(
+            all.answered > 0 && all.cancelled > 0 && all.banned > 0,
+            "{all:?}"
+        );
     }
 }
 

@@ -177,7 +177,10 @@ impl Agent {
 
     fn learn_request(&mut self, request: &Message<'_>) {
         let method = text(request.cseq().token).into_bytes();
-        let retransmitted = self.requests.iter().any(|known| known.bytes == request.bytes());
+        let retransmitted = self
+            .requests
+            .iter()
+            .any(|known| known.bytes == request.bytes());
         if !retransmitted && request.method() != Method::Ack {
             self.requests.push(Request {
                 bytes: request.bytes().to_vec(),
@@ -187,7 +190,11 @@ impl Agent {
         }
         let call_id = text(request.call_id());
         let target = contact(request);
-        match self.dialogs.iter_mut().find(|dialog| dialog.call_id == call_id) {
+        match self
+            .dialogs
+            .iter_mut()
+            .find(|dialog| dialog.call_id == call_id)
+        {
             Some(dialog) => {
                 if let (Method::Invite | Method::Update, Some(target)) = (request.method(), target)
                 {
@@ -223,7 +230,11 @@ impl Agent {
             }
         }
         let call_id = text(response.call_id());
-        let Some(dialog) = self.dialogs.iter_mut().find(|dialog| dialog.call_id == call_id) else {
+        let Some(dialog) = self
+            .dialogs
+            .iter_mut()
+            .find(|dialog| dialog.call_id == call_id)
+        else {
             return;
         };
         if response.cseq().token != b"INVITE" {
@@ -272,28 +283,44 @@ impl Agent {
             },
         };
         dialog.cseq = wishes.cseq.unwrap_or(dialog.cseq + 1);
-        let branch =
-            wishes.branch.clone().unwrap_or_else(|| format!("z9hG4bK{}", self.token("b")));
+        let branch = wishes
+            .branch
+            .clone()
+            .unwrap_or_else(|| format!("z9hG4bK{}", self.token("b")));
         let mut lines = self.head(&dialog, method, &branch, wishes);
-        let wants_auth = wishes.auth.as_deref().unwrap_or(if in_dialog { "no" } else { "yes" });
+        let wants_auth = wishes
+            .auth
+            .as_deref()
+            .unwrap_or(if in_dialog { "no" } else { "yes" });
         if wants_auth != "no"
             && let Some(credentials) = self.credentials(wants_auth, method, &uri, wishes)
         {
             lines.push(("Authorization".into(), credentials));
         }
-        if matches!(method, "INVITE" | "REGISTER" | "UPDATE" | "OPTIONS" | "SUBSCRIBE") {
+        if matches!(
+            method,
+            "INVITE" | "REGISTER" | "UPDATE" | "OPTIONS" | "SUBSCRIBE"
+        ) {
             lines.push(("Contact".into(), self.contact()));
         }
         if method == "INVITE" {
-            dialog.invite =
-                Some(Sent { uri: uri.clone(), branch, cseq: dialog.cseq, answer: None });
+            dialog.invite = Some(Sent {
+                uri: uri.clone(),
+                branch,
+                cseq: dialog.cseq,
+                answer: None,
+            });
         }
         let with_body = matches!(method, "INVITE");
         let bytes = self.write_request(method, &uri, lines, wishes, with_body);
         if method == "REGISTER" {
             self.registration = Some(dialog);
         } else if method == "INVITE" || in_dialog {
-            match self.dialogs.iter_mut().find(|known| known.call_id == dialog.call_id) {
+            match self
+                .dialogs
+                .iter_mut()
+                .find(|known| known.call_id == dialog.call_id)
+            {
                 Some(known) => *known = dialog,
                 None => self.dialogs.push(dialog),
             }
@@ -320,27 +347,45 @@ impl Agent {
             });
         }
         if let Some(call) = wishes.call {
-            let found = call.checked_sub(1).and_then(|index| self.dialogs.get(index));
-            return found.cloned().ok_or(format!("{} has no call {call}", self.name));
+            let found = call
+                .checked_sub(1)
+                .and_then(|index| self.dialogs.get(index));
+            return found
+                .cloned()
+                .ok_or(format!("{} has no call {call}", self.name));
         }
         match (&wishes.uri, self.dialogs.last()) {
             (None, Some(dialog)) => Ok(dialog.clone()),
             (Some(uri), _) => Ok(fresh(self, uri.clone())),
             (None, None) if method == "OPTIONS" => Ok(fresh(self, format!("sip:{DOMAIN}"))),
-            (None, None) => Err(format!("{} has no call: say where {method} goes", self.name)),
+            (None, None) => Err(format!(
+                "{} has no call: say where {method} goes",
+                self.name
+            )),
         }
     }
 
     /// CANCEL (RFC 3261 §9.1) and ACK (§13.2.2.4, §17.1.1.3) of the call's last INVITE.
     fn hop_by_hop(&mut self, method: &str, wishes: &Wishes) -> Result<Vec<u8>, String> {
         let dialog = match wishes.call {
-            Some(call) => call.checked_sub(1).and_then(|index| self.dialogs.get(index)),
-            None => self.dialogs.iter().rev().find(|dialog| dialog.invite.is_some()),
+            Some(call) => call
+                .checked_sub(1)
+                .and_then(|index| self.dialogs.get(index)),
+            None => self
+                .dialogs
+                .iter()
+                .rev()
+                .find(|dialog| dialog.invite.is_some()),
         };
-        let mut dialog = dialog.cloned().ok_or(format!("{} has no call", self.name))?;
+        let mut dialog = dialog
+            .cloned()
+            .ok_or(format!("{} has no call", self.name))?;
         let sent = dialog.invite.clone().ok_or("there is no INVITE")?;
         dialog.cseq = wishes.cseq.unwrap_or(sent.cseq);
-        let is_success = sent.answer.as_ref().is_some_and(|(_, is_success)| *is_success);
+        let is_success = sent
+            .answer
+            .as_ref()
+            .is_some_and(|(_, is_success)| *is_success);
         let (uri, branch) = if method == "ACK" && is_success {
             (dialog.target.clone(), format!("z9hG4bK{}", self.token("b")))
         } else {
@@ -369,8 +414,16 @@ impl Agent {
         wishes: &Wishes,
     ) -> Vec<(String, String)> {
         let from_tag = wishes.from_tag.as_ref().unwrap_or(&dialog.local.1);
-        let to_tag = wishes.to_tag.clone().or(dialog.remote.1.clone()).unwrap_or_default();
-        let to_tag = if to_tag.is_empty() { String::new() } else { format!(";tag={to_tag}") };
+        let to_tag = wishes
+            .to_tag
+            .clone()
+            .or(dialog.remote.1.clone())
+            .unwrap_or_default();
+        let to_tag = if to_tag.is_empty() {
+            String::new()
+        } else {
+            format!(";tag={to_tag}")
+        };
         let via = format!(
             "SIP/2.0/{} {};branch={branch};rport",
             self.transport.via_token(),
@@ -379,9 +432,15 @@ impl Agent {
         let mut lines = vec![
             ("Via".to_owned(), via),
             ("Max-Forwards".into(), "70".into()),
-            ("From".into(), format!("<{}>;tag={from_tag}", dialog.local.0)),
+            (
+                "From".into(),
+                format!("<{}>;tag={from_tag}", dialog.local.0),
+            ),
             ("To".into(), format!("<{}>{to_tag}", dialog.remote.0)),
-            ("Call-ID".into(), wishes.call_id.clone().unwrap_or(dialog.call_id.clone())),
+            (
+                "Call-ID".into(),
+                wishes.call_id.clone().unwrap_or(dialog.call_id.clone()),
+            ),
             ("CSeq".into(), format!("{} {method}", dialog.cseq)),
         ];
         if !dialog.routes.is_empty() {
@@ -391,7 +450,11 @@ impl Agent {
     }
 
     fn contact(&self) -> String {
-        let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        let transport = if self.transport == Transport::Tcp {
+            ";transport=tcp"
+        } else {
+            ""
+        };
         format!("<sip:{}@{}{transport}>", self.user, self.address)
     }
 
@@ -448,12 +511,18 @@ impl Agent {
     /// There is no such request.
     pub fn response(&mut self, status: u16, wishes: &Wishes) -> Result<Vec<u8>, String> {
         let is_wished = |request: &Request| {
-            wishes.method.as_ref().is_none_or(|method| request.method == method.as_bytes())
+            wishes
+                .method
+                .as_ref()
+                .is_none_or(|method| request.method == method.as_bytes())
                 && wishes.call_id.as_ref().is_none_or(|id| {
                     parse(&request.bytes).is_ok_and(|parsed| parsed.call_id() == id.as_bytes())
                 })
         };
-        let open = self.requests.iter().rposition(|request| !request.has_final && is_wished(request));
+        let open = self
+            .requests
+            .iter()
+            .rposition(|request| !request.has_final && is_wished(request));
         let index = open
             .or_else(|| self.requests.iter().rposition(is_wished))
             .ok_or(format!("{} has no request to answer", self.name))?;
@@ -464,8 +533,10 @@ impl Agent {
         let call_id = text(request.call_id());
         let own_tag = (self.dialogs.iter().find(|dialog| dialog.call_id == call_id))
             .map_or_else(|| "stateless".to_owned(), |dialog| dialog.local.1.clone());
-        let mut lines: Vec<(String, String)> =
-            request.line_values(HeaderName::Via).map(|via| ("Via".to_owned(), text(via))).collect();
+        let mut lines: Vec<(String, String)> = request
+            .line_values(HeaderName::Via)
+            .map(|via| ("Via".to_owned(), text(via)))
+            .collect();
         lines.push(("From".into(), text(request.from().raw)));
         let tag = match (&wishes.to_tag, request.to().tag(), status) {
             (Some(tag), None, _) if tag.is_empty() => String::new(),
@@ -475,7 +546,10 @@ impl Agent {
         };
         lines.push(("To".into(), text(request.to().raw) + &tag));
         lines.push(("Call-ID".into(), call_id));
-        lines.push(("CSeq".into(), text(request.value(HeaderName::CSeq).unwrap_or_default())));
+        lines.push((
+            "CSeq".into(),
+            text(request.value(HeaderName::CSeq).unwrap_or_default()),
+        ));
         let is_session = matches!(request.method(), Method::Invite | Method::Update);
         if is_session && (101..300).contains(&status) {
             lines.push(("Contact".into(), self.contact()));
@@ -515,7 +589,9 @@ fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &str) {
     for (name, value) in lines {
         composer.field(name, &[value.as_bytes()]);
     }
-    let has_type = lines.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
+    let has_type = lines
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
     let kind: Option<&[u8]> = (!has_type).then_some(b"application/sdp");
     composer.finish(kind, body.as_bytes());
 }
@@ -540,8 +616,13 @@ fn override_lines(lines: &mut Vec<(String, String)>, wished: &[(String, String)]
         }
         match name.strip_suffix('+') {
             Some(name) => {
-                let at = lines.iter().rposition(|(own, _)| own.eq_ignore_ascii_case(name));
-                lines.insert(at.map_or(lines.len(), |at| at + 1), (name.into(), value.clone()));
+                let at = lines
+                    .iter()
+                    .rposition(|(own, _)| own.eq_ignore_ascii_case(name));
+                lines.insert(
+                    at.map_or(lines.len(), |at| at + 1),
+                    (name.into(), value.clone()),
+                );
             }
             None if name.eq_ignore_ascii_case("Via") => {
                 lines.insert(0, (name.clone(), value.clone()));

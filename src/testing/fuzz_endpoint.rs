@@ -40,28 +40,67 @@ incoming = bob
 
 /// Name, user, address, connection, password.
 const AGENTS: [(&str, &str, &str, Transport, &str); 6] = [
-    ("a", "alice", "192.0.2.10:5060", Transport::Udp, "fuzz-Phone-1"),
-    ("b", "bob", "192.0.2.20:5060", Transport::Udp, "fuzz-Phone-2"),
-    ("c", "bob", "192.0.2.30:41000", Transport::Tcp, "fuzz-Phone-2"),
+    (
+        "a",
+        "alice",
+        "192.0.2.10:5060",
+        Transport::Udp,
+        "fuzz-Phone-1",
+    ),
+    (
+        "b",
+        "bob",
+        "192.0.2.20:5060",
+        Transport::Udp,
+        "fuzz-Phone-2",
+    ),
+    (
+        "c",
+        "bob",
+        "192.0.2.30:41000",
+        Transport::Tcp,
+        "fuzz-Phone-2",
+    ),
     ("d", "900", "192.0.2.60:5060", Transport::Udp, "-"),
     ("e", "+49301", "192.0.2.70:5060", Transport::Udp, "-"),
     ("f", "mallory", "203.0.113.9:5060", Transport::Udp, "guess"),
 ];
 
-const PAUSES_MS: [u64; 12] =
-    [0, 1, 20, 100, 500, 1_000, 2_000, 4_000, 31_000, 32_000, 61_000, 600_000];
+const PAUSES_MS: [u64; 12] = [
+    0, 1, 20, 100, 500, 1_000, 2_000, 4_000, 31_000, 32_000, 61_000, 600_000,
+];
 
 const METHODS: [&str; 14] = [
-    "INVITE", "REGISTER", "BYE", "ACK", "CANCEL", "INVITE", "UPDATE", "INFO", "OPTIONS", "PRACK",
-    "MESSAGE", "SUBSCRIBE", "REFER", "BREW",
+    "INVITE",
+    "REGISTER",
+    "BYE",
+    "ACK",
+    "CANCEL",
+    "INVITE",
+    "UPDATE",
+    "INFO",
+    "OPTIONS",
+    "PRACK",
+    "MESSAGE",
+    "SUBSCRIBE",
+    "REFER",
+    "BREW",
 ];
 
 const TARGETS: [&str; 8] = [
-    "", "", "sip:bob@pbx", "sip:alice@pbx", "sip:900@pbx", "sip:9030@pbx", "sip:404@pbx", "tel:9030",
+    "",
+    "",
+    "sip:bob@pbx",
+    "sip:alice@pbx",
+    "sip:900@pbx",
+    "sip:9030@pbx",
+    "sip:404@pbx",
+    "tel:9030",
 ];
 
-const STATUSES: [u16; 14] =
-    [100, 180, 183, 200, 200, 200, 202, 302, 401, 408, 481, 486, 491, 603];
+const STATUSES: [u16; 14] = [
+    100, 180, 183, 200, 200, 200, 202, 302, 401, 408, 481, 486, 491, 603,
+];
 
 const BODIES: [&str; 3] = ["", "none", "other"];
 
@@ -90,10 +129,18 @@ pub fn endpoint(data: &[u8]) {
             Agent::new(name, user, password, address, *transport)
         })
         .collect();
-    for agent in agents.iter().filter(|agent| agent.transport == Transport::Tcp) {
+    for agent in agents
+        .iter()
+        .filter(|agent| agent.transport == Transport::Tcp)
+    {
         world.listen(agent.address);
     }
-    let mut program = Program { data, world, agents, is_stopped: false };
+    let mut program = Program {
+        data,
+        world,
+        agents,
+        is_stopped: false,
+    };
     for _ in 0..STEPS_MAX {
         if program.data.is_empty() {
             break;
@@ -135,7 +182,8 @@ impl Program<'_> {
                 let wishes = Wishes {
                     method: (how & 3 == 1).then(|| "INVITE".into()),
                     to_tag: (how & 28 == 4).then(|| "other".into()),
-                    body: Some(BODIES[(how >> 5) % 3].into()).filter(|body: &String| !body.is_empty()),
+                    body: Some(BODIES[(how >> 5) % 3].into())
+                        .filter(|body: &String| !body.is_empty()),
                     ..Wishes::default()
                 };
                 if let Ok(bytes) = self.agents[index].response(status, &wishes) {
@@ -179,7 +227,8 @@ impl Program<'_> {
         let target = TARGETS[self.byte() % TARGETS.len()];
         let how = self.byte();
         let mut wishes = Wishes {
-            uri: Some(target.to_owned()).filter(|target| !target.is_empty() && method != "REGISTER"),
+            uri: Some(target.to_owned())
+                .filter(|target| !target.is_empty() && method != "REGISTER"),
             body: Some(BODIES[how % 3].to_owned()).filter(|body| !body.is_empty()),
             call: (how & 16 != 0).then_some(1 + (how >> 5)),
             auth: (how & 12 == 12).then(|| "wrong".into()),
@@ -209,22 +258,29 @@ impl Program<'_> {
         let source = Source::of(self.agents[what / 16 % AGENTS.len()].address.ip());
         match what % 8 {
             0 | 1 => {
-                if let Answer::Calls(page) =
-                    self.world.command(Command::Calls { after: None, limit: 1 })
-                    && let Some(call) = page.items.first()
+                if let Answer::Calls(page) = self.world.command(Command::Calls {
+                    after: None,
+                    limit: 1,
+                }) && let Some(call) = page.items.first()
                 {
                     let call = call.id.clone();
                     self.world.command(Command::Hangup { call });
                 }
             }
             2 => {
-                self.world.command(Command::Ban { source, duration: None });
+                self.world.command(Command::Ban {
+                    source,
+                    duration: None,
+                });
             }
             3 => {
                 self.world.command(Command::Unban { source });
             }
             4 => {
-                self.world.command(Command::Registrations { after: None, limit: 3 });
+                self.world.command(Command::Registrations {
+                    after: None,
+                    limit: 3,
+                });
             }
             5 => {
                 let config = Config::read(CONFIG, Path::new(".")).expect("the configuration above");
@@ -244,7 +300,10 @@ impl Program<'_> {
         let until = self.world.now().mono.plus(time);
         while let Some(delivery) = self.world.run(until) {
             let now = self.world.now().mono;
-            let agent = self.agents.iter_mut().find(|agent| agent.address == delivery.to);
+            let agent = self
+                .agents
+                .iter_mut()
+                .find(|agent| agent.address == delivery.to);
             // The answer to a message that does not parse repeats what it was given.
             let is_refusal =
                 |bytes: &[u8]| bytes.starts_with(b"SIP/2.0 400") || bytes.starts_with(b"SIP/2.0 5");
@@ -252,7 +311,10 @@ impl Program<'_> {
                 && !is_refusal(bytes)
                 && let Err(error) = parse(bytes)
             {
-                panic!("the server sent this ({error}):\n{}", String::from_utf8_lossy(bytes));
+                panic!(
+                    "the server sent this ({error}):\n{}",
+                    String::from_utf8_lossy(bytes)
+                );
             }
             match (agent, delivery.seen) {
                 (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
@@ -291,7 +353,10 @@ impl Program<'_> {
         assert_eq!(census.transactions_completed, 0, "{census:?}");
         assert_eq!((census.bindings, census.streams), (0, 0), "{census:?}");
         for (up, over, record) in self.world.records.values() {
-            assert!(*over == 1 && *up <= 1, "kept {up} times up, {over} times over: {record:?}");
+            assert!(
+                *over == 1 && *up <= 1,
+                "kept {up} times up, {over} times over: {record:?}"
+            );
         }
         if self.is_stopped {
             assert!(self.world.endpoint.is_idle());
@@ -326,7 +391,10 @@ mod tests {
 
     #[test]
     fn random_programs() {
-        let cases = std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+        let cases = std::env::var("CASES")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(300);
         for seed in 0..cases {
             let mut random = Random::new(seed);
             // Registered phones first, so that the rest is not all challenges.

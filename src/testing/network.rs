@@ -67,7 +67,13 @@ pub struct Network {
 impl Network {
     /// Every way is `link` until [`Network::set_link`] says otherwise.
     pub fn new(random: Random, link: Link) -> Self {
-        Self { random, under_way: BinaryHeap::new(), sent: 0, link, links: BTreeMap::new() }
+        Self {
+            random,
+            under_way: BinaryHeap::new(),
+            sent: 0,
+            link,
+            links: BTreeMap::new(),
+        }
     }
 
     /// The way of one address, both directions, from now on.
@@ -95,7 +101,11 @@ impl Network {
 
     fn arrival(&mut self, now: Instant, link: Link) -> Instant {
         let at = now.plus(link.delay).plus(self.random.up_to(link.jitter));
-        if self.random.chance(link.reorder) { at.plus(link.hold) } else { at }
+        if self.random.chance(link.reorder) {
+            at.plus(link.hold)
+        } else {
+            at
+        }
     }
 
     fn put(&mut self, at: Instant, packet: Packet) {
@@ -125,17 +135,29 @@ mod tests {
 
     fn packet(number: u8) -> Packet {
         let address = SocketAddr::new(ADDRESS, 5060);
-        Packet { from: address, to: address, payload: Payload::Datagram(vec![number]) }
+        Packet {
+            from: address,
+            to: address,
+            payload: Payload::Datagram(vec![number]),
+        }
     }
 
     fn arrivals(link: Link, count: u8) -> Vec<(u64, u8)> {
         let mut network = Network::new(Random::new(3), link);
         for number in 0..count {
-            network.send(Instant::from_micros(u64::from(number) * 1000), ADDRESS, packet(number));
+            network.send(
+                Instant::from_micros(u64::from(number) * 1000),
+                ADDRESS,
+                packet(number),
+            );
         }
         let mut arrived = Vec::new();
         while let Some(at) = network.next_arrival() {
-            let Some(Packet { payload: Payload::Datagram(bytes), .. }) = network.receive(at) else {
+            let Some(Packet {
+                payload: Payload::Datagram(bytes),
+                ..
+            }) = network.receive(at)
+            else {
                 panic!("only datagrams were sent");
             };
             arrived.push((at.as_micros(), bytes[0]));
@@ -145,7 +167,10 @@ mod tests {
 
     #[test]
     fn a_good_link_only_delays() {
-        let link = Link { delay: Duration::from_millis(20), ..Link::default() };
+        let link = Link {
+            delay: Duration::from_millis(20),
+            ..Link::default()
+        };
         assert_eq!(arrivals(link, 3), [(20_000, 0), (21_000, 1), (22_000, 2)]);
     }
 
@@ -164,7 +189,13 @@ mod tests {
         let times = |number| seen.iter().filter(|(_, own)| *own == number).count();
         assert!((0..200).any(|number| times(number) == 0), "some are lost");
         assert!((0..200).any(|number| times(number) == 2), "some come twice");
-        assert!(seen.windows(2).any(|pair| pair[0].1 > pair[1].1), "some overtake");
-        assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "time does not run backwards");
+        assert!(
+            seen.windows(2).any(|pair| pair[0].1 > pair[1].1),
+            "some overtake"
+        );
+        assert!(
+            seen.windows(2).all(|pair| pair[0].0 <= pair[1].0),
+            "time does not run backwards"
+        );
     }
 }

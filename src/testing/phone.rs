@@ -139,7 +139,12 @@ impl Phone {
             chunk.copy_from_slice(&random.next_u64().to_le_bytes());
         }
         let connection = (transport == Transport::Tcp).then_some(ConnectionId(0));
-        let flow = Flow { transport, local: address, remote: server, connection };
+        let flow = Flow {
+            transport,
+            local: address,
+            remote: server,
+            connection,
+        };
         let mut phone = Self {
             user: user.into(),
             address,
@@ -201,7 +206,9 @@ impl Phone {
             return None;
         }
         let todo = self.todo.peek().map(|Reverse((at, _))| *at);
-        todo.into_iter().chain(self.transactions.next_deadline()).min()
+        todo.into_iter()
+            .chain(self.transactions.next_deadline())
+            .min()
     }
 
     /// Whether it is in no call and waits for nothing but its next refresh.
@@ -227,7 +234,8 @@ impl Phone {
     }
 
     fn later(&mut self, now: Instant, millis: u64, todo: Todo) {
-        self.todo.push(Reverse((now.plus(Duration::from_millis(millis)), todo)));
+        self.todo
+            .push(Reverse((now.plus(Duration::from_millis(millis)), todo)));
     }
 
     fn act(&mut self, now: Instant, todo: Todo, out: &mut Sent) {
@@ -300,7 +308,9 @@ impl Phone {
     }
 
     fn invite(&mut self, now: Instant, id: u32, what: What, out: &mut Sent) {
-        let Some(mut dialog) = self.calls.get(&id).map(|call| call.dialog.clone()) else { return };
+        let Some(mut dialog) = self.calls.get(&id).map(|call| call.dialog.clone()) else {
+            return;
+        };
         let client = self.send_request(now, &mut dialog, Method::Invite, what, out);
         if let Some(call) = self.calls.get_mut(&id) {
             call.dialog = dialog;
@@ -328,9 +338,14 @@ impl Phone {
         if let Some(credentials) = &credentials {
             composer.field("Authorization", &[credentials]);
         }
-        let body = if method == Method::Invite { session(&self.user, self.address) } else { String::new() };
+        let body = if method == Method::Invite {
+            session(&self.user, self.address)
+        } else {
+            String::new()
+        };
         composer.finish(Some(b"application/sdp"), body.as_bytes());
-        self.transactions.send(now, client, method, &self.flow, &self.buffer, what, out);
+        self.transactions
+            .send(now, client, method, &self.flow, &self.buffer, what, out);
         Some(client)
     }
 
@@ -367,7 +382,9 @@ impl Phone {
     }
 
     fn hang_up(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         match call.phase {
             Phase::Over => {}
             Phase::Calling => self.act(now, Todo::Cancel(id), out),
@@ -379,7 +396,9 @@ impl Phone {
     }
 
     fn bye(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         call.phase = Phase::Over;
         let mut dialog = call.dialog.clone();
         self.send_request(now, &mut dialog, Method::Bye, What::Other, out);
@@ -419,13 +438,18 @@ impl Phone {
         }
         let message = match parse(bytes) {
             Ok(message) => message,
-            Err(error) => panic!("the server sent this ({error}):\n{}", String::from_utf8_lossy(bytes)),
+            Err(error) => panic!(
+                "the server sent this ({error}):\n{}",
+                String::from_utf8_lossy(bytes)
+            ),
         };
         if message.is_request() {
             self.request(now, &message, out);
             return;
         }
-        let Some((id, what)) = self.transactions.receive_response(now, &message, out) else { return };
+        let Some((id, what)) = self.transactions.receive_response(now, &message, out) else {
+            return;
+        };
         match what {
             What::Register => self.register_response(now, &message, out),
             What::Invite(call) => self.invite_response(now, call, &message, out),
@@ -466,7 +490,9 @@ impl Phone {
             return;
         }
         let cseq = response.cseq().number;
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         if let Some(ack) = call.acks.get(&cseq) {
             out.send(&self.flow, ack);
             return;
@@ -507,7 +533,9 @@ impl Phone {
 
     fn acknowledge(&mut self, id: u32, cseq: u32, out: &mut Sent) {
         let branch = format!("z9hG4bK{:x}", self.random.next_u64());
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         call.dialog
             .compose(&mut self.buffer, Method::Ack, cseq, branch.as_bytes())
             .finish(None, b"");
@@ -527,7 +555,9 @@ impl Phone {
         if status < 200 {
             return;
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         if let Some(ack) = call.acks.get(&cseq) {
             out.send(&self.flow, ack);
             return;
@@ -548,23 +578,26 @@ impl Phone {
 
     fn expired(&mut self, now: Instant, expired: Expired<What>, out: &mut Sent) {
         match expired {
-            Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => match owner {
-                What::Register => self.later(now, 5_000, Todo::Refresh),
-                What::Invite(id) => {
-                    if let Some(call) = self.calls.get_mut(&id) {
-                        call.phase = Phase::Over;
-                        let call_id = String::from_utf8_lossy(&call.dialog.call_id).into_owned();
-                        self.outcomes.insert(call_id, Outcome::Timeout);
+            Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => {
+                match owner {
+                    What::Register => self.later(now, 5_000, Todo::Refresh),
+                    What::Invite(id) => {
+                        if let Some(call) = self.calls.get_mut(&id) {
+                            call.phase = Phase::Over;
+                            let call_id =
+                                String::from_utf8_lossy(&call.dialog.call_id).into_owned();
+                            self.outcomes.insert(call_id, Outcome::Timeout);
+                        }
                     }
-                }
-                What::Reinvite(id) => {
-                    if let Some(call) = self.calls.get_mut(&id) {
-                        call.client = None;
+                    What::Reinvite(id) => {
+                        if let Some(call) = self.calls.get_mut(&id) {
+                            call.client = None;
+                        }
+                        self.hang_up(now, id, out);
                     }
-                    self.hang_up(now, id, out);
+                    What::Incoming(_) | What::Other => {}
                 }
-                What::Incoming(_) | What::Other => {}
-            },
+            }
             Expired::NotAcknowledged { owner, .. } => {
                 if let What::Incoming(id) = owner {
                     if let Some(call) = self.calls.get_mut(&id) {
@@ -591,11 +624,16 @@ impl Phone {
         match method {
             Method::Ack => self.acknowledged(now, known, request, out),
             Method::Cancel => {
-                let found = self.transactions.find(self.transactions.invite_key(request));
+                let found = self
+                    .transactions
+                    .find(self.transactions.invite_key(request));
                 let status = if found.is_some() { 200 } else { 481 };
                 self.complete(now, request, status, out);
                 if let Some((_, What::Incoming(id), _)) = found
-                    && self.calls.get(&id).is_some_and(|call| call.phase == Phase::Ringing)
+                    && self
+                        .calls
+                        .get(&id)
+                        .is_some_and(|call| call.phase == Phase::Ringing)
                 {
                     self.refuse(now, id, 487, out);
                 }
@@ -631,7 +669,8 @@ impl Phone {
         let tag = b"phone";
         Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, tag)
             .finish(None, b"");
-        self.transactions.complete(now, key, &self.flow, &self.buffer, out);
+        self.transactions
+            .complete(now, key, &self.flow, &self.buffer, out);
     }
 
     /// A call comes in. The phone rings and is answered, or is busy, or nobody is at home.
@@ -639,7 +678,10 @@ impl Phone {
         let key = self.transactions.key(request);
         let id = self.next_call;
         let what = What::Incoming(id);
-        let Some(server) = self.transactions.open_server(now, key, request, &self.flow, what) else {
+        let Some(server) = self
+            .transactions
+            .open_server(now, key, request, &self.flow, what)
+        else {
             return;
         };
         let dialog = Dialog::from_request(request, &self.flow, self.address);
@@ -663,8 +705,12 @@ impl Phone {
 
     /// A response to the INVITE of a call that rings, or to a re-INVITE.
     fn respond(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
-        let Some(call) = self.calls.get(&id) else { return };
-        let Some((server, bytes)) = &call.server else { return };
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let Some((server, bytes)) = &call.server else {
+            return;
+        };
         let Ok(request) = parse(bytes) else { return };
         let reason = reason_phrase(status);
         let mut composer = Composer::response_to(
@@ -684,7 +730,8 @@ impl Phone {
             }
         }
         composer.finish(Some(b"application/sdp"), body.as_bytes());
-        self.transactions.respond(now, *server, status, &self.buffer, out);
+        self.transactions
+            .respond(now, *server, status, &self.buffer, out);
     }
 
     fn refuse(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
@@ -696,7 +743,9 @@ impl Phone {
     }
 
     fn answer(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         if call.phase != Phase::Ringing {
             return;
         }
@@ -710,17 +759,30 @@ impl Phone {
     /// 200 to the INVITE or re-INVITE that the call holds.
     fn accept(&mut self, now: Instant, id: u32, out: &mut Sent) {
         self.respond(now, id, 200, out);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some((server, bytes)) = call.server.take() else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some((server, bytes)) = call.server.take() else {
+            return;
+        };
         if let Ok(request) = parse(&bytes) {
             call.unacknowledged = Some((server, request.cseq().number));
         }
     }
 
-    fn reinvited(&mut self, now: Instant, known: Option<u32>, request: &Message<'_>, out: &mut Sent) {
+    fn reinvited(
+        &mut self,
+        now: Instant,
+        known: Option<u32>,
+        request: &Message<'_>,
+        out: &mut Sent,
+    ) {
         let key = self.transactions.key(request);
         let what = known.map_or(What::Other, What::Incoming);
-        let Some(server) = self.transactions.open_server(now, key, request, &self.flow, what) else {
+        let Some(server) = self
+            .transactions
+            .open_server(now, key, request, &self.flow, what)
+        else {
             return;
         };
         let call = known.and_then(|id| self.calls.get_mut(&id));
@@ -740,9 +802,17 @@ impl Phone {
             return;
         }
         let reason = reason_phrase(status);
-        Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, b"phone")
-            .finish(None, b"");
-        self.transactions.respond(now, server, status, &self.buffer, out);
+        Composer::response_to(
+            &mut self.buffer,
+            request,
+            &self.flow,
+            status,
+            reason,
+            b"phone",
+        )
+        .finish(None, b"");
+        self.transactions
+            .respond(now, server, status, &self.buffer, out);
     }
 
     fn acknowledged(
@@ -753,7 +823,9 @@ impl Phone {
         out: &mut Sent,
     ) {
         let Some(id) = known else { return };
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
         let number = request.cseq().number;
         let Some((server, _)) = call.unacknowledged.take_if(|(_, cseq)| *cseq == number) else {
             return;
@@ -767,6 +839,10 @@ impl Phone {
 }
 
 fn contact(user: &str, address: SocketAddr, transport: Transport) -> String {
-    let transport = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
+    let transport = if transport == Transport::Tcp {
+        ";transport=tcp"
+    } else {
+        ""
+    };
     format!("<sip:{user}@{address}{transport}>")
 }

@@ -16,7 +16,9 @@ impl Random {
     /// A stream of its own for each purpose, so that one more number drawn here changes nothing there.
     pub fn fork(&self, purpose: &str) -> Self {
         let mixed = purpose.bytes().fold(self.0, |state, byte| {
-            (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(17)
+            (state ^ u64::from(byte))
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(17)
         });
         let mut fork = Self(mixed);
         fork.next_u64();
@@ -34,7 +36,11 @@ impl Random {
 
     /// A number below `bound`; 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next_u64() % bound }
+        if bound == 0 {
+            0
+        } else {
+            self.next_u64() % bound
+        }
     }
 
     /// A number from `from` to `to`, both included.
@@ -62,14 +68,20 @@ mod tests {
         let run = |mut random: Random| [(); 8].map(|()| random.next_u64());
         assert_eq!(run(Random::new(7)), run(Random::new(7)));
         assert_ne!(run(Random::new(7)), run(Random::new(8)));
-        assert_ne!(run(Random::new(7).fork("network")), run(Random::new(7).fork("phones")));
+        assert_ne!(
+            run(Random::new(7).fork("network")),
+            run(Random::new(7).fork("phones"))
+        );
     }
 
     #[test]
     fn bounds_hold_and_chances_are_fair() {
         let mut random = Random::new(1);
         assert!((0..1000).all(|_| (3..=5).contains(&random.between(3, 5))));
-        assert_eq!((random.below(0), random.up_to(Duration::ZERO)), (0, Duration::ZERO));
+        assert_eq!(
+            (random.below(0), random.up_to(Duration::ZERO)),
+            (0, Duration::ZERO)
+        );
         let hits = (0..10_000).filter(|_| random.chance(100)).count();
         assert!((800..1200).contains(&hits), "{hits}");
         assert!(!random.chance(0) && random.chance(1000));

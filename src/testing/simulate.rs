@@ -76,9 +76,13 @@ impl Office {
         text.push_str("[call]\nring_timeout = 40s\ncalls_max = 50\n");
         // Two phones share a user, so that calls fork.
         for number in 0..PHONES - 1 {
-            text.push_str(&format!("[user {}]\npassword = Sim-Phone-{number}\n", 100 + number));
+            text.push_str(&format!(
+                "[user {}]\npassword = Sim-Phone-{number}\n",
+                100 + number
+            ));
         }
-        let config = Config::read(&text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))?;
+        let config =
+            Config::read(&text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))?;
         let link = Link {
             delay: Duration::from_millis(random.between(1, 60)),
             jitter: Duration::from_millis(random.between(0, 30)),
@@ -92,7 +96,11 @@ impl Office {
             .map(|number| {
                 let user = number.min(PHONES - 2);
                 let address = Ipv4Addr::new(198, 51, 100, 10 + number as u8);
-                let transport = if number % 5 == 4 { Transport::Tcp } else { Transport::Udp };
+                let transport = if number % 5 == 4 {
+                    Transport::Tcp
+                } else {
+                    Transport::Udp
+                };
                 Phone::new(
                     &(100 + user).to_string(),
                     &format!("Sim-Phone-{user}"),
@@ -103,8 +111,9 @@ impl Office {
                 )
             })
             .collect();
-        let strangers: Vec<_> =
-            (1..=4).map(|last| SocketAddr::from(([203, 0, 113, last], 5060))).collect();
+        let strangers: Vec<_> = (1..=4)
+            .map(|last| SocketAddr::from(([203, 0, 113, last], 5060)))
+            .collect();
         Ok(Self {
             begin: world.now().mono,
             world,
@@ -121,7 +130,11 @@ impl Office {
     fn play(&mut self) {
         let mut plan: Vec<(Instant, usize, Option<usize>)> = Vec::new();
         for phone in 0..self.phones.len() {
-            plan.push((self.begin.plus(self.random.up_to(Duration::from_secs(5))), phone, None));
+            plan.push((
+                self.begin.plus(self.random.up_to(Duration::from_secs(5))),
+                phone,
+                None,
+            ));
         }
         let start = self.begin.plus(Duration::from_secs(20));
         for _ in 0..CALLS {
@@ -164,7 +177,10 @@ impl Office {
                 None => {
                     let now = self.world.now().mono;
                     for index in 0..self.phones.len() {
-                        if self.phones[index].next_deadline().is_some_and(|at| at <= now) {
+                        if self.phones[index]
+                            .next_deadline()
+                            .is_some_and(|at| at <= now)
+                        {
                             let mut sent = Sent::default();
                             self.phones[index].tick(now, &mut sent);
                             self.post(index, sent);
@@ -189,7 +205,11 @@ impl Office {
             }
             return;
         }
-        let Some(index) = self.phones.iter().position(|phone| phone.address == delivery.to) else {
+        let Some(index) = self
+            .phones
+            .iter()
+            .position(|phone| phone.address == delivery.to)
+        else {
             return;
         };
         let mut sent = Sent::default();
@@ -217,7 +237,9 @@ impl Office {
     }
 
     fn remember_challenge(&mut self, stranger: usize, bytes: &[u8]) {
-        let Ok(message) = crate::message::parse(bytes) else { return };
+        let Ok(message) = crate::message::parse(bytes) else {
+            return;
+        };
         if let Some(value) = message.value(crate::message::HeaderName::WwwAuthenticate) {
             self.challenges[stranger] = Some(value.to_vec());
         }
@@ -242,7 +264,11 @@ impl Office {
             .into_bytes()
         };
         // The first stranger guesses passwords and nothing else.
-        let kind = if stranger == 0 { 3 } else { self.random.below(8) };
+        let kind = if stranger == 0 {
+            3
+        } else {
+            self.random.below(8)
+        };
         match kind {
             0 => self.world.send(from, &head("OPTIONS", 1, "")),
             1 => self.world.send(from, &head("INVITE", 1, "")),
@@ -254,8 +280,9 @@ impl Office {
                 self.world.send(from, &head("REGISTER", 2, &credentials));
             }
             4 => {
-                let bytes: Vec<u8> =
-                    (0..self.random.below(200)).map(|_| self.random.next_u64() as u8).collect();
+                let bytes: Vec<u8> = (0..self.random.below(200))
+                    .map(|_| self.random.next_u64() as u8)
+                    .collect();
                 self.world.send(from, &bytes);
             }
             5 => {
@@ -271,7 +298,9 @@ impl Office {
             _ => {
                 let count = self.overheard.len() as u64;
                 let index = self.random.below(count) as usize;
-                let Some(mut bytes) = self.overheard.get(index).cloned() else { return };
+                let Some(mut bytes) = self.overheard.get(index).cloned() else {
+                    return;
+                };
                 if self.random.chance(700) {
                     let at = self.random.below(bytes.len() as u64) as usize;
                     bytes[at] ^= 1 << self.random.below(8);
@@ -285,7 +314,10 @@ impl Office {
     fn check_calls(&self) -> Result<(), String> {
         for phone in &self.phones {
             if !phone.is_registered {
-                return Err(format!("phone {} at {} is not registered", phone.user, phone.address));
+                return Err(format!(
+                    "phone {} at {} is not registered",
+                    phone.user, phone.address
+                ));
             }
             for (call_id, outcome) in &phone.outcomes {
                 let over: Vec<_> = (self.world.records.values())
@@ -351,14 +383,19 @@ impl Office {
         {
             return Err(format!("after silence there is left {census:?}"));
         }
-        let honest: BTreeSet<Source> =
-            self.phones.iter().map(|phone| Source::of(phone.address.ip())).collect();
+        let honest: BTreeSet<Source> = self
+            .phones
+            .iter()
+            .map(|phone| Source::of(phone.address.ip()))
+            .collect();
         if let Some(source) = self.world.banned.intersection(&honest).next() {
             return Err(format!("an honest source was banned: {source}"));
         }
         let outcomes = || self.phones.iter().flat_map(|phone| phone.outcomes.values());
         let count = |wanted: u16| {
-            outcomes().filter(|outcome| **outcome == Outcome::Final(wanted)).count()
+            outcomes()
+                .filter(|outcome| **outcome == Outcome::Final(wanted))
+                .count()
         };
         Ok(Summary {
             calls: outcomes().count(),
@@ -373,7 +410,9 @@ impl Office {
 /// An Authorization line with a wrong password, for whatever challenge there is.
 fn wrong_credentials(challenge: &[u8], user: u64, number: u64) -> String {
     use crate::auth::digest::{Login, answer};
-    let params = crate::message::DigestParams::parse(challenge).ok().flatten();
+    let params = crate::message::DigestParams::parse(challenge)
+        .ok()
+        .flatten();
     let user = user.to_string();
     let secret = crate::config::Secret::Password(format!("guess {number:x}"));
     let login = Login {

@@ -114,7 +114,11 @@ impl World {
 
     /// A datagram to the server. `from` may be forged; what answers it goes to whoever has that address.
     pub fn send(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let packet = Packet { from, to: self.server, payload: Payload::Datagram(bytes.to_vec()) };
+        let packet = Packet {
+            from,
+            to: self.server,
+            payload: Payload::Datagram(bytes.to_vec()),
+        };
         self.network.send(self.now.mono, from.ip(), packet);
     }
 
@@ -146,7 +150,11 @@ impl World {
     }
 
     fn send_payload(&mut self, from: SocketAddr, payload: Payload) {
-        let packet = Packet { from, to: self.server, payload };
+        let packet = Packet {
+            from,
+            to: self.server,
+            payload,
+        };
         self.network.send(self.now.mono, from.ip(), packet);
     }
 
@@ -172,7 +180,8 @@ impl World {
     /// Bytes to the server from `from` at this moment, past the network.
     pub fn input_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flow(from, None);
-        self.endpoint.handle_input(self.now, Input::Datagram { flow, bytes });
+        self.endpoint
+            .handle_input(self.now, Input::Datagram { flow, bytes });
         self.take_outputs();
     }
 
@@ -184,7 +193,11 @@ impl World {
         loop {
             let arrival = self.network.next_arrival();
             let deadline = self.endpoint.next_deadline();
-            let next = arrival.into_iter().chain(deadline).min().filter(|next| *next <= until);
+            let next = arrival
+                .into_iter()
+                .chain(deadline)
+                .min()
+                .filter(|next| *next <= until);
             let Some(next) = next else {
                 self.set(until);
                 return None;
@@ -203,7 +216,11 @@ impl World {
 
     /// When something happens next.
     pub fn next_moment(&self) -> Option<Instant> {
-        self.network.next_arrival().into_iter().chain(self.endpoint.next_deadline()).min()
+        self.network
+            .next_arrival()
+            .into_iter()
+            .chain(self.endpoint.next_deadline())
+            .min()
     }
 
     fn set(&mut self, mono: Instant) {
@@ -214,14 +231,21 @@ impl World {
         // Wall-clock time in whole milliseconds, without losing the rest of each step.
         let begin = Instant::from_micros(1_000_000);
         let since = Duration::from_millis(mono.since(begin).as_millis() as u64);
-        self.now = Now { mono, unix: UnixTime::from_millis(BEGIN_UNIX_MS).plus(since) };
+        self.now = Now {
+            mono,
+            unix: UnixTime::from_millis(BEGIN_UNIX_MS).plus(since),
+        };
     }
 
     fn tick(&mut self) {
         let (at, count) = &mut self.ticks;
         if *at == self.now.mono {
             *count += 1;
-            assert!(*count < TICKS_MAX, "a deadline that does not go at {:?}", self.now);
+            assert!(
+                *count < TICKS_MAX,
+                "a deadline that does not go at {:?}",
+                self.now
+            );
         } else {
             self.ticks = (self.now.mono, 1);
         }
@@ -230,8 +254,17 @@ impl World {
     }
 
     fn flow(&self, remote: SocketAddr, connection: Option<ConnectionId>) -> Flow {
-        let transport = if connection.is_some() { Transport::Tcp } else { Transport::Udp };
-        Flow { transport, local: self.server, remote, connection }
+        let transport = if connection.is_some() {
+            Transport::Tcp
+        } else {
+            Transport::Udp
+        };
+        Flow {
+            transport,
+            local: self.server,
+            remote,
+            connection,
+        }
     }
 
     /// A packet has arrived, at the server or at a peer.
@@ -252,16 +285,22 @@ impl World {
             return Some(Delivery { to, seen });
         }
         let input = match &payload {
-            Payload::Datagram(bytes) => Input::Datagram { flow: self.flow(from, None), bytes },
-            Payload::Opened(connection) => {
-                Input::StreamOpened { flow: self.flow(from, Some(*connection)) }
-            }
-            Payload::Bytes(connection, bytes) => {
-                Input::StreamBytes { connection: *connection, bytes }
-            }
+            Payload::Datagram(bytes) => Input::Datagram {
+                flow: self.flow(from, None),
+                bytes,
+            },
+            Payload::Opened(connection) => Input::StreamOpened {
+                flow: self.flow(from, Some(*connection)),
+            },
+            Payload::Bytes(connection, bytes) => Input::StreamBytes {
+                connection: *connection,
+                bytes,
+            },
             Payload::Closed(connection) => {
                 self.connections.remove(connection)?;
-                Input::StreamClosed { connection: *connection }
+                Input::StreamClosed {
+                    connection: *connection,
+                }
             }
         };
         self.endpoint.handle_input(self.now, input);
@@ -278,7 +317,10 @@ impl World {
         for output in self.endpoint.outputs() {
             match output {
                 Output::Datagram { flow, bytes } => {
-                    assert_eq!(flow.local, self.server, "sent from an address that is not ours");
+                    assert_eq!(
+                        flow.local, self.server,
+                        "sent from an address that is not ours"
+                    );
                     to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
                 }
                 Output::StreamBytes { connection, bytes } => {
@@ -331,12 +373,19 @@ impl World {
             }
         }
         for (peer, payload) in to_peers {
-            let packet = Packet { from: self.server, to: peer, payload };
+            let packet = Packet {
+                from: self.server,
+                to: peer,
+                payload,
+            };
             self.network.send(self.now.mono, peer.ip(), packet);
         }
         for (connection, peer) in closed {
-            let packet =
-                Packet { from: self.server, to: peer, payload: Payload::Closed(connection) };
+            let packet = Packet {
+                from: self.server,
+                to: peer,
+                payload: Payload::Closed(connection),
+            };
             self.network.send(self.now.mono, peer.ip(), packet);
             self.send_payload(peer, Payload::Closed(connection));
         }

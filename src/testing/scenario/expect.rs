@@ -19,7 +19,11 @@ pub fn check(
     match what {
         "pong" => return compare("pong", "CRLF", if bytes == b"\r\n" { "CRLF" } else { "no" }),
         "closed" => {
-            return compare("connection", "closed", if bytes == b"closed" { "closed" } else { "no" });
+            return compare(
+                "connection",
+                "closed",
+                if bytes == b"closed" { "closed" } else { "no" },
+            );
         }
         _ => {}
     }
@@ -71,7 +75,9 @@ fn part(message: &Message<'_>, key: &str) -> Result<String, String> {
             names.join(",")
         }
         "body" => session_name(message.body()),
-        "max_forwards" => message.max_forwards().map_or("none".into(), |hops| hops.to_string()),
+        "max_forwards" => message
+            .max_forwards()
+            .map_or("none".into(), |hops| hops.to_string()),
         _ => return Err(format!("`{key}` is nothing that a message has")),
     })
 }
@@ -81,7 +87,9 @@ fn session_name(body: &[u8]) -> String {
     if body.is_empty() {
         return "none".into();
     }
-    let line = body.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"s="));
+    let line = body
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"s="));
     line.map_or_else(|| text(body), |name| text(name.trim_ascii_end()))
 }
 
@@ -135,18 +143,28 @@ pub fn check_value(
 }
 
 fn compare(key: &str, wanted: &str, found: &str) -> Result<(), String> {
-    if wanted == found { Ok(()) } else { Err(format!("{key} is `{found}`, not `{wanted}`")) }
+    if wanted == found {
+        Ok(())
+    } else {
+        Err(format!("{key} is `{found}`, not `{wanted}`"))
+    }
 }
 
 /// Whether `text` is `pattern`, where `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
     let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
     for part in parts {
-        let Some(at) = rest.find(part) else { return false };
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
         rest = &rest[at + part.len()..];
     }
     rest.ends_with(last)
@@ -162,10 +180,22 @@ mod tests {
 
     #[test]
     fn patterns() {
-        for (pattern, text) in [("a*c", "abc"), ("*", ""), ("abc", "abc"), ("*b*", "abc"), ("a*b*c", "aXbYc")] {
+        for (pattern, text) in [
+            ("a*c", "abc"),
+            ("*", ""),
+            ("abc", "abc"),
+            ("*b*", "abc"),
+            ("a*b*c", "aXbYc"),
+        ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("a*c", "ab"), ("abc", "abcd"), ("*b", "abc"), ("a*b*c", "acb"), ("", "x")] {
+        for (pattern, text) in [
+            ("a*c", "ab"),
+            ("abc", "abcd"),
+            ("*b", "abc"),
+            ("a*b*c", "acb"),
+            ("", "x"),
+        ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
     }

@@ -8,8 +8,11 @@ use crate::source::Transport;
 /// Where the server listens, unless the scenario's configuration says otherwise.
 pub const SERVER: &str = "192.0.2.1:5060";
 /// Agents that every scenario has, with users of the same names.
-const USUAL: [(&str, &str); 3] =
-    [("alice", "192.0.2.10:5060"), ("bob", "192.0.2.20:5060"), ("carol", "192.0.2.30:5060")];
+const USUAL: [(&str, &str); 3] = [
+    ("alice", "192.0.2.10:5060"),
+    ("bob", "192.0.2.20:5060"),
+    ("carol", "192.0.2.30:5060"),
+];
 
 /// An agent as it is declared.
 #[derive(Clone, Debug)]
@@ -82,7 +85,10 @@ impl Words {
 
     /// The value of an option.
     pub fn option(&self, key: &str) -> Option<&str> {
-        self.options.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str())
+        self.options
+            .iter()
+            .find(|(own, _)| own == key)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -136,19 +142,28 @@ impl Script {
                 }
                 for text in expanded(line[first.len()..].trim()) {
                     let step = step(&text).map_err(bad)?;
-                    script.lines.push(Line { number, text: line.to_owned(), at, step });
+                    script.lines.push(Line {
+                        number,
+                        text: line.to_owned(),
+                        at,
+                        step,
+                    });
                 }
             } else if let Some(header) = line.strip_prefix('|') {
-                let words = script.lines.last_mut().and_then(|line| match &mut line.step {
-                    Step::Send(_, words) | Step::Expect(_, words) => Some(words),
-                    _ => None,
-                });
+                let words = script
+                    .lines
+                    .last_mut()
+                    .and_then(|line| match &mut line.step {
+                        Step::Send(_, words) | Step::Expect(_, words) => Some(words),
+                        _ => None,
+                    });
                 let words = words.ok_or_else(|| bad("a header of nothing".into()))?;
                 let (name, value) = match header.trim().strip_prefix('!') {
                     Some(name) => (format!("!{}", name.trim()), ""),
                     None => {
-                        let (name, value) =
-                            header.split_once(':').ok_or_else(|| bad("not a header".into()))?;
+                        let (name, value) = header
+                            .split_once(':')
+                            .ok_or_else(|| bad("not a header".into()))?;
                         (name.trim().to_owned(), value.trim())
                     }
                 };
@@ -270,7 +285,9 @@ fn agent(words: &[&str]) -> Result<AgentSpec, String> {
         name: (*name).into(),
         user: (*name).into(),
         password: String::new(),
-        address: address.parse().map_err(|error| format!("{address}: {error}"))?,
+        address: address
+            .parse()
+            .map_err(|error| format!("{address}: {error}"))?,
         transport: Transport::Udp,
     };
     for option in options {
@@ -324,7 +341,10 @@ fn completed(text: &str) -> String {
     }
     for (name, _) in USUAL {
         if !text.contains(&format!("[user {name}]")) {
-            whole.push_str(&format!("[user {name}]\npassword = {}\n", password_of(name)));
+            whole.push_str(&format!(
+                "[user {name}]\npassword = {}\n",
+                password_of(name)
+            ));
         }
     }
     whole
@@ -347,10 +367,22 @@ mod tests {
     #[test]
     fn mistakes_name_their_line() {
         for (text, mistake) in [
-            ("# t\n0ms alice jumps", "line 2: `0ms alice jumps`: not a step"),
-            ("# t\n1s nothing\n0s nothing", "line 3: `0s nothing`: time runs backwards"),
-            ("# t\nagent dave", "line 2: `agent dave`: agent NAME ADDRESS:PORT"),
-            ("# t\nwhat", "line 2: `what`: neither a time nor a known word"),
+            (
+                "# t\n0ms alice jumps",
+                "line 2: `0ms alice jumps`: not a step",
+            ),
+            (
+                "# t\n1s nothing\n0s nothing",
+                "line 3: `0s nothing`: time runs backwards",
+            ),
+            (
+                "# t\nagent dave",
+                "line 2: `agent dave`: agent NAME ADDRESS:PORT",
+            ),
+            (
+                "# t\nwhat",
+                "line 2: `what`: neither a time nor a known word",
+            ),
         ] {
             assert_eq!(Script::parse(text).unwrap_err(), mistake);
         }
@@ -358,8 +390,9 @@ mod tests {
 
     #[test]
     fn configuration_is_completed() {
-        let script = Script::parse("# t\nconfig:\n[user 7]\n[user alice]\ncalls_max = 1\n0ms nothing")
-            .unwrap();
+        let script =
+            Script::parse("# t\nconfig:\n[user 7]\n[user alice]\ncalls_max = 1\n0ms nothing")
+                .unwrap();
         let config =
             crate::config::Config::read(&script.config, std::path::Path::new(".")).unwrap();
         let names: Vec<_> = config.users.iter().map(|user| user.name.as_str()).collect();

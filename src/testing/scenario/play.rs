@@ -36,8 +36,10 @@ impl Player {
     /// The server and its agents before the first line.
     pub fn new(script: &Script) -> Result<Self, String> {
         let config = Config::read(&script.config, Path::new(".")).map_err(|mistakes| {
-            let all: Vec<_> =
-                mistakes.iter().map(|mistake| mistake.in_file(Path::new("config"))).collect();
+            let all: Vec<_> = mistakes
+                .iter()
+                .map(|mistake| mistake.in_file(Path::new("config")))
+                .collect();
             format!("{}\nin\n{}", all.join("\n"), script.config)
         })?;
         let server = SERVER.parse().map_err(|_| "SERVER is an address")?;
@@ -76,7 +78,11 @@ impl Player {
             self.outcome(line.number, &line.text, result)?;
         }
         let result = self.advance(last + SILENCE).and_then(|()| self.end());
-        self.outcome(script.lines.last().map_or(0, |line| line.number), "(the end)", result)
+        self.outcome(
+            script.lines.last().map_or(0, |line| line.number),
+            "(the end)",
+            result,
+        )
     }
 
     fn outcome(&self, number: usize, text: &str, result: Result<(), String>) -> Result<(), String> {
@@ -109,12 +115,17 @@ impl Player {
         while let Some(delivery) = self.world.run(until) {
             let now = self.world.now().mono;
             let at = shown(now.since(self.begin));
-            let agent = self.agents.iter_mut().find(|agent| agent.address == delivery.to);
+            let agent = self
+                .agents
+                .iter_mut()
+                .find(|agent| agent.address == delivery.to);
             let line = match &delivery.seen {
                 Seen::Datagram(bytes) | Seen::Bytes(bytes) => first_line(bytes),
                 Seen::Closed => "closed".into(),
             };
-            let name = agent.as_ref().map_or(delivery.to.to_string(), |agent| agent.name.clone());
+            let name = agent
+                .as_ref()
+                .map_or(delivery.to.to_string(), |agent| agent.name.clone());
             self.trace.push(format!("{at} {name} < {line}"));
             match (agent, delivery.seen) {
                 (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
@@ -175,11 +186,14 @@ impl Player {
         };
         agent.last_sent = bytes.clone();
         let at = shown(self.world.now().mono.since(self.begin));
-        self.trace.push(format!("{at} {} > {}", agent.name, first_line(&bytes)));
+        self.trace
+            .push(format!("{at} {} > {}", agent.name, first_line(&bytes)));
         let address = agent.address;
         if agent.transport == Transport::Udp {
             let from = match words.option("from") {
-                Some(from) => from.parse().map_err(|_| format!("{from}: not an address"))?,
+                Some(from) => from
+                    .parse()
+                    .map_err(|_| format!("{from}: not an address"))?,
                 None => address,
             };
             self.world.send(from, &bytes);
@@ -202,11 +216,17 @@ impl Player {
     }
 
     fn wishes(&self, words: &Words) -> Result<Wishes, String> {
-        let mut wishes = Wishes { headers: words.headers.clone(), ..Wishes::default() };
+        let mut wishes = Wishes {
+            headers: words.headers.clone(),
+            ..Wishes::default()
+        };
         let variables = &self.variables;
         for (key, value) in &words.options {
             let value = match value.strip_prefix('$') {
-                Some(name) => variables.get(name).ok_or(format!("${name} is not bound"))?.clone(),
+                Some(name) => variables
+                    .get(name)
+                    .ok_or(format!("${name} is not bound"))?
+                    .clone(),
                 None => value.clone(),
             };
             let number = || value.parse().map_err(|_| format!("{key}: not a number"));
@@ -248,8 +268,13 @@ impl Player {
         match plain.as_slice() {
             ["stops"] => self.world.stop(),
             ["hangs", "up"] => {
-                let list = self.world.command(Command::Calls { after: None, limit: 1 });
-                let Answer::Calls(page) = list else { return Err("calls: no list".into()) };
+                let list = self.world.command(Command::Calls {
+                    after: None,
+                    limit: 1,
+                });
+                let Answer::Calls(page) = list else {
+                    return Err("calls: no list".into());
+                };
                 let call = page.items.first().ok_or("there is no call")?.id.clone();
                 let answer = self.world.command(Command::Hangup { call });
                 if !matches!(answer, Answer::Done) {
@@ -257,14 +282,21 @@ impl Player {
                 }
             }
             ["bans", source] => {
-                let source = source.parse().map_err(|_| format!("{source}: not a source"))?;
-                let answer = self.world.command(Command::Ban { source, duration: None });
+                let source = source
+                    .parse()
+                    .map_err(|_| format!("{source}: not a source"))?;
+                let answer = self.world.command(Command::Ban {
+                    source,
+                    duration: None,
+                });
                 if !matches!(answer, Answer::Banned(_)) {
                     return Err(format!("ban: {answer:?}"));
                 }
             }
             ["unbans", source] => {
-                let source = source.parse().map_err(|_| format!("{source}: not a source"))?;
+                let source = source
+                    .parse()
+                    .map_err(|_| format!("{source}: not a source"))?;
                 let answer = self.world.command(Command::Unban { source });
                 if !matches!(answer, Answer::Done) {
                     return Err(format!("unban: {answer:?}"));
@@ -294,7 +326,11 @@ impl Player {
 
     /// The next record of a call that is over.
     fn record(&mut self, words: &Words) -> Result<(), String> {
-        let id = self.world.ended.get(self.records_seen).ok_or("there is no further record")?;
+        let id = self
+            .world
+            .ended
+            .get(self.records_seen)
+            .ok_or("there is no further record")?;
         self.records_seen += 1;
         let (_, _, record) = self.world.records.get(id).ok_or("a record without an id")?;
         let record = record.clone();
@@ -310,14 +346,22 @@ impl Player {
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
         if census.has_calls || census.calls_live != 0 || census.transactions_live != 0 {
-            return Err(format!("after {} of silence there is left {census:?}", shown(SILENCE)));
+            return Err(format!(
+                "after {} of silence there is left {census:?}",
+                shown(SILENCE)
+            ));
         }
         if let Some(id) = self.world.ended.get(self.records_seen) {
-            return Err(format!("nobody asked for this record: {:?}", self.world.records[id].2));
+            return Err(format!(
+                "nobody asked for this record: {:?}",
+                self.world.records[id].2
+            ));
         }
         for (up, over, record) in self.world.records.values() {
             if *over != 1 || *up > 1 {
-                return Err(format!("kept {up} times while up, {over} times when over: {record:?}"));
+                return Err(format!(
+                    "kept {up} times while up, {over} times when over: {record:?}"
+                ));
             }
         }
         Ok(())
@@ -347,10 +391,17 @@ fn field(record: &CallRecord, key: &str) -> Option<String> {
 }
 
 fn first_line(bytes: &[u8]) -> String {
-    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = bytes
+        .split(|byte| *byte == b'\r')
+        .next()
+        .unwrap_or_default();
     let method = parse(bytes).map(|message| {
         let cseq = message.cseq();
-        format!("   ({} {})", cseq.number, String::from_utf8_lossy(cseq.token))
+        format!(
+            "   ({} {})",
+            cseq.number,
+            String::from_utf8_lossy(cseq.token)
+        )
     });
     String::from_utf8_lossy(line).into_owned() + &method.unwrap_or_default()
 }
