@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sipkeep::testing::simulate::{self, Summary};
 
 /// As many as a minute on a slow machine allows without optimization.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -126,10 +126,7 @@ impl Calls {
         call.caller.dialog.local.extend_from_slice(b";tag=");
         call.caller.dialog.local.extend_from_slice(&tag);
         call.caller.is_up = true;
-        call.caller.unacknowledged = Some((
-            call.invite,
-            call.caller.dialog.remote_cseq.unwrap_or_default(),
-        ));
+        call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
         for (index, branch) in call.branches.iter().enumerate() {
             if index != owner.leg as usize && branch.status.is_none() {
                 context.transactions.cancel(

@@ -163,6 +163,8 @@ struct Relay {
     had_offer: bool,
     /// CSeq number of the relayed request.
     cseq: u32,
+    /// CSeq number of the request as it came: its ACK has the same, though INFO may have come since.
+    asked_cseq: u32,
     /// Whoever sent it has his final response (the call ended meanwhile); the other side's is only waited for.
     is_answered: bool,
 }
@@ -193,6 +195,8 @@ struct Call {
     branches: Vec<Branch>,
     winner: u8,
     invite: ServerId,
+    /// CSeq number of the caller's INVITE: that of its ACK too, whatever the caller sent in between.
+    invite_cseq: u32,
     /// What answers to the INVITE are made from.
     request: Answerable,
     /// The INVITE carried SDP: the callee's 2xx can be acknowledged at once.

@@ -104,6 +104,7 @@ impl Calls {
             branches: Vec::with_capacity(setup.targets.len()),
             winner: NO_BRANCH,
             invite: setup.server,
+            invite_cseq: setup.request.cseq().number,
             request: Answerable::of(setup.request, &setup.flow, context.buffer),
             had_offer: !setup.request.body().is_empty(),
             is_final: false,

@@ -260,6 +260,7 @@ impl Calls {
             request: Answerable::of(request, &arrival.flow, context.buffer),
             had_offer: !request.body().is_empty(),
             cseq,
+            asked_cseq: request.cseq().number,
             is_answered: false,
         });
         if method == Method::Invite {
@@ -318,7 +319,7 @@ impl Calls {
             && !was_answered
             && let Some(leg) = call.leg_mut(relay.from)
         {
-            leg.unacknowledged = leg.dialog.remote_cseq.map(|cseq| (relay.server, cseq));
+            leg.unacknowledged = Some((relay.server, relay.asked_cseq));
         }
         if matches!(status, 408 | 481) {
             // RFC 5057: the peer has no such dialog any more.

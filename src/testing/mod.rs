@@ -16,11 +16,14 @@ pub mod scenario;
 pub mod simulate;
 pub mod world;
 
+/// What a fuzz target does with its bytes; it panics when a property does not hold.
+pub type FuzzBody = fn(&[u8]);
+
 /// A name, and what runs one input: it panics when a property does not hold.
 pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
-pub const FUZZ_TARGETS: [FuzzTarget; 6] = [
+pub const FUZZ_TARGETS: [(&str, FuzzBody); 6] = [
     ("auth_digest", auth_digest),
     ("endpoint", fuzz_endpoint::endpoint),
     ("message", fuzz::message),

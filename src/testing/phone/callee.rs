@@ -1,0 +1,233 @@
+//! The phone as it is called: RFC 3261 §8.2, §9.2, §13.3, §14.2, §15.1.2. What a person decides, the seed does.
+
+use super::*;
+
+impl Phone {
+    pub(super) fn request(&mut self, now: Instant, request: &Message<'_>, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let method = request.method();
+        if self.transactions.receive(now, key, method, out) == Received::Absorbed {
+            return;
+        }
+        let known = self
+            .calls
+            .iter()
+            .rev()
+            .find(|(_, call)| *call.dialog.call_id == *request.call_id())
+            .map(|(id, _)| *id);
+        match method {
+            Method::Ack => self.acknowledged(now, known, request, out),
+            Method::Cancel => {
+                let found = self
+                    .transactions
+                    .find(self.transactions.invite_key(request));
+                let status = if found.is_some() { 200 } else { 481 };
+                self.complete(now, request, status, out);
+                if let Some((_, What::Incoming(id), _)) = found
+                    && self
+                        .calls
+                        .get(&id)
+                        .is_some_and(|call| call.phase == Phase::Ringing)
+                {
+                    self.refuse(now, id, 487, out);
+                }
+            }
+            Method::Invite if request.to().tag().is_none() => self.rings(now, request, out),
+            Method::Invite => self.reinvited(now, known, request, out),
+            Method::Bye => {
+                let is_up = known.and_then(|id| self.calls.get_mut(&id));
+                let status = match is_up {
+                    Some(call) => {
+                        call.phase = Phase::Over;
+                        if let Some((server, _)) = call.unacknowledged.take() {
+                            self.transactions.acknowledge(server);
+                        }
+                        200
+                    }
+                    None => 481,
+                };
+                self.complete(now, request, status, out);
+            }
+            _ => {
+                let is_up = known
+                    .and_then(|id| self.calls.get(&id))
+                    .is_some_and(|call| call.phase == Phase::Up);
+                self.complete(now, request, if is_up { 200 } else { 481 }, out);
+            }
+        }
+    }
+
+    fn complete(&mut self, now: Instant, request: &Message<'_>, status: u16, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let reason = reason_phrase(status);
+        let tag = b"phone";
+        Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, tag)
+            .finish(None, b"");
+        self.transactions
+            .complete(now, key, &self.flow, &self.buffer, out);
+    }
+
+    /// A call comes in. The phone rings and is answered, or is busy, or nobody is at home.
+    fn rings(&mut self, now: Instant, request: &Message<'_>, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let id = self.next_call;
+        let what = What::Incoming(id);
+        let Some(server) = self
+            .transactions
+            .open_server(now, key, request, &self.flow, what)
+        else {
+            return;
+        };
+        let dialog = Dialog::from_request(request, &self.flow, self.address);
+        let tag = format!("{:x}", self.random.next_u64()).into_bytes();
+        let bytes = request.bytes().to_vec();
+        let added = self.add(dialog, Phase::Ringing, Some((server, bytes)), tag);
+        assert_eq!(added, id);
+        match self.random.below(100) {
+            0..15 => self.refuse(now, id, 486, out),
+            15..20 => self.refuse(now, id, 603, out),
+            20..30 => self.respond(now, id, 180, out),
+            _ => {
+                if self.random.chance(700) {
+                    self.respond(now, id, 180, out);
+                }
+                let after = self.random.between(0, 8_000);
+                self.later(now, after, Todo::Answer(id));
+            }
+        }
+    }
+
+    /// A response to the INVITE of a call that rings, or to a re-INVITE.
+    fn respond(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let Some((server, bytes)) = &call.server else {
+            return;
+        };
+        let Ok(request) = parse(bytes) else { return };
+        let reason = reason_phrase(status);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            &request,
+            &self.flow,
+            status,
+            reason,
+            &call.tag,
+        );
+        let mut body = String::new();
+        if (101..300).contains(&status) {
+            let contact = contact(&self.user, self.address, self.transport);
+            composer.field("Contact", &[contact.as_bytes()]);
+            if status >= 200 {
+                body = session(&self.user, self.address);
+            }
+        }
+        composer.finish(Some(b"application/sdp"), body.as_bytes());
+        self.transactions
+            .respond(now, *server, status, &self.buffer, out);
+    }
+
+    pub(super) fn refuse(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
+        self.respond(now, id, status, out);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.phase = Phase::Over;
+            call.server = None;
+        }
+    }
+
+    pub(super) fn answer(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if call.phase != Phase::Ringing {
+            return;
+        }
+        call.phase = Phase::Up;
+        call.dialog.local.extend_from_slice(b";tag=");
+        call.dialog.local.extend_from_slice(&call.tag);
+        self.accept(now, id, out);
+        self.plan_call(now, id);
+    }
+
+    /// 200 to the INVITE or re-INVITE that the call holds.
+    fn accept(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        self.respond(now, id, 200, out);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some((server, bytes)) = call.server.take() else {
+            return;
+        };
+        if let Ok(request) = parse(&bytes) {
+            call.unacknowledged = Some((server, request.cseq().number));
+        }
+    }
+
+    fn reinvited(
+        &mut self,
+        now: Instant,
+        known: Option<u32>,
+        request: &Message<'_>,
+        out: &mut Sent,
+    ) {
+        let key = self.transactions.key(request);
+        let what = known.map_or(What::Other, What::Incoming);
+        let Some(server) = self
+            .transactions
+            .open_server(now, key, request, &self.flow, what)
+        else {
+            return;
+        };
+        let call = known.and_then(|id| self.calls.get_mut(&id));
+        let status = match &call {
+            None => 481,
+            Some(call) if call.phase != Phase::Up => 481,
+            Some(call) if call.client.is_some() => 491,
+            Some(call) if call.unacknowledged.is_some() => 500,
+            Some(_) => 200,
+        };
+        if status == 200
+            && let (Some(call), Some(id)) = (call, known)
+        {
+            call.server = Some((server, request.bytes().to_vec()));
+            call.dialog.refresh_target(request);
+            self.accept(now, id, out);
+            return;
+        }
+        let reason = reason_phrase(status);
+        Composer::response_to(
+            &mut self.buffer,
+            request,
+            &self.flow,
+            status,
+            reason,
+            b"phone",
+        )
+        .finish(None, b"");
+        self.transactions
+            .respond(now, server, status, &self.buffer, out);
+    }
+
+    fn acknowledged(
+        &mut self,
+        now: Instant,
+        known: Option<u32>,
+        request: &Message<'_>,
+        out: &mut Sent,
+    ) {
+        let Some(id) = known else { return };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let number = request.cseq().number;
+        let Some((server, _)) = call.unacknowledged.take_if(|(_, cseq)| *cseq == number) else {
+            return;
+        };
+        let must_end = call.must_end;
+        self.transactions.acknowledge(server);
+        if must_end {
+            self.hang_up(now, id, out);
+        }
+    }
+}
