@@ -2,6 +2,7 @@
 
 mod loopback;
 mod peers;
+mod security;
 mod tidy;
 mod torture;
 mod verdicts;
