@@ -55,7 +55,7 @@ impl Endpoint {
     }
 
     fn ban(&mut self, now: Now, source: Source, duration: Option<std::time::Duration>) -> Answer {
-        if self.peers.has_address(source.address()) {
+        if self.peers.has_source(source) {
             return Answer::Refused(format!("{source} is the address of a trunk or user"));
         }
         match self.guard.ban(now, source, duration) {

@@ -226,6 +226,40 @@ fn every_ban_shows_why_and_until_when() {
 }
 
 #[test]
+fn trunks_and_users_by_address_cannot_be_banned() {
+    let config = format!("{CONFIG}[trunk six]\naddresses = [2001:db8::7]:5060\n");
+    for (from, near) in [
+        (USER, "192.0.2.2:9999"),
+        (TRUNK, "198.51.100.4:9999"),
+        ("[2001:db8::7]:5060", "[2001:db8::8]:5060"),
+    ] {
+        let mut site = Site::of(&config);
+        // Something there tries to register as others, from the address itself and from beside it.
+        for n in 0..40 {
+            for from in [from, near] {
+                let outcome = site.fail(from, "100", n);
+                assert!(outcome.banned.is_empty(), "{from}");
+                assert!(row(&outcome).is_none());
+                site.jump(Duration::from_millis(300));
+            }
+        }
+        assert_eq!(site.counts().2, 0, "{from}");
+        let command = Command::Ban {
+            source: source(from),
+            duration: None,
+        };
+        let answer = site.endpoint.command(site.now, command);
+        assert!(matches!(answer, Answer::Refused(_)), "{from} {answer:?}");
+        assert_eq!(
+            site.udp(from, Request::new("OPTIONS").by("102").text())
+                .statuses(),
+            [200],
+            "{from}"
+        );
+    }
+}
+
+#[test]
 fn a_forger_cannot_have_his_victim_banned() {
     let mut site = Site::new();
     let own = site.challenge(STRANGER);
