@@ -106,6 +106,33 @@ fn a_stolen_tag_from_another_source_is_challenged() {
 }
 
 #[test]
+fn a_cancel_counts_only_from_the_flow_of_its_invite() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outcome = site.udp(USER, invite.text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let cancel = Request {
+        method: "CANCEL".to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite
+    };
+    assert!(site.udp(STRANGER, cancel.text()).is_silent());
+    for from in [OTHER, TRUNK, "192.0.2.2:5999"] {
+        let outcome = site.udp(from, cancel.text());
+        assert_eq!(outcome.statuses(), [481], "{from}");
+        assert_eq!(outcome.sent[0].0, from.parse().unwrap());
+    }
+    let connection = site.connect("192.0.2.2:40000", 2);
+    assert_eq!(site.tcp(connection, cancel.text()).statuses(), [481]);
+    assert_eq!(site.counts().1, 1, "it still rings");
+    let outcome = site.udp(USER, cancel.text());
+    assert!(outcome.statuses().contains(&200), "{outcome:#?}");
+    assert!(outcome.to(OTHER).starts_with("CANCEL "));
+}
+
+#[test]
 fn a_cancel_without_rport_counts_too() {
     let mut site = Site::new();
     let mut invite = Request::new("INVITE").by("102").sdp();
