@@ -72,8 +72,11 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        leg.dialog.flow = arrival.flow;
         let request = arrival.request;
+        // An ACK proves nothing: from another port it is taken, but nothing goes there.
+        if located.is_from_peer || request.method() != Method::Ack {
+            leg.dialog.flow = arrival.flow;
+        }
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
             return;

@@ -182,6 +182,25 @@ fn an_ack_from_elsewhere_does_nothing() {
 }
 
 #[test]
+fn an_ack_from_another_port_does_not_move_the_dialog() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    site.udp("192.0.2.2:5999", call.within("ACK", 1).text());
+    let contact = header(&call.outgoing, "Contact")
+        .unwrap()
+        .trim_matches(['<', '>']);
+    let bye = Request {
+        uri: contact.to_owned(),
+        from: format!("{};tag=callee", header(&call.outgoing, "To").unwrap()),
+        to: header(&call.outgoing, "From").unwrap().to_owned(),
+        call_id: header(&call.outgoing, "Call-ID").unwrap().to_owned(),
+        ..Request::new("BYE")
+    };
+    let outcome = site.udp(OTHER, bye.text());
+    assert!(outcome.to(USER).starts_with("BYE "), "{outcome:#?}");
+}
+
+#[test]
 fn a_callees_challenge_is_neither_passed_on_nor_answered() {
     for status in [401, 407] {
         let mut site = Site::new();
