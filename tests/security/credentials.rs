@@ -372,3 +372,29 @@ fn another_from_than_the_authenticated_user_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_user_does_not_assert_who_he_is() {
+    let mut site = Site::new();
+    let mut request = Request::new("INVITE")
+        .by("102")
+        .line("P-Asserted-Identity: <sip:+4930123456@carrier.example>")
+        .sdp();
+    request.uri = "sip:9030987@192.0.2.100".to_owned();
+    let outcome = site.udp(USER, request.text());
+    let outgoing = outcome.to(TRUNK);
+    assert!(
+        outgoing.starts_with("INVITE sip:030987@198.51.100.4"),
+        "{outgoing}"
+    );
+    assert!(!outgoing.contains("+4930123456"), "{outgoing}");
+    // A trunk is trusted with it towards another leg.
+    let request = Request::new("INVITE").by("+4930").sdp();
+    let request = request.line("P-Asserted-Identity: <sip:+4930@carrier.example>");
+    let outcome = site.udp(TRUNK, request.text());
+    assert!(
+        outcome
+            .to(USER)
+            .contains("P-Asserted-Identity: <sip:+4930@carrier.example>")
+    );
+}
