@@ -358,6 +358,51 @@ fn an_ipv6_ban_holds_for_the_whole_64() {
 }
 
 #[test]
+fn observing_says_and_does_nothing() {
+    let config = format!("{CONFIG}[guard]\nmode = observe\n");
+    let mut site = Site::of(&config);
+    let mut said = 0;
+    for n in 0..40 {
+        let outcome = site.fail(STRANGER, "100", n);
+        assert_eq!(outcome.statuses(), [401]);
+        assert!(outcome.banned.is_empty() && row(&outcome).is_none());
+        said += outcome
+            .events
+            .iter()
+            .filter(|(name, fields)| *name == "ban" && fields["mode"] == "observe")
+            .count();
+    }
+    assert_eq!(said, 1);
+    assert!(
+        site.endpoint
+            .accepts_connection(site.now, STRANGER.parse().unwrap())
+    );
+    site.prove(STRANGER);
+    // An administrator's ban is no more than said either, and does not come to life in the next run.
+    let command = Command::Ban {
+        source: source("203.0.113.9:1"),
+        duration: None,
+    };
+    assert!(matches!(
+        site.endpoint.command(site.now, command),
+        Answer::Banned(_)
+    ));
+    let acts: Vec<_> = site
+        .endpoint
+        .outputs()
+        .map(|output| format!("{output:?}"))
+        .collect();
+    assert!(
+        !acts
+            .iter()
+            .any(|act| act.starts_with("Banned") || act.starts_with("Keep")),
+        "{acts:?}"
+    );
+    site.endpoint.clear_outputs();
+    site.prove("203.0.113.9:5060");
+}
+
+#[test]
 fn turning_observation_off_begins_with_a_clean_slate() {
     let observe = format!("{CONFIG}[guard]\nmode = observe\n");
     let mut site = Site::of(&observe);
