@@ -61,7 +61,10 @@ impl Endpoint {
         let Some(mut stream) = self.streams.remove(&connection) else {
             return;
         };
-        let is_open = self.frames(now, &mut stream, bytes);
+        // A ban that began in this batch: whatever was on its way is discarded.
+        let is_banned = self.guard.is_banned(now, stream.flow.source())
+            && self.peers.lookup(&stream.flow).is_none();
+        let is_open = !is_banned && self.frames(now, &mut stream, bytes);
         if is_open {
             self.streams.insert(connection, stream);
         } else {

@@ -98,6 +98,49 @@ fn a_right_answer_in_time_keeps_the_ban_away() {
 }
 
 #[test]
+fn over_tcp_a_ban_closes_the_door() {
+    let mut site = Site::new();
+    let connection = site.connect(STRANGER, 2);
+    let mut answers = 0;
+    let mut banned = false;
+    for n in 0..10 {
+        let outcome = site.tcp(connection, Request::new("REGISTER").user("100").text());
+        let Some((_, challenge)) = outcome.written.first() else {
+            break;
+        };
+        let request = Request::new("REGISTER")
+            .user("100")
+            .sign(challenge, "100", &n.to_string());
+        let outcome = site.tcp(connection, request.text());
+        answers += outcome.written.len();
+        if outcome.banned == [source(STRANGER)] {
+            banned = true;
+            assert!(outcome.is_silent());
+        }
+    }
+    assert!(banned);
+    assert_eq!(answers, 4);
+    assert!(
+        !site
+            .endpoint
+            .accepts_connection(site.now, STRANGER.parse().unwrap())
+    );
+    assert!(
+        site.endpoint
+            .accepts_connection(site.now, "203.0.113.8:1".parse().unwrap())
+    );
+    // Bytes that were on their way.
+    let inner = Request::new("REGISTER")
+        .text()
+        .replace("Content-Length: 0", "Content-Length: x");
+    assert!(site.tcp(connection, format!("\r\n\r\n{inner}")).is_silent());
+    assert!(
+        site.udp(STRANGER, Request::new("REGISTER").text())
+            .is_silent()
+    );
+}
+
+#[test]
 fn guesses_in_one_segment_end_at_the_fifth() {
     let mut site = Site::new();
     let connection = site.connect(STRANGER, 2);
