@@ -57,6 +57,12 @@ impl Endpoint {
             reply,
             key,
         };
+        let begins_something = !matches!(method, Method::Ack | Method::Cancel)
+            && (method == Method::Register || request.to().tag().is_none());
+        if standing == Standing::Unproven && begins_something && self.is_strange_host(now, &arrival)
+        {
+            return;
+        }
         match method {
             Method::Ack => self.ack(now, &arrival),
             Method::Cancel => self.cancel(now, &arrival, standing),

@@ -1,5 +1,7 @@
 //! REGISTER: who may register what; the bindings themselves are the registrar's work.
 
+use std::time::Duration;
+
 use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
@@ -8,11 +10,11 @@ use crate::message::{HeaderName, Host, Uri};
 use crate::registrar;
 use crate::source::Who;
 
+/// Between two lines about strangers who ask for another host.
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Endpoint {
     pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        if standing == Standing::Unproven && self.is_strange_host(arrival) {
-            return;
-        }
         let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
             return;
         };
@@ -79,8 +81,26 @@ impl Endpoint {
         }
     }
 
-    /// With a `domain` set, a stranger's request for another host gets no answer.
-    fn is_strange_host(&self, arrival: &Arrival<'_>) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer. Once a minute it is said, so that
+    /// whoever configured his phone so can find out why.
+    pub(super) fn is_strange_host(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+        if !self.asks_for_another_host(arrival) {
+            return false;
+        }
+        if self
+            .strange_host_said
+            .is_none_or(|last| now.mono.since(last) >= MINUTE)
+        {
+            self.strange_host_said = Some(now.mono);
+            let source = arrival.flow.source();
+            let uri = String::from_utf8_lossy(arrival.request.request_uri()).into_owned();
+            let fields = vec![("source", source.to_string()), ("uri", uri)];
+            self.stranger_event("other_host", source, fields);
+        }
+        true
+    }
+
+    fn asks_for_another_host(&self, arrival: &Arrival<'_>) -> bool {
         let server = &self.config.server;
         let address = arrival.flow.remote.ip();
         !server.domains.is_empty()

@@ -202,6 +202,48 @@ fn a_scanners_name_silences_but_never_bans() {
 }
 
 #[test]
+fn with_a_domain_strangers_who_ask_for_another_host_get_no_answer() {
+    let config = CONFIG.replace("[server]\n", "[server]\ndomain = pbx.example\n");
+    let mut site = Site::of(&config);
+    let mut events = Vec::new();
+    let mut n = 0;
+    for method in [
+        "REGISTER",
+        "INVITE",
+        "MESSAGE",
+        "SUBSCRIBE",
+        "REFER",
+        "PUBLISH",
+    ] {
+        for (uri, is_answered) in [
+            ("sip:100@198.51.100.66", false),
+            ("sip:198.51.100.66", false),
+            ("sip:100@other.example", false),
+            ("sip:100@pbx.example", true),
+            ("sip:PBX.example:5060", true),
+            ("sip:100@192.0.2.100", true),
+        ] {
+            let mut request = Request::new(method);
+            request.uri = uri.to_owned();
+            let outcome = site.udp(&format!("203.0.113.{n}:5060"), request.text());
+            assert_eq!(
+                outcome.sent.len(),
+                usize::from(is_answered),
+                "{method} {uri}"
+            );
+            events.extend(outcome.events);
+            // Inside, phones are configured as they are.
+            let outcome = site.udp(&format!("10.1.1.{n}:5060"), request.text());
+            assert_eq!(outcome.statuses(), [401], "{method} {uri}");
+            site.jump(Duration::from_millis(1_500));
+            n += 1;
+        }
+    }
+    // In these fifty seconds: said once, so that whoever configured a phone wrong can find it.
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+#[test]
 fn only_the_sockets_address_makes_a_user() {
     let config = CONFIG.replace("addresses = 192.0.2.3", "addresses = 192.0.2.3:5062");
     let mut site = Site::of(&config);
