@@ -138,12 +138,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own_port = config
-                .server
-                .listen
-                .iter()
-                .any(|listen| listen.address.port() == port);
-            let is_own = address == flow.local.ip() && is_own_port;
+            let is_own = config.server.listen.iter().any(|listen| {
+                listen.address.port() == port
+                    && (address == flow.local.ip() || address == listen.address.ip())
+            });
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own
                 || is_loopback
@@ -152,7 +150,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
                 || peers.is_trunk(address, port)
         }
         Host::Name(name) => {
-            (config.server.domains.iter()).any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+            let name = name.strip_suffix(b".").unwrap_or(name);
+            name.eq_ignore_ascii_case(b"localhost") && !flow.remote.ip().is_loopback()
+                || (config.server.domains.iter())
+                    .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         }
     }
 }

@@ -320,3 +320,57 @@ fn a_mapped_address_in_config_or_contact_is_the_ipv4_one() {
             .is_silent()
     );
 }
+
+#[test]
+fn contacts_that_would_call_somebody_else_are_refused() {
+    let mut site = Site::new();
+    for contact in [
+        "<sip:100@192.0.2.100>",
+        "<sip:100@192.0.2.100:5060;transport=tcp>",
+        "<sip:100@[::ffff:192.0.2.100]>",
+        "<sip:100@127.0.0.1>",
+        "<sip:100@127.9.9.9:6000>",
+        "<sip:100@[::1]>",
+        "<sip:100@[::ffff:127.0.0.1]:5070>",
+        "<sip:100@localhost>",
+        "<sip:100@LocalHost.:5070>",
+        "<sip:100@224.0.1.75>",
+        "<sip:100@[ff02::1]>",
+        "<sip:100@[::ffff:239.1.1.1]>",
+        "<sip:100@0.0.0.0>",
+        "<sip:100@[::]>",
+        "<sip:+49301234@198.51.100.4>",
+        "<sip:+49301234@198.51.100.4:5060>",
+        "<sip:+49301234@[::ffff:198.51.100.4]>",
+        "<sip:100@10.1.1.1;maddr=198.51.100.4>",
+        "<sip:100@10.1.1.1;MADDR=10.1.1.1>",
+        "<sip:100@10.1.1.1>, <sip:100@198.51.100.4>",
+    ] {
+        let challenge = site.challenge(STRANGER);
+        let request = Request::new("REGISTER").user("100").contact(contact);
+        let outcome = site.udp(STRANGER, request.sign(&challenge, "100", PASSWORD).text());
+        assert_eq!(outcome.statuses(), [403], "{contact}");
+        site.jump(Duration::from_secs(10));
+    }
+    assert_eq!(site.counts(), (0, 0, 0));
+}
+
+#[test]
+fn another_of_our_addresses_is_no_contact_either() {
+    let config = CONFIG.replace(
+        "tcp:192.0.2.100:5060",
+        "tcp:192.0.2.100:5060, udp:192.0.2.101:5080",
+    );
+    let mut site = Site::of(&config);
+    for (contact, expected) in [
+        ("<sip:102@192.0.2.101:5080>", 403),
+        ("<sip:102@192.0.2.101:9999>", 200),
+    ] {
+        let request = Request::new("REGISTER").user("102").contact(contact);
+        assert_eq!(
+            site.udp(USER, request.text()).statuses(),
+            [expected],
+            "{contact}"
+        );
+    }
+}
