@@ -124,7 +124,7 @@ impl Endpoint {
     /// A request with a To tag belongs to a dialog, or to nothing.
     fn within(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
-            // SECURITY: a To tag proves nothing; strangers get silence.
+            // A To tag proves nothing; strangers get silence.
             if standing != Standing::Unproven {
                 self.answer(now, arrival, 481);
             }
