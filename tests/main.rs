@@ -2,7 +2,10 @@
 
 mod loopback;
 mod peers;
+mod replay;
+mod scenario;
 mod security;
+mod simulate;
 mod tidy;
 mod torture;
 mod verdicts;

@@ -43,7 +43,9 @@ impl Endpoint {
         {
             return;
         }
-        if standing == Standing::Unproven && is_scanner(request) {
+        if standing == Standing::Unproven
+            && (is_scanner(request) || self.is_strange_host(now, request, flow))
+        {
             return;
         }
         let is_trusted = !matches!(standing, Standing::Unproven);
@@ -57,12 +59,6 @@ impl Endpoint {
             reply,
             key,
         };
-        let begins_something = !matches!(method, Method::Ack | Method::Cancel)
-            && (method == Method::Register || request.to().tag().is_none());
-        if standing == Standing::Unproven && begins_something && self.is_strange_host(now, &arrival)
-        {
-            return;
-        }
         match method {
             Method::Ack => self.ack(now, &arrival),
             Method::Cancel => self.cancel(now, &arrival, standing),

@@ -4,6 +4,8 @@
 //! `invite` where a number leads, `admin` answers administrators.
 
 mod admin;
+#[cfg(feature = "testing")]
+mod census;
 mod dispatch;
 mod identity;
 mod input;
@@ -32,6 +34,8 @@ use crate::transaction::Transactions;
 use crate::transport::stream::Framer;
 
 pub use crate::action::Output;
+#[cfg(feature = "testing")]
+pub use census::Census;
 use peers::Peers;
 
 /// What comes in.

@@ -6,7 +6,7 @@ use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::Composer;
-use crate::message::{HeaderName, Host, Uri};
+use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
 use crate::source::Who;
 
@@ -81,34 +81,26 @@ impl Endpoint {
         }
     }
 
-    /// With a `domain` set, a stranger's request for another host gets no answer. Once a minute it is said, so that
-    /// whoever configured his phone so can find out why.
-    pub(super) fn is_strange_host(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
-        if !self.asks_for_another_host(arrival) {
-            return false;
-        }
-        if self
-            .strange_host_said
-            .is_none_or(|last| now.mono.since(last) >= MINUTE)
-        {
-            self.strange_host_said = Some(now.mono);
-            let source = arrival.flow.source();
-            let uri = String::from_utf8_lossy(arrival.request.request_uri()).into_owned();
-            let fields = vec![("source", source.to_string()), ("uri", uri)];
-            self.stranger_event("other_host", source, fields);
-        }
-        true
-    }
-
-    fn asks_for_another_host(&self, arrival: &Arrival<'_>) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the
+    /// log says so, for it may be a phone that was set up with the wrong name.
+    pub(super) fn is_strange_host(&mut self, now: Now, request: &Message<'_>, flow: &Flow) -> bool {
         let server = &self.config.server;
-        let address = arrival.flow.remote.ip();
-        !server.domains.is_empty()
+        let address = flow.remote.ip();
+        let is_strange = !server.domains.is_empty()
             && !server
                 .local_networks
                 .iter()
                 .any(|network| network.contains(address))
-            && !self.is_ours(arrival.request.request_uri(), &arrival.flow)
+            && !self.is_ours(request.request_uri(), flow);
+        let is_news = |last: Instant| now.mono.since(last) >= MINUTE;
+        if is_strange && self.strange_host_said.is_none_or(is_news) {
+            self.strange_host_said = Some(now.mono);
+            let source = flow.source();
+            let uri = String::from_utf8_lossy(request.request_uri()).into_owned();
+            let fields = vec![("source", source.to_string()), ("uri", uri)];
+            self.stranger_event("strange_host", source, fields);
+        }
+        is_strange
     }
 
     /// Whether a URI's host is this server: one of the domains, or an address of ours. Without domains any host is.
