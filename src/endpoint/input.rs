@@ -58,42 +58,46 @@ impl Endpoint {
     }
 
     pub(super) fn stream_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
-        let Some(mut stream) = self.streams.remove(&connection) else {
+        let Some(stream) = self.streams.get_mut(&connection) else {
             return;
         };
+        // The stream stays where it is: what it brings may make it trusted.
+        let (flow, mut framer) = (stream.flow, std::mem::take(&mut stream.framer));
         // A ban that began in this batch: whatever was on its way is discarded.
-        let is_banned = self.guard.is_banned(now, stream.flow.source())
-            && self.peers.lookup(&stream.flow).is_none();
-        let is_open = !is_banned && self.frames(now, &mut stream, bytes);
+        let is_banned =
+            self.guard.is_banned(now, flow.source()) && self.peers.lookup(&flow).is_none();
+        let is_open = !is_banned && self.frames(now, &flow, &mut framer, bytes);
         if is_open {
-            self.streams.insert(connection, stream);
+            if let Some(stream) = self.streams.get_mut(&connection) {
+                stream.framer = framer;
+            }
         } else {
+            self.streams.remove(&connection);
             self.out.close_stream(connection);
             self.connection_lost(now, connection);
         }
     }
 
     /// Handles every whole message of a stream; `false` when it must be closed.
-    fn frames(&mut self, now: Now, stream: &mut Stream, bytes: &[u8]) -> bool {
-        let flow = stream.flow;
-        let mut frames = stream.framer.feed(bytes);
+    fn frames(&mut self, now: Now, flow: &Flow, framer: &mut Framer, bytes: &[u8]) -> bool {
+        let mut frames = framer.feed(bytes);
         let mut error = None;
         while let Some(frame) = frames.next() {
             match frame {
-                Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
+                Frame::Ping => crate::source::Sink::send(&mut self.out, flow, PONG),
                 Frame::Message(bytes) => {
                     // Over its budget even a stream's message is dropped; a ban closes the connection.
-                    let Some(standing) = self.admit(now, &flow, bytes) else {
+                    let Some(standing) = self.admit(now, flow, bytes) else {
                         continue;
                     };
-                    self.message(now, &flow, standing, bytes);
+                    self.message(now, flow, standing, bytes);
                 }
                 Frame::Error(reason) => error = Some(reason),
             }
         }
         drop(frames);
         let Some(error) = error else { return true };
-        self.frame_error(&flow, error, stream.framer.refused());
+        self.frame_error(flow, error, framer.refused());
         false
     }
 

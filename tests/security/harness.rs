@@ -44,6 +44,7 @@ pub struct Outcome {
     pub written: Vec<(ConnectionId, String)>,
     pub opened: Vec<SocketAddr>,
     pub closed: Vec<ConnectionId>,
+    pub trusted: Vec<ConnectionId>,
     pub banned: Vec<Source>,
     pub kept: Vec<Change>,
     pub events: Vec<(&'static str, BTreeMap<&'static str, String>)>,
@@ -98,7 +99,7 @@ impl Outcome {
                 }
                 Output::OpenStream { remote, .. } => self.opened.push(remote),
                 Output::CloseStream { connection } => self.closed.push(connection),
-                Output::StreamTrusted { .. } => {}
+                Output::StreamTrusted { connection } => self.trusted.push(connection),
                 Output::Banned { source } => self.banned.push(source),
                 Output::Keep(change) => self.kept.push(change.clone()),
                 Output::Event(event) => self
@@ -157,6 +158,13 @@ impl Site {
 
     /// A connection from there; its number must be even.
     pub fn connect(&mut self, from: &str, number: u64) -> ConnectionId {
+        let outcome = self.open(from, number);
+        assert!(outcome.is_silent(), "{outcome:?}");
+        ConnectionId(number)
+    }
+
+    /// The same, with what it made the server do.
+    pub fn open(&mut self, from: &str, number: u64) -> Outcome {
         let connection = ConnectionId(number);
         let flow = Flow {
             transport: Transport::Tcp,
@@ -164,9 +172,7 @@ impl Site {
             remote: from.parse().unwrap(),
             connection: Some(connection),
         };
-        let outcome = self.input(Input::StreamOpened { flow });
-        assert!(outcome.is_silent(), "{outcome:?}");
-        connection
+        self.input(Input::StreamOpened { flow })
     }
 
     pub fn tcp(&mut self, connection: ConnectionId, bytes: impl AsRef<[u8]>) -> Outcome {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sipkeep::source::ConnectionId;
+
 use super::harness::*;
 
 /// The answer goes to the datagram's own source, and to nobody else.
@@ -372,5 +374,31 @@ fn another_of_our_addresses_is_no_contact_either() {
             [expected],
             "{contact}"
         );
+    }
+}
+
+#[test]
+fn a_connection_is_trusted_once_its_peer_has_answered_right() {
+    let mut site = Site::new();
+    let connection = site.connect(STRANGER, 2);
+    let outcome = site.tcp(connection, Request::new("REGISTER").user("100").text());
+    assert!(outcome.trusted.is_empty(), "idle ones are closed");
+    let request = Request::new("REGISTER").user("100");
+    let wrong = request.sign(&outcome.only(), "100", "guess");
+    let outcome = site.tcp(connection, wrong.text());
+    assert!(outcome.trusted.is_empty());
+    let request = Request::new("REGISTER").user("100");
+    let right = request.sign(&outcome.only(), "100", PASSWORD).text();
+    let outcome = site.tcp(connection, &right);
+    assert_eq!(outcome.statuses(), [200]);
+    assert_eq!(outcome.trusted, [connection]);
+    let outcome = site.tcp(connection, Request::new("OPTIONS").text());
+    assert!(outcome.trusted.is_empty(), "said once");
+    // A peer that is known by address is trusted from the start.
+    let config = format!("{CONFIG}transport = tcp\n");
+    let mut site = Site::of(&config);
+    for (from, number) in [(USER, 2), (TRUNK, 4)] {
+        let outcome = site.open(from, number);
+        assert_eq!(outcome.trusted, [ConnectionId(number)]);
     }
 }
