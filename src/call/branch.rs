@@ -231,8 +231,9 @@ impl Call {
             .branches
             .get(owner.leg as usize)
             .map(|branch| &branch.leg.party);
-        let trunk = self.caller.party.is_trunk() || party.is_some_and(Party::is_trunk);
-        carriage::write(&mut composer, response, trunk);
+        let from_trunk = party.is_some_and(Party::is_trunk);
+        let to_trunk = self.caller.party.is_trunk();
+        carriage::write(&mut composer, response, from_trunk, to_trunk);
         composer.finish(response.value(HeaderName::ContentType), body);
         context.transactions.respond(
             context.now.mono,

@@ -281,8 +281,8 @@ impl Calls {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
-        let both_trunks = target.party.is_trunk() || setup.caller.is_trunk();
-        carriage::write(&mut composer, setup.request, both_trunks);
+        let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
+        carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
         composer.finish(
             setup.request.value(HeaderName::ContentType),
             setup.request.body(),

@@ -75,6 +75,10 @@ impl Calls {
             return;
         };
         let request = arrival.request;
+        // An ACK proves nothing: from another port it is taken, but nothing goes there.
+        if located.is_from_peer || request.method() != Method::Ack {
+            leg.dialog.flow = arrival.flow;
+        }
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
             return;
@@ -203,10 +207,8 @@ impl Calls {
             context.transactions.release(client);
             return arrival.answer(503, None, context);
         };
-        let trunk = call.caller.party.is_trunk()
-            || call
-                .leg(call.winner)
-                .is_some_and(|leg| leg.party.is_trunk());
+        let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
+        let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(call.other(from)));
         if method != Method::Info
             && let Some(leg) = call.leg_mut(from)
         {
@@ -238,7 +240,7 @@ impl Calls {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        carriage::write(&mut composer, request, trunk);
+        carriage::write(&mut composer, request, from_trunk, to_trunk);
         composer.finish(request.value(HeaderName::ContentType), request.body());
         context.transactions.send(
             context.now.mono,
@@ -443,8 +445,9 @@ impl Call {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        let trunk = leg.party.is_trunk();
-        carriage::write(&mut composer, response, trunk);
+        let other = self.leg(self.other(relay.from));
+        let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
+        carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
         composer.finish(response.value(HeaderName::ContentType), response.body());
         let now = context.now.mono;
         context

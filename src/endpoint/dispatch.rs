@@ -34,7 +34,7 @@ impl Endpoint {
         standing: Standing,
         request: &Message<'_>,
     ) {
-        let key = self.transactions.key(request);
+        let key = (self.transactions.key(request)).from_source(flow.remote.ip());
         let method = request.method();
         if self
             .transactions
@@ -44,7 +44,7 @@ impl Endpoint {
             return;
         }
         let is_stranger = matches!(standing, Standing::Unproven | Standing::Proven);
-        if is_stranger && (is_scanner(request) || self.is_strange_host(request, flow)) {
+        if is_stranger && (is_scanner(request) || self.is_strange_host(now, request, flow)) {
             return;
         }
         if let Some(who) = self.peers.lookup(flow) {
@@ -84,8 +84,10 @@ impl Endpoint {
     /// RFC 3261 §9.2. A CANCEL cannot be challenged either: it counts only from the flow of its INVITE.
     fn cancel(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let key = self.transactions.invite_key(arrival.request);
+        let key = key.from_source(arrival.flow.remote.ip());
         let found = self.transactions.find(key).filter(|(_, _, flow)| {
-            flow.remote.ip() == arrival.flow.remote.ip()
+            // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
+            [arrival.flow.remote, arrival.reply.remote].contains(&flow.remote)
                 && flow.connection == arrival.flow.connection
         });
         match found {
@@ -95,14 +97,30 @@ impl Endpoint {
                 calls.cancel(owner, &mut context);
             }
             None if standing == Standing::Unproven => {}
-            None => self.answer(now, arrival, 481),
+            None => self.answer_stateless(arrival, 481),
         }
+    }
+
+    /// A final response that nothing remembers: no one else's request can be taken for a copy of what it answers.
+    fn answer_stateless(&mut self, arrival: &Arrival<'_>, status: u16) {
+        let tag = self.request_tag(arrival.request);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            arrival.request,
+            &arrival.flow,
+            status,
+            reason_phrase(status),
+            &tag,
+        );
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
     }
 
     /// A request with a To tag belongs to a dialog, or to nothing.
     fn within(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
-            // SECURITY: a To tag proves nothing; strangers get silence.
+            // A To tag proves nothing; strangers get silence.
             if standing != Standing::Unproven {
                 self.answer(now, arrival, 481);
             }

@@ -94,9 +94,10 @@ impl Endpoint {
     /// A wrong answer to a fresh nonce; `true`: still to be answered.
     fn failed(&mut self, now: Now, source: Source, name: &[u8], fingerprint: u64) -> bool {
         let user = String::from_utf8_lossy(name).into_owned();
+        let who = self.peers.has_source(source);
         match self
             .guard
-            .charge(now, source, Offence::Credentials, name, fingerprint)
+            .charge(now, source, who, Offence::Credentials, name, fingerprint)
         {
             Charged::Banned(row) => {
                 let fields = vec![

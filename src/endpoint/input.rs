@@ -61,9 +61,12 @@ impl Endpoint {
         let Some(stream) = self.streams.get_mut(&connection) else {
             return;
         };
-        // The stream itself stays in the table: what its messages prove is noted there.
+        // The stream stays where it is: what it brings may make it trusted.
         let (flow, mut framer) = (stream.flow, std::mem::take(&mut stream.framer));
-        let is_open = self.frames(now, &flow, &mut framer, bytes);
+        // A ban that began in this batch: whatever was on its way is discarded.
+        let is_banned =
+            self.guard.is_banned(now, flow.source()) && self.peers.lookup(&flow).is_none();
+        let is_open = !is_banned && self.frames(now, &flow, &mut framer, bytes);
         if is_open {
             if let Some(stream) = self.streams.get_mut(&connection) {
                 stream.framer = framer;

@@ -115,6 +115,8 @@ pub struct Endpoint {
     buffer: Vec<u8>,
     lines: Vec<u8>,
     changes: Vec<Change>,
+    /// When a stranger who asked for another host was last spoken of.
+    strange_host_said: Option<Instant>,
 }
 
 impl Endpoint {
@@ -152,6 +154,7 @@ impl Endpoint {
             buffer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(1024),
             changes: Vec::new(),
+            strange_host_said: None,
             config,
         }
     }

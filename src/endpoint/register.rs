@@ -1,5 +1,7 @@
 //! REGISTER: who may register what; the bindings themselves are the registrar's work.
 
+use std::time::Duration;
+
 use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
@@ -7,6 +9,9 @@ use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
 use crate::source::Who;
+
+/// Between two lines about strangers who ask for another host.
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Endpoint {
     pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
@@ -77,9 +82,9 @@ impl Endpoint {
         }
     }
 
-    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method; the log says so, for
-    /// it may be a phone that was set up with the wrong name.
-    pub(super) fn is_strange_host(&mut self, request: &Message<'_>, flow: &Flow) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the
+    /// log says so, for it may be a phone that was set up with the wrong name.
+    pub(super) fn is_strange_host(&mut self, now: Now, request: &Message<'_>, flow: &Flow) -> bool {
         let server = &self.config.server;
         let address = flow.remote.ip();
         let is_strange = !server.domains.is_empty()
@@ -88,7 +93,9 @@ impl Endpoint {
                 .iter()
                 .any(|network| network.contains(address))
             && !self.is_ours(request.request_uri(), flow);
-        if is_strange {
+        let is_news = |last: Instant| now.mono.since(last) >= MINUTE;
+        if is_strange && self.strange_host_said.is_none_or(is_news) {
+            self.strange_host_said = Some(now.mono);
             let source = flow.source();
             let uri = String::from_utf8_lossy(request.request_uri()).into_owned();
             let fields = vec![("source", source.to_string()), ("uri", uri)];
@@ -124,12 +131,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own_port = config
-                .server
-                .listen
-                .iter()
-                .any(|listen| listen.address.port() == port);
-            let is_own = address == flow.local.ip() && is_own_port;
+            let is_own = config.server.listen.iter().any(|listen| {
+                listen.address.port() == port
+                    && (address == flow.local.ip() || address == listen.address.ip())
+            });
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own
                 || is_loopback
@@ -138,7 +143,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
                 || peers.is_trunk(address, port)
         }
         Host::Name(name) => {
-            (config.server.domains.iter()).any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+            let name = name.strip_suffix(b".").unwrap_or(name);
+            name.eq_ignore_ascii_case(b"localhost") && !flow.remote.ip().is_loopback()
+                || (config.server.domains.iter())
+                    .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         }
     }
 }

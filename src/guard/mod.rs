@@ -407,11 +407,13 @@ impl Guard {
         may
     }
 
-    /// A proven source failed as `user`. `fingerprint` tells its answer: the same one counts once.
+    /// A proven source failed as `user`. `who`: a user by address or a trunk is there, so it is known whatever it does.
+    /// `fingerprint` tells its answer: the same one counts once.
     pub fn charge(
         &mut self,
         now: Now,
         source: Source,
+        who: bool,
         offence: Offence,
         user: &[u8],
         fingerprint: u64,
@@ -421,7 +423,7 @@ impl Guard {
         if self.config.mode == GuardMode::Off {
             return Charged::Counted { failures: 0 };
         }
-        if self.is_known(now, source) || self.allow.contains(source) {
+        if who || self.is_known(now, source) || self.allow.contains(source) {
             return match self.delays.fail(now.mono, source, user, fingerprint) {
                 Failed::Repeated => Charged::Repeated,
                 Failed::Delayed(seconds) => Charged::Delayed { seconds },
@@ -685,7 +687,7 @@ mod tests {
 
     /// Fails so often, with answers of its own.
     fn fail(guard: &mut Guard, now: Now, source: Source, first: u64, count: u64) -> Charged {
-        let charge = |n| guard.charge(now, source, Offence::Credentials, b"100", first + n);
+        let charge = |n| guard.charge(now, source, false, Offence::Credentials, b"100", first + n);
         (0..count).map(charge).last().unwrap()
     }
 
@@ -1142,7 +1144,7 @@ mod tests {
                     2 => { guard.prove(now, source(n)); }
                     3 => {
                         failures[n_usize] += 1;
-                        guard.charge(now, source(n), Offence::Credentials, b"100", fingerprint);
+                        guard.charge(now, source(n), false, Offence::Credentials, b"100", fingerprint);
                     }
                     _ => {
                         if !guard.is_banned(now, source(n)) {

@@ -19,9 +19,6 @@ pub mod world;
 /// What a fuzz target does with its bytes; it panics when a property does not hold.
 pub type FuzzBody = fn(&[u8]);
 
-/// A name, and what runs one input: it panics when a property does not hold.
-pub type FuzzTarget = (&'static str, fn(&[u8]));
-
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
 pub const FUZZ_TARGETS: [(&str, FuzzBody); 6] = [
     ("auth_digest", auth_digest),
