@@ -1,5 +1,6 @@
 //! What was measured, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Report {
     pub done: u64,
     /// Jobs that got another answer than they should.
     pub failed: u64,
+    /// How many with which status.
+    pub statuses: BTreeMap<u16, u64>,
     /// Jobs without a final answer.
     pub lost: u64,
     pub retransmitted: u64,
@@ -58,6 +61,7 @@ impl Report {
             "done": self.done,
             "rate": round(self.rate()),
             "failed": self.failed,
+            "failed_by_status": self.statuses,
             "lost": self.lost,
             "retransmitted": self.retransmitted,
             "strange": self.strange,
@@ -105,6 +109,9 @@ impl Report {
         line("rate", format!("{:.0} a second", self.rate()));
         let (failed, lost, again) = (self.failed, self.lost, self.retransmitted);
         line("not well", format!("{failed} failed, {lost} lost, {again} repeated"));
+        for (status, count) in &self.statuses {
+            line("", format!("{count} answered with {status}"));
+        }
         let (unsent, drops, strange) = (self.unsent, self.server_drops, self.strange);
         line("datagrams", format!("{unsent} not sent, {drops} dropped at the server, {strange} strange"));
         for (name, histogram) in [("latency us", &self.latency), ("to 180 us", &self.ringing)] {
