@@ -56,12 +56,27 @@ pub enum Output<'a> {
 /// [`Output`] as it waits in the queue: bytes as a range of the arena.
 #[derive(Debug)]
 enum Queued {
-    Datagram { flow: Flow, range: (u32, u32) },
-    StreamBytes { connection: ConnectionId, range: (u32, u32) },
-    OpenStream { connection: ConnectionId, remote: SocketAddr },
-    CloseStream { connection: ConnectionId },
-    StreamTrusted { connection: ConnectionId },
-    Banned { source: Source },
+    Datagram {
+        flow: Flow,
+        range: (u32, u32),
+    },
+    StreamBytes {
+        connection: ConnectionId,
+        range: (u32, u32),
+    },
+    OpenStream {
+        connection: ConnectionId,
+        remote: SocketAddr,
+    },
+    CloseStream {
+        connection: ConnectionId,
+    },
+    StreamTrusted {
+        connection: ConnectionId,
+    },
+    Banned {
+        source: Source,
+    },
     Keep(Change),
     Event(Event),
 }
@@ -78,19 +93,24 @@ impl Outputs {
     /// All outputs in the order in which they were made.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Output<'_>> {
         self.queue.iter().map(|queued| match queued {
-            Queued::Datagram { flow, range } => {
-                Output::Datagram { flow: *flow, bytes: self.bytes(*range) }
-            }
-            Queued::StreamBytes { connection, range } => {
-                Output::StreamBytes { connection: *connection, bytes: self.bytes(*range) }
-            }
-            Queued::OpenStream { connection, remote } => {
-                Output::OpenStream { connection: *connection, remote: *remote }
-            }
-            Queued::CloseStream { connection } => Output::CloseStream { connection: *connection },
-            Queued::StreamTrusted { connection } => {
-                Output::StreamTrusted { connection: *connection }
-            }
+            Queued::Datagram { flow, range } => Output::Datagram {
+                flow: *flow,
+                bytes: self.bytes(*range),
+            },
+            Queued::StreamBytes { connection, range } => Output::StreamBytes {
+                connection: *connection,
+                bytes: self.bytes(*range),
+            },
+            Queued::OpenStream { connection, remote } => Output::OpenStream {
+                connection: *connection,
+                remote: *remote,
+            },
+            Queued::CloseStream { connection } => Output::CloseStream {
+                connection: *connection,
+            },
+            Queued::StreamTrusted { connection } => Output::StreamTrusted {
+                connection: *connection,
+            },
             Queued::Banned { source } => Output::Banned { source: *source },
             Queued::Keep(change) => Output::Keep(change),
             Queued::Event(event) => Output::Event(event),
@@ -180,14 +200,19 @@ mod tests {
 
     fn flow() -> Flow {
         let address = "127.0.0.1:5060".parse().unwrap();
-        Flow { transport: Transport::Udp, local: address, remote: address, connection: None }
+        Flow {
+            transport: Transport::Udp,
+            local: address,
+            remote: address,
+            connection: None,
+        }
     }
 
     #[test]
     fn outputs_come_in_order_and_outlive_their_makers() {
         let mut outputs = Outputs::default();
         for text in [&b"one"[..], b"two"] {
-            outputs.send(&flow(), &text.to_vec());
+            outputs.send(&flow(), text);
         }
         outputs.close_stream(ConnectionId(2));
         let seen: Vec<_> = outputs
@@ -197,7 +222,10 @@ mod tests {
                 other => format!("{other:?}"),
             })
             .collect();
-        assert_eq!(seen, ["one", "two", "CloseStream { connection: ConnectionId(2) }"]);
+        assert_eq!(
+            seen,
+            ["one", "two", "CloseStream { connection: ConnectionId(2) }"]
+        );
         outputs.clear();
         assert_eq!(outputs.iter().len(), 0);
     }
@@ -210,6 +238,9 @@ mod tests {
             outputs.send(&flow(), &message);
         }
         assert_eq!(outputs.iter().len(), OUTPUT_ARENA_BYTES / message.len());
-        assert_eq!(outputs.dropped(), 20 - (OUTPUT_ARENA_BYTES / message.len()) as u64);
+        assert_eq!(
+            outputs.dropped(),
+            20 - (OUTPUT_ARENA_BYTES / message.len()) as u64
+        );
     }
 }

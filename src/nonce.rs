@@ -68,7 +68,12 @@ impl Key {
     fn new(secret: [u8; 32], made: UnixTime) -> Self {
         let mac = keyed(&secret);
         let number = mac.clone().chain_update(b"number").finalize().into_bytes();
-        Self { secret, made, number: number.first().copied().unwrap_or(0), mac }
+        Self {
+            secret,
+            made,
+            number: number.first().copied().unwrap_or(0),
+            mac,
+        }
     }
 
     fn mac(&self, head: &[u8], source: Source, realm: &[u8]) -> [u8; MAC_BYTES] {
@@ -87,7 +92,10 @@ impl Key {
 fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
     // A key of one block at most is padded, never refused.
     let mut block = [0; 64];
-    block.iter_mut().zip(secret).for_each(|(to, from)| *to = *from);
+    block
+        .iter_mut()
+        .zip(secret)
+        .for_each(|(to, from)| *to = *from);
     Hmac::new(&block.into())
 }
 
@@ -105,7 +113,9 @@ pub struct Nonces {
 impl std::fmt::Debug for Nonces {
     /// Without the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Nonces").field("started", &self.started).finish_non_exhaustive()
+        f.debug_struct("Nonces")
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +123,11 @@ impl Nonces {
     /// A key of its own, made from `seed`; `last` is [`Nonces::key`] of the run before.
     pub fn new(now: Now, seed: &[u8; 32], last: Option<([u8; 32], UnixTime)>) -> Self {
         let derived = |purpose: &[u8]| -> [u8; 32] {
-            keyed(seed).chain_update(purpose).finalize().into_bytes().into()
+            keyed(seed)
+                .chain_update(purpose)
+                .finalize()
+                .into_bytes()
+                .into()
         };
         let hash_keys = derived(b"sipkeep nonce bits");
         let (words, _) = hash_keys.as_chunks::<8>();
@@ -134,7 +148,10 @@ impl Nonces {
 
     /// Wall-clock milliseconds that know no jumps.
     fn millis(&self, now: Now) -> u64 {
-        self.started.unix.plus(now.mono.since(self.started.mono)).as_millis()
+        self.started
+            .unix
+            .plus(now.mono.since(self.started.mono))
+            .as_millis()
     }
 
     /// A new nonce for `source`, as text.
@@ -142,12 +159,18 @@ impl Nonces {
         self.counter = self.counter.wrapping_add(1);
         let bits = self.hasher.hash_one(self.counter) as u32;
         let [_, _, time @ ..] = self.millis(now).to_be_bytes();
-        let parts = time.into_iter().chain(bits.to_be_bytes()).chain([self.key.number]);
+        let parts = time
+            .into_iter()
+            .chain(bits.to_be_bytes())
+            .chain([self.key.number]);
         let mut head = [0; HEAD_BYTES];
         head.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
         let mac = self.key.mac(&head, source, realm);
         let mut bytes = [0; BYTES];
-        bytes.iter_mut().zip(head.into_iter().chain(mac)).for_each(|(to, from)| *to = from);
+        bytes
+            .iter_mut()
+            .zip(head.into_iter().chain(mac))
+            .for_each(|(to, from)| *to = from);
         let mut text = [0; TEXT_BYTES];
         // 24 bytes are 32 characters exactly: it cannot fail.
         let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
@@ -171,8 +194,14 @@ impl Nonces {
         if u128::from(age_ms) >= LIFE.as_millis() {
             return None;
         }
-        let last = self.last.iter().filter(|(_, until)| now.mono < *until).map(|(key, _)| key);
-        let mut keys = std::iter::once(&self.key).chain(last).filter(|key| key.number == number);
+        let last = self
+            .last
+            .iter()
+            .filter(|(_, until)| now.mono < *until)
+            .map(|(key, _)| key);
+        let mut keys = std::iter::once(&self.key)
+            .chain(last)
+            .filter(|key| key.number == number);
         let is_ours = keys.any(|key| {
             let own = key.mac(head, source, realm);
             bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
@@ -190,7 +219,10 @@ mod tests {
     const REALM: &[u8] = b"sipkeep";
 
     fn at(mono_ms: u64, unix_ms: u64) -> Now {
-        Now { mono: Instant::from_micros(mono_ms * 1000), unix: UnixTime::from_millis(unix_ms) }
+        Now {
+            mono: Instant::from_micros(mono_ms * 1000),
+            unix: UnixTime::from_millis(unix_ms),
+        }
     }
 
     fn source() -> Source {
@@ -207,16 +239,48 @@ mod tests {
     fn fresh_for_an_hour_for_its_source_and_realm() {
         let mut nonces = nonces();
         let text = nonces.mint(at(1_000, START), source(), REALM);
-        let nonce = nonces.fresh(at(1_000, START), source(), REALM, &text).unwrap();
+        let nonce = nonces
+            .fresh(at(1_000, START), source(), REALM, &text)
+            .unwrap();
         assert_eq!(nonce.minted_ms, START + 995);
-        assert!(nonces.fresh(at(3_600_999, START), source(), REALM, &text).is_some());
-        assert!(nonces.fresh(at(3_601_000, START), source(), REALM, &text).is_none());
-        assert!(nonces.fresh(at(999, START), source(), REALM, &text).is_none(), "not minted yet");
-        assert!(nonces.fresh(at(1_000, START), "192.0.2.2".parse().unwrap(), REALM, &text).is_none());
-        assert!(nonces.fresh(at(1_000, START), source(), b"other", &text).is_none());
+        assert!(
+            nonces
+                .fresh(at(3_600_999, START), source(), REALM, &text)
+                .is_some()
+        );
+        assert!(
+            nonces
+                .fresh(at(3_601_000, START), source(), REALM, &text)
+                .is_none()
+        );
+        assert!(
+            nonces
+                .fresh(at(999, START), source(), REALM, &text)
+                .is_none(),
+            "not minted yet"
+        );
+        assert!(
+            nonces
+                .fresh(at(1_000, START), "192.0.2.2".parse().unwrap(), REALM, &text)
+                .is_none()
+        );
+        assert!(
+            nonces
+                .fresh(at(1_000, START), source(), b"other", &text)
+                .is_none()
+        );
         let six = "2001:db8:1:2::1".parse().unwrap();
         let text = nonces.mint(at(1_000, START), six, REALM);
-        assert!(nonces.fresh(at(1_000, START), "2001:db8:1:2::ffff".parse().unwrap(), REALM, &text).is_some());
+        assert!(
+            nonces
+                .fresh(
+                    at(1_000, START),
+                    "2001:db8:1:2::ffff".parse().unwrap(),
+                    REALM,
+                    &text
+                )
+                .is_some()
+        );
     }
 
     #[test]
@@ -224,8 +288,16 @@ mod tests {
         let mut nonces = nonces();
         let text = nonces.mint(at(10, START), source(), REALM);
         for unix in [0, START - 86_400_000, START + 400 * 86_400_000, u64::MAX] {
-            assert!(nonces.fresh(at(20, unix), source(), REALM, &text).is_some(), "{unix}");
-            assert!(nonces.fresh(at(4_000_000, unix), source(), REALM, &text).is_none(), "{unix}");
+            assert!(
+                nonces.fresh(at(20, unix), source(), REALM, &text).is_some(),
+                "{unix}"
+            );
+            assert!(
+                nonces
+                    .fresh(at(4_000_000, unix), source(), REALM, &text)
+                    .is_none(),
+                "{unix}"
+            );
         }
     }
 
@@ -235,13 +307,25 @@ mod tests {
         let text = before.mint(at(10, START), source(), REALM);
         let after = Nonces::new(at(7, START + 60_000), &[43; 32], Some(before.key()));
         assert!(after.fresh(at(8, 0), source(), REALM, &text).is_some());
-        assert!(after.fresh(at(3_540_020, 0), source(), REALM, &text).is_none(), "its hour is over");
+        assert!(
+            after
+                .fresh(at(3_540_020, 0), source(), REALM, &text)
+                .is_none(),
+            "its hour is over"
+        );
         let behind = Nonces::new(at(7, 0), &[43; 32], Some(before.key()));
-        assert!(behind.fresh(at(8, 0), source(), REALM, &text).is_none(), "minted in the future");
+        assert!(
+            behind.fresh(at(8, 0), source(), REALM, &text).is_none(),
+            "minted in the future"
+        );
         // Whoever got hold of the old key cannot mint with it for ever.
         let mut stolen = before.clone();
         let text = stolen.mint(at(3_600_000, START), source(), REALM);
-        assert!(after.fresh(at(3_600_007 + 100, 0), source(), REALM, &text).is_none());
+        assert!(
+            after
+                .fresh(at(3_600_007 + 100, 0), source(), REALM, &text)
+                .is_none()
+        );
         let two_later = Nonces::new(at(7, START + 60_000), &[44; 32], Some(after.key()));
         assert!(two_later.fresh(at(8, 0), source(), REALM, &text).is_none());
     }
@@ -249,7 +333,10 @@ mod tests {
     #[test]
     fn keys_come_from_the_seed_alone() {
         assert_eq!(nonces().key(), nonces().key());
-        assert_ne!(nonces().key().0, Nonces::new(at(5, START), &[43; 32], None).key().0);
+        assert_ne!(
+            nonces().key().0,
+            Nonces::new(at(5, START), &[43; 32], None).key().0
+        );
         assert_ne!(nonces().key().0, [42; 32]);
         assert!(!format!("{:?}", nonces()).contains("secret"));
     }
@@ -257,8 +344,9 @@ mod tests {
     #[test]
     fn phones_behind_one_address_get_different_nonces() {
         let mut nonces = nonces();
-        let all: std::collections::BTreeSet<_> =
-            (0..10_000).map(|_| nonces.mint(at(10, START), source(), REALM)).collect();
+        let all: std::collections::BTreeSet<_> = (0..10_000)
+            .map(|_| nonces.mint(at(10, START), source(), REALM))
+            .collect();
         // 32 bits: a pair among 10,000 is alike once in a hundred times, and the seed is fixed.
         assert_eq!(all.len(), 10_000);
     }

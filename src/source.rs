@@ -60,7 +60,7 @@ impl Flow {
     }
 }
 
-/// A source as the guard counts it (SPEC "The guard"): an IPv4 address or an IPv6 /64.
+/// A source as the guard counts it: an IPv4 address or an IPv6 /64.
 ///
 /// 64 bits: IPv6 keeps its upper half; IPv4 lies in `::/64`'s place under a prefix nobody is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,7 +108,10 @@ impl std::str::FromStr for Source {
 
     /// Reads an address, with or without `/64` behind an IPv6 one.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let address = text.strip_suffix("/64").filter(|a| a.contains(':')).unwrap_or(text);
+        let address = text
+            .strip_suffix("/64")
+            .filter(|a| a.contains(':'))
+            .unwrap_or(text);
         address.parse().map(Self::of)
     }
 }

@@ -18,7 +18,12 @@ impl Tokens {
         let mut hasher = Sha256::new();
         hasher.update(seed);
         hasher.update(purpose.as_bytes());
-        Self { key: hasher.finalize().into(), counter: 0, block: [0; 4], left: 0 }
+        Self {
+            key: hasher.finalize().into(),
+            counter: 0,
+            block: [0; 4],
+            left: 0,
+        }
     }
 
     /// The next token.
@@ -30,7 +35,9 @@ impl Tokens {
             self.counter = self.counter.wrapping_add(1);
             let bytes: [u8; 32] = hasher.finalize().into();
             for (word, chunk) in self.block.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+                *word = chunk
+                    .iter()
+                    .fold(0, |word, byte| word << 8 | u64::from(*byte));
             }
             self.left = self.block.len();
         }

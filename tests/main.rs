@@ -1,5 +1,10 @@
 //! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
 
+mod loopback;
 mod peers;
+mod replay;
+mod scenario;
+mod simulate;
 mod tidy;
 mod torture;
+mod verdicts;

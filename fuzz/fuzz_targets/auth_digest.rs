@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sipkeep::testing::fuzz::auth_digest(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sipkeep::testing::fuzz_target("auth_digest", bytes));

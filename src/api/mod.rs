@@ -265,9 +265,15 @@ mod tests {
 
     #[test]
     fn page_says_null_at_its_end() {
-        let page = Page { items: vec![1, 2], next: None };
+        let page = Page {
+            items: vec![1, 2],
+            next: None,
+        };
         assert_eq!(json(&page), r#"{"items":[1,2],"next":null}"#);
-        let page = Page::<u8> { items: vec![], next: Some("b".into()) };
+        let page = Page::<u8> {
+            items: vec![],
+            next: Some("b".into()),
+        };
         assert_eq!(json(&page), r#"{"items":[],"next":"b"}"#);
     }
 
@@ -357,7 +363,12 @@ mod tests {
                 r#""since":"1970-01-01T00:00:01.000Z","until":null,"discarded_estimated":2048}"#
             )
         );
-        let words = [BanReason::Credentials, BanReason::Scan, BanReason::Deny, BanReason::Manual];
+        let words = [
+            BanReason::Credentials,
+            BanReason::Scan,
+            BanReason::Deny,
+            BanReason::Manual,
+        ];
         assert_eq!(json(&words), r#"["credentials","scan","deny","manual"]"#);
     }
 
@@ -401,17 +412,28 @@ mod tests {
 
     #[test]
     fn status_shape() {
-        let misconfigured =
-            Misconfigured { user: "102".into(), source: "192.0.2.9".into(), failures: 40 };
+        let misconfigured = Misconfigured {
+            user: "102".into(),
+            source: "192.0.2.9".into(),
+            failures: 40,
+        };
         let status = Status {
             version: "0.1.0",
             uptime_s: 7,
             mode: "enforce",
             guard: GuardStatus {
-                lanes: vec![LaneStatus { name: "registered".into(), ..LaneStatus::default() }],
+                lanes: vec![LaneStatus {
+                    name: "registered".into(),
+                    ..LaneStatus::default()
+                }],
                 ..GuardStatus::default()
             },
-            store: StoreStatus { ok: true, error: None, pending: 3, sync_ms: 12 },
+            store: StoreStatus {
+                ok: true,
+                error: None,
+                pending: 3,
+                sync_ms: 12,
+            },
             misconfigured: vec![misconfigured],
             ..Status::default()
         };

@@ -24,7 +24,10 @@ impl std::fmt::Display for Rfc3339 {
         let of_day = millis % DAY_MILLIS;
         let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
         let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
     }
 }
 
@@ -51,7 +54,9 @@ impl std::str::FromStr for Rfc3339 {
 
     /// Reads RFC 3339 §5.6 `date-time`, or a date alone. Decimals beyond the millisecond are cut off.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text.as_bytes()).map(|millis| Self(UnixTime::from_millis(millis))).ok_or(Rfc3339Error)
+        parse(text.as_bytes())
+            .map(|millis| Self(UnixTime::from_millis(millis)))
+            .ok_or(Rfc3339Error)
     }
 }
 
@@ -94,7 +99,11 @@ fn parse(text: &[u8]) -> Option<u64> {
                 return None;
             }
             let offset = (hours * 60 + minutes) * 60_000;
-            if sign == b'+' { local.checked_sub(offset)? } else { local.checked_add(offset)? }
+            if sign == b'+' {
+                local.checked_sub(offset)?
+            } else {
+                local.checked_add(offset)?
+            }
         }
         _ => local,
     };
@@ -117,7 +126,8 @@ impl Reader<'_> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         digits.iter().try_fold(0, |number, byte| {
-            byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
+            byte.is_ascii_digit()
+                .then(|| number * 10 + u64::from(byte - b'0'))
         })
     }
 
@@ -126,7 +136,11 @@ impl Reader<'_> {
         if self.one_of(b".").is_none() {
             return Some(0);
         }
-        let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self
+            .0
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         let (digits, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         let milli = (0..3).fold(0, |number, place| {
@@ -173,7 +187,11 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era + year_of_era / 100 - 365 * year_of_era - year_of_era / 4;
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     (year, month, day)
 }

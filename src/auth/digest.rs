@@ -115,19 +115,32 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Lower-case hex of `bytes` into `out`, which is twice as long.
 fn hex<'b>(bytes: &[u8], out: &'b mut [u8]) -> &'b [u8] {
-    let digit = |value: u8| DIGITS.get(usize::from(value & 0xf)).copied().unwrap_or(b'0');
-    let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
+    let digit = |value: u8| {
+        DIGITS
+            .get(usize::from(value & 0xf))
+            .copied()
+            .unwrap_or(b'0')
+    };
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
     out.iter_mut().zip(digits).for_each(|(to, from)| *to = from);
     out
 }
 
 /// Reads hex of either case that fills `N` bytes exactly.
 pub(super) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    let (pairs, []) = text.as_chunks::<2>() else {
+        return None;
+    };
     if pairs.len() != N {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     let mut bytes = [0; N];
     for (to, [high, low]) in bytes.iter_mut().zip(pairs) {
         *to = digit(*high)? << 4 | digit(*low)?;
@@ -142,7 +155,9 @@ pub fn strongest<'a>(
 ) -> Option<DigestParams<'a>> {
     let mut best: Option<(Algorithm, DigestParams<'a>)> = None;
     for challenge in challenges {
-        let Some(algorithm) = answerable(&challenge, secret) else { continue };
+        let Some(algorithm) = answerable(&challenge, secret) else {
+            continue;
+        };
         if best.as_ref().is_none_or(|(known, _)| algorithm > *known) {
             best = Some((algorithm, challenge));
         }
@@ -165,7 +180,8 @@ fn answerable(challenge: &DigestParams<'_>, secret: &Secret) -> Option<Algorithm
 
 /// Whether a challenge's list of qop-options has `auth`.
 fn offers_auth(qop: &[u8]) -> bool {
-    qop.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"auth"))
+    qop.split(|byte| *byte == b',')
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"auth"))
 }
 
 /// Who answers a challenge, and what for.
@@ -192,13 +208,31 @@ pub struct Login<'a> {
 pub fn answer(challenge: &DigestParams<'_>, login: &Login<'_>) -> Option<Vec<u8>> {
     let algorithm = answerable(challenge, login.secret)?;
     let (realm, nonce) = (challenge.realm?, challenge.nonce?);
-    let echoed = [realm, nonce, challenge.opaque.unwrap_or_default(), login.uri, login.user.as_bytes()];
-    if echoed.iter().any(|value| value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0))) {
+    let echoed = [
+        realm,
+        nonce,
+        challenge.opaque.unwrap_or_default(),
+        login.uri,
+        login.user.as_bytes(),
+    ];
+    if echoed
+        .iter()
+        .any(|value| value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)))
+    {
         return None;
     }
     let nc = format!("{:08x}", login.nc);
-    let qop = challenge.qop.map(|_| Qop { qop: b"auth", nc: nc.as_bytes(), cnonce: login.cnonce });
-    let computed = Computed { method: login.method, uri: login.uri, nonce, qop };
+    let qop = challenge.qop.map(|_| Qop {
+        qop: b"auth",
+        nc: nc.as_bytes(),
+        cnonce: login.cnonce,
+    });
+    let computed = Computed {
+        method: login.method,
+        uri: login.uri,
+        nonce,
+        qop,
+    };
     let mut response = [0; 64];
     let response = match algorithm {
         Algorithm::Md5 => {
@@ -270,11 +304,18 @@ mod tests {
             method: b"GET",
             uri: b"/dir/index.html",
             nonce: b"dcd98b7102dd2f0e8b11d0f600bfb0c093",
-            qop: Some(Qop { qop: b"auth", nc: b"00000001", cnonce: b"0a4f113b" }),
+            qop: Some(Qop {
+                qop: b"auth",
+                nc: b"00000001",
+                cnonce: b"0a4f113b",
+            }),
         };
         let ha1 = ha1_md5("Mufasa", "testrealm@host.com", "Circle Of Life");
         assert_eq!(text(&ha1), "939e7578ed9e3c518a452acee763bce9");
-        assert_eq!(text(&computed.md5(&ha1)), "6629fae49393a05397450978507c4ef1");
+        assert_eq!(
+            text(&computed.md5(&ha1)),
+            "6629fae49393a05397450978507c4ef1"
+        );
     }
 
     /// RFC 2069 §2.4 as its erratum 749 has it: without qop.
@@ -287,7 +328,10 @@ mod tests {
             qop: None,
         };
         let ha1 = ha1_md5("Mufasa", "testrealm@host.com", "CircleOfLife");
-        assert_eq!(text(&computed.md5(&ha1)), "1949323746fe6a43ef61f9606e7febea");
+        assert_eq!(
+            text(&computed.md5(&ha1)),
+            "1949323746fe6a43ef61f9606e7febea"
+        );
     }
 
     fn challenge(algorithm: &'static [u8]) -> DigestParams<'static> {
@@ -317,7 +361,10 @@ mod tests {
         let secret = Secret::Password("Circle of Life".to_owned());
         for (algorithm, response) in [
             ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
-            ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+            (
+                "SHA-256",
+                "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+            ),
         ] {
             let value = answer(&challenge(algorithm.as_bytes()), &login(&secret)).unwrap();
             let expected = format!(
@@ -333,21 +380,45 @@ mod tests {
             // From HA1 the same.
             let ha1 = Secret::Ha1 {
                 md5: Some(ha1_md5("Mufasa", "http-auth@example.org", "Circle of Life")),
-                sha256: Some(ha1_sha256("Mufasa", "http-auth@example.org", "Circle of Life")),
+                sha256: Some(ha1_sha256(
+                    "Mufasa",
+                    "http-auth@example.org",
+                    "Circle of Life",
+                )),
             };
-            assert_eq!(answer(&challenge(algorithm.as_bytes()), &login(&ha1)).unwrap(), value);
+            assert_eq!(
+                answer(&challenge(algorithm.as_bytes()), &login(&ha1)).unwrap(),
+                value
+            );
         }
     }
 
     #[test]
     fn strongest_that_can_be_answered() {
         let secret = Secret::Password("x".to_owned());
-        let offered = [challenge(b"SHA-512-256"), challenge(b"MD5"), challenge(b"sha-256"), challenge(b"MD5-sess")];
-        assert_eq!(strongest(offered, &secret).unwrap().algorithm, Some(b"sha-256".as_slice()));
-        let md5_only = Secret::Ha1 { md5: Some([1; 16]), sha256: None };
-        assert_eq!(strongest(offered, &md5_only).unwrap().algorithm, Some(b"MD5".as_slice()));
+        let offered = [
+            challenge(b"SHA-512-256"),
+            challenge(b"MD5"),
+            challenge(b"sha-256"),
+            challenge(b"MD5-sess"),
+        ];
+        assert_eq!(
+            strongest(offered, &secret).unwrap().algorithm,
+            Some(b"sha-256".as_slice())
+        );
+        let md5_only = Secret::Ha1 {
+            md5: Some([1; 16]),
+            sha256: None,
+        };
+        assert_eq!(
+            strongest(offered, &md5_only).unwrap().algorithm,
+            Some(b"MD5".as_slice())
+        );
         assert_eq!(strongest([challenge(b"MD5-sess")], &secret), None);
-        let integrity = DigestParams { qop: Some(b"auth-int"), ..challenge(b"MD5") };
+        let integrity = DigestParams {
+            qop: Some(b"auth-int"),
+            ..challenge(b"MD5")
+        };
         assert_eq!(strongest([integrity], &secret), None);
         assert!(answer(&integrity, &login(&secret)).is_none());
     }
@@ -355,17 +426,44 @@ mod tests {
     #[test]
     fn nothing_breaks_out_of_the_header() {
         let secret = Secret::Password("x".to_owned());
-        let value = answer(&challenge(b"MD5"), &Login { user: "a\"b\\", ..login(&secret) }).unwrap();
+        let value = answer(
+            &challenge(b"MD5"),
+            &Login {
+                user: "a\"b\\",
+                ..login(&secret)
+            },
+        )
+        .unwrap();
         assert!(value.starts_with(br#"Digest username="a\"b\\", realm"#));
-        assert!(answer(&challenge(b"MD5"), &Login { user: "a\r\nX: y", ..login(&secret) }).is_none());
-        let folded = DigestParams { opaque: Some(b"a\r\n b"), ..challenge(b"MD5") };
+        assert!(
+            answer(
+                &challenge(b"MD5"),
+                &Login {
+                    user: "a\r\nX: y",
+                    ..login(&secret)
+                }
+            )
+            .is_none()
+        );
+        let folded = DigestParams {
+            opaque: Some(b"a\r\n b"),
+            ..challenge(b"MD5")
+        };
         assert!(answer(&folded, &login(&secret)).is_none());
     }
 
     #[test]
     fn hex_is_exact() {
         assert_eq!(unhex::<2>(b"0aFf"), Some([0x0a, 0xff]));
-        for bad in [b"0aF".as_slice(), b"0aFfa", b"0aFfaa", b"+1ff", b"0x12", b"", "0aé".as_bytes()] {
+        for bad in [
+            b"0aF".as_slice(),
+            b"0aFfa",
+            b"0aFfaa",
+            b"+1ff",
+            b"0x12",
+            b"",
+            "0aé".as_bytes(),
+        ] {
             assert_eq!(unhex::<2>(bad), None, "{bad:?}");
         }
     }

@@ -126,7 +126,9 @@ pub struct Authenticator {
 impl std::fmt::Debug for Authenticator {
     /// Without keys and HA1s.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticator").field("realm", &self.realm).finish_non_exhaustive()
+        f.debug_struct("Authenticator")
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,7 +177,12 @@ impl Authenticator {
             let replay = before.remove(&name).unwrap_or_default();
             let id = UserId(u32::try_from(index).unwrap_or(u32::MAX));
             self.names.insert(name.as_bytes().into(), id);
-            self.users.push(User { name, md5, sha256, replay });
+            self.users.push(User {
+                name,
+                md5,
+                sha256,
+                replay,
+            });
         }
     }
 
@@ -226,7 +233,11 @@ impl Authenticator {
             }
             out.extend_from_slice(b"\", nonce=\"");
             out.extend_from_slice(&nonce);
-            out.extend_from_slice(if stale { b"\", stale=true, algorithm=" } else { b"\", algorithm=" });
+            out.extend_from_slice(if stale {
+                b"\", stale=true, algorithm="
+            } else {
+                b"\", algorithm="
+            });
             out.extend_from_slice(algorithm.token().as_bytes());
             out.extend_from_slice(b", qop=\"auth\"\r\n");
         }
@@ -251,7 +262,9 @@ impl Authenticator {
                 return Presented::Malformed;
             }
             if let Some(params) = ours {
-                return self.read(now, params, source).unwrap_or(Presented::Malformed);
+                return self
+                    .read(now, params, source)
+                    .unwrap_or(Presented::Malformed);
             }
         }
         Presented::None
@@ -262,7 +275,12 @@ impl Authenticator {
     }
 
     /// `None`: malformed.
-    fn read<'a>(&self, now: Now, params: DigestParams<'a>, source: Source) -> Option<Presented<'a>> {
+    fn read<'a>(
+        &self,
+        now: Now,
+        params: DigestParams<'a>,
+        source: Source,
+    ) -> Option<Presented<'a>> {
         let (username, nonce_text) = (params.username?, params.nonce?);
         let (uri, response) = (params.uri?, params.response?);
         let algorithm = Algorithm::of(params.algorithm)?;
@@ -287,10 +305,21 @@ impl Authenticator {
         if !self.is_offered(algorithm) {
             return Some(Presented::Stale);
         }
-        let Some(nonce) = self.nonces.fresh(now, source, self.realm.as_bytes(), nonce_text) else {
+        let Some(nonce) = self
+            .nonces
+            .fresh(now, source, self.realm.as_bytes(), nonce_text)
+        else {
             return Some(Presented::Stale);
         };
-        Some(Presented::Fresh(Credentials { username, nonce, nonce_text, uri, response, qop, nc }))
+        Some(Presented::Fresh(Credentials {
+            username,
+            nonce,
+            nonce_text,
+            uri,
+            response,
+            qop,
+            nc,
+        }))
     }
 
     /// Checks credentials of this request: the digest first, then whether it was used before. The same work for whoever
@@ -328,7 +357,9 @@ impl Authenticator {
                     Verified::Stale
                 }
             }
-            _ => Verified::Wrong { fingerprint: self.fingerprint(credentials) },
+            _ => Verified::Wrong {
+                fingerprint: self.fingerprint(credentials),
+            },
         }
     }
 
@@ -337,7 +368,8 @@ impl Authenticator {
             Response::Md5(response) => response.as_slice(),
             Response::Sha256(response) => response.as_slice(),
         };
-        self.hasher.hash_one((credentials.nonce, credentials.nc, response))
+        self.hasher
+            .hash_one((credentials.nonce, credentials.nc, response))
     }
 
     /// Whether a packet that will not be parsed carries a nonce of ours that is fresh for this source. A bounded look at
@@ -351,7 +383,11 @@ impl Authenticator {
             .filter_map(|at| bytes.get(at.saturating_add(needle)..)?.split_first_chunk())
             .filter(|(_, rest): &(&[u8; nonce::TEXT_BYTES], &[u8])| rest.first() == Some(&b'"'))
             .take(PEEK_NONCES_MAX)
-            .any(|(text, _)| self.nonces.fresh(now, source, self.realm.as_bytes(), text).is_some())
+            .any(|(text, _)| {
+                self.nonces
+                    .fresh(now, source, self.realm.as_bytes(), text)
+                    .is_some()
+            })
     }
 
     /// The user of this name, exactly as configured; backslash escapes of a quoted string are read.
@@ -368,24 +404,466 @@ fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     let mut plain = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
-        let byte = if *byte == b'\\' { bytes.next() } else { Some(byte) };
-        plain.extend(byte);
+        // One at the very end escapes nothing, and no quoted-string has it.
+        let escaped = if *byte == b'\\' { bytes.next() } else { None };
+        plain.push(*escaped.unwrap_or(byte));
     }
     Cow::Owned(plain)
 }
 
 /// A `uri` parameter that can be one: a scheme that we know and visible characters.
 fn is_sane_uri(uri: &[u8]) -> bool {
-    let has_scheme = [b"sip:".as_slice(), b"sips:", b"tel:"].iter().any(|scheme| {
-        uri.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-            && uri.len() > scheme.len()
-    });
+    let has_scheme = [b"sip:".as_slice(), b"sips:", b"tel:"]
+        .iter()
+        .any(|scheme| {
+            uri.get(..scheme.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+                && uri.len() > scheme.len()
+        });
     has_scheme
         && uri.len() <= URI_BYTES_MAX
-        && uri.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'<' | b'>'))
+        && uri
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'<' | b'>'))
 }
 
 /// Lower-case hex, for deriving keys.
 fn hex_of(seed: &[u8; 32]) -> String {
     seed.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::digest::{Login, answer, strongest};
+    use super::*;
+    use crate::message;
+    use crate::time::Instant;
+
+    const CONFIG: &str = "[server]\ndomain = pbx.example\n[registrar]\ndigest = sha256, md5\n\
+        [user 100]\npassword = correct horse\n[user 101]\naddresses = 192.0.2.9\n[user o.neil]\npassword = battery staple\n";
+
+    fn at(ms: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(ms * 1000),
+            unix: UnixTime::from_millis(1_790_000_000_000 + ms),
+        }
+    }
+
+    fn source() -> Source {
+        "192.0.2.1".parse().unwrap()
+    }
+
+    fn config(text: &str) -> Config {
+        Config::read(text, std::path::Path::new("/")).unwrap()
+    }
+
+    fn authenticator() -> Authenticator {
+        Authenticator::new(at(0), &config(CONFIG), &[1; 32], None)
+    }
+
+    fn request(method: &str, lines: &str) -> Vec<u8> {
+        format!(
+            "{method} sip:pbx.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+             From: <sip:100@pbx.example>;tag=1\r\nTo: <sip:100@pbx.example>\r\nCall-ID: 1\r\nCSeq: 1 {method}\r\n\
+             Max-Forwards: 70\r\n{lines}Content-Length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    /// The challenges' values.
+    fn challenges(authenticator: &mut Authenticator, now: Now, stale: bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        authenticator.challenge(now, source(), stale, &mut lines);
+        String::from_utf8(lines)
+            .unwrap()
+            .lines()
+            .map(|line| line.strip_prefix("WWW-Authenticate: ").unwrap().to_owned())
+            .collect()
+    }
+
+    fn parsed(value: &str) -> DigestParams<'_> {
+        DigestParams::parse(value.as_bytes()).unwrap().unwrap()
+    }
+
+    fn authorization(challenge: &DigestParams<'_>, user: &str, password: &str, nc: u32) -> String {
+        let secret = Secret::Password(password.to_owned());
+        let login = Login {
+            user,
+            secret: &secret,
+            method: b"REGISTER",
+            uri: b"sip:pbx.example",
+            nc,
+            cnonce: b"abc",
+        };
+        String::from_utf8(answer(challenge, &login).unwrap()).unwrap()
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Outcome {
+        None,
+        Stale,
+        Malformed,
+        Verified(Verified),
+    }
+
+    fn submit(authenticator: &mut Authenticator, now: Now, from: Source, lines: &str) -> Outcome {
+        let bytes = request("REGISTER", lines);
+        let message = message::parse(&bytes).unwrap();
+        match authenticator.present(now, &message, from) {
+            Presented::None => Outcome::None,
+            Presented::Stale => Outcome::Stale,
+            Presented::Malformed => Outcome::Malformed,
+            Presented::Fresh(credentials) => {
+                Outcome::Verified(authenticator.verify(&credentials, &message))
+            }
+        }
+    }
+
+    fn is_wrong(outcome: &Outcome) -> bool {
+        matches!(outcome, Outcome::Verified(Verified::Wrong { .. }))
+    }
+
+    #[test]
+    fn challenge_by_configuration() {
+        let mut both = authenticator();
+        let values = challenges(&mut both, at(1), false);
+        assert_eq!(values.len(), 2);
+        assert!(
+            values[0].ends_with("\", algorithm=SHA-256, qop=\"auth\""),
+            "{}",
+            values[0]
+        );
+        assert!(
+            values[1].ends_with("\", algorithm=MD5, qop=\"auth\""),
+            "{}",
+            values[1]
+        );
+        assert_eq!(parsed(&values[0]).realm, Some(b"pbx.example".as_slice()));
+        assert_eq!(parsed(&values[0]).nonce, parsed(&values[1]).nonce);
+        let mut one = Authenticator::new(at(0), &config(""), &[1; 32], None);
+        let values = challenges(&mut one, at(1), true);
+        assert_eq!(values.len(), 1, "MD5 alone by default");
+        assert_eq!(parsed(&values[0]).realm, Some(b"sipkeep".as_slice()));
+        assert_eq!(parsed(&values[0]).stale, Some(b"true".as_slice()));
+    }
+
+    #[test]
+    fn right_answers_of_both_algorithms_count_once() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let accepted = Outcome::Verified(Verified::Accepted(UserId(0)));
+        let best = strongest(
+            values.iter().map(|v| parsed(v)),
+            &Secret::Password(String::new()),
+        )
+        .unwrap();
+        assert_eq!(best.algorithm, Some(b"SHA-256".as_slice()));
+        let first = authorization(&best, "100", "correct horse", 1);
+        let first = format!("Authorization: {first}\r\n");
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), &first),
+            accepted
+        );
+        assert_eq!(
+            submit(&mut authenticator, at(3), source(), &first),
+            Outcome::Verified(Verified::Stale)
+        );
+        let md5 = authorization(&parsed(&values[1]), "100", "correct horse", 2);
+        let proxy = format!("Proxy-Authorization: {md5}\r\n");
+        assert_eq!(
+            submit(&mut authenticator, at(4), source(), &proxy),
+            accepted
+        );
+        let third = authorization(&best, "100", "correct horse", 3);
+        let foreign = format!(
+            "Authorization: {}\r\n",
+            third.replace("pbx.example\", nonce", "other.example\", nonce")
+        );
+        assert_eq!(
+            submit(&mut authenticator, at(4), source(), &foreign),
+            Outcome::None,
+            "another realm's"
+        );
+        let both = format!("{foreign}Authorization: {third}\r\n");
+        assert_eq!(submit(&mut authenticator, at(4), source(), &both), accepted);
+    }
+
+    #[test]
+    fn wrong_unknown_and_disabled_are_alike() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        for (user, password) in [
+            ("100", "x"),
+            ("999", "correct horse"),
+            ("101", ""),
+            ("10", "correct horse"),
+        ] {
+            for value in &values {
+                let line = format!(
+                    "Authorization: {}\r\n",
+                    authorization(&parsed(value), user, password, 1)
+                );
+                let outcome = submit(&mut authenticator, at(2), source(), &line);
+                assert!(is_wrong(&outcome), "{user} {outcome:?}");
+                assert_eq!(
+                    submit(&mut authenticator, at(3), source(), &line),
+                    outcome,
+                    "same fingerprint"
+                );
+            }
+        }
+        // Wrong answers made no state: count 1 is still there for the right one.
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[0]), "100", "correct horse", 1)
+        );
+        let outcome = submit(&mut authenticator, at(4), source(), &line);
+        assert_eq!(outcome, Outcome::Verified(Verified::Accepted(UserId(0))));
+    }
+
+    #[test]
+    fn fingerprints_tell_answers_apart() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let mut seen = std::collections::BTreeSet::new();
+        for (password, nc) in [("a", 1), ("b", 1), ("a", 2)] {
+            let line = format!(
+                "Authorization: {}\r\n",
+                authorization(&parsed(&values[0]), "100", password, nc)
+            );
+            match submit(&mut authenticator, at(2), source(), &line) {
+                Outcome::Verified(Verified::Wrong { fingerprint }) => {
+                    assert!(seen.insert(fingerprint))
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn stale_is_never_a_guess() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let stranger = "192.0.2.2".parse().unwrap();
+        for password in ["correct horse", "wrong"] {
+            let line = format!(
+                "Authorization: {}\r\n",
+                authorization(&parsed(&values[0]), "100", password, 1)
+            );
+            assert_eq!(
+                submit(&mut authenticator, at(3_600_001), source(), &line),
+                Outcome::Stale,
+                "old"
+            );
+            assert_eq!(
+                submit(&mut authenticator, at(2), stranger, &line),
+                Outcome::Stale,
+                "foreign source"
+            );
+            let made_up = line.replace("nonce=\"", "nonce=\"A");
+            assert_eq!(
+                submit(&mut authenticator, at(2), source(), &made_up),
+                Outcome::Stale,
+                "not ours"
+            );
+        }
+        // After a reload to MD5 alone, an answer in SHA-256 is one round more, no failure.
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[0]), "100", "correct horse", 1)
+        );
+        authenticator.reload(at(2), &config(&CONFIG.replace("sha256, md5", "md5")));
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), &line),
+            Outcome::Stale
+        );
+    }
+
+    #[test]
+    fn without_qop_a_nonce_works_once() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let old = DigestParams {
+            qop: None,
+            ..parsed(&values[1])
+        };
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&old, "100", "correct horse", 1)
+        );
+        let accepted = Outcome::Verified(Verified::Accepted(UserId(0)));
+        assert_eq!(submit(&mut authenticator, at(2), source(), &line), accepted);
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), &line),
+            Outcome::Verified(Verified::Stale)
+        );
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[1]), "100", "correct horse", 2)
+        );
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), &line),
+            Outcome::Verified(Verified::Stale)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_malformed() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let good = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[1]), "100", "correct horse", 1)
+        );
+        for (from, to) in [
+            ("nc=00000001", "nc=1"),
+            ("nc=00000001", "nc=0000000g"),
+            (", nc=00000001", ""),
+            ("cnonce=\"abc\", ", ""),
+            ("qop=auth,", "qop=auth-int,"),
+            ("algorithm=MD5", "algorithm=MD5-sess"),
+            ("algorithm=MD5", "algorithm=SHA-256"),
+            ("uri=\"sip:", "uri=\"http:"),
+            ("uri=\"sip:", "uri=\"sip: "),
+            ("username=\"100\", ", ""),
+            ("response=\"", "response=\"0"),
+            ("username=", "username=\"100\", username="),
+            ("\r\n", ", realm=\"pbx.example\"\r\n"),
+            ("realm=", "realm"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert_eq!(
+                submit(&mut authenticator, at(2), source(), &bad),
+                Outcome::Malformed,
+                "{bad}"
+            );
+        }
+        let twice = format!("{good}{good}");
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), &twice),
+            Outcome::Malformed
+        );
+        let basic = "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n";
+        assert_eq!(
+            submit(&mut authenticator, at(2), source(), basic),
+            Outcome::None
+        );
+        // Known sloppiness that is read: qop in capitals and quotes, a hex response in capitals.
+        let tail = good.find("response=\"").unwrap();
+        let sloppy = format!(
+            "{}{}",
+            &good[..tail],
+            good[tail..].to_uppercase().replace("NC=", "nc=")
+        );
+        let sloppy = sloppy
+            .replace("CNONCE=\"ABC\"", "cnonce=\"abc\"")
+            .replace("QOP=AUTH", "qop=\"auth\"");
+        let outcome = submit(&mut authenticator, at(2), source(), &sloppy);
+        assert_eq!(
+            outcome,
+            Outcome::Verified(Verified::Accepted(UserId(0))),
+            "{sloppy}"
+        );
+    }
+
+    #[test]
+    fn names_are_exact_and_escapes_are_read() {
+        let authenticator = authenticator();
+        assert_eq!(authenticator.user(b"100"), Some(UserId(0)));
+        assert_eq!(authenticator.user(b"1\\00"), Some(UserId(0)));
+        assert_eq!(authenticator.user(b"o\\.neil"), Some(UserId(2)));
+        for unknown in [
+            b"100@pbx.example".as_slice(),
+            b"",
+            b"1000",
+            b"100\\",
+            b"O.NEIL",
+            b"100\\\\",
+        ] {
+            assert_eq!(authenticator.user(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn reload_keeps_what_was_used() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[0]), "100", "correct horse", 1)
+        );
+        assert!(matches!(
+            submit(&mut authenticator, at(2), source(), &line),
+            Outcome::Verified(Verified::Accepted(_))
+        ));
+        let more = CONFIG.replace(
+            "[user 100]",
+            "[user 99]\npassword = hard to guess\n[user 100]",
+        );
+        authenticator.reload(at(3), &config(&more));
+        assert_eq!(authenticator.user(b"100"), Some(UserId(1)));
+        assert_eq!(
+            submit(&mut authenticator, at(4), source(), &line),
+            Outcome::Verified(Verified::Stale)
+        );
+        authenticator.reload(
+            at(5),
+            &config(&CONFIG.replace("pbx.example", "new.example")),
+        );
+        assert_eq!(
+            submit(&mut authenticator, at(6), source(), &line),
+            Outcome::None,
+            "the realm is another"
+        );
+    }
+
+    #[test]
+    fn peek_finds_a_fresh_nonce_of_ours_only() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[0]), "100", "x", 1)
+        );
+        let bytes = request("REGISTER", &line);
+        assert!(authenticator.peek(at(2), &bytes, source()));
+        assert!(!authenticator.peek(at(2), &bytes, "192.0.2.2".parse().unwrap()));
+        assert!(!authenticator.peek(at(3_600_001), &bytes, source()));
+        assert!(!authenticator.peek(at(2), &request("REGISTER", ""), source()));
+        let nonce = String::from_utf8_lossy(parsed(&values[0]).nonce.unwrap()).into_owned();
+        let others = "cnonce=\"x\" nonce=\"foreign\" nonce=\"".repeat(20);
+        assert!(authenticator.peek(
+            at(2),
+            format!("{others}nonce=\"{nonce}\"").as_bytes(),
+            source()
+        ));
+        let alike = format!("nonce=\"{}\" ", "A".repeat(32)).repeat(PEEK_NONCES_MAX);
+        assert!(!authenticator.peek(
+            at(2),
+            format!("{alike}nonce=\"{nonce}\"").as_bytes(),
+            source()
+        ));
+        let far = format!("{}nonce=\"{nonce}\"", " ".repeat(PEEK_BYTES_MAX));
+        assert!(!authenticator.peek(at(2), far.as_bytes(), source()));
+        let text = format!("nonce=\"{nonce}\"");
+        for cut in 0..=text.len() {
+            let whole = cut == text.len();
+            assert_eq!(
+                authenticator.peek(at(2), &text.as_bytes()[..cut], source()),
+                whole,
+                "{cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn secrets_stay_inside() {
+        let authenticator = authenticator();
+        let shown = format!("{authenticator:?}");
+        assert!(
+            !shown.contains("horse") && !shown.contains("md5"),
+            "{shown}"
+        );
+    }
 }

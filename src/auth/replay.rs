@@ -30,13 +30,22 @@ impl Replay {
     /// Uses a nonce with this count, or (`None`, without qop) for good. False: it was used, or that is not known any
     /// more.
     pub fn take(&mut self, nonce: Nonce, nc: Option<u32>) -> bool {
-        if let Some(used) = self.used.iter_mut().flatten().find(|used| used.nonce == nonce) {
+        if let Some(used) = self
+            .used
+            .iter_mut()
+            .flatten()
+            .find(|used| used.nonce == nonce)
+        {
             return nc.is_some_and(|nc| used.take(nc));
         }
         if nonce.minted_ms <= self.floor_ms {
             return false;
         }
-        let place = match self.used.iter_mut().min_by_key(|used| used.map(|used| used.nonce)) {
+        let place = match self
+            .used
+            .iter_mut()
+            .min_by_key(|used| used.map(|used| used.nonce))
+        {
             Some(place) => place,
             None => return false,
         };
@@ -48,7 +57,11 @@ impl Replay {
         }
         // Without qop nothing may follow: as if the last count had been used, and all below it.
         let (highest, below) = nc.map_or((u32::MAX, u32::MAX), |nc| (nc, 0));
-        *place = Some(Used { nonce, highest, below });
+        *place = Some(Used {
+            nonce,
+            highest,
+            below,
+        });
         true
     }
 }
@@ -62,8 +75,12 @@ impl Used {
             self.highest = nc;
             return true;
         }
-        let Some(behind) = self.highest.saturating_sub(nc).checked_sub(1) else { return false };
-        let Some(bit) = 1u32.checked_shl(behind) else { return false };
+        let Some(behind) = self.highest.saturating_sub(nc).checked_sub(1) else {
+            return false;
+        };
+        let Some(bit) = 1u32.checked_shl(behind) else {
+            return false;
+        };
         let is_new = self.below & bit == 0;
         self.below |= bit;
         is_new
@@ -127,13 +144,25 @@ mod tests {
         for minted in [30, 20, 40, 50, 60, 70, 80, 90] {
             assert!(replay.take(nonce(minted), Some(1)));
         }
-        assert!(!replay.take(nonce(10), Some(1)), "older than all eight: one round more");
-        assert!(replay.take(nonce(20), Some(2)), "which costs the others nothing");
+        assert!(
+            !replay.take(nonce(10), Some(1)),
+            "older than all eight: one round more"
+        );
+        assert!(
+            replay.take(nonce(20), Some(2)),
+            "which costs the others nothing"
+        );
         assert!(replay.take(nonce(100), Some(1)));
         assert!(!replay.take(nonce(20), Some(3)), "left");
-        assert!(!replay.take(nonce(15), Some(1)), "older than the one that left");
+        assert!(
+            !replay.take(nonce(15), Some(1)),
+            "older than the one that left"
+        );
         assert!(replay.take(nonce(30), Some(2)));
-        assert!(!replay.take(nonce(25), Some(1)), "older than all that are kept");
+        assert!(
+            !replay.take(nonce(25), Some(1)),
+            "older than all that are kept"
+        );
     }
 
     #[test]

@@ -37,7 +37,9 @@ impl Calls {
     /// 101 to 199: to the caller with the branch's own tag. SDP passes only when this is the one branch there is,
     /// since a caller cannot play two early media.
     fn branch_rings(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         if call.state != State::Ringing || call.is_final {
             return;
         }
@@ -48,11 +50,15 @@ impl Calls {
 
     /// 2xx: the first one wins the call; any other is acknowledged and ended at once.
     fn branch_answers(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         let tag = response.to().tag().unwrap_or_default();
         let had_offer = call.had_offer;
         let (is_ringing, winner) = (call.state == State::Ringing && !call.is_final, call.winner);
-        let Some(branch) = call.branches.get_mut(owner.leg as usize) else { return };
+        let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
+            return;
+        };
         if branch.status.is_some_and(|status| status < 300) {
             if *tag == *branch.leg.dialog.remote_tag {
                 branch.leg.repeat_ack(1, context);
@@ -67,7 +73,11 @@ impl Calls {
         branch.leg.is_up = true;
         if !is_ringing || winner != NO_BRANCH {
             branch.leg.send_ack(1, None, context);
-            let reason = if winner == NO_BRANCH { b"".as_slice() } else { COMPLETED_ELSEWHERE };
+            let reason = if winner == NO_BRANCH {
+                b"".as_slice()
+            } else {
+                COMPLETED_ELSEWHERE
+            };
             self.end_leg(owner.call, owner.leg, reason, context);
             self.sweep(owner.call);
             return;
@@ -82,14 +92,16 @@ impl Calls {
 
     /// The call is answered by this branch.
     fn answered(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         call.state = State::Answered;
         call.winner = owner.leg;
         call.answered = Some(context.now.mono);
         call.is_final = true;
         let callee = call.branches.get(owner.leg as usize);
-        call.record.callee_call_id = callee
-            .map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
+        call.record.callee_call_id =
+            callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
         call.record.answered_by = callee.map(|branch| match &branch.leg.party {
             Party::User(_, name) => name.to_string(),
             Party::Trunk(..) => call.record.dialled.clone(),
@@ -101,8 +113,10 @@ impl Calls {
         call.caller.dialog.local.extend_from_slice(b";tag=");
         call.caller.dialog.local.extend_from_slice(&tag);
         call.caller.is_up = true;
-        call.caller.unacknowledged =
-            Some((call.invite, call.caller.dialog.remote_cseq.unwrap_or_default()));
+        call.caller.unacknowledged = Some((
+            call.invite,
+            call.caller.dialog.remote_cseq.unwrap_or_default(),
+        ));
         for (index, branch) in call.branches.iter().enumerate() {
             if index != owner.leg as usize && branch.status.is_none() {
                 context.transactions.cancel(
@@ -117,20 +131,25 @@ impl Calls {
         keep_record(context, &record);
         context.event(
             "answer",
-            vec![("id", record.id), ("by", record.answered_by.unwrap_or_default())],
+            vec![
+                ("id", record.id),
+                ("by", record.answered_by.unwrap_or_default()),
+            ],
         );
-        self.timers.arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(owner.call));
+        self.timers.arm(
+            context.now.mono.plus(PROBE_INTERVAL),
+            Timer::Probe(owner.call),
+        );
     }
 
     /// A branch is refused, silent or unreachable.
-    pub(super) fn branch_ends(
-        &mut self,
-        owner: Owner,
-        status: u16,
-        context: &mut Context<'_>,
-    ) {
-        let Some(call) = self.get(owner.call) else { return };
-        let Some(branch) = call.branches.get_mut(owner.leg as usize) else { return };
+    pub(super) fn branch_ends(&mut self, owner: Owner, status: u16, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
+        let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
+            return;
+        };
         if branch.status.is_some() {
             return;
         }
@@ -154,8 +173,14 @@ impl Calls {
         {
             return;
         }
-        let status = (call.branches.iter().filter_map(|branch| branch.status))
-            .reduce(|best, status| if best::is_better(status, best) { status } else { best });
+        let status =
+            (call.branches.iter().filter_map(|branch| branch.status)).reduce(|best, status| {
+                if best::is_better(status, best) {
+                    status
+                } else {
+                    best
+                }
+            });
         // No branch at all could be begun: we are full.
         let status = status.map_or(503, best::towards_caller);
         self.refuse(handle, status, EndedBy::Callee, context);
@@ -174,9 +199,18 @@ impl Call {
     ) {
         let tag = self.caller_tag(owner.call.index, owner.leg);
         let mut composer = self.request.response(context.buffer, status, &tag);
-        write_contact(&mut composer, &self.caller.dialog.flow, self.caller.dialog.ours);
-        composer.field("Allow", &[carriage::ALLOW]).field("Server", &[b"sipkeep"]);
-        let party = self.branches.get(owner.leg as usize).map(|branch| &branch.leg.party);
+        write_contact(
+            &mut composer,
+            &self.caller.dialog.flow,
+            self.caller.dialog.ours,
+        );
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("Server", &[b"sipkeep"]);
+        let party = self
+            .branches
+            .get(owner.leg as usize)
+            .map(|branch| &branch.leg.party);
         let trunk = self.caller.party.is_trunk() || party.is_some_and(Party::is_trunk);
         carriage::write(&mut composer, response, trunk);
         composer.finish(response.value(HeaderName::ContentType), body);
@@ -191,8 +225,14 @@ impl Call {
 
     /// CANCEL to every branch that has no final response yet.
     pub(super) fn cancel_branches(&mut self, reason: &[u8], context: &mut Context<'_>) {
-        for branch in self.branches.iter().filter(|branch| branch.status.is_none()) {
-            context.transactions.cancel(context.now.mono, branch.client, reason, context.out);
+        for branch in self
+            .branches
+            .iter()
+            .filter(|branch| branch.status.is_none())
+        {
+            context
+                .transactions
+                .cancel(context.now.mono, branch.client, reason, context.out);
         }
     }
 }
@@ -208,8 +248,9 @@ impl Leg {
         self.ack_owed = None;
         // An ACK to a 2xx is a transaction of its own: a new branch, no state.
         let branch = context.stateless_branch();
-        let composer =
-            self.dialog.compose(context.buffer, Method::Ack, cseq, &branch);
+        let composer = self
+            .dialog
+            .compose(context.buffer, Method::Ack, cseq, &branch);
         match body {
             Some((content_type, body)) => composer.finish(Some(content_type), body),
             None => composer.finish(None, b""),
@@ -233,17 +274,26 @@ fn end_stray_answer(leg: &Leg, owner: Owner, response: &Message<'_>, context: &m
     let mut dialog = leg.dialog.clone();
     dialog.establish(response);
     let branch = context.stateless_branch();
-    dialog.compose(context.buffer, Method::Ack, 1, &branch).finish(None, b"");
+    dialog
+        .compose(context.buffer, Method::Ack, 1, &branch)
+        .finish(None, b"");
     crate::source::Sink::send(context.out, &dialog.flow, context.buffer);
-    let Some((client, branch)) = context.transactions.reserve() else { return };
-    dialog.compose(context.buffer, Method::Bye, 2, branch.as_bytes()).finish(None, b"");
+    let Some((client, branch)) = context.transactions.reserve() else {
+        return;
+    };
+    dialog
+        .compose(context.buffer, Method::Bye, 2, branch.as_bytes())
+        .finish(None, b"");
     context.transactions.send(
         context.now.mono,
         client,
         Method::Bye,
         &dialog.flow,
         context.buffer,
-        Owner { purpose: Purpose::Stray, ..owner },
+        Owner {
+            purpose: Purpose::Stray,
+            ..owner
+        },
         context.out,
     );
     context.transactions.disown(client);

@@ -1,4 +1,4 @@
-//! Which headers pass from one leg to the other (SPEC "Calls"). Everything else is a leg's own affair.
+//! Which headers pass from one leg to the other. Everything else is a leg's own affair.
 
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Message};
@@ -28,7 +28,9 @@ pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, trunk: bool) {
             HeaderName::PPreferredIdentity => false,
             HeaderName::Other => {
                 let begins = |prefix: &[u8]| {
-                    line.raw_name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+                    line.raw_name
+                        .get(..2)
+                        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
                 };
                 begins(b"X-") || trunk && begins(b"P-")
             }

@@ -83,7 +83,9 @@ impl Calls {
             self.cancel_relay(owner, context);
             return;
         }
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         if call.state != State::Ringing {
             return;
         }
@@ -148,7 +150,9 @@ impl Calls {
         context: &mut Context<'_>,
     ) {
         let Some(call) = self.get(handle) else { return };
-        let Some(leg) = call.leg_mut(leg_index) else { return };
+        let Some(leg) = call.leg_mut(leg_index) else {
+            return;
+        };
         if !leg.is_up {
             return;
         }
@@ -162,10 +166,13 @@ impl Calls {
         }
         leg.is_up = false;
         leg.bye_after_ack = false;
-        let Some((client, branch)) = context.transactions.reserve() else { return };
+        let Some((client, branch)) = context.transactions.reserve() else {
+            return;
+        };
         let cseq = leg.dialog.next_cseq();
-        let mut composer =
-            leg.dialog.compose(context.buffer, Method::Bye, cseq, branch.as_bytes());
+        let mut composer = leg
+            .dialog
+            .compose(context.buffer, Method::Bye, cseq, branch.as_bytes());
         if !reason.is_empty() {
             composer.field("Reason", &[reason]);
         }
@@ -178,7 +185,11 @@ impl Calls {
             Method::Bye,
             &flow,
             context.buffer,
-            Owner { call: handle, leg: leg_index, purpose: Purpose::Bye },
+            Owner {
+                call: handle,
+                leg: leg_index,
+                purpose: Purpose::Bye,
+            },
             context.out,
         );
     }
@@ -190,7 +201,9 @@ impl Calls {
         status: u16,
         context: &mut Context<'_>,
     ) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         call.waiting = call.waiting.saturating_sub(1);
         // RFC 5057: these two say that the peer has no such dialog, or is no more.
         if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
@@ -201,14 +214,21 @@ impl Calls {
 
     /// The peer of a leg has forgotten the dialog or answers nothing: the other leg gets a BYE.
     pub(super) fn peer_is_gone(&mut self, owner: Owner, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         if call.state != State::Answered {
             return;
         }
         if let Some(leg) = call.leg_mut(owner.leg) {
             leg.is_up = false;
         }
-        self.end_call(owner.call, EndedBy::Server, b"SIP;cause=408;text=\"Peer is gone\"", context);
+        self.end_call(
+            owner.call,
+            EndedBy::Server,
+            b"SIP;cause=408;text=\"Peer is gone\"",
+            context,
+        );
     }
 
     /// Asks both legs of an answered call whether they are still there.
@@ -218,8 +238,12 @@ impl Calls {
             return;
         }
         for leg_index in [CALLER, call.winner] {
-            let Some(leg) = call.leg_mut(leg_index).filter(|leg| leg.is_up) else { continue };
-            let Some((client, branch)) = context.transactions.reserve() else { continue };
+            let Some(leg) = call.leg_mut(leg_index).filter(|leg| leg.is_up) else {
+                continue;
+            };
+            let Some((client, branch)) = context.transactions.reserve() else {
+                continue;
+            };
             let cseq = leg.dialog.next_cseq();
             leg.dialog
                 .compose(context.buffer, Method::Options, cseq, branch.as_bytes())
@@ -232,11 +256,16 @@ impl Calls {
                 Method::Options,
                 &flow,
                 context.buffer,
-                Owner { call: handle, leg: leg_index, purpose: Purpose::Probe },
+                Owner {
+                    call: handle,
+                    leg: leg_index,
+                    purpose: Purpose::Probe,
+                },
                 context.out,
             );
         }
-        self.timers.arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(handle));
+        self.timers
+            .arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(handle));
     }
 
     /// What the transaction layer gave up on.
@@ -249,13 +278,7 @@ impl Calls {
         }
     }
 
-    fn unanswered(
-        &mut self,
-        id: ClientId,
-        owner: Owner,
-        status: u16,
-        context: &mut Context<'_>,
-    ) {
+    fn unanswered(&mut self, id: ClientId, owner: Owner, status: u16, context: &mut Context<'_>) {
         match owner.purpose {
             Purpose::Invite => self.branch_ends(owner, status, context),
             Purpose::Relay => self.relay_unanswered(id, owner, context),
@@ -267,15 +290,24 @@ impl Calls {
 
     /// Our 2xx was never acknowledged (§13.3.1.4): the dialog is ended.
     fn not_acknowledged(&mut self, id: ServerId, owner: Owner, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         let other = call.other(owner.leg);
-        let Some(leg) = call.leg_mut(owner.leg) else { return };
+        let Some(leg) = call.leg_mut(owner.leg) else {
+            return;
+        };
         if leg.unacknowledged.is_none_or(|(server, _)| server != id) {
             return;
         }
         leg.unacknowledged = None;
         if call.state == State::Answered {
-            self.end_call(owner.call, EndedBy::Server, b"SIP;cause=408;text=\"No ACK\"", context);
+            self.end_call(
+                owner.call,
+                EndedBy::Server,
+                b"SIP;cause=408;text=\"No ACK\"",
+                context,
+            );
         } else {
             self.end_leg(owner.call, owner.leg, b"", context);
             self.end_leg(owner.call, other, b"", context);
@@ -287,7 +319,7 @@ impl Calls {
 /// Seconds after which a caller that was turned away may try again.
 pub(super) const RETRY_AFTER_S: u64 = 10;
 
-/// SPEC "Call records": what a final status means for the record.
+/// What a final status means for the record.
 pub(super) fn disposition(status: u16) -> &'static str {
     match status {
         486 | 600 => "busy",

@@ -36,8 +36,8 @@ use crate::time::{Instant, Now};
 use crate::token::{Tokens, push_hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 
-use reply::Answerable;
 pub use carriage::ALLOW;
+use reply::Answerable;
 pub use setup::{Setup, Target};
 pub use within::Arrival;
 
@@ -67,7 +67,10 @@ pub struct Owner {
 impl Owner {
     /// For a transaction before its call exists, or one that never has a call.
     pub const NOBODY: Self = Self {
-        call: CallHandle { index: u32::MAX, serial: 0 },
+        call: CallHandle {
+            index: u32::MAX,
+            serial: 0,
+        },
         leg: NO_BRANCH,
         purpose: Purpose::Stray,
     };
@@ -233,7 +236,12 @@ impl Context<'_> {
     }
 
     fn event(&mut self, name: &'static str, fields: Vec<(&'static str, String)>) {
-        self.out.event(Event { level: log::Level::Info, name, source: None, fields });
+        self.out.event(Event {
+            level: log::Level::Info,
+            name,
+            source: None,
+            fields,
+        });
     }
 }
 
@@ -287,7 +295,9 @@ impl Calls {
         let (users, trunks) = (&mut self.user_calls, &mut self.trunk_calls);
         for (_, call) in &mut self.slots {
             renamed(&mut call.caller.party);
-            call.branches.iter_mut().for_each(|branch| renamed(&mut branch.leg.party));
+            call.branches
+                .iter_mut()
+                .for_each(|branch| renamed(&mut branch.leg.party));
             for party in &mut call.counted {
                 renamed(party);
                 if let Some(count) = counter(users, trunks, party) {
@@ -325,7 +335,9 @@ impl Calls {
 
     /// Handles one timer that is due; `false` when there is none.
     pub fn expire(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(timer) = self.timers.expire(context.now.mono) else { return false };
+        let Some(timer) = self.timers.expire(context.now.mono) else {
+            return false;
+        };
         match timer {
             Timer::RingTimeout(handle) => self.ring_timeout(handle, context),
             Timer::Probe(handle) => self.probe(handle, context),
@@ -350,21 +362,30 @@ impl Calls {
 
     /// The call with this id.
     pub fn find(&self, id: &str) -> Option<CallHandle> {
-        self.slots.iter().find(|(_, call)| call.record.id == id && call.state != State::Ending).map(
-            |(index, call)| CallHandle { index: index as u32, serial: call.serial },
-        )
+        self.slots
+            .iter()
+            .find(|(_, call)| call.record.id == id && call.state != State::Ending)
+            .map(|(index, call)| CallHandle {
+                index: index as u32,
+                serial: call.serial,
+            })
     }
 
     /// Every call that is not ending.
     pub fn all(&self) -> Vec<CallHandle> {
         (self.slots.iter())
             .filter(|(_, call)| call.state != State::Ending)
-            .map(|(index, call)| CallHandle { index: index as u32, serial: call.serial })
+            .map(|(index, call)| CallHandle {
+                index: index as u32,
+                serial: call.serial,
+            })
             .collect()
     }
 
     fn get(&mut self, handle: CallHandle) -> Option<&mut Call> {
-        self.slots.get_mut(handle.index as usize).filter(|call| call.serial == handle.serial)
+        self.slots
+            .get_mut(handle.index as usize)
+            .filter(|call| call.serial == handle.serial)
     }
 
     fn count_in(&mut self, handle: CallHandle, party: &Party) {
@@ -393,11 +414,7 @@ impl Calls {
     }
 }
 
-fn counter<'a>(
-    users: &'a mut [u32],
-    trunks: &'a mut [u32],
-    party: &Party,
-) -> Option<&'a mut u32> {
+fn counter<'a>(users: &'a mut [u32], trunks: &'a mut [u32], party: &Party) -> Option<&'a mut u32> {
     match party {
         Party::User(id, _) => users.get_mut(id.0 as usize),
         Party::Trunk(id, _) => trunks.get_mut(id.0 as usize),
@@ -433,7 +450,10 @@ impl Leg {
 
 impl Call {
     fn handle(&self, index: u32) -> CallHandle {
-        CallHandle { index, serial: self.serial }
+        CallHandle {
+            index,
+            serial: self.serial,
+        }
     }
 
     fn leg(&self, leg: u8) -> Option<&Leg> {
@@ -448,7 +468,9 @@ impl Call {
         if leg == CALLER {
             Some(&mut self.caller)
         } else {
-            self.branches.get_mut(leg as usize).map(|branch| &mut branch.leg)
+            self.branches
+                .get_mut(leg as usize)
+                .map(|branch| &mut branch.leg)
         }
     }
 
@@ -480,7 +502,11 @@ impl Call {
     fn item(&self) -> CallItem {
         CallItem {
             id: self.record.id.clone(),
-            state: if self.state == State::Answered { "answered" } else { "ringing" },
+            state: if self.state == State::Answered {
+                "answered"
+            } else {
+                "ringing"
+            },
             direction: self.record.direction,
             caller: self.record.caller.clone(),
             dialled: self.record.dialled.clone(),

@@ -30,12 +30,7 @@ impl Answerable {
     }
 
     /// Begins a response; `tag` is ours, for a To that has none.
-    pub fn response<'b>(
-        &self,
-        buffer: &'b mut Vec<u8>,
-        status: u16,
-        tag: &[u8],
-    ) -> Composer<'b> {
+    pub fn response<'b>(&self, buffer: &'b mut Vec<u8>, status: u16, tag: &[u8]) -> Composer<'b> {
         let mut composer = Composer::response(buffer, status, reason_phrase(status));
         composer.lines(&self.lines);
         if self.needs_tag {

@@ -52,7 +52,10 @@ impl Calls {
     /// of the server transaction.
     pub fn start(&mut self, setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
         let entry = self.slots.vacant_entry();
-        let handle = CallHandle { index: entry.key() as u32, serial: self.next_serial };
+        let handle = CallHandle {
+            index: entry.key() as u32,
+            serial: self.next_serial,
+        };
         self.next_serial = self.next_serial.wrapping_add(1);
         let caller = Leg::new(
             Dialog::from_request(setup.request, &setup.flow, setup.ours),
@@ -80,7 +83,11 @@ impl Calls {
         self.count_in(handle, &setup.caller);
         context.transactions.set_server_owner(
             setup.server,
-            Owner { call: handle, leg: CALLER, purpose: Purpose::Invite },
+            Owner {
+                call: handle,
+                leg: CALLER,
+                purpose: Purpose::Invite,
+            },
         );
         Composer::response_to(
             context.buffer,
@@ -91,7 +98,13 @@ impl Calls {
             b"",
         )
         .finish(None, b"");
-        context.transactions.respond(context.now.mono, setup.server, 100, context.buffer, context.out);
+        context.transactions.respond(
+            context.now.mono,
+            setup.server,
+            100,
+            context.buffer,
+            context.out,
+        );
 
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
             self.ring(handle, &setup, target, context);
@@ -100,10 +113,17 @@ impl Calls {
             context.now.mono.plus(self.ring_timeout),
             Timer::RingTimeout(handle),
         );
-        let record = self.get(handle).map(|call| call.record.clone()).unwrap_or_default();
+        let record = self
+            .get(handle)
+            .map(|call| call.record.clone())
+            .unwrap_or_default();
         context.event(
             "call",
-            vec![("id", record.id), ("caller", record.caller), ("dialled", record.dialled)],
+            vec![
+                ("id", record.id),
+                ("caller", record.caller),
+                ("dialled", record.dialled),
+            ],
         );
         // No transaction was free for any branch: the caller must not wait for nobody.
         self.conclude(handle, context);
@@ -167,14 +187,22 @@ impl Calls {
         target: &Target,
         context: &mut Context<'_>,
     ) {
-        let Some((client, via_branch)) = context.transactions.reserve() else { return };
+        let Some((client, via_branch)) = context.transactions.reserve() else {
+            return;
+        };
         let secret = context.tokens.next_u64();
         let mut call_id = Vec::with_capacity(32);
         push_hex(&mut call_id, context.tokens.next_u64(), 16);
         push_hex(&mut call_id, context.tokens.next_u64(), 16);
         let Some(call) = self.get(handle) else { return };
         let leg = call.branches.len() as u8;
-        let tag = TagParts { index: handle.index, serial: handle.serial, leg, secret }.compose();
+        let tag = TagParts {
+            index: handle.index,
+            serial: handle.serial,
+            leg,
+            secret,
+        }
+        .compose();
         let dialog = Dialog {
             call_id: call_id.into(),
             local: [&setup.from, b";tag=".as_slice(), &tag].concat(),
@@ -188,7 +216,12 @@ impl Calls {
             ours: target.ours,
         };
         let mut composer = Composer::request(context.buffer, b"INVITE", &target.uri);
-        write_via(&mut composer, &target.flow, target.ours, via_branch.as_bytes());
+        write_via(
+            &mut composer,
+            &target.flow,
+            target.ours,
+            via_branch.as_bytes(),
+        );
         composer.number(
             "Max-Forwards",
             u64::from(setup.request.max_forwards().unwrap_or(70).saturating_sub(1)),
@@ -196,15 +229,28 @@ impl Calls {
         if !target.route.is_empty() {
             composer.field("Route", &[&target.route]);
         }
-        composer.field("From", &[&dialog.local]).field("To", &[&dialog.remote]);
-        composer.field("Call-ID", &[&dialog.call_id]).field("CSeq", &[b"1 INVITE"]);
+        composer
+            .field("From", &[&dialog.local])
+            .field("To", &[&dialog.remote]);
+        composer
+            .field("Call-ID", &[&dialog.call_id])
+            .field("CSeq", &[b"1 INVITE"]);
         write_contact(&mut composer, &target.flow, target.ours);
-        composer.field("Allow", &[carriage::ALLOW]).field("User-Agent", &[b"sipkeep"]);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("User-Agent", &[b"sipkeep"]);
         let both_trunks = target.party.is_trunk() || setup.caller.is_trunk();
         carriage::write(&mut composer, setup.request, both_trunks);
-        composer.finish(setup.request.value(HeaderName::ContentType), setup.request.body());
+        composer.finish(
+            setup.request.value(HeaderName::ContentType),
+            setup.request.body(),
+        );
 
-        let owner = Owner { call: handle, leg, purpose: Purpose::Invite };
+        let owner = Owner {
+            call: handle,
+            leg,
+            purpose: Purpose::Invite,
+        };
         call.branches.push(Branch {
             leg: Leg::new(dialog, target.party.clone(), secret),
             client,
@@ -232,7 +278,10 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
     push_hex(&mut id, context.now.unix.as_millis(), 12);
     push_hex(&mut id, context.tokens.next_u64(), 12);
     let through = setup.caller.through().or_else(|| {
-        setup.targets.first().and_then(|target| target.party.through())
+        setup
+            .targets
+            .first()
+            .and_then(|target| target.party.through())
     });
     CallRecord {
         id: text(&id),

@@ -32,8 +32,15 @@ impl Calls {
     /// The dialog that a request with a To tag belongs to (§12.2.2); `None`: none of ours.
     pub fn locate(&self, request: &Message<'_>, flow: &Flow) -> Option<Located> {
         let tag = TagParts::parse(request.to().tag()?)?;
-        let call = self.slots.get(tag.index as usize).filter(|call| call.serial == tag.serial)?;
-        let leg_index = if tag.leg & CALLER == 0 { tag.leg } else { CALLER };
+        let call = self
+            .slots
+            .get(tag.index as usize)
+            .filter(|call| call.serial == tag.serial)?;
+        let leg_index = if tag.leg & CALLER == 0 {
+            tag.leg
+        } else {
+            CALLER
+        };
         let leg = call.leg(leg_index)?;
         (leg.secret == tag.secret && leg.dialog.owns(request)).then(|| Located {
             call: call.handle(tag.index),
@@ -55,15 +62,16 @@ impl Calls {
     }
 
     /// A request within a dialog whose sender is in order.
-    pub fn receive(
-        &mut self,
-        located: Located,
-        arrival: &Arrival<'_>,
-        context: &mut Context<'_>,
-    ) {
-        let Located { call: handle, leg: leg_index, .. } = located;
+    pub fn receive(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        let Located {
+            call: handle,
+            leg: leg_index,
+            ..
+        } = located;
         let Some(call) = self.get(handle) else { return };
-        let Some(leg) = call.leg_mut(leg_index) else { return };
+        let Some(leg) = call.leg_mut(leg_index) else {
+            return;
+        };
         leg.dialog.flow = arrival.flow;
         let request = arrival.request;
         if request.method() == Method::Ack {
@@ -84,17 +92,17 @@ impl Calls {
     }
 
     /// ACK to our 2xx (§13.2.2.4): it may bring the answer to a late offer.
-    fn acknowledged(
-        &mut self,
-        located: Located,
-        request: &Message<'_>,
-        context: &mut Context<'_>,
-    ) {
-        let Some(call) = self.get(located.call) else { return };
+    fn acknowledged(&mut self, located: Located, request: &Message<'_>, context: &mut Context<'_>) {
+        let Some(call) = self.get(located.call) else {
+            return;
+        };
         let other = call.other(located.leg);
-        let Some(leg) = call.leg_mut(located.leg) else { return };
-        let Some((server, _)) =
-            leg.unacknowledged.take_if(|(_, cseq)| *cseq == request.cseq().number)
+        let Some(leg) = call.leg_mut(located.leg) else {
+            return;
+        };
+        let Some((server, _)) = leg
+            .unacknowledged
+            .take_if(|(_, cseq)| *cseq == request.cseq().number)
         else {
             return;
         };
@@ -103,7 +111,9 @@ impl Calls {
         if let Some(leg) = call.leg_mut(other)
             && let Some(cseq) = leg.ack_owed
         {
-            let body = request.value(HeaderName::ContentType).map(|kind| (kind, request.body()));
+            let body = request
+                .value(HeaderName::ContentType)
+                .map(|kind| (kind, request.body()));
             leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
         }
         if must_end {
@@ -113,19 +123,30 @@ impl Calls {
 
     fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
         arrival.answer(200, None, context);
-        let Some(call) = self.get(located.call) else { return };
+        let Some(call) = self.get(located.call) else {
+            return;
+        };
         let state = call.state;
-        let Some(leg) = call.leg_mut(located.leg) else { return };
+        let Some(leg) = call.leg_mut(located.leg) else {
+            return;
+        };
         leg.is_up = false;
         leg.bye_after_ack = false;
         if let Some((server, _)) = leg.unacknowledged.take() {
             // The ACK was lost or is late: whoever says BYE has seen our 2xx.
             context.transactions.acknowledge(server);
         }
-        let by = if located.leg == CALLER { EndedBy::Caller } else { EndedBy::Callee };
+        let by = if located.leg == CALLER {
+            EndedBy::Caller
+        } else {
+            EndedBy::Callee
+        };
         match state {
             State::Answered if located.leg == CALLER || call.winner == located.leg => {
-                let reason = arrival.request.value(HeaderName::Reason).unwrap_or_default();
+                let reason = arrival
+                    .request
+                    .value(HeaderName::Reason)
+                    .unwrap_or_default();
                 self.end_call(located.call, by, reason, context);
             }
             // §15.1.2: a caller may end an early dialog with BYE.
@@ -140,7 +161,11 @@ impl Calls {
 
     /// Passes a request on to the other leg.
     fn relay(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
-        let Located { call: handle, leg: from, .. } = located;
+        let Located {
+            call: handle,
+            leg: from,
+            ..
+        } = located;
         let Some(call) = self.get(handle) else { return };
         let request = arrival.request;
         let method = request.method();
@@ -154,7 +179,11 @@ impl Calls {
             return arrival.answer(status, retry_after, context);
         }
         let other = call.other(from);
-        let owner = Owner { call: handle, leg: from, purpose: Purpose::Relay };
+        let owner = Owner {
+            call: handle,
+            leg: from,
+            purpose: Purpose::Relay,
+        };
         let Some((client, branch)) = context.transactions.reserve() else {
             return arrival.answer(503, None, context);
         };
@@ -169,7 +198,9 @@ impl Calls {
             return arrival.answer(503, None, context);
         };
         let trunk = call.caller.party.is_trunk()
-            || call.leg(call.winner).is_some_and(|leg| leg.party.is_trunk());
+            || call
+                .leg(call.winner)
+                .is_some_and(|leg| leg.party.is_trunk());
         if method != Method::Info
             && let Some(leg) = call.leg_mut(from)
         {
@@ -186,12 +217,17 @@ impl Calls {
             )
             .finish(None, b"");
             let now = context.now.mono;
-            context.transactions.respond(now, server, 100, context.buffer, context.out);
+            context
+                .transactions
+                .respond(now, server, 100, context.buffer, context.out);
         }
-        let Some(leg) = call.leg_mut(other) else { return };
+        let Some(leg) = call.leg_mut(other) else {
+            return;
+        };
         let cseq = leg.dialog.next_cseq();
-        let mut composer =
-            leg.dialog.compose(context.buffer, method, cseq, branch.as_bytes());
+        let mut composer = leg
+            .dialog
+            .compose(context.buffer, method, cseq, branch.as_bytes());
         if method != Method::Info {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
@@ -204,7 +240,10 @@ impl Calls {
             method,
             &leg.dialog.flow,
             context.buffer,
-            Owner { leg: other, ..owner },
+            Owner {
+                leg: other,
+                ..owner
+            },
             context.out,
         );
         call.relays.push(Relay {
@@ -228,7 +267,9 @@ impl Calls {
         context: &mut Context<'_>,
     ) {
         let status = response.status();
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
             if let Some(leg) = call.leg(owner.leg) {
@@ -283,7 +324,9 @@ impl Calls {
         owner: Owner,
         context: &mut Context<'_>,
     ) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             return;
         };
@@ -295,12 +338,16 @@ impl Calls {
 
     /// CANCEL of a re-INVITE: passed on; the other side's final response ends it.
     pub(super) fn cancel_relay(&mut self, owner: Owner, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else { return };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         let relay = call.relays.iter().find(|relay| {
             relay.from == owner.leg && relay.method == Method::Invite && !relay.is_answered
         });
         if let Some(relay) = relay {
-            context.transactions.cancel(context.now.mono, relay.client, b"", context.out);
+            context
+                .transactions
+                .cancel(context.now.mono, relay.client, b"", context.out);
         }
     }
 
@@ -311,7 +358,9 @@ impl Calls {
             relay.settle(487, context);
             relay.is_answered = true;
             if relay.method == Method::Invite {
-                context.transactions.cancel(context.now.mono, relay.client, b"", context.out);
+                context
+                    .transactions
+                    .cancel(context.now.mono, relay.client, b"", context.out);
             }
         }
     }
@@ -326,13 +375,19 @@ impl Call {
         if method == Method::Info {
             return None;
         }
-        let pending = self.relays.iter().find(|relay| relay.method != Method::Info);
+        let pending = self
+            .relays
+            .iter()
+            .find(|relay| relay.method != Method::Info);
         match pending {
             Some(relay) if relay.from == from => Some((500, Some(1))),
             Some(_) => Some((491, None)),
             // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
             None if self.leg(from).is_some_and(|leg| leg.ack_owed.is_some()) => Some((491, None)),
-            None if self.leg(from).is_some_and(|leg| leg.unacknowledged.is_some()) => {
+            None if self
+                .leg(from)
+                .is_some_and(|leg| leg.unacknowledged.is_some()) =>
+            {
                 Some((500, Some(1)))
             }
             None => None,
@@ -340,16 +395,19 @@ impl Call {
     }
 
     /// Passes a response back to whoever sent the relayed request.
-    fn pass_response(
-        &self,
-        position: usize,
-        response: &Message<'_>,
-        context: &mut Context<'_>,
-    ) {
-        let Some(relay) = self.relays.get(position) else { return };
-        let Some(leg) = self.leg(relay.from) else { return };
+    fn pass_response(&self, position: usize, response: &Message<'_>, context: &mut Context<'_>) {
+        let Some(relay) = self.relays.get(position) else {
+            return;
+        };
+        let Some(leg) = self.leg(relay.from) else {
+            return;
+        };
         let status = response.status();
-        let status = if status >= 300 { best::towards_caller(status) } else { status };
+        let status = if status >= 300 {
+            best::towards_caller(status)
+        } else {
+            status
+        };
         let mut composer = relay.request.response(context.buffer, status, b"");
         if relay.method != Method::Info && status < 300 {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
@@ -359,16 +417,22 @@ impl Call {
         carriage::write(&mut composer, response, trunk);
         composer.finish(response.value(HeaderName::ContentType), response.body());
         let now = context.now.mono;
-        context.transactions.respond(now, relay.server, status, context.buffer, context.out);
+        context
+            .transactions
+            .respond(now, relay.server, status, context.buffer, context.out);
     }
 }
 
 impl Relay {
     /// A final response of our own to whoever sent the relayed request.
     fn settle(&self, status: u16, context: &mut Context<'_>) {
-        self.request.response(context.buffer, status, b"").finish(None, b"");
+        self.request
+            .response(context.buffer, status, b"")
+            .finish(None, b"");
         let now = context.now.mono;
-        context.transactions.respond(now, self.server, status, context.buffer, context.out);
+        context
+            .transactions
+            .respond(now, self.server, status, context.buffer, context.out);
     }
 }
 
@@ -407,10 +471,14 @@ impl Arrival<'_> {
                 &self.reply,
                 Owner::NOBODY,
             ) {
-                context.transactions.respond(now, server, status, context.buffer, context.out);
+                context
+                    .transactions
+                    .respond(now, server, status, context.buffer, context.out);
             }
         } else {
-            context.transactions.complete(now, self.key, &self.reply, context.buffer, context.out);
+            context
+                .transactions
+                .complete(now, self.key, &self.reply, context.buffer, context.out);
         }
     }
 }

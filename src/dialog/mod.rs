@@ -82,7 +82,8 @@ impl Dialog {
             local: request.to().raw.to_vec(),
             remote: request.from().raw.to_vec(),
             remote_tag: request.from().tag().unwrap_or_default().into(),
-            remote_target: contact_of(request).unwrap_or_default().into(),
+            // RFC 2543 peers may leave Contact out: then From is where they are.
+            remote_target: contact_of(request).unwrap_or(request.from().uri).into(),
             route_set: joined(request.values(crate::message::HeaderName::RecordRoute)),
             local_cseq: 0,
             remote_cseq: Some(request.cseq().number),
@@ -95,8 +96,9 @@ impl Dialog {
     pub fn establish(&mut self, response: &Message<'_>) {
         self.remote = response.to().raw.to_vec();
         self.remote_tag = response.to().tag().unwrap_or_default().into();
-        let mut routes: Vec<_> =
-            response.values(crate::message::HeaderName::RecordRoute).collect();
+        let mut routes: Vec<_> = response
+            .values(crate::message::HeaderName::RecordRoute)
+            .collect();
         routes.reverse();
         self.route_set = joined(routes.into_iter());
         self.refresh_target(response);
@@ -148,7 +150,10 @@ impl Dialog {
         write_via(&mut composer, &self.flow, self.ours, branch);
         if strict.is_some() {
             // A strict router stands in the Request-URI; the target goes to the end of the list.
-            let rest = self.route_set.get(first.map_or(0, <[u8]>::len)..).unwrap_or_default();
+            let rest = self
+                .route_set
+                .get(first.map_or(0, <[u8]>::len)..)
+                .unwrap_or_default();
             let rest = rest.strip_prefix(b", ").unwrap_or(rest);
             let joint: &[u8] = if rest.is_empty() { b"" } else { b", " };
             composer.field("Route", &[rest, joint, b"<", &self.remote_target, b">"]);
@@ -185,14 +190,23 @@ pub fn write_via(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr, bra
 
 /// `Contact` of ours: where requests within the dialog reach us.
 pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr) {
-    let transport: &[u8] =
-        if flow.transport == crate::source::Transport::Tcp { b";transport=tcp" } else { b"" };
-    composer.field("Contact", &[b"<sip:", ours.to_string().as_bytes(), transport, b">"]);
+    let transport: &[u8] = if flow.transport == crate::source::Transport::Tcp {
+        b";transport=tcp"
+    } else {
+        b""
+    };
+    composer.field(
+        "Contact",
+        &[b"<sip:", ours.to_string().as_bytes(), transport, b">"],
+    );
 }
 
 fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     let value = message.values(crate::message::HeaderName::Contact).next()?;
-    NameAddr::parse(value).ok().map(|contact| contact.uri).filter(|uri| *uri != b"*")
+    NameAddr::parse(value)
+        .ok()
+        .map(|contact| contact.uri)
+        .filter(|uri| *uri != b"*")
 }
 
 fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Box<[u8]> {
@@ -217,7 +231,9 @@ fn first_route(route_set: &[u8]) -> Option<&[u8]> {
         }
         *byte == b',' && !inside
     });
-    route_set.get(..end.unwrap_or(route_set.len())).filter(|route| !route.is_empty())
+    route_set
+        .get(..end.unwrap_or(route_set.len()))
+        .filter(|route| !route.is_empty())
 }
 
 fn route_uri(route: &[u8]) -> Option<&[u8]> {

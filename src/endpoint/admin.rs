@@ -1,4 +1,4 @@
-//! Administrators' commands, answered at once from the tables (SPEC "Administration").
+//! Administrators' commands, answered at once from the tables.
 
 use super::*;
 use crate::api::{Answer, Command, Counts, GuardStatus, Rfc3339, Status};
@@ -38,7 +38,10 @@ impl Endpoint {
                 trunks: self.config.trunks.len(),
                 bans: self.guard.ban_count(),
             },
-            guard: GuardStatus { dropped: self.guard.dropped(), ..GuardStatus::default() },
+            guard: GuardStatus {
+                dropped: self.guard.dropped(),
+                ..GuardStatus::default()
+            },
             ..Status::default()
         }
     }
@@ -51,12 +54,7 @@ impl Endpoint {
         }
     }
 
-    fn ban(
-        &mut self,
-        now: Now,
-        source: Source,
-        duration: Option<std::time::Duration>,
-    ) -> Answer {
+    fn ban(&mut self, now: Now, source: Source, duration: Option<std::time::Duration>) -> Answer {
         if self.peers.has_address(source.address()) {
             return Answer::Refused(format!("{source} is the address of a trunk or user"));
         }
@@ -81,15 +79,25 @@ impl Endpoint {
             return Answer::NotFound("no such ban");
         }
         self.out.keep(Change::BanGone(source));
-        let fields = vec![("source", source.to_string()), ("by", "administrator".to_owned())];
+        let fields = vec![
+            ("source", source.to_string()),
+            ("by", "administrator".to_owned()),
+        ];
         self.stranger_event("unban", source, fields);
         Answer::Done
     }
 
     fn hang_up(&mut self, now: Now, id: &str) -> Answer {
-        let Some(handle) = self.calls.find(id) else { return Answer::NotFound("no such call") };
+        let Some(handle) = self.calls.find(id) else {
+            return Answer::NotFound("no such call");
+        };
         let (calls, mut context) = self.split(now);
-        calls.hang_up(handle, 480, b"SIP;cause=200;text=\"Ended by the administrator\"", &mut context);
+        calls.hang_up(
+            handle,
+            480,
+            b"SIP;cause=200;text=\"Ended by the administrator\"",
+            &mut context,
+        );
         Answer::Done
     }
 }

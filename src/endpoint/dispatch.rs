@@ -4,7 +4,7 @@ use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
-use crate::message::{HeaderName, Message, Method};
+use crate::message::{HeaderName, Message, Method, Scheme};
 use crate::source::Who;
 use crate::transaction::Received;
 use crate::transport::response_flow;
@@ -23,7 +23,7 @@ const SCANNERS: [&[u8]; 9] = [
     b"friendly-request",
 ];
 
-/// Methods that SPEC lists in `Allow`.
+/// The value of `Allow`.
 pub(super) const ALLOW: &[u8] = crate::call::ALLOW;
 
 impl Endpoint {
@@ -36,10 +36,16 @@ impl Endpoint {
     ) {
         let key = self.transactions.key(request);
         let method = request.method();
-        if self.transactions.receive(now.mono, key, method, &mut self.out) == Received::Absorbed {
+        if self
+            .transactions
+            .receive(now.mono, key, method, &mut self.out)
+            == Received::Absorbed
+        {
             return;
         }
-        if standing == Standing::Unproven && is_scanner(request) {
+        if standing == Standing::Unproven
+            && (is_scanner(request) || self.is_strange_host(request, flow))
+        {
             return;
         }
         let is_trusted = !matches!(standing, Standing::Unproven);
@@ -47,7 +53,12 @@ impl Endpoint {
             self.peers.spoke(who, flow);
         }
         let reply = response_flow(flow, request.via(), is_trusted);
-        let arrival = Arrival { request, flow: *flow, reply, key };
+        let arrival = Arrival {
+            request,
+            flow: *flow,
+            reply,
+            key,
+        };
         match method {
             Method::Ack => self.ack(now, &arrival),
             Method::Cancel => self.cancel(now, &arrival, standing),
@@ -60,7 +71,9 @@ impl Endpoint {
 
     /// An ACK cannot be challenged: it counts from the address of the leg's peer only.
     fn ack(&mut self, now: Now, arrival: &Arrival<'_>) {
-        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else { return };
+        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
+            return;
+        };
         let known = self.calls.remote(located).map(|remote| remote.ip());
         if located.is_from_peer || known == Some(arrival.flow.remote.ip()) {
             let (calls, mut context) = self.split(now);
@@ -103,7 +116,9 @@ impl Endpoint {
             };
         if !is_peer {
             // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself.
-            let Some(identity) = self.identify(now, arrival, standing) else { return };
+            let Some(identity) = self.identify(now, arrival, standing) else {
+                return;
+            };
             let is_own = match (self.calls.party(located), identity) {
                 (Some(crate::call::Party::User(own, _)), Who::User(user)) => *own == user,
                 _ => false,
@@ -120,14 +135,16 @@ impl Endpoint {
     /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer.
     fn options(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         if !matches!(standing, Standing::Known | Standing::Exempt) {
-            let presented = self.auth.present(now, arrival.request, arrival.flow.source());
+            let presented = self
+                .auth
+                .present(now, arrival.request, arrival.flow.source());
             if !matches!(presented, crate::auth::Presented::Fresh(_))
                 || self.identify(now, arrival, standing).is_none()
             {
                 return;
             }
         }
-        if self.refuse_extensions(now, arrival) {
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
         let tag = self.request_tag(arrival.request);
@@ -139,8 +156,12 @@ impl Endpoint {
             reason_phrase(200),
             &tag,
         );
-        composer.field("Allow", &[ALLOW]).field("Accept", &[b"application/sdp"]);
-        composer.field("Supported", &[b"path, outbound"]).field("Server", &[b"sipkeep"]);
+        composer
+            .field("Allow", &[ALLOW])
+            .field("Accept", &[b"application/sdp"]);
+        composer
+            .field("Supported", &[b"path, outbound"])
+            .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         // OPTIONS changes nothing: answered anew each time it comes, it needs no memory.
         crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
@@ -148,8 +169,10 @@ impl Endpoint {
 
     /// Whatever else begins outside a dialog is authenticated before anything is said about it.
     fn outside(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let Some(identity) = self.identify(now, arrival, standing) else { return };
-        if self.refuse_extensions(now, arrival) {
+        let Some(identity) = self.identify(now, arrival, standing) else {
+            return;
+        };
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
         match arrival.request.method() {
@@ -163,12 +186,28 @@ impl Endpoint {
         }
     }
 
+    /// RFC 3261 §8.2.2.1, §8.2.2.3: a Request-URI or an extension that we do not have. `true`: refused.
+    pub(super) fn refuse_unsupported(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+        let scheme = arrival
+            .request
+            .uri()
+            .map_or(Scheme::Other, |uri| uri.scheme);
+        // `sips` asks for TLS on every hop, which we cannot promise.
+        if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
+            self.answer(now, arrival, 416);
+            return true;
+        }
+        self.refuse_extensions(now, arrival)
+    }
+
     /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `true`: answered with 420.
-    pub(super) fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
+    fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
         let request = arrival.request;
         let supported = |option: &&[u8]| {
             request.method() == Method::Register
-                && [&b"path"[..], b"outbound"].iter().any(|own| option.eq_ignore_ascii_case(own))
+                && [&b"path"[..], b"outbound"]
+                    .iter()
+                    .any(|own| option.eq_ignore_ascii_case(own))
         };
         let mut unsupported: Vec<&[u8]> = (request.values(HeaderName::Require))
             .chain(request.values(HeaderName::ProxyRequire))
@@ -188,7 +227,9 @@ impl Endpoint {
             reason_phrase(420),
             &tag,
         );
-        composer.field("Unsupported", &[&list]).field("Server", &[b"sipkeep"]);
+        composer
+            .field("Unsupported", &[&list])
+            .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         let (_, mut context) = self.split(now);
         arrival.send(420, &mut context);
@@ -210,8 +251,12 @@ impl Endpoint {
 }
 
 fn is_scanner(request: &Message<'_>) -> bool {
-    let Some(agent) = request.value(HeaderName::UserAgent) else { return false };
+    let Some(agent) = request.value(HeaderName::UserAgent) else {
+        return false;
+    };
     SCANNERS.iter().any(|scanner| {
-        agent.get(..scanner.len()).is_some_and(|start| start.eq_ignore_ascii_case(scanner))
+        agent
+            .get(..scanner.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scanner))
     })
 }

@@ -38,8 +38,11 @@ impl Endpoint {
             }
             Presented::Fresh(credentials) => {
                 // A fresh nonce for this source: the packet is proven, and may be charged.
-                let standing =
-                    if standing == Standing::Unproven { Standing::Proven } else { standing };
+                let standing = if standing == Standing::Unproven {
+                    Standing::Proven
+                } else {
+                    standing
+                };
                 if self.guard.is_delayed(now, source, credentials.username) {
                     return None;
                 }
@@ -87,7 +90,10 @@ impl Endpoint {
     /// A wrong answer to a fresh nonce; `true`: still to be answered.
     fn failed(&mut self, now: Now, source: Source, name: &[u8], fingerprint: u64) -> bool {
         let user = String::from_utf8_lossy(name).into_owned();
-        match self.guard.charge(now, source, Offence::Credentials, name, fingerprint) {
+        match self
+            .guard
+            .charge(now, source, Offence::Credentials, name, fingerprint)
+        {
             Charged::Banned(row) => {
                 let fields = vec![
                     ("source", source.to_string()),
@@ -107,15 +113,21 @@ impl Endpoint {
             }
             Charged::Counted { failures } => {
                 let failures = failures.to_string();
-                let fields =
-                    vec![("source", source.to_string()), ("user", user), ("failures", failures)];
+                let fields = vec![
+                    ("source", source.to_string()),
+                    ("user", user),
+                    ("failures", failures),
+                ];
                 self.stranger_event("failure", source, fields);
                 true
             }
             Charged::Delayed { seconds } => {
                 let seconds = seconds.to_string();
-                let fields =
-                    vec![("source", source.to_string()), ("user", user), ("delay_s", seconds)];
+                let fields = vec![
+                    ("source", source.to_string()),
+                    ("user", user),
+                    ("delay_s", seconds),
+                ];
                 self.stranger_event("failure", source, fields);
                 true
             }
@@ -129,7 +141,12 @@ impl Endpoint {
         source: Source,
         fields: Vec<(&'static str, String)>,
     ) {
-        self.out.event(Event { level: log::Level::Warn, name, source: Some(source), fields });
+        self.out.event(Event {
+            level: log::Level::Warn,
+            name,
+            source: Some(source),
+            fields,
+        });
     }
 
     /// REGISTER: To is the authenticated user. Others: From is, or P-Preferred-Identity with an anonymous From.
@@ -154,8 +171,12 @@ impl Endpoint {
 
     /// Whether a URI is this user's address-of-record here.
     fn names(&self, uri: &[u8], user: UserId) -> bool {
-        let Some(own) = self.config.users.get(user.0 as usize) else { return false };
-        let Ok(uri) = Uri::parse(uri) else { return false };
+        let Some(own) = self.config.users.get(user.0 as usize) else {
+            return false;
+        };
+        let Ok(uri) = Uri::parse(uri) else {
+            return false;
+        };
         let mut name = Vec::new();
         uri.user_unescaped(&mut name);
         name == own.name.as_bytes()

@@ -8,7 +8,9 @@ use crate::transport::stream::{Frame, FrameError, PONG};
 
 impl Endpoint {
     pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
-        let Some(standing) = self.admit(now, flow, bytes) else { return };
+        let Some(standing) = self.admit(now, flow, bytes) else {
+            return;
+        };
         // Keep-alives of phones behind NAT: CRLF, or a few zero bytes.
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
@@ -32,14 +34,22 @@ impl Endpoint {
     }
 
     pub(super) fn stream_opened(&mut self, flow: Flow) {
-        let Some(connection) = flow.connection else { return };
+        let Some(connection) = flow.connection else {
+            return;
+        };
         let is_trusted = self.peers.lookup(&flow).is_some();
         match self.streams.get_mut(&connection) {
             // One that we opened: now its own address is known.
             Some(stream) => stream.flow = flow,
             None => {
-                self.streams
-                    .insert(connection, Stream { flow, framer: Framer::new(), is_trusted });
+                self.streams.insert(
+                    connection,
+                    Stream {
+                        flow,
+                        framer: Framer::new(),
+                        is_trusted,
+                    },
+                );
                 if is_trusted {
                     self.out.trust_stream(connection);
                 }
@@ -48,7 +58,9 @@ impl Endpoint {
     }
 
     pub(super) fn stream_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
-        let Some(mut stream) = self.streams.remove(&connection) else { return };
+        let Some(mut stream) = self.streams.remove(&connection) else {
+            return;
+        };
         let is_open = self.frames(now, &mut stream, bytes);
         if is_open {
             self.streams.insert(connection, stream);
@@ -68,7 +80,9 @@ impl Endpoint {
                 Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
                 Frame::Message(bytes) => {
                     // Over its budget even a stream's message is dropped; a ban closes the connection.
-                    let Some(standing) = self.admit(now, &flow, bytes) else { continue };
+                    let Some(standing) = self.admit(now, &flow, bytes) else {
+                        continue;
+                    };
                     self.message(now, &flow, standing, bytes);
                 }
                 Frame::Error(reason) => error = Some(reason),
@@ -80,9 +94,11 @@ impl Endpoint {
         false
     }
 
-    /// SPEC "Limits": 513 to what is too long, 400 to a length that cannot be; then the stream has no meaning any more.
+    /// 513 to what is too long, 400 to a length that cannot be; then the stream has no meaning any more.
     fn frame_error(&mut self, flow: &Flow, error: FrameError, head: &[u8]) {
-        let Some((status, skeleton)) = error.status().zip(message::salvage(head)) else { return };
+        let Some((status, skeleton)) = error.status().zip(message::salvage(head)) else {
+            return;
+        };
         let tag = self.stateless_tag(&[skeleton.call_id, skeleton.from, skeleton.cseq]);
         let buffer = &mut self.buffer;
         Composer::error_response(buffer, &skeleton, flow, status, error.reason(), &tag)
@@ -98,7 +114,8 @@ impl Endpoint {
     fn connection_lost(&mut self, now: Now, connection: ConnectionId) {
         self.opened.retain(|_, own| *own != connection);
         self.transactions.connection_closed(connection);
-        self.location.connection_closed(connection, &mut self.changes);
+        self.location
+            .connection_closed(connection, &mut self.changes);
         self.keep_changes();
         self.expire_transactions(now);
     }
@@ -108,7 +125,9 @@ impl Endpoint {
         match message::parse(bytes) {
             Ok(message) if message.is_request() => self.request(now, flow, standing, &message),
             Ok(response) => {
-                let found = self.transactions.receive_response(now.mono, &response, &mut self.out);
+                let found = self
+                    .transactions
+                    .receive_response(now.mono, &response, &mut self.out);
                 if let Some((id, owner)) = found {
                     let (calls, mut context) = self.split(now);
                     calls.receive_response(id, owner, &response, &mut context);
@@ -129,12 +148,18 @@ impl Endpoint {
         if standing == Standing::Unproven {
             return;
         }
-        let Some(skeleton) = message::salvage(bytes) else { return };
+        let Some(skeleton) = message::salvage(bytes) else {
+            return;
+        };
         if Method::of(skeleton.method) == Method::Ack {
             return;
         }
         let status = error.kind.status();
-        let reason = if status == 400 { error.kind.reason() } else { reason_phrase(status) };
+        let reason = if status == 400 {
+            error.kind.reason()
+        } else {
+            reason_phrase(status)
+        };
         let tag = self.stateless_tag(&[skeleton.call_id, skeleton.from, skeleton.cseq]);
         Composer::error_response(&mut self.buffer, &skeleton, flow, status, reason, &tag)
             .finish(None, b"");

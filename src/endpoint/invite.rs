@@ -1,12 +1,12 @@
-//! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3; SPEC "config.ini").
+//! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
 
 use super::*;
 use crate::call::{Arrival, Party, Setup, Target};
-use crate::message::{HeaderName, NameAddr, Scheme, Uri};
+use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
 
-/// With trunks but no routes, this digit leads outside, and is removed (SPEC "config.ini").
+/// With trunks but no routes, this digit leads outside, and is removed.
 const OUTSIDE_PREFIX: u8 = b'9';
 
 /// Where a number leads.
@@ -49,20 +49,11 @@ impl Endpoint {
     /// What is wrong with an INVITE before anyone asks where it goes.
     fn unacceptable(&self, arrival: &Arrival<'_>) -> Option<u16> {
         let request = arrival.request;
-        let scheme = Uri::parse(request.request_uri()).map_or(Scheme::Other, |uri| uri.scheme);
-        // §8.2.2.1. `sips` asks for TLS on every hop, which we cannot promise.
-        if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
-            return Some(416);
-        }
         if self.transactions.is_merged(request) {
             return Some(482);
         }
         if request.max_forwards() == Some(0) {
             return Some(483);
-        }
-        // §8.1.1.8: without a Contact there would be nowhere to send the BYE.
-        if request.values(HeaderName::Contact).next().is_none() {
-            return Some(400);
         }
         let kind = request.value(HeaderName::ContentType);
         if !request.body().is_empty() && !kind.is_some_and(is_session_body) {
@@ -92,7 +83,9 @@ impl Endpoint {
             Who::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let name = user.map(|user| user.name.clone()).unwrap_or_default();
-                let display = user.map(|user| user.display_name.as_str()).unwrap_or_default();
+                let display = user
+                    .map(|user| user.display_name.as_str())
+                    .unwrap_or_default();
                 let from = self.user_from(request.from(), display, &name, &domain);
                 (Party::User(id, name.as_str().into()), name, from)
             }
@@ -118,19 +111,17 @@ impl Endpoint {
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
             to,
-            direction: if matches!(identity, Who::Trunk(_)) { "incoming" } else { "internal" },
+            direction: if matches!(identity, Who::Trunk(_)) {
+                "incoming"
+            } else {
+                "internal"
+            },
             targets: Vec::new(),
         }
     }
 
     /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
-    fn user_from(
-        &self,
-        from: &NameAddr<'_>,
-        display: &str,
-        name: &str,
-        domain: &str,
-    ) -> Vec<u8> {
+    fn user_from(&self, from: &NameAddr<'_>, display: &str, name: &str, domain: &str) -> Vec<u8> {
         let is_anonymous =
             Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous"));
         if is_anonymous {
@@ -180,7 +171,11 @@ impl Endpoint {
     }
 
     fn is_busy(&self, user: UserId) -> bool {
-        let limit = self.config.users.get(user.0 as usize).and_then(|user| user.calls_max);
+        let limit = self
+            .config
+            .users
+            .get(user.0 as usize)
+            .and_then(|user| user.calls_max);
         limit.is_some_and(|limit| self.calls.calls_of(user) as usize >= limit)
     }
 
@@ -190,7 +185,10 @@ impl Endpoint {
             && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
             && let Some(incoming) = &trunk.incoming
         {
-            return self.auth.user(incoming.as_bytes()).map_or(Route::Nowhere, Route::User);
+            return self
+                .auth
+                .user(incoming.as_bytes())
+                .map_or(Route::Nowhere, Route::User);
         }
         if !self.is_ours(arrival.request.request_uri(), &arrival.flow) {
             return Route::Nowhere;
@@ -217,7 +215,11 @@ impl Endpoint {
 
     /// Every binding of a user but the one that the call comes from; a user by address who has none, at that address.
     fn user_targets(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>) -> Vec<Target> {
-        let Some(name) = self.config.users.get(user.0 as usize).map(|user| user.name.clone())
+        let Some(name) = self
+            .config
+            .users
+            .get(user.0 as usize)
+            .map(|user| user.name.clone())
         else {
             return Vec::new();
         };
@@ -238,7 +240,11 @@ impl Endpoint {
         if targets.is_empty()
             && let Some(peer) = address
         {
-            let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none()).copied();
+            let spoken = self
+                .peers
+                .last_flow(user)
+                .filter(|_| peer.port.is_none())
+                .copied();
             let flow = spoken
                 .or_else(|| self.flow_to(peers::socket_address(&peer), Transport::Udp))
                 .filter(|flow| *flow != arrival.flow);
@@ -258,7 +264,9 @@ impl Endpoint {
         for index in 0..self.config.trunks.len() {
             let trunk = &self.config.trunks[index];
             let (name, transport) = (trunk.name.clone(), trunk.transport);
-            let Some(peer) = trunk.addresses.first().copied() else { continue };
+            let Some(peer) = trunk.addresses.first().copied() else {
+                continue;
+            };
             if let Some(flow) = self.flow_to(peers::socket_address(&peer), transport) {
                 return vec![Target {
                     uri: request_uri(number, &flow),
@@ -327,15 +335,24 @@ fn host_text(address: IpAddr) -> String {
 
 /// Bodies that can describe a session: SDP, or several parts of which one may be SDP.
 fn is_session_body(kind: &[u8]) -> bool {
-    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let kind = kind
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     kind.eq_ignore_ascii_case(b"application/sdp")
-        || kind.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
+        || kind
+            .get(..10)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/"))
 }
 
 fn accepts_sdp(value: &[u8]) -> bool {
-    let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let kind = value
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     [&b"application/sdp"[..], b"application/*", b"*/*"]
         .iter()
         .any(|own| kind.eq_ignore_ascii_case(own))
 }
-

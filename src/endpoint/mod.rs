@@ -4,6 +4,8 @@
 //! `invite` where a number leads, `admin` answers administrators.
 
 mod admin;
+#[cfg(feature = "testing")]
+mod census;
 mod dispatch;
 mod identity;
 mod input;
@@ -32,6 +34,8 @@ use crate::transaction::Transactions;
 use crate::transport::stream::Framer;
 
 pub use crate::action::Output;
+#[cfg(feature = "testing")]
+pub use census::Census;
 use peers::Peers;
 
 /// What comes in.
@@ -115,7 +119,9 @@ impl Endpoint {
         };
         let calls_max = config.call.calls_max;
         let completed_max = COMPLETED_TRANSACTIONS_MIN.max(calls_max.saturating_mul(32));
-        let live_max = calls_max.saturating_mul(TRANSACTIONS_PER_CALL).saturating_add(4096);
+        let live_max = calls_max
+            .saturating_mul(TRANSACTIONS_PER_CALL)
+            .saturating_add(4096);
         let auth = Authenticator::new(now, &config, &seed, kept.nonce_key);
         let mut location = Location::new(&config.users, &seed);
         location.restore(now, &kept.bindings);
@@ -167,12 +173,22 @@ impl Endpoint {
         self.peers.reload(&config);
         let index = |names: Vec<&str>, name: &str| names.iter().position(|own| *own == name);
         let user = |name: &str| {
-            index(config.users.iter().map(|user| user.name.as_str()).collect(), name)
-                .map(|index| UserId(index as u32))
+            index(
+                config.users.iter().map(|user| user.name.as_str()).collect(),
+                name,
+            )
+            .map(|index| UserId(index as u32))
         };
         let trunk = |name: &str| {
-            index(config.trunks.iter().map(|trunk| trunk.name.as_str()).collect(), name)
-                .map(|index| TrunkId(index as u32))
+            index(
+                config
+                    .trunks
+                    .iter()
+                    .map(|trunk| trunk.name.as_str())
+                    .collect(),
+                name,
+            )
+            .map(|index| TrunkId(index as u32))
         };
         self.calls.reload(&config, user, trunk);
         self.config = config;
@@ -184,7 +200,12 @@ impl Endpoint {
         self.is_stopping = true;
         for handle in self.calls.all() {
             let (calls, mut context) = self.split(now);
-            calls.hang_up(handle, 503, b"SIP;cause=503;text=\"Server stops\"", &mut context);
+            calls.hang_up(
+                handle,
+                503,
+                b"SIP;cause=503;text=\"Server stops\"",
+                &mut context,
+            );
         }
     }
 
@@ -220,7 +241,10 @@ impl Endpoint {
     pub fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool {
         let who = self.peers.has_address(remote.ip().to_canonical());
         let source = Source::of(remote.ip());
-        matches!(self.guard.admit(now, source, who, true), Admission::Admit(_))
+        matches!(
+            self.guard.admit(now, source, who, true),
+            Admission::Admit(_)
+        )
     }
 
     /// The calls, and what they need of the rest.
@@ -241,8 +265,18 @@ impl Endpoint {
         }
     }
 
-    fn event(&mut self, level: log::Level, name: &'static str, fields: Vec<(&'static str, String)>) {
-        self.out.event(Event { level, name, source: None, fields });
+    fn event(
+        &mut self,
+        level: log::Level,
+        name: &'static str,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        self.out.event(Event {
+            level,
+            name,
+            source: None,
+            fields,
+        });
     }
 
     /// Our address as peers on this flow are to write to: the address that they reach, and a port that we listen on.
@@ -276,7 +310,12 @@ impl Endpoint {
             Transport::Udp => None,
             Transport::Tcp => Some(self.connection_to(remote, local)),
         };
-        Some(Flow { transport, local, remote, connection })
+        Some(Flow {
+            transport,
+            local,
+            remote,
+            connection,
+        })
     }
 
     fn connection_to(&mut self, remote: SocketAddr, local: SocketAddr) -> ConnectionId {
@@ -286,8 +325,20 @@ impl Endpoint {
         let connection = ConnectionId(self.next_connection);
         self.next_connection += 2;
         self.opened.insert(remote, connection);
-        let flow = Flow { transport: Transport::Tcp, local, remote, connection: Some(connection) };
-        self.streams.insert(connection, Stream { flow, framer: Framer::new(), is_trusted: true });
+        let flow = Flow {
+            transport: Transport::Tcp,
+            local,
+            remote,
+            connection: Some(connection),
+        };
+        self.streams.insert(
+            connection,
+            Stream {
+                flow,
+                framer: Framer::new(),
+                is_trusted: true,
+            },
+        );
         self.out.open_stream(connection, remote);
         self.out.trust_stream(connection);
         connection

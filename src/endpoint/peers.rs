@@ -54,7 +54,9 @@ impl Peers {
         entries
             .iter()
             .find(|entry| {
-                entry.transport.is_none_or(|transport| transport == flow.transport)
+                entry
+                    .transport
+                    .is_none_or(|transport| transport == flow.transport)
                     && (!port_counts || entry.port.is_none_or(|port| port == flow.remote.port()))
             })
             .map(|entry| entry.who)
@@ -89,16 +91,29 @@ impl Peers {
     }
 
     fn fill(&mut self, config: &Config) {
-        let users = config.users.iter().enumerate().map(|(index, user)| {
-            (Who::User(UserId(index as u32)), None, &user.addresses)
-        });
+        let users = config
+            .users
+            .iter()
+            .enumerate()
+            .map(|(index, user)| (Who::User(UserId(index as u32)), None, &user.addresses));
         let trunks = config.trunks.iter().enumerate().map(|(index, trunk)| {
-            (Who::Trunk(TrunkId(index as u32)), Some(trunk.transport), &trunk.addresses)
+            (
+                Who::Trunk(TrunkId(index as u32)),
+                Some(trunk.transport),
+                &trunk.addresses,
+            )
         });
         for (who, transport, addresses) in users.chain(trunks) {
             for peer in addresses {
-                let entries = self.by_address.entry(peer.address.to_canonical()).or_default();
-                entries.push(Entry { port: peer.port, transport, who });
+                let entries = self
+                    .by_address
+                    .entry(peer.address.to_canonical())
+                    .or_default();
+                entries.push(Entry {
+                    port: peer.port,
+                    transport,
+                    who,
+                });
                 // An entry with a port says more than one without.
                 entries.sort_by_key(|entry| entry.port.is_none());
             }
@@ -138,12 +153,27 @@ mod tests {
              transport = udp\n",
         );
         let who = |transport, remote| peers.lookup(&flow(transport, remote));
-        assert_eq!(who(Transport::Udp, "192.0.2.1:9999"), Some(Who::User(UserId(0))));
-        assert_eq!(who(Transport::Tcp, "192.0.2.1:9999"), Some(Who::User(UserId(0))));
-        assert_eq!(who(Transport::Udp, "[2001:db8::7]:5062"), Some(Who::User(UserId(0))));
+        assert_eq!(
+            who(Transport::Udp, "192.0.2.1:9999"),
+            Some(Who::User(UserId(0)))
+        );
+        assert_eq!(
+            who(Transport::Tcp, "192.0.2.1:9999"),
+            Some(Who::User(UserId(0)))
+        );
+        assert_eq!(
+            who(Transport::Udp, "[2001:db8::7]:5062"),
+            Some(Who::User(UserId(0)))
+        );
         assert_eq!(who(Transport::Udp, "[2001:db8::7]:5060"), None);
-        assert_eq!(who(Transport::Udp, "192.0.2.9:5080"), Some(Who::Trunk(TrunkId(0))));
-        assert_eq!(who(Transport::Udp, "192.0.2.9:5090"), Some(Who::Trunk(TrunkId(1))));
+        assert_eq!(
+            who(Transport::Udp, "192.0.2.9:5080"),
+            Some(Who::Trunk(TrunkId(0)))
+        );
+        assert_eq!(
+            who(Transport::Udp, "192.0.2.9:5090"),
+            Some(Who::Trunk(TrunkId(1)))
+        );
         assert_eq!(who(Transport::Udp, "192.0.2.9:5060"), None);
         assert_eq!(who(Transport::Tcp, "192.0.2.9:5080"), None);
         assert_eq!(who(Transport::Udp, "192.0.2.2:5060"), None);

@@ -1,23 +1,26 @@
-//! REGISTER: who may register what (SPEC "Local users"); the bindings themselves are the registrar's work.
+//! REGISTER: who may register what; the bindings themselves are the registrar's work.
 
 use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::Composer;
-use crate::message::{HeaderName, Host, Uri};
+use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
 use crate::source::Who;
 
 impl Endpoint {
     pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        if standing == Standing::Unproven && self.is_strange_host(arrival) {
+        let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
+            return;
+        };
+        if self.refuse_unsupported(now, arrival) {
             return;
         }
-        let Some(Who::User(user)) = self.identify(now, arrival, standing) else { return };
-        if self.refuse_extensions(now, arrival) {
-            return;
-        }
-        let Some(name) = self.config.users.get(user.0 as usize).map(|user| user.name.clone())
+        let Some(name) = self
+            .config
+            .users
+            .get(user.0 as usize)
+            .map(|user| user.name.clone())
         else {
             return;
         };
@@ -52,7 +55,10 @@ impl Endpoint {
         arrival.send(registered.status, &mut context);
         let bindings = self.location.count();
         if registered.status != 200 || bindings != bindings_before {
-            let agent = arrival.request.value(HeaderName::UserAgent).unwrap_or_default();
+            let agent = arrival
+                .request
+                .value(HeaderName::UserAgent)
+                .unwrap_or_default();
             let fields = vec![
                 ("user", name),
                 ("source", arrival.flow.remote.to_string()),
@@ -61,29 +67,48 @@ impl Endpoint {
                 ("bindings", bindings.to_string()),
                 ("user_agent", String::from_utf8_lossy(agent).into_owned()),
             ];
-            let name = if bindings < bindings_before { "unregister" } else { "register" };
+            let name = if bindings < bindings_before {
+                "unregister"
+            } else {
+                "register"
+            };
             self.event(log::Level::Info, name, fields);
         }
     }
 
-    /// SPEC "scanners": with a `domain` set, a stranger's request for another host gets no answer.
-    fn is_strange_host(&self, arrival: &Arrival<'_>) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method; the log says so, for
+    /// it may be a phone that was set up with the wrong name.
+    pub(super) fn is_strange_host(&mut self, request: &Message<'_>, flow: &Flow) -> bool {
         let server = &self.config.server;
-        let address = arrival.flow.remote.ip();
-        !server.domains.is_empty()
-            && !server.local_networks.iter().any(|network| network.contains(address))
-            && !self.is_ours(arrival.request.request_uri(), &arrival.flow)
+        let address = flow.remote.ip();
+        let is_strange = !server.domains.is_empty()
+            && !server
+                .local_networks
+                .iter()
+                .any(|network| network.contains(address))
+            && !self.is_ours(request.request_uri(), flow);
+        if is_strange {
+            let source = flow.source();
+            let uri = String::from_utf8_lossy(request.request_uri()).into_owned();
+            let fields = vec![("source", source.to_string()), ("uri", uri)];
+            self.stranger_event("strange_host", source, fields);
+        }
+        is_strange
     }
 
     /// Whether a URI's host is this server: one of the domains, or an address of ours. Without domains any host is.
     pub(super) fn is_ours(&self, uri: &[u8], flow: &Flow) -> bool {
-        let Ok(uri) = Uri::parse(uri) else { return false };
+        let Ok(uri) = Uri::parse(uri) else {
+            return false;
+        };
         let domains = &self.config.server.domains;
         domains.is_empty()
             || match uri.host {
                 Host::Name(name) => {
                     name.is_empty()
-                        || domains.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+                        || domains
+                            .iter()
+                            .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
                 }
                 Host::Address(address) => address == flow.local.ip(),
             }
@@ -98,8 +123,11 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own_port =
-                config.server.listen.iter().any(|listen| listen.address.port() == port);
+            let is_own_port = config
+                .server
+                .listen
+                .iter()
+                .any(|listen| listen.address.port() == port);
             let is_own = address == flow.local.ip() && is_own_port;
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own

@@ -5,9 +5,9 @@
 //! O(log n); its memory is reserved at start. Monotonic time decides when a ban ends, so that a jump of the wall clock
 //! lifts none; the wall-clock end is what people see and what is kept.
 
+use super::Hasher;
 use super::failures::Names;
 use super::index::Index;
-use super::Hasher;
 use crate::source::Source;
 use crate::store::{BanReason, BanRow};
 use crate::time::{Instant, Now, UnixTime};
@@ -71,34 +71,53 @@ impl Bans {
 
     #[inline]
     fn slot(&self, source: Source) -> Option<u32> {
-        let hash = self.hasher.source(source);
-        self.index.find(hash, |slot| self.hot.get(slot as usize).is_some_and(|h| h.source == source))
+        self.slot_of(self.hasher.source(source), source)
+    }
+
+    #[inline]
+    fn slot_of(&self, hash: u32, source: Source) -> Option<u32> {
+        self.index.find(hash, |slot| {
+            self.hot
+                .get(slot as usize)
+                .is_some_and(|h| h.source == source)
+        })
     }
 
     /// Whether `source` is banned now; a ban that has ended but was not yet taken out is none.
     pub fn contains(&self, source: Source, now: Instant) -> bool {
-        self.slot(source).and_then(|slot| self.hot.get(slot as usize)).is_some_and(|h| h.until > now)
+        self.slot(source)
+            .and_then(|slot| self.hot.get(slot as usize))
+            .is_some_and(|h| h.until > now)
+    }
+
+    /// Where [`Bans::discard`] begins to look; 0: it will find nothing.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.index.first(hash)
     }
 
     /// The same for a packet of it, which is counted.
     #[inline]
-    pub fn discard(&mut self, source: Source, now: Now) -> bool {
-        if self.heap.is_empty() {
+    pub fn discard(&mut self, hash: u32, source: Source, now: Now) -> bool {
+        let hot = self
+            .slot_of(hash, source)
+            .and_then(|slot| self.hot.get_mut(slot as usize));
+        let Some(hot) = hot.filter(|hot| hot.until > now.mono) else {
             return false;
-        }
-        let hot = self.slot(source).and_then(|slot| self.hot.get_mut(slot as usize));
-        let Some(hot) = hot.filter(|hot| hot.until > now.mono) else { return false };
+        };
         hot.discarded = hot.discarded.saturating_add(1);
         hot.last_seen = now.unix;
         true
     }
 
     pub fn get(&self, source: Source) -> Option<&Evidence> {
-        self.slot(source).and_then(|slot| self.evidence.get(slot as usize))
+        self.slot(source)
+            .and_then(|slot| self.evidence.get(slot as usize))
     }
 
     pub fn get_mut(&mut self, source: Source) -> Option<&mut Evidence> {
-        self.slot(source).and_then(|slot| self.evidence.get_mut(slot as usize))
+        self.slot(source)
+            .and_then(|slot| self.evidence.get_mut(slot as usize))
     }
 
     /// Bans `source` until `until`, in place of the ban that it has. At the bound the ban that ends soonest leaves.
@@ -108,12 +127,17 @@ impl Bans {
             .and_then(|slot| self.hot.get(slot as usize))
             .map_or(0, |hot| hot.discarded);
         self.remove(source);
-        if self.heap.len() >= self.capacity {
-            if let Some(soonest) = self.soonest() {
-                self.remove(soonest.source);
-            }
+        if self.heap.len() >= self.capacity
+            && let Some(soonest) = self.soonest()
+        {
+            self.remove(soonest.source);
         }
-        let hot = Hot { source, until, discarded, last_seen: evidence.last_seen };
+        let hot = Hot {
+            source,
+            until,
+            discarded,
+            last_seen: evidence.last_seen,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.hot.get_mut(slot as usize) {
@@ -153,7 +177,9 @@ impl Bans {
     }
 
     fn soonest(&self) -> Option<&Hot> {
-        self.heap.first().and_then(|slot| self.hot.get(*slot as usize))
+        self.heap
+            .first()
+            .and_then(|slot| self.hot.get(*slot as usize))
     }
 
     /// When the next one ends.
@@ -183,7 +209,10 @@ impl Bans {
     }
 
     fn until(&self, place: usize) -> Option<Instant> {
-        self.heap.get(place).and_then(|slot| self.hot.get(*slot as usize)).map(|hot| hot.until)
+        self.heap
+            .get(place)
+            .and_then(|slot| self.hot.get(*slot as usize))
+            .map(|hot| hot.until)
     }
 
     /// Writes down where the slot at `place` lies.
@@ -212,7 +241,10 @@ impl Bans {
         loop {
             let left = place.saturating_mul(2).saturating_add(1);
             let children = [left, left.saturating_add(1)];
-            let soonest = children.into_iter().filter_map(|c| Some((self.until(c)?, c))).min();
+            let soonest = children
+                .into_iter()
+                .filter_map(|c| Some((self.until(c)?, c)))
+                .min();
             match (soonest, self.until(place)) {
                 (Some((until, child)), Some(own)) if until < own => {
                     self.heap.swap(child, place);
@@ -233,7 +265,7 @@ impl Evidence {
             source,
             reason: self.reason,
             failures: self.failures,
-            users: self.names.to_strings(),
+            users: self.names.strings(),
             first_seen: self.first_seen,
             last_seen: self.last_seen,
             since: self.since,

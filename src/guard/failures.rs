@@ -26,7 +26,10 @@ const NAME_BYTES_MAX: usize = 32;
 
 impl Names {
     pub const fn new() -> Self {
-        Self { bytes: [0; 120], ends: [0; 8] }
+        Self {
+            bytes: [0; 120],
+            ends: [0; 8],
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -55,14 +58,16 @@ impl Names {
     }
 
     /// For people: what is not UTF-8 is replaced.
-    pub fn to_strings(&self) -> Vec<String> {
-        self.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    pub fn strings(&self) -> Vec<String> {
+        self.iter()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
     }
 }
 
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.to_strings()).finish()
+        f.debug_list().entries(self.strings()).finish()
     }
 }
 
@@ -98,7 +103,10 @@ impl Failures {
     /// Whether this answer was counted before.
     pub fn has(&self, fingerprint: u64) -> bool {
         let used = usize::try_from(self.count).unwrap_or(ANSWERS).min(ANSWERS);
-        self.answers.iter().take(used).any(|answer| *answer == fold(fingerprint))
+        self.answers
+            .iter()
+            .take(used)
+            .any(|answer| *answer == fold(fingerprint))
     }
 
     /// Counts one.
@@ -107,7 +115,10 @@ impl Failures {
         if let Some(time) = self.times.get_mut(count.checked_rem(DAY_MAX).unwrap_or(0)) {
             *time = tick(now.mono);
         }
-        if let Some(answer) = self.answers.get_mut(count.checked_rem(ANSWERS).unwrap_or(0)) {
+        if let Some(answer) = self
+            .answers
+            .get_mut(count.checked_rem(ANSWERS).unwrap_or(0))
+        {
             *answer = fold(fingerprint);
         }
         self.count = self.count.saturating_add(1);
@@ -121,13 +132,19 @@ impl Failures {
         let now = tick(now);
         let window = ticks(window.as_micros().min(u128::from(u64::MAX)) as u64);
         let used = usize::try_from(self.count).unwrap_or(DAY_MAX).min(DAY_MAX);
-        self.times.iter().take(used).filter(|t| **t != 0 && now.saturating_sub(**t) < window).count()
+        self.times
+            .iter()
+            .take(used)
+            .filter(|t| **t != 0 && now.saturating_sub(**t) < window)
+            .count()
     }
 
     /// Whether they deserve a ban.
     pub fn is_enough(&self, now: Instant, config: &config::Guard) -> bool {
         // The ring holds a day's worth: a larger `failures_max` is reached by the day's rule first.
-        let max = usize::try_from(config.failures_max).unwrap_or(DAY_MAX).clamp(1, DAY_MAX);
+        let max = usize::try_from(config.failures_max)
+            .unwrap_or(DAY_MAX)
+            .clamp(1, DAY_MAX);
         self.within(now, config.failures_window) >= max || self.within(now, DAY) >= DAY_MAX
     }
 
@@ -155,7 +172,10 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Now {
-        Now { mono: Instant::from_micros(seconds * 1_000_000), unix: UnixTime::from_millis(seconds * 1000) }
+        Now {
+            mono: Instant::from_micros(seconds * 1_000_000),
+            unix: UnixTime::from_millis(seconds * 1000),
+        }
     }
 
     #[test]
@@ -170,7 +190,11 @@ mod tests {
         assert_eq!(failures.within(at(110).mono, window), 1);
         assert_eq!(failures.within(at(130).mono, window), 0);
         failures.begin_anew();
-        assert_eq!(failures.within(at(2).mono, window), 0, "nothing, on a young clock too");
+        assert_eq!(
+            failures.within(at(2).mono, window),
+            0,
+            "nothing, on a young clock too"
+        );
     }
 
     #[test]
@@ -194,15 +218,18 @@ mod tests {
             names.add(b"\xff\xfe");
             names.add("Zoë".as_bytes());
         }
-        assert_eq!(names.to_strings(), ["100", &"x".repeat(32), "\u{fffd}\u{fffd}", "Zoë"]);
+        assert_eq!(
+            names.strings(),
+            ["100", &"x".repeat(32), "\u{fffd}\u{fffd}", "Zoë"]
+        );
         for n in 0..100 {
             names.add(format!("{n:0>30}").as_bytes());
         }
-        assert_eq!(names.to_strings().len(), 6, "120 bytes are full");
+        assert_eq!(names.strings().len(), 6, "120 bytes are full");
         let mut short = Names::new();
         for n in 0..100 {
             short.add(format!("{n}").as_bytes());
         }
-        assert_eq!(short.to_strings().len(), 8);
+        assert_eq!(short.strings().len(), 8);
     }
 }

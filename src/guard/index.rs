@@ -15,7 +15,19 @@ impl Index {
     pub fn new(capacity: usize) -> Self {
         let cells = capacity.max(2).saturating_mul(2).next_power_of_two();
         // Zeroed by the kernel: pages are not touched until something lies in them.
-        Self { cells: vec![0; cells], mask: cells.wrapping_sub(1) }
+        Self {
+            cells: vec![0; cells],
+            mask: cells.wrapping_sub(1),
+        }
+    }
+
+    /// The cell that a search for this hash begins at; 0: there is none of this hash.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.cells
+            .get(hash as usize & self.mask)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The slot with this hash for which `is_it` says yes.
@@ -102,7 +114,7 @@ mod tests {
         fn index_is_a_map(steps in proptest::collection::vec((any::<bool>(), 0u32..64), 0..400)) {
             let mut index = Index::new(64);
             let mut model = std::collections::BTreeSet::new();
-            let hash = |slot: u32| (slot % 7) * 3 + if slot % 5 == 0 { 120 } else { 0 };
+            let hash = |slot: u32| (slot % 7) * 3 + if slot.is_multiple_of(5) { 120 } else { 0 };
             for (add, slot) in steps {
                 if add && model.insert(slot) {
                     index.insert(hash(slot), slot);

@@ -26,9 +26,10 @@ impl Cursor {
     fn read(text: &str) -> Option<Self> {
         match text.split_once('_')? {
             ("deny", at) => at.parse().ok().map(Self::Deny),
-            (since, source) => {
-                Some(Self::ban(UnixTime::from_millis(since.parse().ok()?), source.parse().ok()?))
-            }
+            (since, source) => Some(Self::ban(
+                UnixTime::from_millis(since.parse().ok()?),
+                source.parse().ok()?,
+            )),
         }
     }
 
@@ -49,9 +50,15 @@ impl Guard {
         let limit = limit.max(1);
         // The first `limit` + 1 behind `after`, the last of them on top.
         let mut first = BinaryHeap::new();
-        let bans = self.bans.iter().map(|(source, ban)| Cursor::ban(ban.since, source));
+        let bans = self
+            .bans
+            .iter()
+            .map(|(source, ban)| Cursor::ban(ban.since, source));
         let deny = (0..self.deny.as_slice().len()).map(Cursor::Deny);
-        for cursor in bans.chain(deny).filter(|cursor| after.is_none_or(|after| *cursor > after)) {
+        for cursor in bans
+            .chain(deny)
+            .filter(|cursor| after.is_none_or(|after| *cursor > after))
+        {
             if first.len() <= limit {
                 first.push(cursor);
             } else if first.peek().is_some_and(|last| cursor < *last) {
@@ -63,7 +70,13 @@ impl Guard {
         let more = cursors.len() > limit;
         cursors.truncate(limit);
         let next = cursors.last().filter(|_| more).map(|cursor| cursor.write());
-        api::Page { items: cursors.into_iter().filter_map(|cursor| self.item(cursor)).collect(), next }
+        api::Page {
+            items: cursors
+                .into_iter()
+                .filter_map(|cursor| self.item(cursor))
+                .collect(),
+            next,
+        }
     }
 
     /// The ban of this source as the administration shows it.
@@ -74,7 +87,7 @@ impl Guard {
             source: source.to_string(),
             reason: ban.reason,
             failures: ban.failures,
-            users: ban.names.to_strings(),
+            users: ban.names.strings(),
             first_seen: api::Rfc3339(ban.first_seen),
             last_seen: api::Rfc3339(last_seen.max(ban.last_seen)),
             since: api::Rfc3339(ban.since),

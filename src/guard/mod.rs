@@ -71,9 +71,9 @@ const KNOWN: Duration = Duration::from_secs(30 * 86_400);
 /// A known source is news again so long after the last time.
 const KNOWN_NEWS: Duration = Duration::from_secs(3_600);
 /// A step of a past ban is forgotten for each of these without another.
-const CLEAN_WEEK: Duration = Duration::from_secs(7 * 86_400);
+const CLEAN_WEEK_S: u64 = 7 * 86_400;
 
-/// What a source is to the guard, see SPEC "The guard".
+/// What a source is to the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing shows that it receives what we send to it: ask [`Guard::may_answer`] before answering.
@@ -124,7 +124,12 @@ impl Hasher {
     fn new(seed: &[u8; 32]) -> Self {
         let (words, _) = seed.as_chunks::<8>();
         let word = |at: usize| words.get(at).map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Self(ahash::RandomState::with_seeds(word(0), word(1), word(2), word(3)))
+        Self(ahash::RandomState::with_seeds(
+            word(0),
+            word(1),
+            word(2),
+            word(3),
+        ))
     }
 
     #[inline]
@@ -172,6 +177,7 @@ pub struct Guard {
     unproven_total: (Rate, Bucket),
     peeks_total: (Rate, Bucket),
     buckets: Buckets,
+    hasher: Hasher,
     proven_rate: Rate,
     known_rate: Rate,
     dropped: u64,
@@ -203,7 +209,8 @@ impl Guard {
             unproven: Unproven::new(hasher.clone(), config.unproven_rate, config.unproven_burst),
             unproven_total: (rate_of_a_second(config.unproven_total), Bucket::default()),
             peeks_total: (peeks_rate, Bucket::default()),
-            buckets: Buckets::new(hasher, limits::RATED_SOURCES_MAX),
+            buckets: Buckets::new(limits::RATED_SOURCES_MAX),
+            hasher,
             proven_rate,
             known_rate: rate_of_a_second(config.known_rate),
             dropped: 0,
@@ -230,14 +237,18 @@ impl Guard {
         rows.sort_unstable_by_key(|row| (row.until, row.source));
         for row in rows {
             if row.until <= now.unix {
-                let past = Past { step: row.step, ended: row.until };
+                let past = Past {
+                    step: row.step,
+                    ended: row.until,
+                };
                 if past.step_now(now) > 0 {
                     self.past.touch(row.source, || past);
                 }
             } else if !self.allow.contains(row.source) {
                 // A clock that is behind (no battery, no network yet) must not make a ban last for years.
                 let left = row.until.since(now.unix).min(row.until.since(row.since));
-                self.bans.insert(row.source, now.mono.plus(left), Evidence::of(&row));
+                self.bans
+                    .insert(row.source, now.mono.plus(left), Evidence::of(&row));
             }
         }
     }
@@ -248,7 +259,8 @@ impl Guard {
         self.allow = Ranges::new(&config.allow);
         self.deny = Ranges::new(&config.deny);
         self.since = now.unix;
-        self.unproven.reload(config.unproven_rate, config.unproven_burst);
+        self.unproven
+            .reload(config.unproven_rate, config.unproven_burst);
         self.unproven_total.0 = rate_of_a_second(config.unproven_total);
         self.known_rate = rate_of_a_second(config.known_rate);
         self.config = config.clone();
@@ -262,7 +274,15 @@ impl Guard {
         for source in lifted {
             if let Some(ban) = self.bans.remove(source) {
                 // It ends now, without a step, and is reported as any other that ends.
-                self.bans.insert(source, now.mono, Evidence { step: 0, until: now.unix, ..ban });
+                self.bans.insert(
+                    source,
+                    now.mono,
+                    Evidence {
+                        step: 0,
+                        until: now.unix,
+                        ..ban
+                    },
+                );
             }
         }
     }
@@ -280,7 +300,11 @@ impl Guard {
         }
         if self.is_observing() {
             self.would_drop = self.would_drop.saturating_add(1);
-            return Admission::Admit(if stream { Standing::Proven } else { Standing::Unproven });
+            return Admission::Admit(if stream {
+                Standing::Proven
+            } else {
+                Standing::Unproven
+            });
         }
         self.dropped = self.dropped.saturating_add(1);
         admission
@@ -292,37 +316,63 @@ impl Guard {
             self.deny.count_discarded(range);
             return Admission::Drop;
         }
+        let hash = self.hasher.source(source);
         if who || self.allow.contains(source) {
-            return self.rated(now, source, self.known_rate, Standing::Exempt);
+            return self.rated(now, (hash, source), self.known_rate, Standing::Exempt);
         }
-        if self.bans.discard(source, now) {
+        if self.bans.first(hash) != 0 && self.bans.discard(hash, source, now) {
             return Admission::Drop;
         }
-        if self.is_known(now, source) {
-            return self.rated(now, source, self.known_rate, Standing::Known);
+        // Both tables are looked up before anything depends on what is found: during a flood neither is in a near
+        // cache, and so they are waited for at the same time.
+        let known = self.known.first(hash);
+        let place = self.unproven.find(hash, source);
+        if known != 0
+            && self
+                .known
+                .get_hashed(hash, source)
+                .is_some_and(|known| known.until > now.mono)
+        {
+            return self.rated(now, (hash, source), self.known_rate, Standing::Known);
         }
         if stream {
-            return self.rated(now, source, self.proven_rate, Standing::Proven);
+            return self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         }
         let (rate, bucket) = &self.unproven_total;
         let any_left = rate.has(bucket, now.mono);
-        match self.unproven.admit(now.mono, source, any_left) {
+        match self
+            .unproven
+            .admit(now.mono, source, (hash, place), any_left)
+        {
             Budget::Within => Admission::Admit(Standing::Unproven),
-            Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => Admission::Peek,
+            Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => {
+                Admission::Peek
+            }
             Budget::Peek | Budget::Over => Admission::Drop,
         }
     }
 
     #[inline]
-    fn rated(&mut self, now: Now, source: Source, rate: Rate, standing: Standing) -> Admission {
-        if self.buckets.take(source, rate, now.mono) { Admission::Admit(standing) } else { Admission::Drop }
+    fn rated(
+        &mut self,
+        now: Now,
+        (hash, source): (u32, Source),
+        rate: Rate,
+        standing: Standing,
+    ) -> Admission {
+        if self.buckets.take(hash, source, rate, now.mono) {
+            Admission::Admit(standing)
+        } else {
+            Admission::Drop
+        }
     }
 
     /// A packet that was peeked at carries a fresh nonce minted for its source: `Admit(Proven)` if its bucket of 20 a
     /// second allows, else `Drop`.
     pub fn prove(&mut self, now: Now, source: Source) -> Admission {
         self.unproven.prove(source);
-        let admission = self.rated(now, source, self.proven_rate, Standing::Proven);
+        let hash = self.hasher.source(source);
+        let admission = self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         if admission != Admission::Drop {
             // It was counted when it was only to be peeked at.
             self.dropped = self.dropped.saturating_sub(1);
@@ -334,13 +384,22 @@ impl Guard {
     ///
     /// `unproven_total` limits the answers to all such sources; to each, no more bytes go out than came in within a
     /// minute, a first challenge excepted.
-    pub fn may_answer(&mut self, now: Now, source: Source, bytes_in: usize, bytes_out: usize) -> bool {
+    pub fn may_answer(
+        &mut self,
+        now: Now,
+        source: Source,
+        bytes_in: usize,
+        bytes_out: usize,
+    ) -> bool {
         if self.config.mode == GuardMode::Off {
             return true;
         }
         let (rate, bucket) = &mut self.unproven_total;
-        let may =
-            self.unproven.may_answer(now.mono, source, bytes_in, bytes_out, || rate.take(bucket, now.mono));
+        let may = self
+            .unproven
+            .may_answer(now.mono, source, bytes_in, bytes_out, || {
+                rate.take(bucket, now.mono)
+            });
         if !may && self.is_observing() {
             self.would_drop = self.would_drop.saturating_add(1);
             return true;
@@ -383,7 +442,9 @@ impl Guard {
         }
         if !failures.is_enough(now.mono, &self.config) {
             let counted = failures.within(now.mono, self.config.failures_window);
-            return Charged::Counted { failures: u32::try_from(counted).unwrap_or(u32::MAX) };
+            return Charged::Counted {
+                failures: u32::try_from(counted).unwrap_or(u32::MAX),
+            };
         }
         failures.begin_anew();
         let evidence = Evidence {
@@ -401,20 +462,29 @@ impl Guard {
     }
 
     fn add_to_ban(&mut self, now: Now, source: Source, user: &[u8]) -> Charged {
-        let Some(ban) = self.bans.get_mut(source) else { return Charged::Counted { failures: 0 } };
+        let Some(ban) = self.bans.get_mut(source) else {
+            return Charged::Counted { failures: 0 };
+        };
         ban.failures = ban.failures.saturating_add(1);
         ban.names.add(user);
         ban.last_seen = now.unix;
-        Charged::Counted { failures: ban.failures }
+        Charged::Counted {
+            failures: ban.failures,
+        }
     }
 
     /// Bans for `ban`, doubled for each step, up to `ban_max`.
     fn begin_ban(&mut self, now: Now, source: Source, evidence: Evidence) -> Box<BanRow> {
         let step = self.past.get(source).map_or(0, |past| past.step_now(now));
-        let doubled = 1u32.checked_shl(step).map_or(Duration::MAX, |n| self.config.ban.saturating_mul(n));
+        let doubled = 1u32
+            .checked_shl(step)
+            .map_or(Duration::MAX, |n| self.config.ban.saturating_mul(n));
         let duration = doubled.min(self.config.ban_max.max(self.config.ban));
-        let evidence =
-            Evidence { step: step.saturating_add(1), until: now.unix.plus(duration), ..evidence };
+        let evidence = Evidence {
+            step: step.saturating_add(1),
+            until: now.unix.plus(duration),
+            ..evidence
+        };
         let row = evidence.row(source);
         self.bans.insert(source, now.mono.plus(duration), evidence);
         Box::new(row)
@@ -435,9 +505,13 @@ impl Guard {
             self.bans.remove(source);
         }
         let until = now.mono.plus(KNOWN);
-        let Some(known) = self.known.touch(source, || Known { until, kept: None }) else { return false };
+        let Some(known) = self.known.touch(source, || Known { until, kept: None }) else {
+            return false;
+        };
         known.until = until;
-        let is_news = known.kept.is_none_or(|kept| now.mono.since(kept) >= KNOWN_NEWS);
+        let is_news = known
+            .kept
+            .is_none_or(|kept| now.mono.since(kept) >= KNOWN_NEWS);
         if is_news {
             known.kept = Some(now.mono);
         }
@@ -446,7 +520,9 @@ impl Guard {
 
     #[inline]
     fn is_known(&self, now: Now, source: Source) -> bool {
-        self.known.get(source).is_some_and(|known| known.until > now.mono)
+        self.known
+            .get(source)
+            .is_some_and(|known| known.until > now.mono)
     }
 
     /// Whether everything from it is discarded now, by a ban or `deny`. False while bans are only observed.
@@ -487,7 +563,9 @@ impl Guard {
                 Some(ban) => ban.step,
                 None => self.past.get(source).map_or(0, |past| past.step_now(now)),
             },
-            names: before.as_ref().map_or_else(failures::Names::new, |ban| ban.names),
+            names: before
+                .as_ref()
+                .map_or_else(failures::Names::new, |ban| ban.names),
             first_seen: before.as_ref().map_or(now.unix, |ban| ban.first_seen),
             last_seen: before.as_ref().map_or(now.unix, |ban| ban.last_seen),
             since: now.unix,
@@ -533,7 +611,10 @@ impl Guard {
         let (source, ban) = self.bans.expire(now.mono)?;
         if ban.step > 0 && !ban.observed {
             // A clean week begins now, whatever the wall clock said when the ban was made.
-            let past = Past { step: ban.step, ended: now.unix };
+            let past = Past {
+                step: ban.step,
+                ended: now.unix,
+            };
             if let Some(place) = self.past.touch(source, || past) {
                 *place = past;
             }
@@ -545,12 +626,537 @@ impl Guard {
 impl Past {
     /// The step that is left after the clean weeks since.
     fn step_now(self, now: Now) -> u32 {
-        let weeks = now.unix.since(self.ended).as_secs() / CLEAN_WEEK.as_secs();
-        self.step.saturating_sub(u32::try_from(weeks).unwrap_or(u32::MAX))
+        let weeks = now.unix.since(self.ended).as_secs() / CLEAN_WEEK_S;
+        self.step
+            .saturating_sub(u32::try_from(weeks).unwrap_or(u32::MAX))
     }
 }
 
 /// A rate with one second's worth at once.
 fn rate_of_a_second(rate: Option<u32>) -> Rate {
     Rate::new(rate, rate.unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A wall clock far from the monotonic one.
+    const EPOCH_MS: u64 = 1_790_000_000_000;
+    const DAY_S: u64 = 86_400;
+
+    fn at_ms(ms: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(ms * 1000),
+            unix: UnixTime::from_millis(EPOCH_MS + ms),
+        }
+    }
+
+    fn at(seconds: u64) -> Now {
+        at_ms(seconds * 1000)
+    }
+
+    fn config() -> config::Guard {
+        config::Config::read("", std::path::Path::new("/"))
+            .unwrap()
+            .guard
+    }
+
+    fn config_of(lines: &str) -> config::Guard {
+        config::Config::read(&format!("[guard]\n{lines}"), std::path::Path::new("/"))
+            .unwrap()
+            .guard
+    }
+
+    fn guard_of(lines: &str) -> Guard {
+        Guard::new(at(0), &config_of(lines), &[7; 32], Vec::new(), Vec::new())
+    }
+
+    fn source(n: u32) -> Source {
+        Source::of(std::net::IpAddr::V4(std::net::Ipv4Addr::from_bits(
+            0xc000_0200 + n,
+        )))
+    }
+
+    fn admit(guard: &mut Guard, now: Now, source: Source) -> Admission {
+        guard.admit(now, source, false, false)
+    }
+
+    /// Fails so often, with answers of its own.
+    fn fail(guard: &mut Guard, now: Now, source: Source, first: u64, count: u64) -> Charged {
+        let charge = |n| guard.charge(now, source, Offence::Credentials, b"100", first + n);
+        (0..count).map(charge).last().unwrap()
+    }
+
+    fn banned(charged: Charged) -> BanRow {
+        match charged {
+            Charged::Banned(row) => *row,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn five_failures_in_a_minute_ban_for_four_hours() {
+        let mut guard = guard_of("");
+        assert_eq!(
+            fail(&mut guard, at(10), source(1), 0, 4),
+            Charged::Counted { failures: 4 }
+        );
+        assert_eq!(
+            fail(&mut guard, at(11), source(1), 0, 4),
+            Charged::Repeated,
+            "retransmissions"
+        );
+        assert_eq!(
+            admit(&mut guard, at(12), source(1)),
+            Admission::Admit(Standing::Unproven)
+        );
+        let row = banned(fail(&mut guard, at(12), source(1), 4, 1));
+        assert_eq!(
+            (row.reason, row.failures, row.step),
+            (BanReason::Credentials, 5, 1)
+        );
+        assert_eq!(
+            (row.users.as_slice(), row.first_seen),
+            (["100".to_owned()].as_slice(), at(10).unix)
+        );
+        assert_eq!(
+            (row.since, row.until),
+            (at(12).unix, at(12 + 4 * 3600).unix)
+        );
+        assert!(guard.is_banned(at(12), source(1)));
+        assert_eq!(
+            guard.admit(at(13), source(1), false, true),
+            Admission::Drop,
+            "on a stream too"
+        );
+        assert_eq!(
+            admit(&mut guard, at(13), source(2)),
+            Admission::Admit(Standing::Unproven)
+        );
+        assert_eq!(guard.dropped(), 1);
+        let end = 12 + 4 * 3600;
+        assert_eq!(guard.next_deadline(), Some(at(end).mono));
+        assert_eq!(guard.expire(at(end - 1)), None);
+        assert!(
+            !guard.is_banned(at(end), source(1)),
+            "on time, expired or not"
+        );
+        assert_eq!(guard.expire(at(end)), Some(source(1)));
+        assert_eq!((guard.expire(at(end)), guard.next_deadline()), (None, None));
+        assert_eq!(
+            fail(&mut guard, at(end), source(1), 100, 4),
+            Charged::Counted { failures: 4 },
+            "anew"
+        );
+    }
+
+    #[test]
+    fn slow_failures_ban_at_thirty_in_a_day() {
+        let mut guard = guard_of("");
+        for n in 0..29 {
+            assert_eq!(
+                fail(&mut guard, at(n * 2_000), source(1), n, 1),
+                Charged::Counted { failures: 1 }
+            );
+        }
+        assert_eq!(
+            banned(fail(&mut guard, at(29 * 2_000), source(1), 29, 1)).failures,
+            30
+        );
+        let mut guard = guard_of("");
+        for n in 0..200 {
+            let charged = fail(&mut guard, at(n * 3_000), source(1), n, 1);
+            assert_eq!(charged, Charged::Counted { failures: 1 }, "28 a day");
+        }
+    }
+
+    #[test]
+    fn each_repetition_doubles_and_a_clean_week_forgets_one() {
+        let mut guard = guard_of("");
+        let mut now = 100;
+        for (n, hours) in [4, 8, 16, 32, 64, 128, 168, 168].into_iter().enumerate() {
+            let row = banned(fail(&mut guard, at(now), source(1), n as u64 * 100, 5));
+            assert_eq!(
+                row.until.since(row.since),
+                Duration::from_secs(hours * 3600),
+                "{n}"
+            );
+            now += hours * 3600;
+            assert_eq!(guard.expire(at(now)), Some(source(1)));
+        }
+        now += 6 * 7 * DAY_S + 1;
+        let row = banned(fail(&mut guard, at(now), source(1), 5_000, 5));
+        assert_eq!(
+            (row.step, row.until.since(row.since)),
+            (3, Duration::from_secs(16 * 3600)),
+            "8 - 6 weeks"
+        );
+    }
+
+    #[test]
+    fn bans_come_back_after_a_restart() {
+        let mut before = guard_of("");
+        let row = banned(fail(&mut before, at(10), source(1), 0, 5));
+        let ended = BanRow {
+            source: source(2),
+            until: at(20).unix,
+            step: 3,
+            ..row.clone()
+        };
+        let long_ago = BanRow {
+            source: source(3),
+            until: UnixTime::from_millis(0),
+            step: 3,
+            ..row.clone()
+        };
+        // The monotonic clock of the new process begins anew.
+        let restarted = Now {
+            mono: Instant::from_micros(5),
+            unix: at(3_600).unix,
+        };
+        let rows = vec![row.clone(), ended, long_ago];
+        let mut guard = Guard::new(restarted, &config(), &[8; 32], rows, Vec::new());
+        assert_eq!(guard.ban_count(), 1);
+        assert!(guard.is_banned(restarted, source(1)));
+        let left = row.until.since(restarted.unix);
+        assert_eq!(guard.next_deadline(), Some(restarted.mono.plus(left)));
+        let item = guard.bans(restarted, None, 10).items.remove(0);
+        assert_eq!((item.failures, item.until.unwrap().0), (5, row.until));
+        let again = banned(fail(&mut guard, restarted, source(2), 0, 5));
+        assert_eq!(
+            (again.step, again.until.since(again.since)),
+            (4, Duration::from_secs(32 * 3600))
+        );
+        let first = banned(fail(&mut guard, restarted, source(3), 0, 5));
+        assert_eq!(first.step, 1, "clean for decades");
+        // A clock that is decades behind does not make the ban longer than it was.
+        let behind = Now {
+            mono: Instant::from_micros(5),
+            unix: UnixTime::from_millis(0),
+        };
+        let guard = Guard::new(behind, &config(), &[8; 32], vec![row], Vec::new());
+        assert_eq!(
+            guard.next_deadline(),
+            Some(behind.mono.plus(Duration::from_secs(4 * 3600)))
+        );
+    }
+
+    #[test]
+    fn known_sources_are_delayed_and_never_banned() {
+        let mut guard = guard_of("");
+        fail(&mut guard, at(1), source(1), 0, 4);
+        assert!(guard.succeeded(at(2), source(1), b"101"), "news");
+        assert!(!guard.succeeded(at(3_601), source(1), b"101"));
+        assert!(
+            guard.succeeded(at(3_602), source(1), b"101"),
+            "an hour later"
+        );
+        let mut now = 4_000;
+        for (n, seconds) in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+            .into_iter()
+            .enumerate()
+        {
+            assert_eq!(
+                fail(&mut guard, at(now), source(1), 1_000 + n as u64, 1),
+                Charged::Delayed { seconds }
+            );
+            assert_eq!(
+                fail(&mut guard, at(now), source(1), 1_000 + n as u64, 1),
+                Charged::Repeated
+            );
+            assert!(guard.is_delayed(at(now), source(1), b"100"));
+            assert!(!guard.is_delayed(at(now), source(1), b"101"));
+            assert_eq!(
+                admit(&mut guard, at(now), source(1)),
+                Admission::Admit(Standing::Known)
+            );
+            now += u64::from(seconds);
+        }
+        guard.succeeded(at(now), source(1), b"100");
+        assert!(!guard.is_delayed(at(now), source(1), b"100"));
+        assert_eq!(guard.ban_count(), 0);
+        let later = now + 30 * DAY_S;
+        assert_eq!(
+            admit(&mut guard, at(later - 1), source(1)),
+            Admission::Admit(Standing::Known)
+        );
+        assert_eq!(
+            admit(&mut guard, at(later), source(1)),
+            Admission::Admit(Standing::Unproven)
+        );
+        banned(fail(&mut guard, at(later), source(1), 9_000, 5));
+    }
+
+    #[test]
+    fn known_sources_come_back_after_a_restart() {
+        let known = vec![(source(1), at(0).unix), (source(2), at(29 * DAY_S).unix)];
+        let now = Now {
+            mono: Instant::from_micros(9),
+            unix: at(30 * DAY_S).unix,
+        };
+        let mut guard = Guard::new(now, &config(), &[7; 32], Vec::new(), known);
+        assert_eq!(
+            admit(&mut guard, now, source(1)),
+            Admission::Admit(Standing::Unproven)
+        );
+        assert_eq!(
+            admit(&mut guard, now, source(2)),
+            Admission::Admit(Standing::Known)
+        );
+        let jumped = Now {
+            unix: at(9_000 * DAY_S).unix,
+            ..now
+        };
+        assert_eq!(
+            admit(&mut guard, jumped, source(2)),
+            Admission::Admit(Standing::Known),
+            "clock jump"
+        );
+        assert!(guard.succeeded(now, source(2), b"100"));
+    }
+
+    #[test]
+    fn rates_of_the_proven_and_the_known() {
+        let mut guard = guard_of("known_rate = 50\nallow = 192.0.2.3");
+        guard.succeeded(at(1), source(1), b"100");
+        for (source, who, stream, standing, expected) in [
+            (source(1), false, false, Standing::Known, 50),
+            (source(2), false, true, Standing::Proven, 20),
+            (source(3), false, false, Standing::Exempt, 50),
+            (source(4), true, false, Standing::Exempt, 50),
+        ] {
+            let admitted = (0..200)
+                .filter(|_| guard.admit(at(5), source, who, stream) == Admission::Admit(standing))
+                .count();
+            assert_eq!(admitted, expected, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn over_budget_is_peeked_at_and_a_fresh_nonce_lets_in() {
+        let mut guard = guard_of("");
+        let kinds: Vec<_> = (0..40)
+            .map(|_| admit(&mut guard, at(1), source(1)))
+            .collect();
+        assert!(
+            kinds[..10]
+                .iter()
+                .all(|kind| *kind == Admission::Admit(Standing::Unproven))
+        );
+        assert!(kinds[10..30].iter().all(|kind| *kind == Admission::Peek));
+        assert!(kinds[30..].iter().all(|kind| *kind == Admission::Drop));
+        assert_eq!(guard.dropped(), 30);
+        let proven = (0..30)
+            .filter(|_| guard.prove(at(1), source(1)) != Admission::Drop)
+            .count();
+        assert_eq!(proven, 20);
+        assert_eq!(guard.dropped(), 10, "those that got in were not dropped");
+        banned(fail(&mut guard, at(2), source(1), 0, 5));
+        assert_eq!(
+            admit(&mut guard, at(3), source(1)),
+            Admission::Drop,
+            "the banned are not peeked at"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_forged_sources_gets_unproven_total_and_few_peeks() {
+        let mut guard = guard_of("");
+        let (mut answered, mut peeked) = (0, 0);
+        for n in 0..100_000 {
+            match admit(&mut guard, at(1), source(n)) {
+                Admission::Admit(_) => {
+                    answered += u32::from(guard.may_answer(at(1), source(n), 400, 500))
+                }
+                Admission::Peek => peeked += 1,
+                Admission::Drop => {}
+            }
+        }
+        assert_eq!((answered, peeked), (1_000, 2_000));
+        guard.succeeded(at(1), source(5), b"100");
+        assert_eq!(
+            admit(&mut guard, at(1), source(5)),
+            Admission::Admit(Standing::Known)
+        );
+    }
+
+    #[test]
+    fn deny_allow_and_manual_bans() {
+        let mut guard = guard_of("allow = 192.0.2.1, 198.51.100.0/24\ndeny = 203.0.113.0/24");
+        let denied = "203.0.113.9".parse().unwrap();
+        assert_eq!(guard.admit(at(1), denied, true, true), Admission::Drop);
+        assert!(guard.is_banned(at(1), denied));
+        assert!(
+            guard
+                .ban(at(1), source(1), None)
+                .unwrap_err()
+                .contains("allow")
+        );
+        assert_eq!(
+            fail(&mut guard, at(1), source(1), 10, 9),
+            Charged::Delayed { seconds: 256 }
+        );
+        guard.succeeded(at(1), source(2), b"100");
+        let row = guard
+            .ban(at(2), source(2), Some(Duration::from_secs(60)))
+            .unwrap();
+        assert_eq!(
+            (row.reason, row.until, row.step),
+            (BanReason::Manual, at(62).unix, 0)
+        );
+        assert_eq!(
+            admit(&mut guard, at(3), source(2)),
+            Admission::Drop,
+            "known or not"
+        );
+        assert_eq!(
+            guard.ban(at(3), source(3), None).unwrap().until,
+            at(3 + 4 * 3600).unix
+        );
+        let page = guard.bans(at(4), None, 2);
+        let sources: Vec<_> = page.items.iter().map(|ban| ban.source.as_str()).collect();
+        assert_eq!(sources, ["192.0.2.3", "192.0.2.2"], "newest first");
+        assert_eq!(page.items[1].discarded_estimated, 1);
+        let rest = guard.bans(at(4), page.next.as_deref(), 2);
+        assert_eq!((rest.items.len(), rest.next), (1, None));
+        let deny = &rest.items[0];
+        assert_eq!(
+            (deny.source.as_str(), deny.reason),
+            ("203.0.113.0/24", BanReason::Deny)
+        );
+        assert_eq!((deny.discarded_estimated, deny.until), (1, None));
+        assert!(guard.unban(at(5), source(2)));
+        assert!(!guard.unban(at(5), source(2)));
+        assert_eq!(
+            admit(&mut guard, at(5), source(2)),
+            Admission::Admit(Standing::Known)
+        );
+        // A reload that allows a banned source ends its ban.
+        guard.reload(at(6), &config_of("allow = 192.0.2.3"));
+        assert_eq!(
+            admit(&mut guard, at(6), source(3)),
+            Admission::Admit(Standing::Exempt)
+        );
+        assert_eq!(guard.expire(at(6)), Some(source(3)));
+        assert_eq!(guard.ban_count(), 0);
+    }
+
+    #[test]
+    fn observe_says_and_does_not_do() {
+        let mut guard = guard_of("mode = observe\ndeny = 203.0.113.9");
+        banned(fail(&mut guard, at(1), source(1), 0, 5));
+        assert!(guard.is_observing() && !guard.is_banned(at(1), source(1)));
+        assert_eq!(guard.bans(at(1), None, 10).items.len(), 2);
+        for n in 0..100 {
+            assert!(
+                matches!(admit(&mut guard, at(1), source(1)), Admission::Admit(_)),
+                "{n}"
+            );
+            assert!(guard.may_answer(at(1), source(1), 1, 5_000));
+        }
+        assert_eq!(
+            guard.admit(at(1), "203.0.113.9".parse().unwrap(), false, false),
+            Admission::Admit(Standing::Unproven)
+        );
+        assert_eq!(guard.dropped(), 0);
+        assert_eq!(
+            guard.would_drop(),
+            200,
+            "101 packets, and all answers but the first"
+        );
+        assert!(
+            matches!(
+                fail(&mut guard, at(2), source(1), 50, 5),
+                Charged::Counted { .. }
+            ),
+            "banned once"
+        );
+        guard.reload(at(3), &config());
+        assert!(
+            !guard.is_banned(at(3), source(1)),
+            "what was only observed is not enforced"
+        );
+        assert_eq!(guard.expire(at(3)), Some(source(1)));
+    }
+
+    #[test]
+    fn off_does_nothing() {
+        let mut guard = guard_of("mode = off\ndeny = 192.0.2.1");
+        for n in 0..100 {
+            assert_eq!(
+                admit(&mut guard, at(1), source(1)),
+                Admission::Admit(Standing::Known)
+            );
+            assert!(!matches!(
+                fail(&mut guard, at(1), source(1), n, 1),
+                Charged::Banned(_)
+            ));
+            assert!(guard.may_answer(at(1), source(1), 1, 5_000));
+        }
+        assert!(guard.ban(at(1), source(1), None).is_err());
+        assert!(!guard.is_banned(at(1), source(1)));
+    }
+
+    #[test]
+    fn pages_show_each_ban_once() {
+        let mut guard = guard_of("deny = 203.0.113.0/24, 198.51.100.1");
+        for n in 0..50 {
+            guard.ban(at(u64::from(n / 7)), source(n), None).unwrap();
+        }
+        for limit in [1, 3, 7, 52, 100] {
+            let (mut seen, mut after) = (Vec::new(), None::<String>);
+            loop {
+                let page = guard.bans(at(9), after.as_deref(), limit);
+                assert!(page.items.len() <= limit);
+                seen.extend(page.items.iter().map(|ban| ban.source.clone()));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen.len(), 52);
+            assert_eq!(
+                seen.iter().collect::<std::collections::BTreeSet<_>>().len(),
+                52
+            );
+        }
+        assert_eq!(guard.bans(at(9), Some("nonsense"), 5).items.len(), 5);
+    }
+
+    proptest! {
+        /// Forged or not: nobody is banned but by failures of proven sources, and a known source never is.
+        #[test]
+        fn only_failures_ban(steps in proptest::collection::vec((0u8..5, 0u32..4, 0u64..30_000, 0u64..50), 1..300)) {
+            let mut guard = guard_of("");
+            let mut now = 1_000;
+            let mut failures = [0; 4];
+            let mut known = [false; 4];
+            for (step, n, pause, fingerprint) in steps {
+                now += pause;
+                let now = at_ms(now);
+                let n_usize = n as usize;
+                match step {
+                    0 | 1 => { admit(&mut guard, now, source(n)); }
+                    2 => { guard.prove(now, source(n)); }
+                    3 => {
+                        failures[n_usize] += 1;
+                        guard.charge(now, source(n), Offence::Credentials, b"100", fingerprint);
+                    }
+                    _ => {
+                        if !guard.is_banned(now, source(n)) {
+                            guard.succeeded(now, source(n), b"100");
+                            known[n_usize] = true;
+                        }
+                    }
+                }
+                for probe in 0..4u32 {
+                    if guard.is_banned(now, source(probe)) {
+                        prop_assert!(failures[probe as usize] >= 5 && !known[probe as usize]);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -46,8 +46,14 @@ impl Ranges {
             return None;
         }
         let bits = source.bits();
-        let at = self.ranges.partition_point(|range| range.first <= bits).checked_sub(1)?;
-        self.ranges.get(at).filter(|range| bits <= range.last).map(|_| at)
+        let at = self
+            .ranges
+            .partition_point(|range| range.first <= bits)
+            .checked_sub(1)?;
+        self.ranges
+            .get(at)
+            .filter(|range| bits <= range.last)
+            .map(|_| at)
     }
 
     pub fn contains(&self, source: Source) -> bool {
@@ -77,10 +83,17 @@ fn range(prefix: &Prefix) -> Range {
     let mut last = first | host;
     if prefix.address.is_ipv6() {
         // `::/0` ends before the place where IPv4 sources lie.
-        let below_ipv4 = Source::of(IpAddr::from([0, 0, 0, 0])).bits().wrapping_sub(1);
+        let below_ipv4 = Source::of(IpAddr::from([0, 0, 0, 0]))
+            .bits()
+            .wrapping_sub(1);
         last = last.min(below_ipv4);
     }
-    Range { first, last, prefix: *prefix, discarded: 0 }
+    Range {
+        first,
+        last,
+        prefix: *prefix,
+        discarded: 0,
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +102,10 @@ mod tests {
 
     fn prefix(text: &str) -> Prefix {
         let (address, bits) = text.split_once('/').unwrap();
-        Prefix { address: address.parse().unwrap(), bits: bits.parse().unwrap() }
+        Prefix {
+            address: address.parse().unwrap(),
+            bits: bits.parse().unwrap(),
+        }
     }
 
     fn ranges(texts: &[&str]) -> Ranges {
@@ -98,12 +114,32 @@ mod tests {
 
     #[test]
     fn prefixes_hold_their_sources_only() {
-        let ranges = ranges(&["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "2001:db8::/56", "2001:db9::5/128"]);
+        let ranges = ranges(&[
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "192.0.2.7/32",
+            "2001:db8::/56",
+            "2001:db9::5/128",
+        ]);
         assert_eq!(ranges.as_slice().len(), 4, "10.1/16 lies within 10/8");
-        for inside in ["10.0.0.0", "10.1.2.3", "10.255.255.255", "192.0.2.7", "2001:db8:0:ff::1", "2001:db9::9"] {
+        for inside in [
+            "10.0.0.0",
+            "10.1.2.3",
+            "10.255.255.255",
+            "192.0.2.7",
+            "2001:db8:0:ff::1",
+            "2001:db9::9",
+        ] {
             assert!(ranges.contains(inside.parse().unwrap()), "{inside}");
         }
-        for outside in ["9.255.255.255", "11.0.0.0", "192.0.2.6", "192.0.2.8", "2001:db8:0:100::", "::"] {
+        for outside in [
+            "9.255.255.255",
+            "11.0.0.0",
+            "192.0.2.6",
+            "192.0.2.8",
+            "2001:db8:0:100::",
+            "::",
+        ] {
             assert!(!ranges.contains(outside.parse().unwrap()), "{outside}");
         }
     }
@@ -112,9 +148,12 @@ mod tests {
     fn everything_of_one_family_is_not_the_other() {
         let four = ranges(&["0.0.0.0/0"]);
         let six = ranges(&["::/0"]);
-        for (address, is_four) in
-            [("0.0.0.0", true), ("255.255.255.255", true), ("::1", false), ("ff0e:ffff::", false)]
-        {
+        for (address, is_four) in [
+            ("0.0.0.0", true),
+            ("255.255.255.255", true),
+            ("::1", false),
+            ("ff0e:ffff::", false),
+        ] {
             let source = address.parse().unwrap();
             assert_eq!(four.contains(source), is_four, "{address}");
             assert_eq!(six.contains(source), !is_four, "{address}");

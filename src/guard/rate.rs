@@ -1,7 +1,6 @@
 //! Rates as "when would the backlog be worked off": one number a bucket (the generic cell rate algorithm), and a fixed
 //! table of such buckets for sources that have proved something.
 
-use super::Hasher;
 use crate::source::Source;
 use crate::time::Instant;
 
@@ -17,12 +16,23 @@ pub(super) struct Rate {
 impl Rate {
     /// `None`: no limit. 0 a second: nothing at all.
     pub fn new(per_second: Option<u32>, burst: u32) -> Self {
-        let Some(per_second) = per_second else { return Self { interval_ns: 0, burst_ns: u64::MAX } };
+        let Some(per_second) = per_second else {
+            return Self {
+                interval_ns: 0,
+                burst_ns: u64::MAX,
+            };
+        };
         match 1_000_000_000u64.checked_div(u64::from(per_second)) {
-            None => Self { interval_ns: 1, burst_ns: 0 },
+            None => Self {
+                interval_ns: 1,
+                burst_ns: 0,
+            },
             Some(interval_ns) => {
                 let interval_ns = interval_ns.max(1);
-                Self { interval_ns, burst_ns: interval_ns.saturating_mul(u64::from(burst.max(1))) }
+                Self {
+                    interval_ns,
+                    burst_ns: interval_ns.saturating_mul(u64::from(burst.max(1))),
+                }
             }
         }
     }
@@ -65,20 +75,23 @@ const WAYS: usize = 4;
 pub(super) struct Buckets {
     /// Source's bits (0: free) and bucket, by turns.
     sets: Vec<[u64; WAYS * 2]>,
-    hasher: Hasher,
 }
 
 impl Buckets {
-    pub fn new(hasher: Hasher, sources: usize) -> Self {
+    pub fn new(sources: usize) -> Self {
         let sets = sources.checked_div(WAYS).unwrap_or(1).next_power_of_two();
-        Self { sets: vec![[0; WAYS * 2]; sets], hasher }
+        Self {
+            sets: vec![[0; WAYS * 2]; sets],
+        }
     }
 
     /// Takes one from the bucket of `source`, which is a full one if it has none yet.
     #[inline]
-    pub fn take(&mut self, source: Source, rate: Rate, now: Instant) -> bool {
-        let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
-        let Some(set) = self.sets.get_mut(set) else { return false };
+    pub fn take(&mut self, hash: u32, source: Source, rate: Rate, now: Instant) -> bool {
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
+        let Some(set) = self.sets.get_mut(set) else {
+            return false;
+        };
         // 0 is ::/64, loopback and unspecified addresses; it shares its bits with a free place, which does no harm.
         let bits = source.bits();
         let (pairs, _) = set.as_chunks_mut::<2>();
@@ -106,6 +119,7 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Hasher;
     use super::*;
 
     #[test]
@@ -113,7 +127,9 @@ mod tests {
         let rate = Rate::new(Some(20), 20);
         let mut bucket = Bucket::default();
         let start = 5_000_000;
-        let passed = (0..100).filter(|_| rate.take(&mut bucket, Instant::from_micros(start))).count();
+        let passed = (0..100)
+            .filter(|_| rate.take(&mut bucket, Instant::from_micros(start)))
+            .count();
         assert_eq!(passed, 20);
         assert!(!rate.has(&bucket, Instant::from_micros(start + 49_000)));
         assert!(rate.has(&bucket, Instant::from_micros(start + 50_000)));
@@ -133,14 +149,16 @@ mod tests {
 
     #[test]
     fn a_bucket_of_each_source() {
-        let mut buckets = Buckets::new(Hasher::new(&[1; 32]), 64);
+        let hasher = Hasher::new(&[1; 32]);
+        let mut buckets = Buckets::new(64);
         let rate = Rate::new(Some(1), 2);
         let now = Instant::from_micros(9_000_000);
         for address in ["192.0.2.1", "192.0.2.2", "::1"] {
             let source = address.parse().unwrap();
-            assert!(buckets.take(source, rate, now));
-            assert!(buckets.take(source, rate, now));
-            assert!(!buckets.take(source, rate, now), "{address}");
+            let hash = hasher.source(source);
+            assert!(buckets.take(hash, source, rate, now));
+            assert!(buckets.take(hash, source, rate, now));
+            assert!(!buckets.take(hash, source, rate, now), "{address}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A bounded table by source whose member that was touched longest ago goes when it is full. Memory is reserved at
 //! start and touched as it fills; no operation walks the table.
 
-use super::index::Index;
 use super::Hasher;
+use super::index::Index;
 use crate::source::Source;
 
 const NONE: u32 = u32::MAX;
@@ -49,13 +49,37 @@ impl<T> Recent<T> {
     }
 
     fn slot(&self, source: Source) -> Option<u32> {
-        let hash = self.hasher.source(source);
-        self.index.find(hash, |slot| self.nodes.get(slot as usize).is_some_and(|n| n.source == source))
+        self.slot_of(self.hasher.source(source), source)
+    }
+
+    /// Where a search begins; 0: it will find nothing.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.index.first(hash)
+    }
+
+    /// [`Recent::get`] with the hash at hand.
+    #[inline]
+    pub fn get_hashed(&self, hash: u32, source: Source) -> Option<&T> {
+        self.slot_of(hash, source)
+            .and_then(|slot| self.nodes.get(slot as usize))
+            .map(|n| &n.value)
+    }
+
+    #[inline]
+    fn slot_of(&self, hash: u32, source: Source) -> Option<u32> {
+        self.index.find(hash, |slot| {
+            self.nodes
+                .get(slot as usize)
+                .is_some_and(|n| n.source == source)
+        })
     }
 
     #[inline]
     pub fn get(&self, source: Source) -> Option<&T> {
-        self.slot(source).and_then(|slot| self.nodes.get(slot as usize)).map(|node| &node.value)
+        self.slot(source)
+            .and_then(|slot| self.nodes.get(slot as usize))
+            .map(|node| &node.value)
     }
 
     /// The value of `source`, now the one touched last; made by `make` if it was not there, at the bound in place of
@@ -69,16 +93,24 @@ impl<T> Recent<T> {
             None => self.add(source, make()),
         };
         self.link(slot);
-        self.nodes.get_mut(slot as usize).map(|node| &mut node.value)
+        self.nodes
+            .get_mut(slot as usize)
+            .map(|node| &mut node.value)
     }
 
     fn add(&mut self, source: Source, value: T) -> u32 {
-        if self.free.is_empty() && self.nodes.len() >= self.capacity {
-            if let Some(oldest) = self.nodes.get(self.oldest as usize).map(|node| node.source) {
-                self.remove(oldest);
-            }
+        if self.free.is_empty()
+            && self.nodes.len() >= self.capacity
+            && let Some(oldest) = self.nodes.get(self.oldest as usize).map(|node| node.source)
+        {
+            self.remove(oldest);
         }
-        let node = Node { source, newer: NONE, older: NONE, value };
+        let node = Node {
+            source,
+            newer: NONE,
+            older: NONE,
+            value,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 if let Some(place) = self.nodes.get_mut(slot as usize) {
@@ -98,7 +130,9 @@ impl<T> Recent<T> {
 
     /// Takes `source` out; whether it was there.
     pub fn remove(&mut self, source: Source) -> bool {
-        let Some(slot) = self.slot(source) else { return false };
+        let Some(slot) = self.slot(source) else {
+            return false;
+        };
         self.unlink(slot);
         self.index.remove(self.hasher.source(source), slot);
         self.free.push(slot);

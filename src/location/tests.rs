@@ -444,7 +444,7 @@ proptest! {
     ) {
         let mut location = Location::new(&users(1), &SEED);
         let mut model: Vec<(BindingId, u16)> = Vec::new();
-        let number_flow = |number: u16| if number % 2 == 0 { flow(number) } else { stream(number, number.into()) };
+        let number_flow = |number: u16| if number.is_multiple_of(2) { flow(number) } else { stream(number, number.into()) };
         for (what, number, which) in program {
             match what {
                 0 | 1 => {

@@ -324,7 +324,12 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     if known == HeaderName::Other && !scan::is_token(name) {
         return Err(bad);
     }
-    if known.is_single() && !index.starting_at(known).is_empty() {
+    if index
+        .first
+        .get(known as usize)
+        .is_some_and(|&first| first > 0)
+        && known.is_single()
+    {
         return Err(Error::new(ErrorKind::Doubled(known), at));
     }
     let value = value.get(1..).unwrap_or_default();
@@ -878,7 +883,7 @@ mod tests {
                     match edit {
                         0 => bytes[at] = byte,
                         1 => bytes.insert(at, byte),
-                        2 => { bytes.remove(at); }
+                        2 if bytes.len() > 1 => { bytes.remove(at); }
                         _ => bytes.truncate(at.max(1)),
                     }
                 }

@@ -1,4 +1,4 @@
-//! The administration's paths (SPEC "Administration"): request → command → JSON. Nothing here touches a socket.
+//! The administration's paths under `/api/v1`, and `/health`: request → command → JSON. Nothing here touches a socket.
 //!
 //! Who may ask is decided before what is asked: without the token every path under `/api/v1` answers 401, known or not.
 

@@ -268,7 +268,7 @@ impl<C: Core> Shell<C> {
             Err(error) => return Err(error),
         }
         let now = self.clock.now();
-        self.take_events(now, events);
+        self.take_events(events);
         self.obey_signals(now);
         self.expire(now);
         self.receive_datagrams();
@@ -304,13 +304,11 @@ impl<C: Core> Shell<C> {
     }
 
     /// Notes what can be read and written.
-    fn take_events(&mut self, now: Now, events: &Events) {
+    fn take_events(&mut self, events: &Events) {
         for event in events {
             match event.token().0 {
                 token if token >= STREAMS => {
-                    self.io
-                        .streams
-                        .connection_ready(now.mono, token - STREAMS, event);
+                    self.io.streams.connection_ready(token - STREAMS, event);
                 }
                 token if token >= HTTP => {
                     if let Some(http) = &mut self.http {

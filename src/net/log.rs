@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Events with a source are about strangers: at most one line a minute about one source and ten lines a second about
-//! all of them; what was left out is summed up in a line `event=suppressed lines=…`, at most once a minute. Values
+//! all of them; what was left out is summed up in a line `event=suppressed lines=…`, at most once a minute. Only a ban
+//! is told although something else about its source was told less than a minute before, since it is what that led to. Values
 //! hold bytes that strangers sent, so everything but plain visible ASCII is quoted and escaped, and they are cut.
 //!
 //! Lines are written on a thread of their own: a terminal that was stopped or a reader that is slow must not stop
@@ -39,13 +40,21 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Throttle {
     /// Who had a line when, the oldest first.
-    written: VecDeque<(Instant, Source)>,
+    written: VecDeque<Written>,
     /// Left out since the last summary.
     suppressed: u64,
     /// When the first of them was left out.
     since: Instant,
     /// When the last summary was written.
     summary: Option<Instant>,
+}
+
+/// A line about a stranger.
+#[derive(Debug)]
+struct Written {
+    at: Instant,
+    source: Source,
+    is_ban: bool,
 }
 
 impl Default for Throttle {
@@ -65,34 +74,30 @@ impl Throttle {
         }
     }
 
-    /// Whether a line about `source` is written now. If not it is counted for the summary.
-    pub fn admit(&mut self, now: Instant, source: Source) -> bool {
-        while self
-            .written
-            .front()
-            .is_some_and(|(at, _)| now.since(*at) >= QUIET)
-        {
+    /// Whether a line about `source` is written now; `is_ban`: it says that a ban begins. If not it is counted for
+    /// the summary.
+    pub fn admit(&mut self, now: Instant, source: Source, is_ban: bool) -> bool {
+        let is_old = |line: &Written| now.since(line.at) >= QUIET;
+        while self.written.front().is_some_and(is_old) {
             self.written.pop_front();
         }
         // Newest first: the tenth last line tells whether this second is used up, and a flood from one source is
         // found at once.
-        let second = Duration::from_secs(1);
         let tenth = self.written.iter().rev().nth(LINES_PER_SECOND - 1);
-        let spent = tenth.is_some_and(|(at, _)| now.since(*at) < second);
-        if spent
-            || self
-                .written
-                .iter()
-                .rev()
-                .any(|(_, written)| *written == source)
-        {
+        let spent = tenth.is_some_and(|line| now.since(line.at) < Duration::from_secs(1));
+        let same = |line: &Written| line.source == source && (line.is_ban || !is_ban);
+        if spent || self.written.iter().rev().any(same) {
             if self.suppressed == 0 {
                 self.since = now;
             }
             self.suppressed = self.suppressed.saturating_add(1);
             return false;
         }
-        self.written.push_back((now, source));
+        self.written.push_back(Written {
+            at: now,
+            source,
+            is_ban,
+        });
         true
     }
 
@@ -205,25 +210,32 @@ pub fn event(now: Now, event: &Event) {
     if event.level > log::max_level() {
         return;
     }
-    tick(now);
-    let admitted = event
-        .source
-        .is_none_or(|source| throttle().admit(now.mono, source));
-    if admitted {
-        write(line(Rfc3339(now.unix), event));
-    }
+    let text = lines(&mut throttle(), now, Some(event));
+    write(text);
 }
 
 /// Writes the summary of what was left out if it is due. For the loop, at [`next_tick`] or more often.
 pub fn tick(now: Now) {
-    let suppressed = throttle().summary(now.mono);
-    if let Some(lines) = suppressed {
-        let mut line = begin(Rfc3339(now.unix), log::Level::Warn);
-        push(&mut line, "event", "suppressed");
-        push(&mut line, "lines", &lines.to_string());
-        line.push('\n');
-        write(line);
+    let text = lines(&mut throttle(), now, None);
+    write(text);
+}
+
+/// What is to be written now: the summary if it is due, then the event unless it is one too many.
+fn lines(throttle: &mut Throttle, now: Now, event: Option<&Event>) -> String {
+    let mut text = String::new();
+    if let Some(lines) = throttle.summary(now.mono) {
+        text = begin(Rfc3339(now.unix), log::Level::Warn);
+        push(&mut text, "event", "suppressed");
+        push(&mut text, "lines", &lines.to_string());
+        text.push('\n');
     }
+    if let Some(event) = event {
+        let stranger = event.source;
+        if stranger.is_none_or(|source| throttle.admit(now.mono, source, event.name == "ban")) {
+            text += &line(Rfc3339(now.unix), event);
+        }
+    }
+    text
 }
 
 /// When [`tick`] will have something to write.
@@ -249,6 +261,9 @@ pub fn finish(timeout: Duration) {
 }
 
 fn write(line: String) {
+    if line.is_empty() {
+        return;
+    }
     match WRITER.get() {
         Some(writer) => writer.write(line),
         // Standard error that cannot be written leaves nowhere to say so.
@@ -434,12 +449,25 @@ mod tests {
     #[test]
     fn one_line_a_minute_about_one_source() {
         let mut throttle = Throttle::new();
-        assert!(throttle.admit(at(0), source(1)));
-        assert!(!throttle.admit(at(0), source(1)));
-        assert!(!throttle.admit(at(59_999), source(1)));
-        assert!(throttle.admit(at(59_999), source(2)));
-        assert!(throttle.admit(at(60_000), source(1)));
-        assert!(!throttle.admit(at(60_001), source(2)));
+        assert!(throttle.admit(at(0), source(1), false));
+        assert!(!throttle.admit(at(0), source(1), false));
+        assert!(!throttle.admit(at(59_999), source(1), false));
+        assert!(throttle.admit(at(59_999), source(2), false));
+        assert!(throttle.admit(at(60_000), source(1), false));
+        assert!(!throttle.admit(at(60_001), source(2), false));
+    }
+
+    #[test]
+    fn a_ban_is_told_after_the_failures_that_led_to_it() {
+        let mut throttle = Throttle::new();
+        assert!(throttle.admit(at(0), source(1), false));
+        assert!(throttle.admit(at(900), source(1), true));
+        assert!(!throttle.admit(at(1_000), source(1), true));
+        assert!(
+            !throttle.admit(at(60_000), source(1), false),
+            "a minute after the ban too"
+        );
+        assert!(throttle.admit(at(60_900), source(1), false));
     }
 
     #[test]
@@ -447,7 +475,7 @@ mod tests {
         let mut throttle = Throttle::new();
         let mut times = Vec::new();
         for ms in 0..10_000 {
-            if throttle.admit(at(ms), source(ms as u32)) {
+            if throttle.admit(at(ms), source(ms as u32), false) {
                 times.push(ms);
             }
         }
@@ -465,7 +493,7 @@ mod tests {
         let capacity = throttle.written.capacity();
         for ms in (0..300_000).step_by(7) {
             let who = source((ms * 31 % 2_000) as u32);
-            if throttle.admit(at(ms), who)
+            if throttle.admit(at(ms), who, false)
                 && let Some(before) = last.insert(who, ms)
             {
                 assert!(
@@ -482,13 +510,13 @@ mod tests {
     #[test]
     fn the_summary_comes_after_a_second_and_then_once_a_minute() {
         let mut throttle = Throttle::new();
-        assert!(throttle.admit(at(0), source(1)));
+        assert!(throttle.admit(at(0), source(1), false));
         assert_eq!(
             (throttle.next_summary(), throttle.summary(at(5_000))),
             (None, None)
         );
         for ms in 10_000..10_500 {
-            assert!(!throttle.admit(at(ms), source(1)));
+            assert!(!throttle.admit(at(ms), source(1), false));
         }
         assert_eq!(throttle.next_summary(), Some(at(11_000)));
         assert_eq!(throttle.summary(at(10_999)), None);
@@ -497,16 +525,44 @@ mod tests {
             (throttle.next_summary(), throttle.summary(at(99_000))),
             (None, None)
         );
-        assert!(throttle.admit(at(99_000), source(1)));
-        assert!(!throttle.admit(at(99_100), source(1)));
+        assert!(throttle.admit(at(99_000), source(1), false));
+        assert!(!throttle.admit(at(99_100), source(1), false));
         assert_eq!(throttle.summary(at(100_100)), Some(1));
-        assert!(!throttle.admit(at(101_000), source(1)));
+        assert!(!throttle.admit(at(101_000), source(1), false));
         assert_eq!(
             throttle.next_summary(),
             Some(at(160_100)),
             "a minute after the last"
         );
         assert_eq!(throttle.summary(at(160_100)), Some(1));
+    }
+
+    #[test]
+    fn bans_are_about_strangers_and_our_own_events_are_always_written() {
+        let mut throttle = Throttle::new();
+        let mut at = |seconds: u64, event: Option<&Event>| {
+            let mono = Instant::from_micros(seconds * 1_000_000);
+            let unix = UnixTime::from_millis(1_772_366_400_000 + seconds * 1_000);
+            lines(&mut throttle, Now { mono, unix }, event)
+        };
+        let own = Event {
+            name: "call",
+            source: None,
+            ..ban(vec![])
+        };
+        let first = "time=2026-03-01T12:00:00.000Z level=warn event=ban source=203.0.113.7\n";
+        assert_eq!(at(0, Some(&ban(vec![]))), first);
+        for _ in 0..100 {
+            assert_eq!(at(0, Some(&ban(vec![]))), "");
+            let line = "time=2026-03-01T12:00:00.000Z level=warn event=call\n";
+            assert_eq!(at(0, Some(&own)), line);
+        }
+        assert_eq!(at(0, None), "");
+        let summary = "time=2026-03-01T12:00:01.000Z level=warn event=suppressed lines=100\n";
+        let line = "time=2026-03-01T12:00:01.000Z level=warn event=call\n";
+        assert_eq!(at(1, Some(&own)), format!("{summary}{line}"));
+        assert_eq!(at(1, None), "");
+        assert!(at(60, Some(&ban(vec![]))).contains(" event=ban "));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! TCP connections of the loop (RFC 3261 §18 without its framing): accepting within bounds, connecting, reading in turns,
 //! writing from bounded buffers, closing after what waits was written.
 //!
-//! Bounds for strangers as SPEC §7 says them: so many in all, so many a source, and at each bound the one silent longest goes.
+//! Strangers have bounds, so many in all and so many a source; at each of them the one silent longest goes.
 //! Bytes pass through unread; who may connect and who is trusted the core decides.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -29,6 +29,8 @@ const ACCEPT_BATCH: usize = 64;
 const READ_BYTES: usize = 16 << 10;
 /// Connections looked at before the rest of the loop has its turn.
 const READS_MAX: usize = 64;
+/// Between two lines in the log about the same lack.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Waiting connections of a listener in the kernel.
 const BACKLOG: i32 = 512;
 /// A write buffer that is larger than this is given back once it is empty: idle costs nothing.
@@ -60,8 +62,6 @@ struct Connection {
     state: State,
     /// Counts as a stranger's: accepted, and the core has not said that it trusts the peer.
     stranger: bool,
-    /// Anything was read last at.
-    heard: Instant,
     /// When it is looked at again; kept in `Streams::deadlines` too.
     deadline: Option<Instant>,
     /// Bytes that wait to be written, from `out_start`.
@@ -98,6 +98,8 @@ pub(super) struct Streams {
     deadlines: BTreeSet<(Instant, usize)>,
     /// No accept before this: the process has no file descriptor left.
     accept_paused_until: Option<Instant>,
+    /// When that was last said in the log.
+    warned_at: Option<Instant>,
     buffer: Box<[u8]>,
     first_token: usize,
 }
@@ -117,6 +119,7 @@ impl Streams {
             news: VecDeque::new(),
             deadlines: BTreeSet::new(),
             accept_paused_until: None,
+            warned_at: None,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             first_token,
         }
@@ -160,12 +163,12 @@ impl Streams {
     }
 
     /// An event of the connection with this number behind the first token.
-    pub(super) fn connection_ready(&mut self, now: Instant, key: usize, event: &mio::event::Event) {
+    pub(super) fn connection_ready(&mut self, key: usize, event: &mio::event::Event) {
         let Some(connection) = self.connections.get_mut(key) else {
             return; // closed earlier in this turn
         };
         if connection.state == State::Connecting {
-            self.finish_connect(now, key);
+            self.finish_connect(key);
         }
         if event.is_writable() {
             self.mark_dirty(key);
@@ -222,11 +225,17 @@ impl Streams {
         match error.raw_os_error() {
             Some(libc::EAGAIN) => self.listeners[index].readable = false,
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                // The waiting connection stays in the kernel, and would be refused again at once: make room, and wait.
+                // As at the bound for strangers: room for the next is made by the one silent longest.
+                if self.evict(|_| true) {
+                    return;
+                }
+                // The waiting connection stays in the kernel, and would be refused again at once. `expire` tries again.
                 self.accept_paused_until = Some(now.plus(ACCEPT_PAUSE));
-                self.evict(|_| true);
-                // Leaves this turn's batch; `expire` tries again.
                 self.listeners[index].readable = false;
+                if self.warned_at.is_none_or(|at| now.since(at) >= WARN_EVERY) {
+                    self.warned_at = Some(now);
+                    log::warn!("connections have to wait: {error}");
+                }
             }
             // The peer has gone already, and the like: the next one.
             _ => {}
@@ -258,7 +267,7 @@ impl Streams {
         }
         let id = ConnectionId(self.next_accepted);
         self.next_accepted += 2;
-        let key = self.insert(registry, id, stream, remote, State::Open, now)?;
+        let key = self.insert(registry, id, stream, remote, State::Open)?;
         self.connections[key].stranger = true;
         self.strangers += 1;
         *self.strangers_of.entry(source).or_default() += 1;
@@ -280,7 +289,6 @@ impl Streams {
         mut stream: TcpStream,
         remote: SocketAddr,
         state: State,
-        now: Instant,
     ) -> io::Result<usize> {
         let socket = SockRef::from(&stream);
         socket.set_tcp_nodelay(true)?;
@@ -302,7 +310,6 @@ impl Streams {
             remote,
             state,
             stranger: false,
-            heard: now,
             deadline: None,
             out: Vec::new(),
             out_start: 0,
@@ -323,9 +330,8 @@ impl Streams {
         remote: SocketAddr,
     ) {
         let opened = if self.connections.len() < CONNECTIONS_MAX {
-            TcpStream::connect(remote).and_then(|stream| {
-                self.insert(registry, id, stream, remote, State::Connecting, now)
-            })
+            TcpStream::connect(remote)
+                .and_then(|stream| self.insert(registry, id, stream, remote, State::Connecting))
         } else {
             Err(io::Error::other("too many connections"))
         };
@@ -336,7 +342,7 @@ impl Streams {
     }
 
     /// A connection being opened has an event: it is established, or failed, or the event was for nothing.
-    fn finish_connect(&mut self, now: Instant, key: usize) {
+    fn finish_connect(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         let local = match connection.stream.take_error() {
             Ok(None) => match connection.stream.peer_addr() {
@@ -351,7 +357,6 @@ impl Streams {
             return;
         };
         connection.state = State::Open;
-        connection.heard = now;
         self.news.push_back(News::Opened(Flow {
             transport: Transport::Tcp,
             local: canonical(local),
@@ -377,7 +382,6 @@ impl Streams {
             match connection.stream.read(&mut self.buffer) {
                 Ok(0) => self.end_of_stream(now, key),
                 Ok(length) => {
-                    connection.heard = now;
                     let id = connection.id;
                     let is_open = connection.state == State::Open;
                     let is_stranger = connection.stranger;
@@ -547,17 +551,17 @@ impl Streams {
     }
 
     /// Closes the one that has been silent longest, of the strangers that `of` means.
-    fn evict(&mut self, of: impl Fn(&Connection) -> bool) {
-        // A walk over at most a few hundred strangers' and the trusted ones, only at a bound.
-        let silent = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.stranger && of(connection))
-            .min_by_key(|(_, connection)| (connection.heard, connection.id))
-            .map(|(key, _)| key);
+    /// False: there is none.
+    fn evict(&mut self, of: impl Fn(&Connection) -> bool) -> bool {
+        // Every stranger has a deadline, which comes the sooner the longer it is silent; trusted ones have none.
+        let silent = self.deadlines.iter().map(|&(_, key)| key).find(|&key| {
+            let connection = &self.connections[key];
+            connection.stranger && of(connection)
+        });
         if let Some(key) = silent {
             self.drop_connection(key);
         }
+        silent.is_some()
     }
 
     /// Closes at once; the core is told unless it knows.

@@ -244,13 +244,17 @@ impl SendBatch {
         for (index, datagram) in datagrams.iter().take(BATCH).enumerate() {
             let name = names.wrapping_add(index);
             let vector = vectors.wrapping_add(index);
-            // SAFETY: `index < BATCH`, the length of `names` and `vectors`; nothing else refers to these elements now.
-            let name_length = unsafe {
+            // SAFETY: `index < BATCH`, the length of `names`, `vectors` and `controls`; nothing else refers to these
+            // elements now.
+            let (name_length, control) = unsafe {
                 vector.write(libc::iovec {
                     iov_base: datagram.bytes.as_ptr().cast_mut().cast(),
                     iov_len: datagram.bytes.len(),
                 });
-                write_address(&mut *name, datagram.remote)
+                (
+                    write_address(&mut *name, datagram.remote),
+                    &mut *controls.wrapping_add(index),
+                )
             };
             let header = &mut self.headers[index];
             header.msg_len = 0;
@@ -259,10 +263,8 @@ impl SendBatch {
             message.msg_namelen = name_length;
             message.msg_iov = vector;
             message.msg_iovlen = 1;
-            message.msg_control = controls.wrapping_add(index).cast();
-            message.msg_controllen = size_of::<Control>() as _;
             message.msg_flags = 0;
-            write_control(message, datagram.local);
+            write_control(message, control, datagram.local);
         }
         // SAFETY: the first `count` headers were just set; they point to elements of boxes that `self` owns and to payloads
         // that `datagrams` borrows, all beyond the call. The kernel writes to nothing but `msg_len`.
@@ -278,25 +280,8 @@ impl SendBatch {
     }
 }
 
-/// Writes the address to send from into a message's control buffer (of `size_of::<Control>()` bytes) and sets its length.
-fn write_control(message: &mut libc::msghdr, local: Option<SocketAddr>) {
-    /// One control message with `value` as its data.
-    ///
-    /// # Safety
-    /// `message.msg_control` points to a writable `Control`.
-    unsafe fn write<T>(message: &mut libc::msghdr, level: c_int, kind: c_int, value: T) {
-        // SAFETY: the buffer is a whole `Control`, longer than CMSG_SPACE of the two types used here, and aligned for a
-        // cmsghdr; `msg_controllen` says so, hence CMSG_FIRSTHDR is not null.
-        unsafe {
-            let header = libc::CMSG_FIRSTHDR(message);
-            (*header).cmsg_level = level;
-            (*header).cmsg_type = kind;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
-            ptr::write_unaligned(libc::CMSG_DATA(header).cast::<T>(), value);
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<T>() as u32) as _;
-        }
-    }
-    const { assert!(size_of::<Control>() >= 64) };
+/// Says in a message's control buffer which address to send from.
+fn write_control(message: &mut libc::msghdr, control: &mut Control, local: Option<SocketAddr>) {
     match local {
         None => {
             message.msg_control = ptr::null_mut();
@@ -310,8 +295,7 @@ fn write_control(message: &mut libc::msghdr, local: Option<SocketAddr>) {
                 },
                 ipi_addr: libc::in_addr { s_addr: 0 },
             };
-            // SAFETY: the caller pointed `msg_control` to a `Control` of its own.
-            unsafe { write(message, libc::IPPROTO_IP, libc::IP_PKTINFO, info) };
+            write_control_message(message, control, libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(SocketAddr::V6(local)) => {
             let info = libc::in6_pktinfo {
@@ -320,9 +304,38 @@ fn write_control(message: &mut libc::msghdr, local: Option<SocketAddr>) {
                 },
                 ipi6_ifindex: local.scope_id() as _,
             };
-            // SAFETY: as above.
-            unsafe { write(message, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info) };
+            write_control_message(
+                message,
+                control,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_PKTINFO,
+                info,
+            );
         }
+    }
+}
+
+/// Makes one control message with `value` as its data the whole of `control`, and `control` that of `message`.
+fn write_control_message<T: Copy>(
+    message: &mut libc::msghdr,
+    control: &mut Control,
+    level: c_int,
+    kind: c_int,
+    value: T,
+) {
+    // 16 bytes of header on 64-bit machines, and as many of alignment at most.
+    const { assert!(size_of::<T>() + 32 <= size_of::<Control>()) };
+    message.msg_control = ptr::from_mut(control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: the buffer is a whole `Control`, aligned for a cmsghdr and longer than CMSG_SPACE of `T`, and `msg_controllen`
+    // says so; hence CMSG_FIRSTHDR is not null, and header and data lie inside it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(message);
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<T>() as u32) as _;
+        ptr::write_unaligned(libc::CMSG_DATA(header).cast::<T>(), value);
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<T>() as u32) as _;
     }
 }
 

@@ -622,13 +622,13 @@ fn deadline_of_the_core_is_kept() {
 #[test]
 fn stop_waits_for_calls_and_closes_the_store() {
     let mut bench = Bench::new();
+    let begin = std::time::Instant::now();
     let now = bench.shell.now();
     let key = Change::NonceKey([7; 32], UnixTime::from_millis(1_000));
     bench.shell.core.out.push(Owned::Keep(key));
     bench.shell.core.busy = true;
     bench.shell.stop(now);
     assert!(bench.shell.core.stopped);
-    let begin = std::time::Instant::now();
     let Bench { shell, folder, .. } = bench;
     shell.run().unwrap();
     let took = begin.elapsed();

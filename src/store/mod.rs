@@ -69,7 +69,7 @@ pub struct BanRow {
     pub step: u32,
 }
 
-/// A call record, field for field as SPEC "Call records" and table `call_records`; `disposition` empty while the call is up.
+/// A call record, field for field as in table `call_records`; `disposition` empty while the call is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct CallRecord {
@@ -117,7 +117,9 @@ impl CdrQuery {
     /// # Errors
     /// A text for whoever asked: it is no `next` of a page (HTTP: 400).
     pub fn cursor(&self) -> Result<Option<(&str, &str)>, String> {
-        let Some(after) = &self.after else { return Ok(None) };
+        let Some(after) = &self.after else {
+            return Ok(None);
+        };
         match after.split_once('_') {
             Some(cursor) => Ok(Some(cursor)),
             None => Err("after: not the next of an earlier page".into()),

@@ -1,4 +1,48 @@
 //! What proves the server: fuzz bodies, a simulated network, scripted user agents. Never in the server itself.
+//!
+//! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
+//! `scenario` plays such scripts from text files; `phone` plays itself, and `simulate` lets many of them live with the
+//! server on a bad network.
 
+pub mod agent;
 pub mod fuzz;
+pub mod fuzz_auth;
+pub mod fuzz_endpoint;
 pub mod fuzz_stream;
+pub mod network;
+pub mod phone;
+pub mod random;
+pub mod scenario;
+pub mod simulate;
+pub mod world;
+
+/// A name, and what runs one input: it panics when a property does not hold.
+pub type FuzzTarget = (&'static str, fn(&[u8]));
+
+/// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
+pub const FUZZ_TARGETS: [FuzzTarget; 6] = [
+    ("auth_digest", auth_digest),
+    ("endpoint", fuzz_endpoint::endpoint),
+    ("message", fuzz::message),
+    ("nonce", fuzz_auth::nonce),
+    ("stream_frame", fuzz_stream::stream_frame),
+    ("uri", fuzz::uri),
+];
+
+/// Digest values as text, and as a server that checks them.
+fn auth_digest(bytes: &[u8]) {
+    fuzz::auth_digest(bytes);
+    fuzz_auth::auth_digest(bytes);
+}
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When there is none, or when its property does not hold.
+pub fn fuzz_target(name: &str, bytes: &[u8]) {
+    let (_, body) = FUZZ_TARGETS
+        .iter()
+        .find(|(own, _)| *own == name)
+        .expect("a target's name");
+    body(bytes);
+}

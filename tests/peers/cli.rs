@@ -21,8 +21,7 @@ fn check_names_every_mistake_with_its_line() {
                     expires_min = 60s\n\
                     [nonsense]\n\
                     [trunk far]\n\
-                    addresses = 198.51.100.4\n\
-                    incoming = 999\n";
+                    addresses = far-away\n";
     fs::write(folder.path().join("config.ini"), mistakes).unwrap();
     let finished = command_in(folder.path(), &["check"], "");
     assert_eq!(finished.code, Some(1), "{finished:#?}");
@@ -31,7 +30,7 @@ fn check_names_every_mistake_with_its_line() {
         all.contains(r#"config.ini:4: [user 100] unknown key "pasword", did you mean "password"?"#),
         "{all}"
     );
-    for line in [6, 7, 8, 11] {
+    for line in [6, 7, 8, 10] {
         assert!(
             all.contains(&format!("config.ini:{line}: ")),
             "line {line}: {all}"
@@ -101,19 +100,17 @@ fn tables_and_json() {
     }
     assert_eq!(json_of(&server, &["cdr", "--json"]), server.get("cdrs"));
     // For people: words, not JSON.
-    for command in ["status", "registrations", "calls", "lines", "bans", "cdr"] {
+    for command in ["status", "registrations", "calls", "bans", "cdr"] {
         let finished = server.command(&[command]).well();
         assert!(!finished.stdout.contains('{'), "{command}: {finished:#?}");
     }
     // The passwords that this start made, for every user once, and never by the API.
-    let passwords = server.command(&["status", "--passwords"]).well().stdout;
-    assert!(
-        passwords.contains("100") && passwords.contains("101"),
-        "{passwords}"
-    );
+    let passwords = json_of(&server, &["status", "--passwords", "--json"]);
+    assert!(passwords["101"].is_string(), "{passwords}");
+    let made = passwords["100"].as_str().unwrap();
+    let table = server.command(&["status", "--passwords"]).well().stdout;
+    assert!(table.contains(made), "{table}");
     let banner = server.log();
-    let made = passwords.lines().find(|line| line.contains("100")).unwrap();
-    let made = made.split_whitespace().last().unwrap();
     assert!(banner.contains(made), "shown at the first start:\n{banner}");
     assert!(!server.get("status").to_string().contains(made));
     // A command that does not exist, and a server that is not there.
@@ -151,10 +148,8 @@ fn bans_by_hand() {
     assert_eq!(ban["reason"], "manual");
     assert_eq!(ban["users"], json!([]));
     assert!(ban["until"].is_string(), "{ban:#}");
-    assert_eq!(
-        server.get("status")["counts"]["bans"].as_u64().unwrap() as usize,
-        bans.len()
-    );
+    // Those of the configuration are listed, but nobody was banned for them.
+    assert_eq!(server.get("status")["counts"]["bans"], bans.len() - 1);
     let six = bans.iter().find(|ban| {
         ban["source"]
             .as_str()

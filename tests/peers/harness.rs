@@ -176,13 +176,18 @@ impl Server {
         users
     }
 
-    /// Waits until there are `number` call records that have ended and no call is up, and returns them, newest first.
+    /// Waits until there are `number` call records that say how the call went (one that the power cut off has no end) and
+    /// no call is up, and returns them, newest first.
     /// Half a second later there must still be that many.
     pub fn records(&self, number: usize) -> Vec<Value> {
         let ended = || -> Vec<Value> {
             self.items("cdrs")
                 .into_iter()
-                .filter(|record| !record["end"].is_null())
+                .filter(|record| {
+                    record["disposition"]
+                        .as_str()
+                        .is_some_and(|how| !how.is_empty())
+                })
                 .collect()
         };
         wait(
@@ -268,6 +273,11 @@ pub fn write_config(folder: &Path, network: Network, config: &str) {
     .unwrap();
 }
 
+/// The program: this build's, or another one (a release, say) that `SIPKEEP_BINARY` names.
+fn program() -> String {
+    std::env::var("SIPKEEP_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sipkeep").to_owned())
+}
+
 /// Starts the program without arguments, with its output in `server.log`.
 fn spawn(folder: &Path) -> Child {
     let log = File::options()
@@ -275,7 +285,7 @@ fn spawn(folder: &Path) -> Child {
         .append(true)
         .open(folder.join("server.log"))
         .unwrap();
-    Command::new(env!("CARGO_BIN_EXE_sipkeep"))
+    Command::new(program())
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
@@ -286,7 +296,7 @@ fn spawn(folder: &Path) -> Child {
 
 /// Runs the program with arguments in a folder.
 pub fn command_in(folder: &Path, arguments: &[&str], input: &str) -> Finished {
-    let mut tool = Tool::of(env!("CARGO_BIN_EXE_sipkeep"));
+    let mut tool = Tool::of(&program());
     tool.command.current_dir(folder).args(arguments);
     tool.input = Some(input.to_owned());
     tool.run(Duration::from_secs(10))

@@ -51,14 +51,16 @@ impl Baresip {
             "config",
             &format!(
                 "poll_method epoll\nsip_listen {address}:5060\nnet_interface {address}\n\
-                 audio_source ausine,440\naudio_player aubridge,nil\naudio_alert aubridge,nil\n\
+                 audio_source aufile,{}\naudio_player aubridge,nil\naudio_alert aubridge,nil\n\
                  call_local_timeout 60\ncall_max_calls 2\nrtp_ports 10000-10100\n\
-                 module_path {}\nmodule g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule uuid.so\n\
+                 module_path {}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule uuid.so\n\
                  module_app account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
                  ctrl_tcp_listen {address}:4444\n",
+                folder.path().join("tone.wav").display(),
                 modules.display()
             ),
         );
+        fs::write(folder.path().join("tone.wav"), tone()).unwrap();
         // Without a line feed at its end.
         file("uuid", "8c5bd0c4-0f6e-4b0e-9a3c-7d4b2c1a0f5e");
         file("contacts", "");
@@ -165,6 +167,23 @@ fn pjsua2(server: &Server, address: Ipv4Addr, transport: &str, job: &[&str]) -> 
         ])
         .args(job);
     tool.start()
+}
+
+/// Twenty seconds of 400 Hz as a WAV file: 8,000 samples a second of 16 bits.
+fn tone() -> Vec<u8> {
+    let samples = 20 * 8_000_u32;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((36 + 2 * samples).to_le_bytes());
+    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    wav.extend(8_000_u32.to_le_bytes());
+    wav.extend(16_000_u32.to_le_bytes());
+    wav.extend(b"\x02\0\x10\0data");
+    wav.extend((2 * samples).to_le_bytes());
+    for sample in 0..samples {
+        let level: i16 = if sample % 20 < 10 { 8_000 } else { -8_000 };
+        wav.extend(level.to_le_bytes());
+    }
+    wav
 }
 
 /// RTP packets that PJSUA2 received in a second and a half.

@@ -206,6 +206,11 @@ impl Playing {
                 .last()
                 .unwrap_or("the scenario failed")
         );
+        // Of a call that came in on a registered connection only the log tells.
+        assert!(
+            !errors.contains("Aborting call"),
+            "SIPp:\n{errors}\n--- messages ---\n{messages}"
+        );
         messages
     }
 

@@ -5,15 +5,17 @@
 //! the fifth wrong digest bans its source.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::harness::{
     Finished, HTTP_PORT, Network, Relay, SIP_PORT, Server, TOKEN, Tool, Traffic, assert_fields,
-    wait,
 };
 
 /// The name that the tools give themselves, and one of a telephone.
@@ -59,6 +61,31 @@ impl Target {
         (finished, self.relay.traffic())
     }
 
+    /// The answer, if any within a second, to a REGISTER over TCP from the relay's address. Over UDP that address is owed
+    /// no more bytes for a minute after an attack.
+    fn register_over_tcp(&self) -> Option<String> {
+        let from = self.server.network.host(21);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        let within = Duration::from_secs(1);
+        socket
+            .connect_timeout(&self.server.sip().into(), within)
+            .ok()?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(within)).unwrap();
+        let to = self.server.network.server();
+        // A closed connection shows when it is read.
+        let _ = write!(
+            stream,
+            "REGISTER sip:{to} SIP/2.0\r\nVia: SIP/2.0/TCP {from};branch=z9hG4bKt1\r\nMax-Forwards: 70\r\n\
+             From: <sip:100@{to}>;tag=t\r\nTo: <sip:100@{to}>\r\nCall-ID: tcp@{from}\r\nCSeq: 1 REGISTER\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).ok().filter(|&length| length > 0)?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
     /// What the server says of the relay's address.
     fn ban(&self) -> Option<Value> {
         let source = self.server.network.host(21).to_string();
@@ -70,17 +97,13 @@ impl Target {
 
     /// The password that this start made for a user.
     fn password(&self, user: &str) -> String {
-        let finished = self.server.command(&["status", "--passwords"]).well();
-        let line = finished
-            .stdout
-            .lines()
-            .find(|line| {
-                line.split(|c: char| !c.is_alphanumeric())
-                    .any(|word| word == user)
-            })
-            .unwrap_or_else(|| panic!("no password of {user}: {finished:#?}"));
-        let password = line.split_whitespace().last().unwrap();
-        assert!(password.len() >= 8 && password != user, "{line}");
+        let finished = self
+            .server
+            .command(&["status", "--passwords", "--json"])
+            .well();
+        let made: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let password = made[user].as_str().unwrap();
+        assert!(password.len() >= 8 && password != user, "{made}");
         password.to_owned()
     }
 
@@ -156,13 +179,6 @@ fn svmap_gets_no_answer() {
     let (finished, traffic) = target.attack("svmap", 5610, &["-m", "OPTIONS,REGISTER,INVITE"]);
     assert!(traffic.requests.len() >= 3, "{traffic:#?}");
     silent(&finished, &traffic);
-    let dropped = target.server.get("status")["guard"]["dropped"]
-        .as_u64()
-        .unwrap();
-    assert!(
-        dropped >= 3,
-        "they reached the server and were dropped: {dropped}"
-    );
 }
 
 #[test]
@@ -218,16 +234,12 @@ fn svwar_in_disguise_finds_nothing() {
         !traffic.answers.is_empty(),
         "an unknown name is challenged as any other: {finished:#?}"
     );
-    let before = traffic.requests.len();
-    let (finished, traffic) = target.attack(
-        "svwar",
-        5614,
-        &["-e", "100-103", "--force", "--maximumtime=5"],
-    );
-    assert!(
-        traffic.requests.len() > before + 1,
-        "it went on: {finished:#?}"
-    );
+    // On a server of its own: this one owes a stranger no more bytes for a minute.
+    let target = Target::start(true);
+    let arguments = ["-e", "100-103", "--force", "--maximumtime=5"];
+    let (finished, traffic) = target.attack("svwar", 5614, &arguments);
+    assert!(traffic.requests.len() > 1, "it went on: {finished:#?}");
+    assert!(!traffic.answers.is_empty(), "{finished:#?}");
     assert!(finished.all().contains("found nothing"), "{finished:#?}");
     // Every name gets the same answer.
     for (_, answer) in &traffic.answers {
@@ -289,14 +301,11 @@ fn svcrack_in_disguise_is_banned_after_five_digests() {
     let (finished, traffic) = target.attack("svcrack", 5615, &["-u", "101", "-d", &words]);
     assert_eq!(traffic.answers.len(), answers, "{traffic:#?}");
     assert!(finished.all().contains("found nothing"), "{finished:#?}");
-    // Lifted by an administrator, the address is challenged again.
+    // Not on a new connection either, until an administrator lifts the ban.
+    assert_eq!(target.register_over_tcp(), None);
     let source = target.server.network.host(21).to_string();
     target.server.command(&["unban", &source]).well();
-    wait(
-        Duration::from_secs(2),
-        || target.ban().is_none(),
-        || "the ban was not lifted".into(),
-    );
-    let (_, traffic) = target.attack("svwar", 5615, &["-e", "100-103"]);
-    assert!(traffic.answers.len() > answers, "unbanned, but silent");
+    assert_eq!(target.ban(), None);
+    let answer = target.register_over_tcp().expect("unbanned, but silent");
+    assert!(answer.starts_with("SIP/2.0 401 "), "{answer}");
 }

@@ -75,6 +75,8 @@ endpoint.libCreate()
 configuration = pj.EpConfig()
 configuration.uaConfig.threadCnt = 0
 configuration.uaConfig.mainThreadOnly = True
+# Silence is sent too, so that packets can be counted.
+configuration.medConfig.noVad = True
 configuration.logConfig.level = 0
 configuration.logConfig.consoleLevel = 0
 endpoint.libInit(configuration)
@@ -121,6 +123,8 @@ while time.monotonic() < deadline:
         if time.monotonic() > ended + 0.5:
             break
 
+# The last references to the call go while the library still runs.
+call = None
 account.call = None
 account.shutdown()
 for _ in range(50):

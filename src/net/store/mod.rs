@@ -95,7 +95,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-    condition.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    condition
+        .wait(guard)
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 fn wait_for<'a, T>(
@@ -103,11 +105,16 @@ fn wait_for<'a, T>(
     guard: MutexGuard<'a, T>,
     time: Duration,
 ) -> MutexGuard<'a, T> {
-    condition.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
+    condition
+        .wait_timeout(guard, time)
+        .unwrap_or_else(PoisonError::into_inner)
+        .0
 }
 
 fn unix_now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     UnixTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -128,7 +135,9 @@ impl Secrets {
 
     /// (name, value), sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -183,7 +192,9 @@ impl Store {
 
         let shared = Arc::new(Shared::default());
         #[cfg(test)]
-        shared.pages_max.store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
+        shared
+            .pages_max
+            .store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
         locked(&shared.state).cdr_keep = cdr_keep;
         let mut writer = Writer::new(Arc::clone(&shared), path.clone(), lock, connection);
         if let Some(reason) = stuck {
@@ -231,11 +242,17 @@ impl Store {
             return Err(format!("{NONCE_KEY} is kept as a change"));
         }
         let (done, outcome) = std::sync::mpsc::channel();
-        let secrets =
-            secrets.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        locked(&self.shared.state).secrets.push(SecretRequest { secrets, done });
+        let secrets = secrets
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        locked(&self.shared.state)
+            .secrets
+            .push(SecretRequest { secrets, done });
         self.shared.changed.notify_one();
-        outcome.recv_timeout(SECRET_WAIT).unwrap_or_else(|_| Err("the disk does not answer".into()))
+        outcome
+            .recv_timeout(SECRET_WAIT)
+            .unwrap_or_else(|_| Err("the disk does not answer".into()))
     }
 
     /// Asks for call records; `ticket` comes back with the answer in [`Store::answers`]. False: busy, nothing will come.
@@ -259,9 +276,15 @@ impl Store {
     /// `writer`); `sync_ms` is the slowest of the last 16 commits.
     pub fn status(&self) -> StoreStatus {
         let state = locked(&self.shared.state);
-        let stuck = state.writing_since.map(|since| since.elapsed()).filter(|time| *time > STUCK);
+        let stuck = state
+            .writing_since
+            .map(|since| since.elapsed())
+            .filter(|time| *time > STUCK);
         let mut error = match (&state.error, stuck) {
-            (_, Some(time)) => Some(format!("the disk has not answered for {} s", time.as_secs())),
+            (_, Some(time)) => Some(format!(
+                "the disk has not answered for {} s",
+                time.as_secs()
+            )),
             (error, None) => error.clone(),
         };
         let ok = error.is_none();
@@ -323,7 +346,9 @@ impl Drop for Store {
 pub fn read_secrets(path: &Path) -> Result<Secrets, String> {
     let failed = |error: &dyn std::fmt::Display| format!("state file {}: {error}", path.display());
     if !path.exists() {
-        return Err(failed(&"it does not exist; the server makes it at its first start"));
+        return Err(failed(
+            &"it does not exist; the server makes it at its first start",
+        ));
     }
     let path = real_path(path)?;
     let connection = match schema::open_read_only(&path) {
@@ -331,7 +356,9 @@ pub fn read_secrets(path: &Path) -> Result<Secrets, String> {
         other => other,
     };
     let connection = connection.map_err(|error| failed(&error))?;
-    load_secrets(&connection).map(|(secrets, _)| secrets).map_err(|error| failed(&error))
+    load_secrets(&connection)
+        .map(|(secrets, _)| secrets)
+        .map_err(|error| failed(&error))
 }
 
 /// Without symbolic links: SQLite puts its log beside the real file, and so must the lock be.
@@ -342,13 +369,16 @@ fn real_path(path: &Path) -> Result<PathBuf, String> {
         }
         return Ok(real);
     }
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let folder = folder
         .canonicalize()
         .map_err(|error| format!("state file {}: its folder: {error}", path.display()))?;
-    let name =
-        path.file_name().ok_or_else(|| format!("state file {}: not a name", path.display()))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| format!("state file {}: not a name", path.display()))?;
     Ok(folder.join(name))
 }
 
@@ -396,10 +426,11 @@ fn lock(path: &Path) -> Result<File, String> {
 }
 
 fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, Secrets)> {
-    let clean =
-        connection.query_row("SELECT count(*) FROM meta WHERE key = 'closed'", [], |row| {
-            row.get::<_, i64>(0)
-        })? > 0;
+    let clean = connection.query_row(
+        "SELECT count(*) FROM meta WHERE key = 'closed'",
+        [],
+        |row| row.get::<_, i64>(0),
+    )? > 0;
     let registrations = rows::load(
         connection,
         "SELECT * FROM registrations ORDER BY user, contact",
@@ -407,7 +438,10 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
     )?;
     let bans = rows::load(
         connection,
-        &format!("SELECT * FROM bans ORDER BY until DESC LIMIT {}", limits::BANS_MAX),
+        &format!(
+            "SELECT * FROM bans ORDER BY until DESC LIMIT {}",
+            limits::BANS_MAX
+        ),
         rows::ban,
     )?;
     let known = rows::load(
@@ -418,16 +452,26 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         ),
         rows::known,
     )?;
-    let bindings = kept("registrations", registrations).into_iter().filter_map(|stored| {
-        let expires = writer::restored_expiry(&stored, clean, now)?;
-        Some(crate::store::BindingRow { expires, ..stored.row })
-    });
+    let bindings = kept("registrations", registrations)
+        .into_iter()
+        .filter_map(|stored| {
+            let expires = writer::restored_expiry(&stored, clean, now)?;
+            Some(crate::store::BindingRow {
+                expires,
+                ..stored.row
+            })
+        });
     let mut bans = kept("bans", bans);
     bans.retain(|ban| writer::is_remembered(ban, now));
     let mut known = kept("known", known);
     known.retain(|(_, last_success)| writer::is_known(*last_success, now));
     let (secrets, nonce_key) = load_secrets(connection)?;
-    let snapshot = Snapshot { bindings: bindings.collect(), bans, known, nonce_key };
+    let snapshot = Snapshot {
+        bindings: bindings.collect(),
+        bans,
+        known,
+        nonce_key,
+    };
     Ok((snapshot, secrets))
 }
 
@@ -436,7 +480,9 @@ type NonceKey = ([u8; 32], UnixTime);
 fn load_secrets(connection: &Connection) -> rusqlite::Result<(Secrets, Option<NonceKey>)> {
     let loaded = rows::load(connection, "SELECT name, value FROM secrets", rows::secret)?;
     let mut secrets: BTreeMap<String, String> = kept("secrets", loaded).into_iter().collect();
-    let nonce_key = secrets.remove(NONCE_KEY).and_then(|text| rows::nonce_key(&text));
+    let nonce_key = secrets
+        .remove(NONCE_KEY)
+        .and_then(|text| rows::nonce_key(&text));
     Ok((Secrets(secrets), nonce_key))
 }
 

@@ -83,20 +83,50 @@ impl Pending {
             }
             Change::BindingGone { user, contact } => {
                 let key = (user, contact);
-                put(&mut self.bindings, limits::STORE_BINDINGS_MAX, key, None, &mut lost.bindings);
+                put(
+                    &mut self.bindings,
+                    limits::STORE_BINDINGS_MAX,
+                    key,
+                    None,
+                    &mut lost.bindings,
+                );
             }
             Change::Ban(row) => {
-                put(&mut self.bans, limits::STORE_BANS_MAX, row.source, Some(row), &mut lost.bans);
+                put(
+                    &mut self.bans,
+                    limits::STORE_BANS_MAX,
+                    row.source,
+                    Some(row),
+                    &mut lost.bans,
+                );
             }
             Change::BanGone(source) => {
-                put(&mut self.bans, limits::STORE_BANS_MAX, source, None, &mut lost.bans);
+                put(
+                    &mut self.bans,
+                    limits::STORE_BANS_MAX,
+                    source,
+                    None,
+                    &mut lost.bans,
+                );
             }
             Change::Known(source, time) => {
-                put(&mut self.known, limits::KNOWN_SOURCES_MAX, source, time, &mut lost.known);
+                put(
+                    &mut self.known,
+                    limits::KNOWN_SOURCES_MAX,
+                    source,
+                    time,
+                    &mut lost.known,
+                );
             }
             Change::Record(record) => {
                 let key = record.id.clone();
-                put(&mut self.records, limits::STORE_RECORDS_MAX, key, record, &mut lost.records);
+                put(
+                    &mut self.records,
+                    limits::STORE_RECORDS_MAX,
+                    key,
+                    record,
+                    &mut lost.records,
+                );
             }
             Change::NonceKey(key, made) => self.nonce_key = Some((key, made)),
         }
@@ -105,16 +135,40 @@ impl Pending {
     /// Takes in what came later than everything here.
     pub(super) fn absorb(&mut self, later: Self, lost: &mut Lost) {
         for (key, value) in later.bindings {
-            put(&mut self.bindings, limits::STORE_BINDINGS_MAX, key, value, &mut lost.bindings);
+            put(
+                &mut self.bindings,
+                limits::STORE_BINDINGS_MAX,
+                key,
+                value,
+                &mut lost.bindings,
+            );
         }
         for (key, value) in later.bans {
-            put(&mut self.bans, limits::STORE_BANS_MAX, key, value, &mut lost.bans);
+            put(
+                &mut self.bans,
+                limits::STORE_BANS_MAX,
+                key,
+                value,
+                &mut lost.bans,
+            );
         }
         for (key, value) in later.known {
-            put(&mut self.known, limits::KNOWN_SOURCES_MAX, key, value, &mut lost.known);
+            put(
+                &mut self.known,
+                limits::KNOWN_SOURCES_MAX,
+                key,
+                value,
+                &mut lost.known,
+            );
         }
         for (key, value) in later.records {
-            put(&mut self.records, limits::STORE_RECORDS_MAX, key, value, &mut lost.records);
+            put(
+                &mut self.records,
+                limits::STORE_RECORDS_MAX,
+                key,
+                value,
+                &mut lost.records,
+            );
         }
         self.nonce_key = later.nonce_key.or(self.nonce_key);
     }
@@ -151,8 +205,11 @@ mod tests {
     use super::*;
 
     fn record(id: usize, caller: &str) -> Change {
-        let record =
-            CallRecord { id: id.to_string(), caller: caller.into(), ..CallRecord::default() };
+        let record = CallRecord {
+            id: id.to_string(),
+            caller: caller.into(),
+            ..CallRecord::default()
+        };
         Change::Record(Box::new(record))
     }
 
@@ -165,7 +222,13 @@ mod tests {
         }
         assert!(lost.is_none());
         pending.merge(record(limits::STORE_RECORDS_MAX, "a"), now, &mut lost);
-        assert_eq!(lost, Lost { records: 1, ..Lost::default() });
+        assert_eq!(
+            lost,
+            Lost {
+                records: 1,
+                ..Lost::default()
+            }
+        );
         pending.merge(record(3, "b"), now, &mut lost);
         assert_eq!(lost.records, 1);
         assert_eq!(pending.records["3"].caller, "b");
@@ -184,11 +247,19 @@ mod tests {
         let (mut pending, mut lost) = (Pending::default(), Lost::default());
         let source: Source = "203.0.113.7".parse().expect("a source");
         let now = UnixTime::default();
-        pending.merge(Change::Known(source, UnixTime::from_millis(1)), now, &mut lost);
+        pending.merge(
+            Change::Known(source, UnixTime::from_millis(1)),
+            now,
+            &mut lost,
+        );
         pending.merge(Change::NonceKey([1; 32], now), now, &mut lost);
         pending.merge(Change::BanGone(source), now, &mut lost);
         let mut later = Pending::default();
-        later.merge(Change::Known(source, UnixTime::from_millis(2)), now, &mut lost);
+        later.merge(
+            Change::Known(source, UnixTime::from_millis(2)),
+            now,
+            &mut lost,
+        );
         later.merge(Change::NonceKey([2; 32], now), now, &mut lost);
         pending.absorb(later, &mut lost);
         pending.absorb(Pending::default(), &mut lost);

@@ -160,7 +160,10 @@ fn select(
 ) -> rusqlite::Result<Page<Cdr>> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
-    let mut page = Page { items: Vec::new(), next: None };
+    let mut page = Page {
+        items: Vec::new(),
+        next: None,
+    };
     let mut last = String::new();
     let mut read = 0;
     while let Some(row) = rows.next()? {

@@ -39,7 +39,11 @@ pub(super) fn load<T>(
     sql: &str,
     read: impl Fn(&Row<'_>) -> Result<T, String>,
 ) -> rusqlite::Result<Loaded<T>> {
-    let mut loaded = Loaded { rows: Vec::new(), skipped: 0, reason: None };
+    let mut loaded = Loaded {
+        rows: Vec::new(),
+        skipped: 0,
+        reason: None,
+    };
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -62,7 +66,9 @@ fn text<'a>(row: &'a Row<'_>, column: &str) -> Result<&'a str, String> {
 }
 
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> Result<T, String> {
-    text(row, column)?.parse().map_err(|_| format!("{column} cannot be read"))
+    text(row, column)?
+        .parse()
+        .map_err(|_| format!("{column} cannot be read"))
 }
 
 fn time(row: &Row<'_>, column: &str) -> Result<UnixTime, String> {
@@ -70,7 +76,9 @@ fn time(row: &Row<'_>, column: &str) -> Result<UnixTime, String> {
 }
 
 fn number<T: TryFrom<i64>>(row: &Row<'_>, column: &str) -> Result<T, String> {
-    let number: i64 = row.get(column).map_err(|_| format!("{column} is not a number"))?;
+    let number: i64 = row
+        .get(column)
+        .map_err(|_| format!("{column} is not a number"))?;
     T::try_from(number).map_err(|_| format!("{column} is out of range"))
 }
 
@@ -149,7 +157,10 @@ pub(super) fn find_binding(
 ) -> rusqlite::Result<Option<StoredBinding>> {
     connection
         .prepare_cached("SELECT * FROM registrations WHERE user = ?1 AND contact = ?2")?
-        .query_row(params![user, readable(contact)], |row| Ok(binding(row).ok()))
+        .query_row(
+            params![user, readable(contact)],
+            |row| Ok(binding(row).ok()),
+        )
         .optional()
         .map(Option::flatten)
 }

@@ -100,7 +100,10 @@ CREATE TABLE secrets (
 const COLUMNS: [(&str, &str); 6] = [
     ("secrets", "name, value"),
     ("meta", "key, value"),
-    ("bans", "source, reason, failures, users, first_seen, last_seen, since, until, step"),
+    (
+        "bans",
+        "source, reason, failures, users, first_seen, last_seen, since, until, step",
+    ),
     ("known", "source, last_success"),
     (
         "registrations",
@@ -172,7 +175,9 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(path, flags).map_err(|error| OpenError::of(&error))?;
-    connection.busy_timeout(BUSY_WAIT).map_err(|error| OpenError::of(&error))?;
+    connection
+        .busy_timeout(BUSY_WAIT)
+        .map_err(|error| OpenError::of(&error))?;
     check_version(&connection)?;
     Ok(connection)
 }
@@ -238,14 +243,21 @@ pub(super) fn explain(path: &Path) -> String {
 /// gives `-wal` and `-shm` the mode of the file itself.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     // Nothing of this may run while SQLite has the file open: closing any descriptor of it drops SQLite's locks.
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
     for suffix in ["", "-wal", "-shm"] {
         let path = beside(path, suffix);
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
         if metadata.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         }
@@ -265,8 +277,9 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
              PRAGMA temp_store = MEMORY;",
         )
         .map_err(system)?;
-    let mode: String =
-        connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(system)?;
+    let mode: String = connection
+        .pragma_query_value(None, "journal_mode", |row| row.get(0))
+        .map_err(system)?;
     if mode != "wal" {
         return Err(OpenError::System(format!(
             "its disk allows no write-ahead log (journal mode {mode})"
@@ -283,15 +296,21 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
         return transaction.commit().map_err(system);
     }
     for (table, columns) in COLUMNS {
-        connection.prepare(&format!("SELECT {columns} FROM {table}")).map_err(system)?;
+        connection
+            .prepare(&format!("SELECT {columns} FROM {table}"))
+            .map_err(system)?;
         if table == "call_records" {
             continue;
         }
         let verdict: String = connection
-            .query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))
+            .query_row(&format!("PRAGMA quick_check({table})"), [], |row| {
+                row.get(0)
+            })
             .map_err(system)?;
         if verdict != "ok" {
-            return Err(OpenError::Broken(format!("table {table} is damaged: {verdict}")));
+            return Err(OpenError::Broken(format!(
+                "table {table} is damaged: {verdict}"
+            )));
         }
     }
     Ok(())
@@ -312,7 +331,9 @@ fn check_version(connection: &Connection) -> Result<i64, OpenError> {
         return Ok(0);
     }
     if application != APPLICATION_ID {
-        return Err(OpenError::Foreign("it is the database of another program".into()));
+        return Err(OpenError::Foreign(
+            "it is the database of another program".into(),
+        ));
     }
     match version {
         VERSION => Ok(VERSION),
@@ -326,7 +347,11 @@ fn check_version(connection: &Connection) -> Result<i64, OpenError> {
 /// Renames the file, its log and its shared memory to `….broken-20260301T120000Z`, so that nothing of it is lost.
 /// Returns the new name. Nobody may have it open.
 pub(super) fn set_aside(path: &Path, now: UnixTime) -> io::Result<PathBuf> {
-    let time: String = Rfc3339(now).to_string().chars().filter(|c| !"-:".contains(*c)).collect();
+    let time: String = Rfc3339(now)
+        .to_string()
+        .chars()
+        .filter(|c| !"-:".contains(*c))
+        .collect();
     let time = time.split('.').next().unwrap_or_default();
     let name = |serial: u32| match serial {
         0 => beside(path, &format!(".broken-{time}Z")),
@@ -356,9 +381,14 @@ pub(super) struct Rescued {
 /// Copies every row that can still be read from a broken file. From both ends of each table, since reading stops at
 /// the damage; the newest first and for [`RESCUE_TIME`] at most, since the start waits for it.
 pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Result<Rescued> {
-    let mut rescued = Rescued { rows: 0, cut_short: false };
+    let mut rescued = Rescued {
+        rows: 0,
+        cut_short: false,
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let Ok(old) = Connection::open_with_flags(broken, flags) else { return Ok(rescued) };
+    let Ok(old) = Connection::open_with_flags(broken, flags) else {
+        return Ok(rescued);
+    };
     let begun = Instant::now();
     let transaction = connection.transaction()?;
     for (table, columns) in COLUMNS {
@@ -368,9 +398,13 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         for order in ["DESC", "ASC"] {
             let select =
                 format!("SELECT {columns} FROM {table} NOT INDEXED ORDER BY rowid {order}");
-            let Ok(mut select) = old.prepare(&select) else { continue };
+            let Ok(mut select) = old.prepare(&select) else {
+                continue;
+            };
             let count = select.column_count();
-            let Ok(mut rows) = select.query([]) else { continue };
+            let Ok(mut rows) = select.query([]) else {
+                continue;
+            };
             while let Ok(Some(row)) = rows.next() {
                 if begun.elapsed() > RESCUE_TIME {
                     rescued.cut_short = true;

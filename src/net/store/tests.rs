@@ -98,7 +98,10 @@ fn ask(store: &Store, query: CdrQuery) -> Result<api::Page<api::Cdr>, String> {
 }
 
 fn all(limit: usize) -> CdrQuery {
-    CdrQuery { limit, ..CdrQuery::default() }
+    CdrQuery {
+        limit,
+        ..CdrQuery::default()
+    }
 }
 
 #[test]
@@ -117,13 +120,20 @@ fn every_change_comes_back() {
             ..binding("101", b"sip:101@[2001:db8::7]", soon(60))
         },
     ];
-    let bans = [ban("203.0.113.7", soon(3_600)), ban("2001:db8::", soon(7_200))];
+    let bans = [
+        ban("203.0.113.7", soon(3_600)),
+        ban("2001:db8::", soon(7_200)),
+    ];
     let known = [("198.51.100.1", soon(0)), ("2001:db8:1::/64", soon(0))]
         .map(|(source, time)| (source.parse::<Source>().expect("a source"), time));
     for row in &bindings {
         store.keep(Change::Binding(Box::new(row.clone())));
     }
-    store.keep(Change::Binding(Box::new(binding("102", b"sip:gone@x", soon(600)))));
+    store.keep(Change::Binding(Box::new(binding(
+        "102",
+        b"sip:gone@x",
+        soon(600),
+    ))));
     for row in &bans {
         store.keep(Change::Ban(Box::new(row.clone())));
     }
@@ -131,28 +141,49 @@ fn every_change_comes_back() {
     for (source, time) in known {
         store.keep(Change::Known(source, time));
     }
-    store.keep(Change::NonceKey([0xa5; 32], UnixTime::from_millis(1_772_366_400_001)));
+    store.keep(Change::NonceKey(
+        [0xa5; 32],
+        UnixTime::from_millis(1_772_366_400_001),
+    ));
     on_disk(&store);
-    store.keep(Change::BindingGone { user: "102".into(), contact: b"sip:gone@x".to_vec() });
+    store.keep(Change::BindingGone {
+        user: "102".into(),
+        contact: b"sip:gone@x".to_vec(),
+    });
     store.keep(Change::BanGone("203.0.113.9".parse().expect("a source")));
-    store.keep_secret("password:100", "correct horse").expect("kept");
-    store.keep_secrets(&[("http_token", "t0"), ("password:101", "b")]).expect("kept");
+    store
+        .keep_secret("password:100", "correct horse")
+        .expect("kept");
+    store
+        .keep_secrets(&[("http_token", "t0"), ("password:101", "b")])
+        .expect("kept");
     store.close(CLOSE).expect("closed");
 
     let (store, mut snapshot, secrets) = open(&path);
     assert_eq!(snapshot.bindings.len(), 3);
     for row in &bindings {
-        assert!(snapshot.bindings.contains(row), "{row:?} in {:?}", snapshot.bindings);
+        assert!(
+            snapshot.bindings.contains(row),
+            "{row:?} in {:?}",
+            snapshot.bindings
+        );
     }
     snapshot.bans.sort_by_key(|row| row.until);
     assert_eq!(snapshot.bans, bans);
     snapshot.known.sort();
     assert_eq!(snapshot.known.len(), 2);
     assert!(known.iter().all(|row| snapshot.known.contains(row)));
-    assert_eq!(snapshot.nonce_key, Some(([0xa5; 32], UnixTime::from_millis(1_772_366_400_001))));
+    assert_eq!(
+        snapshot.nonce_key,
+        Some(([0xa5; 32], UnixTime::from_millis(1_772_366_400_001)))
+    );
     assert_eq!(
         secrets.iter().collect::<Vec<_>>(),
-        [("http_token", "t0"), ("password:100", "correct horse"), ("password:101", "b")]
+        [
+            ("http_token", "t0"),
+            ("password:100", "correct horse"),
+            ("password:101", "b")
+        ]
     );
     assert_eq!(read_secrets(&path), Ok(secrets));
     store.close(CLOSE).expect("closed");
@@ -182,12 +213,27 @@ fn call_records_are_found() {
     for serial in 0..10 {
         // Two begin in the same millisecond.
         let start = 1_772_366_500_000 + serial / 2;
-        store.keep(Change::Record(Box::new(record(&format!("r_{serial}"), start, "failed"))));
+        store.keep(Change::Record(Box::new(record(
+            &format!("r_{serial}"),
+            start,
+            "failed",
+        ))));
     }
-    store.keep(Change::Record(Box::new(record("up", 1_772_366_600_000, ""))));
+    store.keep(Change::Record(Box::new(record(
+        "up",
+        1_772_366_600_000,
+        "",
+    ))));
     on_disk(&store);
 
-    let page = ask(&store, CdrQuery { user: Some("102".into()), ..all(10) }).expect("a page");
+    let page = ask(
+        &store,
+        CdrQuery {
+            user: Some("102".into()),
+            ..all(10)
+        },
+    )
+    .expect("a page");
     assert_eq!(
         serde_json::to_string(&page).expect("JSON"),
         concat!(
@@ -216,12 +262,28 @@ fn call_records_are_found() {
     assert_eq!(ids, expected);
 
     let time = |ms| Some(UnixTime::from_millis(ms));
-    let query =
-        CdrQuery { since: time(1_772_366_500_001), until: time(1_772_366_500_003), ..all(100) };
-    let ids: Vec<_> =
-        ask(&store, query).expect("a page").items.into_iter().map(|item| item.id).collect();
+    let query = CdrQuery {
+        since: time(1_772_366_500_001),
+        until: time(1_772_366_500_003),
+        ..all(100)
+    };
+    let ids: Vec<_> = ask(&store, query)
+        .expect("a page")
+        .items
+        .into_iter()
+        .map(|item| item.id)
+        .collect();
     assert_eq!(ids, ["r_5", "r_4", "r_3", "r_2"]);
-    assert!(ask(&store, CdrQuery { after: Some("nonsense".into()), ..all(1) }).is_err());
+    assert!(
+        ask(
+            &store,
+            CdrQuery {
+                after: Some("nonsense".into()),
+                ..all(1)
+            }
+        )
+        .is_err()
+    );
     assert_eq!(ask(&store, all(0)).expect("a page").items.len(), 1);
     store.close(CLOSE).expect("closed");
 }
@@ -257,7 +319,9 @@ fn a_second_process_is_told_who_holds_it() {
     let link = folder.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).expect("a link");
     for path in [&path, &link] {
-        let error = Store::open(path, soon(0), KEEP, || {}).map(drop).expect_err("held");
+        let error = Store::open(path, soon(0), KEEP, || {})
+            .map(drop)
+            .expect_err("held");
         assert!(error.contains("sipkeep.db is in use by process"), "{error}");
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         assert!(error.contains("sipkeep.db.lock"), "{error}");
@@ -276,7 +340,9 @@ fn places_that_cannot_be_used_are_named() {
         PathBuf::from("/proc/sipkeep.db"),
     ];
     for path in cases {
-        let error = Store::open(&path, soon(0), KEEP, || {}).map(drop).expect_err("unusable");
+        let error = Store::open(&path, soon(0), KEEP, || {})
+            .map(drop)
+            .expect_err("unusable");
         assert!(error.contains(&*path.to_string_lossy()), "{error}");
     }
     let error = read_secrets(&folder.path().join("none.db")).expect_err("not there");
@@ -295,9 +361,13 @@ fn newer_and_foreign_files_are_refused_untouched() {
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
     ] {
         let path = folder.path().join(name);
-        Connection::open(&path).and_then(|other| other.execute_batch(sql)).expect("made");
+        Connection::open(&path)
+            .and_then(|other| other.execute_batch(sql))
+            .expect("made");
         let before = std::fs::read(&path).expect("read");
-        let error = Store::open(&path, soon(0), KEEP, || {}).map(drop).expect_err("refused");
+        let error = Store::open(&path, soon(0), KEEP, || {})
+            .map(drop)
+            .expect_err("refused");
         assert!(error.contains(word), "{error}");
         assert_eq!(std::fs::read(&path).expect("read"), before);
     }
@@ -305,7 +375,9 @@ fn newer_and_foreign_files_are_refused_untouched() {
 
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     // Reading the broken file leaves a log and shared memory of its own beside it.
     paths.retain(|path| {
         let name = path.to_string_lossy();
@@ -331,7 +403,10 @@ fn garbage_is_set_aside_never_overwritten() {
         store.close(CLOSE).expect("closed");
         let aside = set_aside_files(folder.path());
         assert_eq!(aside.len(), usize::from(serial) + 1);
-        assert_eq!(std::fs::read(&aside[usize::from(serial)]).expect("read"), garbage);
+        assert_eq!(
+            std::fs::read(&aside[usize::from(serial)]).expect("read"),
+            garbage
+        );
         assert!(aside[0].ends_with("sipkeep.db.broken-20260301T120000Z"));
     }
 }
@@ -342,14 +417,23 @@ fn damage(path: &Path, table: &str) {
     let connection = Connection::open(path).expect("opens");
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u32>(0));
     let page: u32 = connection
-        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0))
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = ?1",
+            [table],
+            |row| row.get(0),
+        )
         .expect("a table");
     let size = number("PRAGMA page_size").expect("a size");
-    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("checkpoint");
+    connection
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        .expect("checkpoint");
     drop(connection);
     let file = OpenOptions::new().write(true).open(path).expect("opens");
-    file.write_all_at(&vec![0xff; size as usize], u64::from(page - 1) * u64::from(size))
-        .expect("written");
+    file.write_all_at(
+        &vec![0xff; size as usize],
+        u64::from(page - 1) * u64::from(size),
+    )
+    .expect("written");
 }
 
 #[test]
@@ -360,7 +444,11 @@ fn what_a_damaged_file_still_holds_is_rescued() {
     let row = binding("100", b"sip:100@192.0.2.7", soon(600));
     store.keep(Change::Binding(Box::new(row.clone())));
     store.keep(Change::Ban(Box::new(ban("203.0.113.7", soon(600)))));
-    store.keep(Change::Record(Box::new(record("r1", 1_772_366_400_000, "answered"))));
+    store.keep(Change::Record(Box::new(record(
+        "r1",
+        1_772_366_400_000,
+        "answered",
+    ))));
     store.keep_secret("password:100", "dear").expect("kept");
     store.close(CLOSE).expect("closed");
     damage(&path, "bans");
@@ -386,8 +474,14 @@ fn damage_that_shows_while_running_is_made_good() {
     // The start does not walk through call records, so it does not see it.
     let (store, _, secrets) = open(&path);
     assert_eq!(secrets.get("password:100"), Some("dear"));
-    store.keep(Change::Record(Box::new(record("r1", 1_772_366_400_000, "answered"))));
-    until("a new file", || store.status().ok && store.status().pending == 0);
+    store.keep(Change::Record(Box::new(record(
+        "r1",
+        1_772_366_400_000,
+        "answered",
+    ))));
+    until("a new file", || {
+        store.status().ok && store.status().pending == 0
+    });
     assert_eq!(ask(&store, all(10)).expect("a page").items[0].id, "r1");
     assert_eq!(set_aside_files(folder.path()).len(), 1);
     store.close(CLOSE).expect("closed");
@@ -402,14 +496,22 @@ fn rows_that_cannot_be_read_are_left_out() {
     let path = folder.path().join("sipkeep.db");
     let (store, ..) = open(&path);
     for user in ["100", "101", "102", "103"] {
-        store.keep(Change::Binding(Box::new(binding(user, b"sip:x", soon(600)))));
+        store.keep(Change::Binding(Box::new(binding(
+            user,
+            b"sip:x",
+            soon(600),
+        ))));
     }
     for source in ["203.0.113.1", "203.0.113.2", "203.0.113.3"] {
         store.keep(Change::Ban(Box::new(ban(source, soon(600)))));
         store.keep(Change::Known(source.parse().expect("a source"), soon(0)));
     }
     for id in ["r1", "r2", "r3"] {
-        store.keep(Change::Record(Box::new(record(id, 1_772_366_400_000, "failed"))));
+        store.keep(Change::Record(Box::new(record(
+            id,
+            1_772_366_400_000,
+            "failed",
+        ))));
     }
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
@@ -429,13 +531,23 @@ fn rows_that_cannot_be_read_are_left_out() {
         .expect("edited");
 
     let (store, snapshot, secrets) = open(&path);
-    assert_eq!(snapshot.bindings.iter().map(|row| &*row.user).collect::<Vec<_>>(), ["103"]);
+    assert_eq!(
+        snapshot
+            .bindings
+            .iter()
+            .map(|row| &*row.user)
+            .collect::<Vec<_>>(),
+        ["103"]
+    );
     assert_eq!(snapshot.bans.len(), 1);
     assert_eq!(snapshot.known.len(), 2);
     assert_eq!(snapshot.nonce_key, None);
     assert_eq!(secrets, Secrets::default());
     let page = ask(&store, all(10)).expect("a page");
-    assert_eq!(page.items.iter().map(|item| &*item.id).collect::<Vec<_>>(), ["r1"]);
+    assert_eq!(
+        page.items.iter().map(|item| &*item.id).collect::<Vec<_>>(),
+        ["r1"]
+    );
     assert!(store.status().ok);
     store.close(CLOSE).expect("closed");
 }
@@ -445,25 +557,46 @@ fn a_full_disk_is_shown_and_made_good() {
     let folder = folder();
     let path = folder.path().join("sipkeep.db");
     let (store, ..) = open(&path);
-    store.shared.pages_max.store(1, std::sync::atomic::Ordering::Relaxed);
+    store
+        .shared
+        .pages_max
+        .store(1, std::sync::atomic::Ordering::Relaxed);
     for serial in 0..500 {
-        store.keep(Change::Record(Box::new(record(&format!("r{serial:03}"), serial, "answered"))));
+        store.keep(Change::Record(Box::new(record(
+            &format!("r{serial:03}"),
+            serial,
+            "answered",
+        ))));
     }
     until("the error", || !store.status().ok);
-    assert_eq!(store.status().error.as_deref(), Some("database or disk is full"));
+    assert_eq!(
+        store.status().error.as_deref(),
+        Some("database or disk is full")
+    );
     // As with any later change, which joins those that wait.
     store.keep(Change::Ban(Box::new(ban("203.0.113.7", soon(600)))));
     until("all counted", || store.status().pending == 501);
-    assert!(store.keep_secret("password:100", "x").expect_err("full").contains("full"));
+    assert!(
+        store
+            .keep_secret("password:100", "x")
+            .expect_err("full")
+            .contains("full")
+    );
     assert_eq!(store.status().pending, 501);
 
-    store.shared.pages_max.store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
+    store
+        .shared
+        .pages_max
+        .store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
     until("made good", || store.status().ok);
     assert_eq!(store.status().pending, 0);
     assert_eq!(ask(&store, all(1_000)).expect("a page").items.len(), 500);
     store.close(CLOSE).expect("closed");
     let (store, snapshot, secrets) = open(&path);
-    assert_eq!((snapshot.bans.len(), secrets.get("password:100")), (1, None));
+    assert_eq!(
+        (snapshot.bans.len(), secrets.get("password:100")),
+        (1, None)
+    );
     store.close(CLOSE).expect("closed");
 }
 
@@ -471,12 +604,22 @@ fn a_full_disk_is_shown_and_made_good() {
 fn closing_on_a_full_disk_says_what_is_lost() {
     let folder = folder();
     let (store, ..) = open(&folder.path().join("sipkeep.db"));
-    store.shared.pages_max.store(1, std::sync::atomic::Ordering::Relaxed);
+    store
+        .shared
+        .pages_max
+        .store(1, std::sync::atomic::Ordering::Relaxed);
     for serial in 0..500 {
-        store.keep(Change::Record(Box::new(record(&format!("r{serial}"), serial, "answered"))));
+        store.keep(Change::Record(Box::new(record(
+            &format!("r{serial}"),
+            serial,
+            "answered",
+        ))));
     }
     let error = store.close(CLOSE).expect_err("full");
-    assert_eq!(error, "500 changes could not be written: database or disk is full");
+    assert_eq!(
+        error,
+        "500 changes could not be written: database or disk is full"
+    );
 }
 
 #[test]
@@ -489,14 +632,24 @@ fn a_slow_disk_delays_nobody_and_merges() {
     let begun = Instant::now();
     for serial in 0..10_000 {
         let user = (100 + serial % 10).to_string();
-        store.keep(Change::Binding(Box::new(binding(&user, b"sip:x", soon(600 + serial)))));
+        store.keep(Change::Binding(Box::new(binding(
+            &user,
+            b"sip:x",
+            soon(600 + serial),
+        ))));
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(store.status().pending, 10);
     until("the error", || !store.status().ok);
     assert_eq!(store.status().pending, 10);
     other.execute_batch("ROLLBACK").expect("unlocked");
-    until("made good", || store.status().ok && store.status().pending == 0);
+    until("made good", || {
+        store.status().ok && store.status().pending == 0
+    });
     store.close(CLOSE).expect("closed");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.bindings.len(), 10);
@@ -532,7 +685,10 @@ fn a_deleted_file_is_written_anew() {
     assert_eq!(store.status().error, None);
     store.close(CLOSE).expect("closed");
     let (store, snapshot, secrets) = open(&path);
-    assert_eq!((snapshot.bans.len(), secrets.get("password:100")), (2, Some("dear")));
+    assert_eq!(
+        (snapshot.bans.len(), secrets.get("password:100")),
+        (2, Some("dear"))
+    );
     store.close(CLOSE).expect("closed");
 }
 
@@ -546,7 +702,12 @@ fn a_replaced_file_is_said_and_left_alone() {
     std::fs::rename(&other, &path).expect("replaced");
     store.keep(Change::Ban(Box::new(ban("203.0.113.8", soon(600)))));
     until("the error", || !store.status().ok);
-    assert!(store.status().error.is_some_and(|error| error.contains("replaced")));
+    assert!(
+        store
+            .status()
+            .error
+            .is_some_and(|error| error.contains("replaced"))
+    );
     assert_eq!(std::fs::metadata(&path).expect("there").len(), 0);
     assert!(store.close(CLOSE).is_err());
 }
@@ -575,24 +736,40 @@ fn a_mere_refresh_waits_and_is_never_lost() {
     on_disk(&store);
     assert_eq!(on_file(), Some(first.clone()), "it waits");
     // Anything else goes to the disk at once, with the newest time.
-    let moved = BindingRow { remote: "192.0.2.99:5060".parse().expect("an address"), ..refresh };
+    let moved = BindingRow {
+        remote: "192.0.2.99:5060".parse().expect("an address"),
+        ..refresh
+    };
     store.keep(Change::Binding(Box::new(moved.clone())));
     on_disk(&store);
     assert_eq!(on_file(), Some(moved.clone()));
     // One that waits must not come back after the binding is gone.
-    let again = BindingRow { cseq: 8, ..moved.clone() };
+    let again = BindingRow {
+        cseq: 8,
+        ..moved.clone()
+    };
     store.keep(Change::Binding(Box::new(again)));
     on_disk(&store);
-    store.keep(Change::BindingGone { user: "100".into(), contact: moved.contact.clone() });
+    store.keep(Change::BindingGone {
+        user: "100".into(),
+        contact: moved.contact.clone(),
+    });
     on_disk(&store);
     assert_eq!(on_file(), None);
     store.keep(Change::Binding(Box::new(moved.clone())));
     on_disk(&store);
-    let last = BindingRow { expires: moved.expires.plus(Duration::from_millis(1)), ..moved };
+    let last = BindingRow {
+        expires: moved.expires.plus(Duration::from_millis(1)),
+        ..moved
+    };
     store.keep(Change::Binding(Box::new(last.clone())));
     store.close(CLOSE).expect("closed");
     let (store, snapshot, _) = open(&path);
-    assert_eq!(snapshot.bindings, [last], "a clean stop writes the exact time");
+    assert_eq!(
+        snapshot.bindings,
+        [last],
+        "a clean stop writes the exact time"
+    );
     store.close(CLOSE).expect("closed");
 }
 
@@ -611,16 +788,34 @@ fn restored_expiry_covers_every_refresh_that_may_have_waited() {
             let acknowledged = at(refreshed).plus(granted);
             let restored = writer::restored_expiry(&stored(1_600), false, at(restarted));
             if acknowledged > at(restarted) {
-                assert!(restored >= Some(acknowledged), "{refreshed} {restarted} {restored:?}");
+                assert!(
+                    restored >= Some(acknowledged),
+                    "{refreshed} {restarted} {restored:?}"
+                );
             }
-            assert!(restored <= Some(at(restarted).plus(granted)), "at most one interval");
+            assert!(
+                restored <= Some(at(restarted).plus(granted)),
+                "at most one interval"
+            );
         }
     }
-    assert_eq!(writer::restored_expiry(&stored(1_600), true, at(1_500)), Some(at(1_600)));
-    assert_eq!(writer::restored_expiry(&stored(1_600), true, at(1_600)), None);
-    assert_eq!(writer::restored_expiry(&stored(1_600), false, at(2_200)), None);
+    assert_eq!(
+        writer::restored_expiry(&stored(1_600), true, at(1_500)),
+        Some(at(1_600))
+    );
+    assert_eq!(
+        writer::restored_expiry(&stored(1_600), true, at(1_600)),
+        None
+    );
+    assert_eq!(
+        writer::restored_expiry(&stored(1_600), false, at(2_200)),
+        None
+    );
     // The clock was set back.
-    assert_eq!(writer::restored_expiry(&stored(90_000), true, at(100)), Some(at(700)));
+    assert_eq!(
+        writer::restored_expiry(&stored(90_000), true, at(100)),
+        Some(at(700))
+    );
 }
 
 #[test]
@@ -630,24 +825,41 @@ fn old_rows_are_removed() {
     let (store, ..) = open(&path);
     let ago = |days: u64| UnixTime::from_millis(soon(0).as_millis() - days * 86_400_000);
     let keep_record = |id: &str, days, disposition| {
-        store.keep(Change::Record(Box::new(record(id, ago(days).as_millis(), disposition))));
+        store.keep(Change::Record(Box::new(record(
+            id,
+            ago(days).as_millis(),
+            disposition,
+        ))));
     };
     for serial in 0..600 {
         keep_record(&format!("old{serial}"), 401, "answered");
     }
     keep_record("new", 399, "answered");
     keep_record("up", 401, "");
-    let ended = |source: &str, days, step| BanRow { step, ..ban(source, ago(days)) };
+    let ended = |source: &str, days, step| BanRow {
+        step,
+        ..ban(source, ago(days))
+    };
     store.keep(Change::Ban(Box::new(ended("203.0.113.1", 13, 1))));
     store.keep(Change::Ban(Box::new(ended("203.0.113.2", 15, 1))));
     store.keep(Change::Ban(Box::new(ended("203.0.113.3", 15, 2))));
-    store.keep(Change::Known("203.0.113.4".parse().expect("a source"), ago(29)));
-    store.keep(Change::Known("203.0.113.5".parse().expect("a source"), ago(31)));
+    store.keep(Change::Known(
+        "203.0.113.4".parse().expect("a source"),
+        ago(29),
+    ));
+    store.keep(Change::Known(
+        "203.0.113.5".parse().expect("a source"),
+        ago(31),
+    ));
     store.keep(Change::Binding(Box::new(binding("100", b"sip:x", ago(1)))));
     store.close(CLOSE).expect("closed");
     // The start leaves out what is over, and removes nothing: the clock may be wrong yet.
     let (store, snapshot, _) = open(&path);
-    let mut sources: Vec<_> = snapshot.bans.iter().map(|row| row.source.to_string()).collect();
+    let mut sources: Vec<_> = snapshot
+        .bans
+        .iter()
+        .map(|row| row.source.to_string())
+        .collect();
     sources.sort();
     assert_eq!(sources, ["203.0.113.1", "203.0.113.3"]);
     assert_eq!(snapshot.known.len(), 1);
@@ -655,9 +867,15 @@ fn old_rows_are_removed() {
     store.close(CLOSE).expect("closed");
 
     let mut connection = Connection::open(&path).expect("opens");
-    assert_eq!(connection.query_row("SELECT count(*) FROM bans", [], |row| row.get(0)), Ok(3));
+    assert_eq!(
+        connection.query_row("SELECT count(*) FROM bans", [], |row| row.get(0)),
+        Ok(3)
+    );
     connection
-        .execute("UPDATE call_records SET disposition = '' WHERE id = 'up'", [])
+        .execute(
+            "UPDATE call_records SET disposition = '' WHERE id = 'up'",
+            [],
+        )
         .expect("up again");
     let keep = Duration::from_secs(400 * 86_400);
     let mut more = Vec::new();
@@ -667,8 +885,11 @@ fn old_rows_are_removed() {
         transaction.commit().expect("committed");
     }
     assert_eq!(more, [true, false]);
-    let list =
-        |sql: &str| -> String { connection.query_row(sql, [], |row| row.get(0)).expect("one row") };
+    let list = |sql: &str| -> String {
+        connection
+            .query_row(sql, [], |row| row.get(0))
+            .expect("one row")
+    };
     assert_eq!(
         list("SELECT group_concat(id) FROM (SELECT id FROM call_records ORDER BY id)"),
         "new,up"
@@ -677,7 +898,10 @@ fn old_rows_are_removed() {
         list("SELECT group_concat(source) FROM (SELECT source FROM bans ORDER BY source)"),
         "203.0.113.1,203.0.113.3"
     );
-    assert_eq!(list("SELECT group_concat(source) FROM known"), "203.0.113.4");
+    assert_eq!(
+        list("SELECT group_concat(source) FROM known"),
+        "203.0.113.4"
+    );
     assert_eq!(list("SELECT count(*) || '' FROM registrations"), "0");
 }
 
@@ -691,10 +915,17 @@ fn questions_are_bounded() {
         counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     };
     let (store, ..) = Store::open(&path, soon(0), KEEP, wake).expect("opens");
-    let taken = (0..100).take_while(|ticket| store.query(*ticket, all(1))).count();
+    let taken = (0..100)
+        .take_while(|ticket| store.query(*ticket, all(1)))
+        .count();
     assert_eq!(taken, limits::STORE_QUERIES_MAX);
-    until("all wake-ups", || woken.load(std::sync::atomic::Ordering::SeqCst) == taken);
-    assert!(!store.query(100, all(1)), "answers that nobody fetched count");
+    until("all wake-ups", || {
+        woken.load(std::sync::atomic::Ordering::SeqCst) == taken
+    });
+    assert!(
+        !store.query(100, all(1)),
+        "answers that nobody fetched count"
+    );
     let tickets: Vec<u64> = store.answers().map(|(ticket, _)| ticket).collect();
     assert_eq!(tickets, (0..taken as u64).collect::<Vec<_>>());
     assert!(store.query(100, all(1)));
@@ -706,9 +937,20 @@ fn people_read_it_with_sqlite3() {
     let folder = folder();
     let path = folder.path().join("sipkeep.db");
     let (store, ..) = open(&path);
-    store.keep(Change::Binding(Box::new(binding("100", b"sip:100@192.0.2.7", soon(600)))));
-    store.keep(Change::Ban(Box::new(ban("203.0.113.7", UnixTime::from_millis(4_102_444_800_000)))));
-    store.keep(Change::Record(Box::new(record("r1", 1_772_366_400_000, "answered"))));
+    store.keep(Change::Binding(Box::new(binding(
+        "100",
+        b"sip:100@192.0.2.7",
+        soon(600),
+    ))));
+    store.keep(Change::Ban(Box::new(ban(
+        "203.0.113.7",
+        UnixTime::from_millis(4_102_444_800_000),
+    ))));
+    store.keep(Change::Record(Box::new(record(
+        "r1",
+        1_772_366_400_000,
+        "answered",
+    ))));
     on_disk(&store);
     let sql = "SELECT value IS NOT NULL FROM meta WHERE key = 'created';
         SELECT user, contact, source, transport, since FROM registrations;
@@ -716,10 +958,18 @@ fn people_read_it_with_sqlite3() {
         SELECT id, start, answer, \"end\" IS NULL, disposition FROM call_records;
         SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name;
         PRAGMA journal_mode; PRAGMA user_version; PRAGMA integrity_check;";
-    let output = match std::process::Command::new("sqlite3").arg(&path).arg(sql).output() {
+    let output = match std::process::Command::new("sqlite3")
+        .arg(&path)
+        .arg(sql)
+        .output()
+    {
         Ok(output) => output,
         Err(error) => {
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "sqlite3 is needed: {error}");
+            assert_ne!(
+                std::env::var("CI").as_deref(),
+                Ok("true"),
+                "sqlite3 is needed: {error}"
+            );
             eprintln!("skipped: sqlite3 cannot be run: {error}");
             return;
         }
@@ -751,9 +1001,16 @@ fn the_process_that_is_killed() {
         let id = format!("{serial:06}");
         store.keep(Change::Record(Box::new(record(&id, serial, ""))));
         let contact = format!("sip:{id}@192.0.2.7");
-        store.keep(Change::Binding(Box::new(binding("100", contact.as_bytes(), soon(600)))));
+        store.keep(Change::Binding(Box::new(binding(
+            "100",
+            contact.as_bytes(),
+            soon(600),
+        ))));
         let source = Source::of(std::net::Ipv4Addr::from_bits(serial as u32).into());
-        store.keep(Change::Ban(Box::new(BanRow { source, ..ban("192.0.2.1", soon(600)) })));
+        store.keep(Change::Ban(Box::new(BanRow {
+            source,
+            ..ban("192.0.2.1", soon(600))
+        })));
         if serial % 2 == 0 {
             store.keep(Change::Record(Box::new(record(&id, serial, "answered"))));
         }
@@ -781,11 +1038,20 @@ fn a_killed_process_keeps_its_promise() {
     let output = child.stdout.take().expect("piped");
     let listener = std::thread::spawn(move || {
         let mut kept = Vec::new();
-        for line in std::io::BufReader::new(output).lines().map_while(Result::ok) {
+        for line in std::io::BufReader::new(output)
+            .lines()
+            .map_while(Result::ok)
+        {
             // The first line may follow the test runner's own words.
-            let Some((_, line)) = line.split_once("kept ") else { continue };
-            let Some((id, sync_ms)) = line.split_once(' ') else { continue };
-            let (Ok(sync_ms), true) = (sync_ms.parse::<u64>(), id.len() == 6) else { continue };
+            let Some((_, line)) = line.split_once("kept ") else {
+                continue;
+            };
+            let Some((id, sync_ms)) = line.split_once(' ') else {
+                continue;
+            };
+            let (Ok(sync_ms), true) = (sync_ms.parse::<u64>(), id.len() == 6) else {
+                continue;
+            };
             kept.push((id.to_owned(), sync_ms, Instant::now()));
         }
         kept
@@ -795,10 +1061,17 @@ fn a_killed_process_keeps_its_promise() {
     child.kill().expect("killed");
     child.wait().expect("waited");
     let kept = listener.join().expect("listened");
-    let sync_ms = kept.iter().map(|(_, sync_ms, _)| *sync_ms).max().expect("it kept something");
+    let sync_ms = kept
+        .iter()
+        .map(|(_, sync_ms, _)| *sync_ms)
+        .max()
+        .expect("it kept something");
     let promised = killed - Duration::from_secs(1) - 2 * Duration::from_millis(sync_ms);
-    let promised: Vec<&String> =
-        kept.iter().filter(|(.., at)| *at < promised).map(|(id, ..)| id).collect();
+    let promised: Vec<&String> = kept
+        .iter()
+        .filter(|(.., at)| *at < promised)
+        .map(|(id, ..)| id)
+        .collect();
     assert!(promised.len() > 20, "{} of {}", promised.len(), kept.len());
 
     let (store, snapshot, _) = open(&path);
@@ -817,9 +1090,20 @@ fn a_killed_process_keeps_its_promise() {
     }
     for (serial, id) in promised.iter().enumerate() {
         let disposition = records.get(*id).expect("a record of every answered call");
-        assert_eq!(disposition, if serial % 2 == 0 { "answered" } else { "interrupted" });
+        assert_eq!(
+            disposition,
+            if serial % 2 == 0 {
+                "answered"
+            } else {
+                "interrupted"
+            }
+        );
         let contact = format!("sip:{id}@192.0.2.7").into_bytes();
-        let row = snapshot.bindings.iter().find(|row| row.contact == contact).expect("a binding");
+        let row = snapshot
+            .bindings
+            .iter()
+            .find(|row| row.contact == contact)
+            .expect("a binding");
         assert!(row.expires > soon(500) && row.expires <= soon(600));
     }
     assert!(snapshot.bans.len() >= promised.len());
@@ -833,12 +1117,18 @@ fn a_question_walks_the_index() {
     open(&path).0.close(CLOSE).expect("closed");
     let connection = Connection::open(&path).expect("opens");
     let plan = |sql: &str| -> String {
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("SQL");
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .expect("SQL");
         let count = statement.parameter_count();
         let rows = statement
-            .query_map(rusqlite::params_from_iter(vec!["x"; count]), |row| row.get::<_, String>(3))
+            .query_map(rusqlite::params_from_iter(vec!["x"; count]), |row| {
+                row.get::<_, String>(3)
+            })
             .expect("a plan");
-        rows.map(|row| row.expect("a line")).collect::<Vec<_>>().join("; ")
+        rows.map(|row| row.expect("a line"))
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     let query = CdrQuery {
         since: Some(soon(0)),
@@ -854,8 +1144,14 @@ fn a_question_walks_the_index() {
         "SEARCH call_records USING INDEX call_records_by_start (start>? AND start<?)"
     );
     let (sql, _) = reader::select_page(&all(3)).expect("a question");
-    assert_eq!(plan(&sql), "SCAN call_records USING INDEX call_records_by_start");
-    assert_eq!(plan(writer::MARK_INTERRUPTED), "SCAN call_records USING INDEX call_records_up");
+    assert_eq!(
+        plan(&sql),
+        "SCAN call_records USING INDEX call_records_by_start"
+    );
+    assert_eq!(
+        plan(writer::MARK_INTERRUPTED),
+        "SCAN call_records USING INDEX call_records_up"
+    );
 }
 
 mod model {
@@ -904,7 +1200,11 @@ mod model {
         fn apply(&mut self, step: &Step) -> Option<Change> {
             let source = |last: u8| Source::of([203, 0, 113, last].into());
             Some(match *step {
-                Step::Bind { user, seconds, moved } => {
+                Step::Bind {
+                    user,
+                    seconds,
+                    moved,
+                } => {
                     let mut row = binding(&user.to_string(), b"sip:x", soon(seconds.into()));
                     row.cseq = u32::from(seconds);
                     if moved {
@@ -915,10 +1215,17 @@ mod model {
                 }
                 Step::Unbind { user } => {
                     self.bindings.remove(&user.to_string());
-                    Change::BindingGone { user: user.to_string(), contact: b"sip:x".to_vec() }
+                    Change::BindingGone {
+                        user: user.to_string(),
+                        contact: b"sip:x".to_vec(),
+                    }
                 }
                 Step::Ban { source: last, step } => {
-                    let row = BanRow { source: source(last), step, ..ban("192.0.2.1", soon(600)) };
+                    let row = BanRow {
+                        source: source(last),
+                        step,
+                        ..ban("192.0.2.1", soon(600))
+                    };
                     self.bans.insert(row.source, row.clone());
                     Change::Ban(Box::new(row))
                 }
@@ -993,11 +1300,13 @@ fn every_commit_waits_for_the_disk() {
     let folder = folder();
     let connection = schema::open(&folder.path().join("sipkeep.db")).expect("opens");
     let pragma = |name: &str| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, String>(0)).or_else(|_| {
-            connection.pragma_query_value(None, name, |row| {
-                row.get::<_, i64>(0).map(|number| number.to_string())
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, String>(0))
+            .or_else(|_| {
+                connection.pragma_query_value(None, name, |row| {
+                    row.get::<_, i64>(0).map(|number| number.to_string())
+                })
             })
-        })
     };
     assert_eq!(pragma("journal_mode").as_deref(), Ok("wal"));
     assert_eq!(pragma("synchronous").as_deref(), Ok("2"), "FULL");
@@ -1011,13 +1320,20 @@ fn a_disk_that_hangs_is_shown_while_it_does() {
     locked(&store.shared.state).writing_since = Instant::now().checked_sub(Duration::from_secs(9));
     let status = store.status();
     assert!(!status.ok);
-    assert_eq!(status.error.as_deref(), Some("the disk has not answered for 9 s"));
+    assert_eq!(
+        status.error.as_deref(),
+        Some("the disk has not answered for 9 s")
+    );
     locked(&store.shared.state).writing_since = None;
     assert!(store.status().ok);
     locked(&store.shared.state).lost.records = 3;
     let status = store.status();
     assert!(status.ok, "the disk is well, and what is lost is lost");
-    assert!(status.error.is_some_and(|error| error.starts_with("lost so far: 3 call records")));
+    assert!(
+        status
+            .error
+            .is_some_and(|error| error.starts_with("lost so far: 3 call records"))
+    );
     store.close(CLOSE).expect("closed");
 }
 
@@ -1048,10 +1364,18 @@ fn a_refresh_that_waited_survives_a_power_cut() {
     let (store, ..) = open(&path);
     let first = binding("100", b"sip:100@192.0.2.7", soon(60));
     store.keep(Change::Binding(Box::new(first.clone())));
-    store.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, ""))));
+    store.keep(Change::Record(Box::new(record(
+        "up",
+        1_772_366_400_000,
+        "",
+    ))));
     on_disk(&store);
     std::thread::sleep(Duration::from_millis(1_500));
-    let refreshed = BindingRow { cseq: 5, expires: soon(60), ..first.clone() };
+    let refreshed = BindingRow {
+        cseq: 5,
+        expires: soon(60),
+        ..first.clone()
+    };
     assert!(refreshed.expires > first.expires);
     store.keep(Change::Binding(Box::new(refreshed.clone())));
     on_disk(&store);
@@ -1065,20 +1389,33 @@ fn a_refresh_that_waited_survives_a_power_cut() {
         assert!(copied.expect("cp runs").success());
     }
     let (after, snapshot, _) = open(&cut);
-    let [row] = &snapshot.bindings[..] else { panic!("{:?}", snapshot.bindings) };
+    let [row] = &snapshot.bindings[..] else {
+        panic!("{:?}", snapshot.bindings)
+    };
     assert_eq!(row.cseq, first.cseq, "the refresh was not written");
     assert!(row.expires >= refreshed.expires && row.expires <= soon(60));
     let page = ask(&after, all(10)).expect("a page");
     assert_eq!(page.items[0].disposition, "interrupted");
     assert_eq!(page.items[0].ended_by.as_deref(), Some("server"));
     // The end of the call is not known to this run any more, and an earlier state changes nothing.
-    after.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, ""))));
+    after.keep(Change::Record(Box::new(record(
+        "up",
+        1_772_366_400_000,
+        "",
+    ))));
     after.close(CLOSE).expect("closed");
     let (after, ..) = open(&cut);
-    assert_eq!(ask(&after, all(10)).expect("a page").items[0].disposition, "interrupted");
+    assert_eq!(
+        ask(&after, all(10)).expect("a page").items[0].disposition,
+        "interrupted"
+    );
     after.close(CLOSE).expect("closed");
 
-    store.keep(Change::Record(Box::new(record("up", 1_772_366_400_000, "answered"))));
+    store.keep(Change::Record(Box::new(record(
+        "up",
+        1_772_366_400_000,
+        "answered",
+    ))));
     store.close(CLOSE).expect("closed");
     let (store, ..) = open(&path);
     let page = ask(&store, all(10)).expect("a page");

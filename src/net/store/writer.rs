@@ -47,7 +47,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 const UPKEEP_MORE: Duration = Duration::from_secs(5);
 /// Call records removed in one transaction: some tens of milliseconds on a slow card.
 const UPKEEP_RECORDS: u32 = 500;
-/// A known source is forgotten after this time (SPEC "The guard").
+/// A known source is forgotten after this time.
 const KNOWN: Duration = Duration::from_secs(30 * 86_400);
 /// A ban's step is forgotten for each clean week.
 const STEP_DAYS: u32 = 7;
@@ -128,7 +128,11 @@ pub(super) fn restored_expiry(
 ) -> Option<UnixTime> {
     let granted = Duration::from_secs(u64::from(stored.granted_s));
     let expires = stored.row.expires;
-    let restored = if clean { expires } else { expires.min(now).plus(granted) };
+    let restored = if clean {
+        expires
+    } else {
+        expires.min(now).plus(granted)
+    };
     // A clock that was set back must not make it immortal.
     let restored = restored.min(now.plus(granted));
     (restored > now).then_some(restored)
@@ -137,7 +141,9 @@ pub(super) fn restored_expiry(
 /// Whether a ban still means something at `now`: it holds, or its step is not forgotten.
 pub(super) fn is_remembered(ban: &BanRow, now: UnixTime) -> bool {
     let weeks = u64::from(ban.step).saturating_add(1);
-    ban.until.plus(Duration::from_secs(weeks * u64::from(STEP_DAYS) * 86_400)) >= now
+    ban.until
+        .plus(Duration::from_secs(weeks * u64::from(STEP_DAYS) * 86_400))
+        >= now
 }
 
 /// Whether a source that last answered right at `last_success` is still known at `now`.
@@ -210,7 +216,9 @@ impl Writer {
                 return Some(deadline);
             }
             let due = self.due(&state);
-            let left = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let left = due
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())?;
             // While changes are being gathered, further ones need not wake us.
             state.asleep = state.first.is_none();
             state = super::wait_for(&self.shared.changed, state, left);
@@ -231,7 +239,10 @@ impl Writer {
             rested.max(first + GATHER)
         });
         let held = self.held_since.map(|since| since + REFRESH_HELD);
-        [gathered, held].into_iter().flatten().fold(self.upkeep_at, Instant::min)
+        [gathered, held]
+            .into_iter()
+            .flatten()
+            .fold(self.upkeep_at, Instant::min)
     }
 
     /// Takes what is pending and tries to write it. Every error ends in `status`, the log and a later attempt.
@@ -253,14 +264,20 @@ impl Writer {
         self.last_write = Some(now);
 
         let result = self.attempt(closing, cdr_keep);
-        let answer = result.as_ref().map_err(|refusal| refusal.text.clone()).copied();
+        let answer = result
+            .as_ref()
+            .map_err(|refusal| refusal.text.clone())
+            .copied();
         for request in self.secrets.drain(..) {
             // Nobody waits any more: the request has timed out.
             let _ = request.done.send(answer.clone());
         }
         if now.elapsed() > SLOW {
             if !self.was_slow {
-                log::warn!("event=store_slow seconds={:.1}", now.elapsed().as_secs_f32());
+                log::warn!(
+                    "event=store_slow seconds={:.1}",
+                    now.elapsed().as_secs_f32()
+                );
             }
             self.was_slow = true;
         } else {
@@ -296,7 +313,10 @@ impl Writer {
                 .failure
                 .as_ref()
                 .map_or(RETRY_MIN, |failure| (failure.delay * 2).min(RETRY_MAX));
-            self.failure = Some(Failure { retry_at: Instant::now() + delay, delay });
+            self.failure = Some(Failure {
+                retry_at: Instant::now() + delay,
+                delay,
+            });
         } else if self.failure.take().is_some() {
             log::warn!("event=store_recovered path={path:?}");
         }
@@ -314,18 +334,33 @@ impl Writer {
         self.write(closing, cdr_keep).map_err(|error| {
             let code = error.sqlite_error_code();
             self.broken |= schema::is_broken(&error);
-            let busy = matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked));
+            let busy = matches!(
+                code,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+            );
             if !busy && code != Some(ErrorCode::DiskFull) {
                 self.connection = None;
             }
-            let unclear = matches!(code, Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
-            let reason = if unclear { schema::explain(&self.path) } else { String::new() };
-            Refusal { text: format!("{error}{reason}"), busy }
+            let unclear = matches!(
+                code,
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen)
+            );
+            let reason = if unclear {
+                schema::explain(&self.path)
+            } else {
+                String::new()
+            };
+            Refusal {
+                text: format!("{error}{reason}"),
+                busy,
+            }
         })
     }
 
     fn write(&mut self, closing: bool, cdr_keep: Duration) -> rusqlite::Result<()> {
-        let Some(mut connection) = self.connection.take() else { return Ok(()) };
+        let Some(mut connection) = self.connection.take() else {
+            return Ok(());
+        };
         let result = self.write_to(&mut connection, closing, cdr_keep);
         self.connection = Some(connection);
         result
@@ -340,14 +375,20 @@ impl Writer {
         let now = Instant::now();
         #[cfg(test)]
         {
-            let pages = self.shared.pages_max.load(std::sync::atomic::Ordering::Relaxed);
+            let pages = self
+                .shared
+                .pages_max
+                .load(std::sync::atomic::Ordering::Relaxed);
             connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
         }
         if !closing {
             self.hold_back_refreshes(connection)?;
         }
         let batch = Batch {
-            held: closing || self.held_since.is_some_and(|since| now >= since + REFRESH_HELD),
+            held: closing
+                || self
+                    .held_since
+                    .is_some_and(|since| now >= since + REFRESH_HELD),
             upkeep: now >= self.upkeep_at,
             closing,
         };
@@ -363,7 +404,8 @@ impl Writer {
         if self.syncs_ms.len() == SYNCS_SHOWN {
             self.syncs_ms.pop_front();
         }
-        self.syncs_ms.push_back(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.syncs_ms
+            .push_back(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
 
         self.backlog = Pending::default();
         self.starting = false;
@@ -416,10 +458,22 @@ impl Writer {
             }
         }
         if let Some((key, made)) = &self.backlog.nonce_key {
-            rows::put_secret(transaction, super::NONCE_KEY, &rows::nonce_key_text(key, *made))?;
+            rows::put_secret(
+                transaction,
+                super::NONCE_KEY,
+                &rows::nonce_key_text(key, *made),
+            )?;
         }
-        let held = self.held.iter().filter(|_| batch.held).map(|(key, kept)| (key, Some(kept)));
-        let bindings = self.backlog.bindings.iter().map(|(key, kept)| (key, kept.as_ref()));
+        let held = self
+            .held
+            .iter()
+            .filter(|_| batch.held)
+            .map(|(key, kept)| (key, Some(kept)));
+        let bindings = self
+            .backlog
+            .bindings
+            .iter()
+            .map(|(key, kept)| (key, kept.as_ref()));
         for (key, kept) in held.chain(bindings) {
             tolerate(
                 "registrations",
@@ -464,7 +518,10 @@ impl Writer {
             }
         }
         if connection.is_none() {
-            if self.set_aside_at.is_some_and(|at| at.elapsed() < SET_ASIDE_INTERVAL) {
+            if self
+                .set_aside_at
+                .is_some_and(|at| at.elapsed() < SET_ASIDE_INTERVAL)
+            {
                 return Err("the file is damaged again: is the disk failing?".into());
             }
             connection = Some(replace_broken(&self.path, "damaged", unix_now())?);
@@ -478,7 +535,9 @@ impl Writer {
 
     /// Sees whether the path still leads to the file that is open; a deleted one is written anew.
     fn follow_file(&mut self) -> Result<(), String> {
-        let Some(connection) = &self.connection else { return Ok(()) };
+        let Some(connection) = &self.connection else {
+            return Ok(());
+        };
         let found = identity(&self.path);
         if found == self.identity {
             return Ok(());
@@ -491,8 +550,12 @@ impl Writer {
         let text = |error: &dyn std::fmt::Display| format!("the file was deleted, and: {error}");
         let _ = fs::remove_file(&copy);
         schema::make_private(&copy).map_err(|error| text(&error))?;
-        let name = copy.to_str().ok_or_else(|| text(&"its name is not UTF-8"))?;
-        connection.execute("VACUUM INTO ?1", [name]).map_err(|error| text(&error))?;
+        let name = copy
+            .to_str()
+            .ok_or_else(|| text(&"its name is not UTF-8"))?;
+        connection
+            .execute("VACUUM INTO ?1", [name])
+            .map_err(|error| text(&error))?;
         // Closing the old one removes its log by name, so it comes before the new file gets one.
         self.connection = None;
         for suffix in ["-wal", "-shm"] {
@@ -503,7 +566,9 @@ impl Writer {
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    fs::metadata(path)
+        .ok()
+        .map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Sets a broken file aside, begins a new one and copies into it what can still be read.
@@ -545,7 +610,10 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
                 Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
             ) =>
         {
-            log::error!("event=store_row_refused table={table} error={:?}", error.to_string());
+            log::error!(
+                "event=store_row_refused table={table} error={:?}",
+                error.to_string()
+            );
             Ok(())
         }
         other => other,
@@ -559,8 +627,10 @@ pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records \
 /// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
 fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let now = Rfc3339(unix_now()).to_string();
-    transaction
-        .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)", [&now])?;
+    transaction.execute(
+        "INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)",
+        [&now],
+    )?;
     transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
     let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {

@@ -1,0 +1,43 @@
+//! How much there is of everything, for simulations and fuzzing: what must be bounded, and gone after silence.
+
+use super::Endpoint;
+
+/// Counts of the endpoint's tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Ringing and answered calls.
+    pub calls_live: usize,
+    /// Whether there is any call, ending ones included.
+    pub has_calls: bool,
+    /// Transactions in progress.
+    pub transactions_live: usize,
+    /// Completed server transactions whose answer is kept.
+    pub transactions_completed: usize,
+    /// Connections.
+    pub streams: usize,
+    /// Connections that we opened.
+    pub opened: usize,
+    /// Bindings.
+    pub bindings: usize,
+    /// Bans.
+    pub bans: usize,
+    /// Outputs that found the arena full.
+    pub outputs_dropped: u64,
+}
+
+impl Endpoint {
+    /// The counts as they are now.
+    pub fn census(&self) -> Census {
+        Census {
+            calls_live: self.calls.live(),
+            has_calls: !self.calls.is_empty(),
+            transactions_live: self.transactions.live(),
+            transactions_completed: self.transactions.completed(),
+            streams: self.streams.len(),
+            opened: self.opened.len(),
+            bindings: self.location.count(),
+            bans: self.guard.ban_count(),
+            outputs_dropped: self.out.dropped(),
+        }
+    }
+}

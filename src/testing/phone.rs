@@ -1,0 +1,772 @@
+//! A phone that lives by itself: registers and refreshes, calls, rings, answers or refuses, puts on hold, hangs up, and
+//! retransmits as RFC 3261 §17 demands. It is built on the crate's own transaction layer and dialogs; what it does
+//! when is drawn from its seed.
+//!
+//! It reports what a person at the phone would know: which calls got an answer, and which never ended.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::agent::{DOMAIN, session};
+use super::random::Random;
+use crate::auth::digest::{self, Login};
+use crate::config::Secret;
+use crate::dialog::Dialog;
+use crate::message::{Composer, DigestParams, HeaderName, Message, Method, parse, reason_phrase};
+use crate::source::{ConnectionId, Flow, Sink, Transport};
+use crate::time::Instant;
+use crate::transaction::{ClientId, Expired, Received, ServerId, Transactions};
+use crate::transport::{Frame, Framer};
+
+/// A phone has a few calls at most.
+const TRANSACTIONS_MAX: usize = 256;
+/// Challenges answered for one request before the phone gives up.
+const CHALLENGES_MAX: u32 = 4;
+
+/// What a transaction of the phone is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Register,
+    /// The INVITE of a call of ours.
+    Invite(u32),
+    Reinvite(u32),
+    Incoming(u32),
+    Other,
+}
+
+/// What the phone will do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Todo {
+    Refresh,
+    Answer(u32),
+    Cancel(u32),
+    Hold(u32),
+    HangUp(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Our INVITE has no final response.
+    Calling,
+    /// Theirs has none of ours.
+    Ringing,
+    Up,
+    Over,
+}
+
+struct Call {
+    dialog: Dialog,
+    phase: Phase,
+    /// Our INVITE or re-INVITE that is under way.
+    client: Option<ClientId>,
+    challenges: u32,
+    is_cancelled: bool,
+    /// Their INVITE, to answer it.
+    server: Option<(ServerId, Vec<u8>)>,
+    /// Our 2xx that waits for its ACK: transaction and CSeq number.
+    unacknowledged: Option<(ServerId, u32)>,
+    /// Our ACKs by CSeq number.
+    acks: BTreeMap<u32, Vec<u8>>,
+    must_end: bool,
+    tag: Vec<u8>,
+}
+
+/// How a call of this phone went, as its caller saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No final response yet.
+    Pending,
+    /// This final response.
+    Final(u16),
+    /// None came in the time that RFC 3261 gives.
+    Timeout,
+}
+
+/// Datagrams or stream bytes that the phone sends.
+#[derive(Debug, Default)]
+pub struct Sent(pub Vec<Vec<u8>>);
+
+impl Sink for Sent {
+    fn send(&mut self, _flow: &Flow, bytes: &[u8]) {
+        self.0.push(bytes.to_vec());
+    }
+}
+
+/// A phone.
+pub struct Phone {
+    /// Its user.
+    pub user: String,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it speaks.
+    pub transport: Transport,
+    /// Turned off: it neither sends nor reads.
+    pub is_off: bool,
+    /// How its own calls went, by Call-ID.
+    pub outcomes: BTreeMap<String, Outcome>,
+    /// Its last REGISTER got a 200.
+    pub is_registered: bool,
+    secret: Secret,
+    flow: Flow,
+    random: Random,
+    transactions: Transactions<What>,
+    registration: Dialog,
+    register_challenges: u32,
+    challenge: Option<Vec<u8>>,
+    nc: u32,
+    calls: BTreeMap<u32, Call>,
+    next_call: u32,
+    todo: BinaryHeap<Reverse<(Instant, Todo)>>,
+    framer: Framer,
+    buffer: Vec<u8>,
+}
+
+impl Phone {
+    /// A phone that was just plugged in.
+    pub fn new(
+        user: &str,
+        password: &str,
+        address: SocketAddr,
+        server: SocketAddr,
+        transport: Transport,
+        random: &Random,
+    ) -> Self {
+        let mut random = random.fork(user);
+        let mut seed = [0; 32];
+        for chunk in seed.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&random.next_u64().to_le_bytes());
+        }
+        let connection = (transport == Transport::Tcp).then_some(ConnectionId(0));
+        let flow = Flow { transport, local: address, remote: server, connection };
+        let mut phone = Self {
+            user: user.into(),
+            address,
+            transport,
+            is_off: false,
+            outcomes: BTreeMap::new(),
+            is_registered: false,
+            secret: Secret::Password(password.into()),
+            flow,
+            registration: Dialog {
+                call_id: Box::default(),
+                local: Vec::new(),
+                remote: Vec::new(),
+                remote_tag: Box::default(),
+                remote_target: Box::default(),
+                route_set: Box::default(),
+                local_cseq: 0,
+                remote_cseq: None,
+                flow,
+                ours: address,
+            },
+            random,
+            transactions: Transactions::new(&seed, TRANSACTIONS_MAX, TRANSACTIONS_MAX),
+            register_challenges: 0,
+            challenge: None,
+            nc: 0,
+            calls: BTreeMap::new(),
+            next_call: 1,
+            todo: BinaryHeap::new(),
+            framer: Framer::new(),
+            buffer: Vec::new(),
+        };
+        let own = format!("sip:{user}@{DOMAIN}");
+        phone.registration = phone.new_dialog(&own);
+        phone.registration.remote_target = format!("sip:{DOMAIN}").into_bytes().into();
+        phone
+    }
+
+    fn new_dialog(&mut self, to: &str) -> Dialog {
+        let call_id = format!("{:016x}@{}", self.random.next_u64(), self.user);
+        let tag = self.random.next_u64();
+        Dialog {
+            call_id: call_id.into_bytes().into(),
+            local: format!("<sip:{}@{DOMAIN}>;tag={tag:x}", self.user).into_bytes(),
+            remote: format!("<{to}>").into_bytes(),
+            remote_tag: Box::default(),
+            remote_target: to.as_bytes().into(),
+            route_set: Box::default(),
+            local_cseq: 0,
+            remote_cseq: None,
+            flow: self.flow,
+            ours: self.address,
+        }
+    }
+
+    /// When the phone next does something by itself.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.is_off {
+            return None;
+        }
+        let todo = self.todo.peek().map(|Reverse((at, _))| *at);
+        todo.into_iter().chain(self.transactions.next_deadline()).min()
+    }
+
+    /// Whether it is in no call and waits for nothing but its next refresh.
+    pub fn is_idle(&self) -> bool {
+        self.calls.values().all(|call| call.phase == Phase::Over) && self.transactions.live() == 0
+    }
+
+    /// What is due.
+    pub fn tick(&mut self, now: Instant, out: &mut Sent) {
+        if self.is_off {
+            return;
+        }
+        while let Some(expired) = self.transactions.expire(now, out) {
+            self.expired(now, expired, out);
+        }
+        while let Some(Reverse((at, todo))) = self.todo.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.todo.pop();
+            self.act(now, todo, out);
+        }
+    }
+
+    fn later(&mut self, now: Instant, millis: u64, todo: Todo) {
+        self.todo.push(Reverse((now.plus(Duration::from_millis(millis)), todo)));
+    }
+
+    fn act(&mut self, now: Instant, todo: Todo, out: &mut Sent) {
+        match todo {
+            Todo::Refresh => self.register(now, out),
+            Todo::Answer(call) => self.answer(now, call, out),
+            Todo::Cancel(id) => {
+                if let Some(call) = self.calls.get_mut(&id)
+                    && call.phase == Phase::Calling
+                    && let Some(client) = call.client
+                {
+                    call.is_cancelled = true;
+                    self.transactions.cancel(now, client, b"", out);
+                }
+            }
+            Todo::Hold(id) => self.hold(now, id, out),
+            Todo::HangUp(id) => self.hang_up(now, id, out),
+        }
+    }
+
+    /// Registers, or refreshes.
+    pub fn register(&mut self, now: Instant, out: &mut Sent) {
+        self.register_challenges = 0;
+        self.send_register(now, out);
+    }
+
+    fn send_register(&mut self, now: Instant, out: &mut Sent) {
+        let mut dialog = self.registration.clone();
+        self.send_request(now, &mut dialog, Method::Register, What::Register, out);
+        self.registration = dialog;
+    }
+
+    /// Calls a number.
+    pub fn call(&mut self, now: Instant, number: &str, out: &mut Sent) {
+        let dialog = self.new_dialog(&format!("sip:{number}@{DOMAIN}"));
+        let call_id = String::from_utf8_lossy(&dialog.call_id).into_owned();
+        self.outcomes.insert(call_id, Outcome::Pending);
+        let id = self.add(dialog, Phase::Calling, None, Vec::new());
+        // One in four loses patience; some of them at the very moment when the other side may answer.
+        if self.random.chance(250) {
+            let patience = self.random.between(0, 8_000);
+            self.later(now, patience, Todo::Cancel(id));
+        }
+        self.invite(now, id, What::Invite(id), out);
+    }
+
+    fn add(
+        &mut self,
+        dialog: Dialog,
+        phase: Phase,
+        server: Option<(ServerId, Vec<u8>)>,
+        tag: Vec<u8>,
+    ) -> u32 {
+        let id = self.next_call;
+        self.next_call += 1;
+        let call = Call {
+            dialog,
+            phase,
+            client: None,
+            challenges: 0,
+            is_cancelled: false,
+            server,
+            unacknowledged: None,
+            acks: BTreeMap::new(),
+            must_end: false,
+            tag,
+        };
+        self.calls.insert(id, call);
+        id
+    }
+
+    fn invite(&mut self, now: Instant, id: u32, what: What, out: &mut Sent) {
+        let Some(mut dialog) = self.calls.get(&id).map(|call| call.dialog.clone()) else { return };
+        let client = self.send_request(now, &mut dialog, Method::Invite, what, out);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.dialog = dialog;
+            call.client = client;
+        }
+    }
+
+    /// Composes and sends a request within a dialog, or one that makes one.
+    fn send_request(
+        &mut self,
+        now: Instant,
+        dialog: &mut Dialog,
+        method: Method,
+        what: What,
+        out: &mut Sent,
+    ) -> Option<ClientId> {
+        let (client, branch) = self.transactions.reserve()?;
+        let cseq = dialog.next_cseq();
+        let credentials = (dialog.remote_tag.is_empty())
+            .then(|| self.credentials(method, &dialog.remote_target))
+            .flatten();
+        let mut composer = dialog.compose(&mut self.buffer, method, cseq, branch.as_bytes());
+        let contact = contact(&self.user, self.address, self.transport);
+        composer.field("Contact", &[contact.as_bytes()]);
+        if let Some(credentials) = &credentials {
+            composer.field("Authorization", &[credentials]);
+        }
+        let body = if method == Method::Invite { session(&self.user, self.address) } else { String::new() };
+        composer.finish(Some(b"application/sdp"), body.as_bytes());
+        self.transactions.send(now, client, method, &self.flow, &self.buffer, what, out);
+        Some(client)
+    }
+
+    fn credentials(&mut self, method: Method, uri: &[u8]) -> Option<Vec<u8>> {
+        let challenge = self.challenge.as_ref()?;
+        let params = DigestParams::parse(challenge).ok().flatten()?;
+        self.nc += 1;
+        let login = Login {
+            user: &self.user,
+            secret: &self.secret,
+            method: method.token().as_bytes(),
+            uri,
+            nc: self.nc,
+            cnonce: b"5f0c",
+        };
+        digest::answer(&params, &login)
+    }
+
+    fn hold(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let may = self.calls.get(&id).is_some_and(|call| {
+            call.phase == Phase::Up && call.client.is_none() && call.unacknowledged.is_none()
+        });
+        if may {
+            self.invite(now, id, What::Reinvite(id), out);
+        }
+    }
+
+    /// Ends every call.
+    pub fn hang_up_all(&mut self, now: Instant, out: &mut Sent) {
+        let ids: Vec<u32> = self.calls.keys().copied().collect();
+        for id in ids {
+            self.hang_up(now, id, out);
+        }
+    }
+
+    fn hang_up(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.phase {
+            Phase::Over => {}
+            Phase::Calling => self.act(now, Todo::Cancel(id), out),
+            Phase::Ringing => self.refuse(now, id, 486, out),
+            // RFC 3261 §15: the callee sends no BYE before the ACK.
+            Phase::Up if call.unacknowledged.is_some() => call.must_end = true,
+            Phase::Up => self.bye(now, id, out),
+        }
+    }
+
+    fn bye(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.phase = Phase::Over;
+        let mut dialog = call.dialog.clone();
+        self.send_request(now, &mut dialog, Method::Bye, What::Other, out);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.dialog = dialog;
+        }
+    }
+
+    /// Its connection is gone, and with it what was half read.
+    pub fn disconnected(&mut self) {
+        self.framer = Framer::new();
+        self.transactions.connection_closed(ConnectionId(0));
+    }
+
+    /// Bytes of its connection.
+    pub fn receive_stream(&mut self, now: Instant, bytes: &[u8], out: &mut Sent) {
+        let mut messages = Vec::new();
+        let mut frames = self.framer.feed(bytes);
+        while let Some(frame) = frames.next() {
+            if let Frame::Message(message) = frame {
+                messages.push(message.to_vec());
+            }
+        }
+        drop(frames);
+        for message in messages {
+            self.receive(now, &message, out);
+        }
+    }
+
+    /// One message.
+    ///
+    /// # Panics
+    /// When the server sends what does not parse.
+    pub fn receive(&mut self, now: Instant, bytes: &[u8], out: &mut Sent) {
+        if self.is_off {
+            return;
+        }
+        let message = match parse(bytes) {
+            Ok(message) => message,
+            Err(error) => panic!("the server sent this ({error}):\n{}", String::from_utf8_lossy(bytes)),
+        };
+        if message.is_request() {
+            self.request(now, &message, out);
+            return;
+        }
+        let Some((id, what)) = self.transactions.receive_response(now, &message, out) else { return };
+        match what {
+            What::Register => self.register_response(now, &message, out),
+            What::Invite(call) => self.invite_response(now, call, &message, out),
+            What::Reinvite(call) => self.reinvite_response(now, call, id, &message, out),
+            What::Incoming(_) | What::Other => {}
+        }
+    }
+
+    fn learn_challenge(&mut self, response: &Message<'_>) {
+        if let Some(challenge) = response.value(HeaderName::WwwAuthenticate) {
+            (self.challenge, self.nc) = (Some(challenge.to_vec()), 0);
+        }
+    }
+
+    fn register_response(&mut self, now: Instant, response: &Message<'_>, out: &mut Sent) {
+        match response.status() {
+            100..=199 => {}
+            401 if self.register_challenges < CHALLENGES_MAX => {
+                self.register_challenges += 1;
+                self.learn_challenge(response);
+                self.send_register(now, out);
+            }
+            200..=299 => {
+                self.is_registered = true;
+                let refresh = self.random.between(200_000, 300_000);
+                self.later(now, refresh, Todo::Refresh);
+            }
+            _ => {
+                self.is_registered = false;
+                self.later(now, 30_000, Todo::Refresh);
+            }
+        }
+    }
+
+    fn invite_response(&mut self, now: Instant, id: u32, response: &Message<'_>, out: &mut Sent) {
+        let status = response.status();
+        if status < 200 {
+            return;
+        }
+        let cseq = response.cseq().number;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(ack) = call.acks.get(&cseq) {
+            out.send(&self.flow, ack);
+            return;
+        }
+        call.client = None;
+        if status == 401 && call.challenges < CHALLENGES_MAX && !call.is_cancelled {
+            call.challenges += 1;
+            self.learn_challenge(response);
+            self.invite(now, id, What::Invite(id), out);
+            return;
+        }
+        let call_id = String::from_utf8_lossy(&call.dialog.call_id).into_owned();
+        self.outcomes.insert(call_id, Outcome::Final(status));
+        if status >= 300 {
+            call.phase = Phase::Over;
+            return;
+        }
+        call.dialog.establish(response);
+        call.phase = Phase::Up;
+        let is_cancelled = call.is_cancelled;
+        self.acknowledge(id, cseq, out);
+        if is_cancelled {
+            self.bye(now, id, out);
+            return;
+        }
+        self.plan_call(now, id);
+    }
+
+    /// What happens in a call that is up.
+    fn plan_call(&mut self, now: Instant, id: u32) {
+        let talk = self.random.between(0, 60_000);
+        self.later(now, talk, Todo::HangUp(id));
+        if self.random.chance(300) {
+            let when = self.random.between(0, talk);
+            self.later(now, when, Todo::Hold(id));
+        }
+    }
+
+    fn acknowledge(&mut self, id: u32, cseq: u32, out: &mut Sent) {
+        let branch = format!("z9hG4bK{:x}", self.random.next_u64());
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.dialog
+            .compose(&mut self.buffer, Method::Ack, cseq, branch.as_bytes())
+            .finish(None, b"");
+        out.send(&self.flow, &self.buffer);
+        call.acks.insert(cseq, self.buffer.clone());
+    }
+
+    fn reinvite_response(
+        &mut self,
+        now: Instant,
+        id: u32,
+        client: ClientId,
+        response: &Message<'_>,
+        out: &mut Sent,
+    ) {
+        let (status, cseq) = (response.status(), response.cseq().number);
+        if status < 200 {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(ack) = call.acks.get(&cseq) {
+            out.send(&self.flow, ack);
+            return;
+        }
+        if call.client == Some(client) {
+            call.client = None;
+        }
+        match status {
+            200..=299 => {
+                call.dialog.refresh_target(response);
+                self.acknowledge(id, cseq, out);
+            }
+            // RFC 3261 §12.2.1.2: the peer has forgotten the call.
+            408 | 481 => self.hang_up(now, id, out),
+            _ => {}
+        }
+    }
+
+    fn expired(&mut self, now: Instant, expired: Expired<What>, out: &mut Sent) {
+        match expired {
+            Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => match owner {
+                What::Register => self.later(now, 5_000, Todo::Refresh),
+                What::Invite(id) => {
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.phase = Phase::Over;
+                        let call_id = String::from_utf8_lossy(&call.dialog.call_id).into_owned();
+                        self.outcomes.insert(call_id, Outcome::Timeout);
+                    }
+                }
+                What::Reinvite(id) => {
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.client = None;
+                    }
+                    self.hang_up(now, id, out);
+                }
+                What::Incoming(_) | What::Other => {}
+            },
+            Expired::NotAcknowledged { owner, .. } => {
+                if let What::Incoming(id) = owner {
+                    if let Some(call) = self.calls.get_mut(&id) {
+                        call.unacknowledged = None;
+                    }
+                    self.hang_up(now, id, out);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, now: Instant, request: &Message<'_>, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let method = request.method();
+        if self.transactions.receive(now, key, method, out) == Received::Absorbed {
+            return;
+        }
+        let known = self
+            .calls
+            .iter()
+            .rev()
+            .find(|(_, call)| *call.dialog.call_id == *request.call_id())
+            .map(|(id, _)| *id);
+        match method {
+            Method::Ack => self.acknowledged(now, known, request, out),
+            Method::Cancel => {
+                let found = self.transactions.find(self.transactions.invite_key(request));
+                let status = if found.is_some() { 200 } else { 481 };
+                self.complete(now, request, status, out);
+                if let Some((_, What::Incoming(id), _)) = found
+                    && self.calls.get(&id).is_some_and(|call| call.phase == Phase::Ringing)
+                {
+                    self.refuse(now, id, 487, out);
+                }
+            }
+            Method::Invite if request.to().tag().is_none() => self.rings(now, request, out),
+            Method::Invite => self.reinvited(now, known, request, out),
+            Method::Bye => {
+                let is_up = known.and_then(|id| self.calls.get_mut(&id));
+                let status = match is_up {
+                    Some(call) => {
+                        call.phase = Phase::Over;
+                        if let Some((server, _)) = call.unacknowledged.take() {
+                            self.transactions.acknowledge(server);
+                        }
+                        200
+                    }
+                    None => 481,
+                };
+                self.complete(now, request, status, out);
+            }
+            _ => {
+                let is_up = known
+                    .and_then(|id| self.calls.get(&id))
+                    .is_some_and(|call| call.phase == Phase::Up);
+                self.complete(now, request, if is_up { 200 } else { 481 }, out);
+            }
+        }
+    }
+
+    fn complete(&mut self, now: Instant, request: &Message<'_>, status: u16, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let reason = reason_phrase(status);
+        let tag = b"phone";
+        Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, tag)
+            .finish(None, b"");
+        self.transactions.complete(now, key, &self.flow, &self.buffer, out);
+    }
+
+    /// A call comes in. The phone rings and is answered, or is busy, or nobody is at home.
+    fn rings(&mut self, now: Instant, request: &Message<'_>, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let id = self.next_call;
+        let what = What::Incoming(id);
+        let Some(server) = self.transactions.open_server(now, key, request, &self.flow, what) else {
+            return;
+        };
+        let dialog = Dialog::from_request(request, &self.flow, self.address);
+        let tag = format!("{:x}", self.random.next_u64()).into_bytes();
+        let bytes = request.bytes().to_vec();
+        let added = self.add(dialog, Phase::Ringing, Some((server, bytes)), tag);
+        assert_eq!(added, id);
+        match self.random.below(100) {
+            0..15 => self.refuse(now, id, 486, out),
+            15..20 => self.refuse(now, id, 603, out),
+            20..30 => self.respond(now, id, 180, out),
+            _ => {
+                if self.random.chance(700) {
+                    self.respond(now, id, 180, out);
+                }
+                let after = self.random.between(0, 8_000);
+                self.later(now, after, Todo::Answer(id));
+            }
+        }
+    }
+
+    /// A response to the INVITE of a call that rings, or to a re-INVITE.
+    fn respond(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let Some((server, bytes)) = &call.server else { return };
+        let Ok(request) = parse(bytes) else { return };
+        let reason = reason_phrase(status);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            &request,
+            &self.flow,
+            status,
+            reason,
+            &call.tag,
+        );
+        let mut body = String::new();
+        if (101..300).contains(&status) {
+            let contact = contact(&self.user, self.address, self.transport);
+            composer.field("Contact", &[contact.as_bytes()]);
+            if status >= 200 {
+                body = session(&self.user, self.address);
+            }
+        }
+        composer.finish(Some(b"application/sdp"), body.as_bytes());
+        self.transactions.respond(now, *server, status, &self.buffer, out);
+    }
+
+    fn refuse(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
+        self.respond(now, id, status, out);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.phase = Phase::Over;
+            call.server = None;
+        }
+    }
+
+    fn answer(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.phase != Phase::Ringing {
+            return;
+        }
+        call.phase = Phase::Up;
+        call.dialog.local.extend_from_slice(b";tag=");
+        call.dialog.local.extend_from_slice(&call.tag);
+        self.accept(now, id, out);
+        self.plan_call(now, id);
+    }
+
+    /// 200 to the INVITE or re-INVITE that the call holds.
+    fn accept(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        self.respond(now, id, 200, out);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some((server, bytes)) = call.server.take() else { return };
+        if let Ok(request) = parse(&bytes) {
+            call.unacknowledged = Some((server, request.cseq().number));
+        }
+    }
+
+    fn reinvited(&mut self, now: Instant, known: Option<u32>, request: &Message<'_>, out: &mut Sent) {
+        let key = self.transactions.key(request);
+        let what = known.map_or(What::Other, What::Incoming);
+        let Some(server) = self.transactions.open_server(now, key, request, &self.flow, what) else {
+            return;
+        };
+        let call = known.and_then(|id| self.calls.get_mut(&id));
+        let status = match &call {
+            None => 481,
+            Some(call) if call.phase != Phase::Up => 481,
+            Some(call) if call.client.is_some() => 491,
+            Some(call) if call.unacknowledged.is_some() => 500,
+            Some(_) => 200,
+        };
+        if status == 200
+            && let (Some(call), Some(id)) = (call, known)
+        {
+            call.server = Some((server, request.bytes().to_vec()));
+            call.dialog.refresh_target(request);
+            self.accept(now, id, out);
+            return;
+        }
+        let reason = reason_phrase(status);
+        Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, b"phone")
+            .finish(None, b"");
+        self.transactions.respond(now, server, status, &self.buffer, out);
+    }
+
+    fn acknowledged(
+        &mut self,
+        now: Instant,
+        known: Option<u32>,
+        request: &Message<'_>,
+        out: &mut Sent,
+    ) {
+        let Some(id) = known else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let number = request.cseq().number;
+        let Some((server, _)) = call.unacknowledged.take_if(|(_, cseq)| *cseq == number) else {
+            return;
+        };
+        let must_end = call.must_end;
+        self.transactions.acknowledge(server);
+        if must_end {
+            self.hang_up(now, id, out);
+        }
+    }
+}
+
+fn contact(user: &str, address: SocketAddr, transport: Transport) -> String {
+    let transport = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
+    format!("<sip:{user}@{address}{transport}>")
+}

@@ -1,0 +1,49 @@
+//! Scenarios: text files that read like the call flows of the RFCs, played against the production endpoint on virtual time.
+//!
+//! ```text
+//! # RFC 3261 §17.2.1: 486 is retransmitted on Timer G until ACK
+//! seed 7
+//! agent desk 192.0.2.50:5060 user=bob      # alice, bob and carol are always there
+//! config:
+//!   [call]
+//!   ring_timeout = 30s
+//!    0ms  alice registers                   # REGISTER, 401, REGISTER with credentials, 200
+//!    0ms  bob registers
+//!   10ms  alice > INVITE sip:bob@pbx branch=z9hG4bK1
+//!       | Subject: lunch                    # a header of the message above
+//!   10ms  alice < 100
+//!   10ms  bob < INVITE from_tag=$ours       # binds $ours, or compares with it
+//!       | Subject: lun*                     # asserted; "| !Subject" asserts its absence
+//!   20ms  bob > 486
+//!   20ms  bob < ACK
+//!   20ms  alice < 486
+//!  520ms  alice < 486 again                 # byte for byte what came before
+//!  600ms  alice > ACK
+//!     1m  nothing                           # nobody has received anything else
+//!     1m  record caller=alice dialled=bob disposition=busy status=486
+//! ```
+//!
+//! Times are exact. Everything that reaches an agent must be expected, in this order for each agent. At the end five
+//! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
+//! transaction left and every record was asserted.
+//!
+//! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server hangs up`,
+//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 bans=0`; `A closes` (its connection);
+//! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
+//! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
+//! `split=N` (in segments of N bytes).
+
+mod expect;
+mod parse;
+mod play;
+
+pub use parse::Script;
+
+/// Plays a scenario.
+///
+/// # Errors
+/// The line that does not hold, what came instead, and everything that was sent before.
+pub fn play(text: &str) -> Result<(), String> {
+    let script = Script::parse(text)?;
+    play::Player::new(&script)?.play(&script)
+}

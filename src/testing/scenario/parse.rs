@@ -1,0 +1,369 @@
+//! A scenario's text to its lines.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::source::Transport;
+
+/// Where the server listens, unless the scenario's configuration says otherwise.
+pub const SERVER: &str = "192.0.2.1:5060";
+/// Agents that every scenario has, with users of the same names.
+const USUAL: [(&str, &str); 3] =
+    [("alice", "192.0.2.10:5060"), ("bob", "192.0.2.20:5060"), ("carol", "192.0.2.30:5060")];
+
+/// An agent as it is declared.
+#[derive(Clone, Debug)]
+pub struct AgentSpec {
+    pub name: String,
+    pub user: String,
+    pub password: String,
+    pub address: SocketAddr,
+    pub transport: Transport,
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Counted from 1.
+    pub number: usize,
+    /// The line as it stands there.
+    pub text: String,
+    pub at: Duration,
+    pub step: Step,
+}
+
+/// What a line says.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// `agent > what`
+    Send(String, Words),
+    /// `agent < what`
+    Expect(String, Words),
+    /// `agent closes`
+    Close(String),
+    Nothing,
+    /// `server ...`
+    Server(Words),
+    /// `record ...`
+    Record(Words),
+}
+
+/// Words of a line: plain ones, `key=value`, and the header lines below.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    pub plain: Vec<String>,
+    pub options: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    /// What stands between the first and the last quote.
+    pub quoted: Option<String>,
+}
+
+impl Words {
+    fn of(text: &str) -> Self {
+        let mut words = Self::default();
+        let text = match (text.find('"'), text.rfind('"')) {
+            (Some(start), Some(end)) if start < end => {
+                words.quoted = Some(text[start + 1..end].to_owned());
+                [&text[..start], &text[end + 1..]].concat()
+            }
+            _ => text.to_owned(),
+        };
+        for word in text.split_whitespace() {
+            match word.split_once('=') {
+                // A URI may have parameters of its own.
+                Some((key, value)) if !key.contains(':') => {
+                    words.options.push((key.to_owned(), value.to_owned()));
+                }
+                _ => words.plain.push(word.to_owned()),
+            }
+        }
+        words
+    }
+
+    /// The value of an option.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A whole scenario.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Text of its first comment.
+    pub title: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Text of the configuration.
+    pub config: String,
+    /// Who takes part.
+    pub agents: Vec<AgentSpec>,
+    /// What happens, in the order of time.
+    pub lines: Vec<Line>,
+}
+
+impl Script {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    /// The line that cannot be read.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut script = Self {
+            title: String::new(),
+            seed: 1,
+            config: String::new(),
+            agents: Vec::new(),
+            lines: Vec::new(),
+        };
+        for (name, address) in USUAL {
+            script.agents.push(agent(&[name, address])?);
+        }
+        let mut in_config = false;
+        for (index, raw) in text.lines().enumerate() {
+            let number = index + 1;
+            let line = raw.trim();
+            let bad = |what: String| format!("line {number}: `{line}`: {what}");
+            if script.title.is_empty() && line.starts_with('#') {
+                script.title = line.trim_start_matches('#').trim().to_owned();
+                continue;
+            }
+            let line = without_comment(line);
+            let first = line.split_whitespace().next().unwrap_or_default();
+            let last = script.lines.last().map_or(Duration::ZERO, |line| line.at);
+            if let Some(at) = time(first, last) {
+                in_config = false;
+                if at < last {
+                    return Err(bad("time runs backwards".into()));
+                }
+                for text in expanded(line[first.len()..].trim()) {
+                    let step = step(&text).map_err(bad)?;
+                    script.lines.push(Line { number, text: line.to_owned(), at, step });
+                }
+            } else if let Some(header) = line.strip_prefix('|') {
+                let words = script.lines.last_mut().and_then(|line| match &mut line.step {
+                    Step::Send(_, words) | Step::Expect(_, words) => Some(words),
+                    _ => None,
+                });
+                let words = words.ok_or_else(|| bad("a header of nothing".into()))?;
+                let (name, value) = match header.trim().strip_prefix('!') {
+                    Some(name) => (format!("!{}", name.trim()), ""),
+                    None => {
+                        let (name, value) =
+                            header.split_once(':').ok_or_else(|| bad("not a header".into()))?;
+                        (name.trim().to_owned(), value.trim())
+                    }
+                };
+                words.headers.push((name, value.to_owned()));
+            } else if line == "config:" {
+                in_config = true;
+            } else if in_config {
+                script.config.push_str(line);
+                script.config.push('\n');
+            } else if let Some(seed) = line.strip_prefix("seed ") {
+                script.seed = seed.trim().parse().map_err(|_| bad("not a seed".into()))?;
+            } else if let Some(spec) = line.strip_prefix("agent ") {
+                let spec = agent(&spec.split_whitespace().collect::<Vec<_>>()).map_err(bad)?;
+                script.agents.retain(|known| known.name != spec.name);
+                script.agents.push(spec);
+            } else if !line.is_empty() {
+                return Err(bad("neither a time nor a known word".into()));
+            }
+        }
+        script.config = completed(&script.config);
+        Ok(script)
+    }
+}
+
+/// ` #` begins a comment, unless quotes or a header are around it.
+fn without_comment(line: &str) -> &str {
+    if line.starts_with('#') {
+        return "";
+    }
+    match line.find(" #") {
+        Some(at) if !line[..at].contains('"') => line[..at].trim_end(),
+        _ => line,
+    }
+}
+
+/// `10ms`, `1.5s`, `3m`, `1h`, or `+10ms` after the line before.
+fn time(word: &str, last: Duration) -> Option<Duration> {
+    let (word, base) = match word.strip_prefix('+') {
+        Some(rest) => (rest, last),
+        None => (word, Duration::ZERO),
+    };
+    let (number, unit_us) = if let Some(number) = word.strip_suffix("ms") {
+        (number, 1_000)
+    } else if let Some(number) = word.strip_suffix('s') {
+        (number, 1_000_000)
+    } else if let Some(number) = word.strip_suffix('m') {
+        (number, 60_000_000)
+    } else {
+        (word.strip_suffix('h')?, 3_600_000_000)
+    };
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let mut micros = whole.parse::<u64>().ok()? * unit_us;
+    let mut unit = unit_us;
+    for digit in part.bytes() {
+        unit /= 10;
+        micros += u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?) * unit;
+    }
+    Some(base + Duration::from_micros(micros))
+}
+
+/// What the shorthands stand for.
+fn expanded(line: &str) -> Vec<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let lines: Vec<String> = match words.as_slice() {
+        [a, "registers"] => vec![
+            format!("{a} > REGISTER auth=no"),
+            format!("{a} < 401"),
+            format!("{a} > REGISTER"),
+            format!("{a} < 200"),
+        ],
+        [a, "calls", b] => vec![
+            format!("{a} > INVITE sip:{b}@pbx"),
+            format!("{a} < 100"),
+            format!("{b} < INVITE"),
+        ],
+        [a, "talks", "to", b] => {
+            let mut lines = expanded(&format!("{a} calls {b}"));
+            lines.extend([
+                format!("{b} > 180"),
+                format!("{a} < 180"),
+                format!("{b} > 200"),
+                format!("{b} < ACK"),
+                format!("{a} < 200"),
+                format!("{a} > ACK"),
+            ]);
+            lines
+        }
+        [a, "hangs", "up", "on", b] => vec![
+            format!("{a} > BYE"),
+            format!("{a} < 200 BYE"),
+            format!("{b} < BYE"),
+            format!("{b} > 200 BYE"),
+        ],
+        _ => vec![line.to_owned()],
+    };
+    lines
+}
+
+fn step(line: &str) -> Result<Step, String> {
+    let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let (second, third) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    match (first, second) {
+        ("nothing", "") => Ok(Step::Nothing),
+        ("server", _) => Ok(Step::Server(Words::of(rest))),
+        ("record", _) => Ok(Step::Record(Words::of(rest))),
+        (agent, ">") => Ok(Step::Send(agent.into(), Words::of(third))),
+        (agent, "<") => Ok(Step::Expect(agent.into(), Words::of(third))),
+        (agent, "closes") => Ok(Step::Close(agent.into())),
+        _ => Err("not a step".into()),
+    }
+}
+
+fn agent(words: &[&str]) -> Result<AgentSpec, String> {
+    let [name, address, options @ ..] = words else {
+        return Err("agent NAME ADDRESS:PORT".into());
+    };
+    let mut spec = AgentSpec {
+        name: (*name).into(),
+        user: (*name).into(),
+        password: String::new(),
+        address: address.parse().map_err(|error| format!("{address}: {error}"))?,
+        transport: Transport::Udp,
+    };
+    for option in options {
+        match option.split_once('=') {
+            None if *option == "tcp" => spec.transport = Transport::Tcp,
+            Some(("user", user)) => spec.user = user.into(),
+            Some(("password", password)) => spec.password = password.into(),
+            _ => return Err(format!("{option}: not an option of an agent")),
+        }
+    }
+    if spec.password.is_empty() {
+        spec.password = password_of(&spec.user);
+    }
+    Ok(spec)
+}
+
+fn password_of(user: &str) -> String {
+    format!("{user}-Wonder-71")
+}
+
+/// The configuration with what every scenario needs: an address, the usual users, passwords.
+fn completed(text: &str) -> String {
+    let mut whole = String::new();
+    let mut open: Option<String> = None;
+    let close = |open: &mut Option<String>, whole: &mut String| {
+        if let Some(user) = open.take() {
+            whole.push_str(&format!("password = {}\n", password_of(&user)));
+        }
+    };
+    for line in text.lines() {
+        let key = line.split('=').next().unwrap_or_default().trim();
+        if line.starts_with('[') {
+            close(&mut open, &mut whole);
+            open = line
+                .strip_prefix("[user ")
+                .and_then(|rest| rest.split(']').next())
+                .map(str::to_owned);
+        } else if matches!(key, "password" | "addresses" | "ha1_md5" | "ha1_sha256") {
+            open = None;
+        }
+        whole.push_str(line);
+        whole.push('\n');
+    }
+    close(&mut open, &mut whole);
+    if !text.contains("[server]") {
+        whole.push_str("[server]\n");
+    }
+    if !text.contains("listen =") {
+        let listen = format!("[server]\nlisten = udp:{SERVER}, tcp:{SERVER}\n");
+        whole = whole.replace("[server]\n", &listen);
+    }
+    for (name, _) in USUAL {
+        if !text.contains(&format!("[user {name}]")) {
+            whole.push_str(&format!("[user {name}]\npassword = {}\n", password_of(name)));
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let at = |word| time(word, Duration::from_secs(1)).map(|at| at.as_millis());
+        assert_eq!(at("10ms"), Some(10));
+        assert_eq!(at("1.5s"), Some(1500));
+        assert_eq!(at("2m"), Some(120_000));
+        assert_eq!(at("+20ms"), Some(1020));
+        assert_eq!([at("10"), at("alice"), at("s"), at("1.xs")], [None; 4]);
+    }
+
+    #[test]
+    fn mistakes_name_their_line() {
+        for (text, mistake) in [
+            ("# t\n0ms alice jumps", "line 2: `0ms alice jumps`: not a step"),
+            ("# t\n1s nothing\n0s nothing", "line 3: `0s nothing`: time runs backwards"),
+            ("# t\nagent dave", "line 2: `agent dave`: agent NAME ADDRESS:PORT"),
+            ("# t\nwhat", "line 2: `what`: neither a time nor a known word"),
+        ] {
+            assert_eq!(Script::parse(text).unwrap_err(), mistake);
+        }
+    }
+
+    #[test]
+    fn configuration_is_completed() {
+        let script = Script::parse("# t\nconfig:\n[user 7]\n[user alice]\ncalls_max = 1\n0ms nothing")
+            .unwrap();
+        let config =
+            crate::config::Config::read(&script.config, std::path::Path::new(".")).unwrap();
+        let names: Vec<_> = config.users.iter().map(|user| user.name.as_str()).collect();
+        assert_eq!(names, ["7", "alice", "bob", "carol"]);
+        assert!(config.users.iter().all(|user| user.secret.is_some()));
+    }
+}

@@ -1,0 +1,380 @@
+//! A scenario's lines, one after the other.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::expect::{self, Variables};
+use super::parse::{Line, SERVER, Script, Step, Words};
+use crate::api::{Answer, Command};
+use crate::config::Config;
+use crate::message::parse;
+use crate::source::Transport;
+use crate::store::CallRecord;
+use crate::testing::agent::{Agent, Wishes};
+use crate::testing::network::Link;
+use crate::testing::world::{Seen, World};
+use crate::time::Instant;
+
+/// How long nothing may happen after the last line.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// A scenario as it runs.
+pub struct Player {
+    world: World,
+    begin: Instant,
+    agents: Vec<Agent>,
+    /// What each agent took last.
+    taken: Vec<Vec<u8>>,
+    /// Bytes that wait for more of the same segment.
+    held: Vec<Vec<u8>>,
+    variables: Variables,
+    records_seen: usize,
+    trace: Vec<String>,
+}
+
+impl Player {
+    /// The server and its agents before the first line.
+    pub fn new(script: &Script) -> Result<Self, String> {
+        let config = Config::read(&script.config, Path::new(".")).map_err(|mistakes| {
+            let all: Vec<_> =
+                mistakes.iter().map(|mistake| mistake.in_file(Path::new("config"))).collect();
+            format!("{}\nin\n{}", all.join("\n"), script.config)
+        })?;
+        let server = SERVER.parse().map_err(|_| "SERVER is an address")?;
+        let mut world = World::new(config, server, script.seed, Link::default());
+        let mut agents = Vec::new();
+        for spec in &script.agents {
+            if spec.transport == Transport::Tcp {
+                world.listen(spec.address);
+            }
+            agents.push(Agent::new(
+                &spec.name,
+                &spec.user,
+                &spec.password,
+                spec.address,
+                spec.transport,
+            ));
+        }
+        Ok(Self {
+            begin: world.now().mono,
+            world,
+            taken: vec![Vec::new(); agents.len()],
+            held: vec![Vec::new(); agents.len()],
+            agents,
+            variables: Variables::new(),
+            records_seen: 0,
+            trace: Vec::new(),
+        })
+    }
+
+    /// Plays all lines, then the silence.
+    pub fn play(mut self, script: &Script) -> Result<(), String> {
+        let mut last = Duration::ZERO;
+        for line in &script.lines {
+            last = line.at;
+            let result = self.advance(line.at).and_then(|()| self.step(line));
+            self.outcome(line.number, &line.text, result)?;
+        }
+        let result = self.advance(last + SILENCE).and_then(|()| self.end());
+        self.outcome(script.lines.last().map_or(0, |line| line.number), "(the end)", result)
+    }
+
+    fn outcome(&self, number: usize, text: &str, result: Result<(), String>) -> Result<(), String> {
+        result.map_err(|error| {
+            let trace = self.trace.join("\n  ");
+            format!("line {number}: `{text}`: {error}\nwhat happened:\n  {trace}")
+        })
+    }
+
+    /// Lets time pass; what reached an agent before `at` and was not expected is an error.
+    fn advance(&mut self, at: Duration) -> Result<(), String> {
+        let until = self.begin.plus(at);
+        self.pump(until);
+        for agent in &self.agents {
+            if let Some((when, bytes)) = agent.inbox.front()
+                && *when < until
+            {
+                let when = shown(when.since(self.begin));
+                return Err(format!(
+                    "{} received this at {when}, which nobody expected:\n{}",
+                    agent.name,
+                    String::from_utf8_lossy(bytes)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, until: Instant) {
+        while let Some(delivery) = self.world.run(until) {
+            let now = self.world.now().mono;
+            let at = shown(now.since(self.begin));
+            let agent = self.agents.iter_mut().find(|agent| agent.address == delivery.to);
+            let line = match &delivery.seen {
+                Seen::Datagram(bytes) | Seen::Bytes(bytes) => first_line(bytes),
+                Seen::Closed => "closed".into(),
+            };
+            let name = agent.as_ref().map_or(delivery.to.to_string(), |agent| agent.name.clone());
+            self.trace.push(format!("{at} {name} < {line}"));
+            match (agent, delivery.seen) {
+                (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
+                (Some(agent), Seen::Bytes(bytes)) => agent.receive_stream(now, &bytes),
+                (Some(agent), Seen::Closed) => agent.disconnected(now),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn step(&mut self, line: &Line) -> Result<(), String> {
+        match &line.step {
+            Step::Send(agent, words) => {
+                let index = self.agent(agent)?;
+                self.send(index, words)?;
+            }
+            Step::Expect(agent, words) => {
+                let index = self.agent(agent)?;
+                self.expect(index, words)?;
+            }
+            Step::Close(agent) => {
+                let index = self.agent(agent)?;
+                self.world.close(self.agents[index].address);
+            }
+            Step::Nothing => {
+                // What came at this very moment counts as well.
+                if let Some(agent) = self.agents.iter().find(|agent| !agent.inbox.is_empty()) {
+                    let bytes = agent.inbox.front().map_or(&b""[..], |(_, bytes)| bytes);
+                    return Err(format!("{} received {}", agent.name, first_line(bytes)));
+                }
+            }
+            Step::Server(words) => self.server(words)?,
+            Step::Record(words) => self.record(words)?,
+        }
+        self.pump(self.world.now().mono);
+        Ok(())
+    }
+
+    fn agent(&self, name: &str) -> Result<usize, String> {
+        self.agents
+            .iter()
+            .position(|agent| agent.name == name)
+            .ok_or(format!("there is no agent {name}"))
+    }
+
+    fn send(&mut self, index: usize, words: &Words) -> Result<(), String> {
+        let wishes = self.wishes(words)?;
+        let agent = &mut self.agents[index];
+        let what = words.plain.first().map_or("", String::as_str);
+        let bytes = match what {
+            "again" => agent.last_sent.clone(),
+            "ping" => b"\r\n\r\n".to_vec(),
+            "bytes" => unescaped(words.quoted.as_deref().unwrap_or_default()),
+            _ => match what.parse::<u16>() {
+                Ok(status) => agent.response(status, &wishes)?,
+                Err(_) => agent.request(what, &wishes)?,
+            },
+        };
+        agent.last_sent = bytes.clone();
+        let at = shown(self.world.now().mono.since(self.begin));
+        self.trace.push(format!("{at} {} > {}", agent.name, first_line(&bytes)));
+        let address = agent.address;
+        if agent.transport == Transport::Udp {
+            let from = match words.option("from") {
+                Some(from) => from.parse().map_err(|_| format!("{from}: not an address"))?,
+                None => address,
+            };
+            self.world.send(from, &bytes);
+            return Ok(());
+        }
+        self.held[index].extend_from_slice(&bytes);
+        if words.option("segment") == Some("hold") {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.held[index]);
+        if !self.world.is_connected(address) && !self.world.connect(address) {
+            return Err("its connection was not accepted".into());
+        }
+        let size = words.option("split").map_or(Ok(bytes.len()), str::parse);
+        let size = size.map_err(|_| "split: not a number")?;
+        for segment in bytes.chunks(size.max(1)) {
+            self.world.write(address, segment);
+        }
+        Ok(())
+    }
+
+    fn wishes(&self, words: &Words) -> Result<Wishes, String> {
+        let mut wishes = Wishes { headers: words.headers.clone(), ..Wishes::default() };
+        let variables = &self.variables;
+        for (key, value) in &words.options {
+            let value = match value.strip_prefix('$') {
+                Some(name) => variables.get(name).ok_or(format!("${name} is not bound"))?.clone(),
+                None => value.clone(),
+            };
+            let number = || value.parse().map_err(|_| format!("{key}: not a number"));
+            match key.as_str() {
+                "branch" => wishes.branch = Some(value),
+                "from_tag" => wishes.from_tag = Some(value),
+                "to_tag" => wishes.to_tag = Some(value),
+                "call_id" => wishes.call_id = Some(value),
+                "cseq" => wishes.cseq = Some(number()?),
+                "body" => wishes.body = Some(value),
+                "auth" => wishes.auth = Some(value),
+                "user" => wishes.user = Some(value),
+                "call" => wishes.call = Some(number()? as usize),
+                "from" | "segment" | "split" => {}
+                _ => return Err(format!("`{key}` is no option of what is sent")),
+            }
+        }
+        for word in words.plain.iter().skip(1) {
+            if word.contains(':') {
+                wishes.uri = Some(word.clone());
+            } else {
+                wishes.method = Some(word.clone());
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn expect(&mut self, index: usize, words: &Words) -> Result<(), String> {
+        let agent = &mut self.agents[index];
+        let (_, bytes) = agent.inbox.pop_front().ok_or("it did not come")?;
+        expect::check(&bytes, words, &self.taken[index], &mut self.variables)
+            .map_err(|error| format!("{error}, in\n{}", String::from_utf8_lossy(&bytes)))?;
+        self.taken[index] = bytes;
+        Ok(())
+    }
+
+    fn server(&mut self, words: &Words) -> Result<(), String> {
+        let plain: Vec<&str> = words.plain.iter().map(String::as_str).collect();
+        match plain.as_slice() {
+            ["stops"] => self.world.stop(),
+            ["hangs", "up"] => {
+                let list = self.world.command(Command::Calls { after: None, limit: 1 });
+                let Answer::Calls(page) = list else { return Err("calls: no list".into()) };
+                let call = page.items.first().ok_or("there is no call")?.id.clone();
+                let answer = self.world.command(Command::Hangup { call });
+                if !matches!(answer, Answer::Done) {
+                    return Err(format!("hangup: {answer:?}"));
+                }
+            }
+            ["bans", source] => {
+                let source = source.parse().map_err(|_| format!("{source}: not a source"))?;
+                let answer = self.world.command(Command::Ban { source, duration: None });
+                if !matches!(answer, Answer::Banned(_)) {
+                    return Err(format!("ban: {answer:?}"));
+                }
+            }
+            ["unbans", source] => {
+                let source = source.parse().map_err(|_| format!("{source}: not a source"))?;
+                let answer = self.world.command(Command::Unban { source });
+                if !matches!(answer, Answer::Done) {
+                    return Err(format!("unban: {answer:?}"));
+                }
+            }
+            ["has"] => return self.counts(words),
+            _ => return Err("not a command".into()),
+        }
+        Ok(())
+    }
+
+    fn counts(&mut self, words: &Words) -> Result<(), String> {
+        let census = self.world.endpoint.census();
+        for (key, wanted) in &words.options {
+            let found = match key.as_str() {
+                "calls" => census.calls_live,
+                "registrations" => census.bindings,
+                "bans" => census.bans,
+                "transactions" => census.transactions_live,
+                "connections" => census.streams,
+                _ => return Err(format!("`{key}` is nothing that is counted")),
+            };
+            expect::check_value(key, wanted, &found.to_string(), &mut self.variables)?;
+        }
+        Ok(())
+    }
+
+    /// The next record of a call that is over.
+    fn record(&mut self, words: &Words) -> Result<(), String> {
+        let id = self.world.ended.get(self.records_seen).ok_or("there is no further record")?;
+        self.records_seen += 1;
+        let (_, _, record) = self.world.records.get(id).ok_or("a record without an id")?;
+        let record = record.clone();
+        for (key, wanted) in &words.options {
+            let found = field(&record, key).ok_or(format!("`{key}` is not in a record"))?;
+            expect::check_value(key, wanted, &found, &mut self.variables)
+                .map_err(|error| format!("{error}, in\n{record:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// What must hold after the silence.
+    fn end(&mut self) -> Result<(), String> {
+        let census = self.world.endpoint.census();
+        if census.has_calls || census.calls_live != 0 || census.transactions_live != 0 {
+            return Err(format!("after {} of silence there is left {census:?}", shown(SILENCE)));
+        }
+        if let Some(id) = self.world.ended.get(self.records_seen) {
+            return Err(format!("nobody asked for this record: {:?}", self.world.records[id].2));
+        }
+        for (up, over, record) in self.world.records.values() {
+            if *over != 1 || *up > 1 {
+                return Err(format!("kept {up} times while up, {over} times when over: {record:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A field of a record as text; `none` for what is null.
+fn field(record: &CallRecord, key: &str) -> Option<String> {
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+    Some(match key {
+        "direction" => record.direction.into(),
+        "caller" => record.caller.clone(),
+        "dialled" => record.dialled.clone(),
+        "answered_by" => or_none(record.answered_by.clone()),
+        "through" => or_none(record.through.clone()),
+        "source" => record.source.clone(),
+        "user_agent" => or_none(record.user_agent.clone()),
+        "disposition" => record.disposition.into(),
+        "status" => or_none(record.status.map(|status| status.to_string())),
+        "ended_by" => or_none(record.ended_by.map(Into::into)),
+        "duration_ms" => or_none(record.duration_ms.map(|millis| millis.to_string())),
+        "talk_ms" => or_none(record.talk_ms.map(|millis| millis.to_string())),
+        "caller_call_id" => record.caller_call_id.clone(),
+        "callee_call_id" => or_none(record.callee_call_id.clone()),
+        _ => return None,
+    })
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let method = parse(bytes).map(|message| {
+        let cseq = message.cseq();
+        format!("   ({} {})", cseq.number, String::from_utf8_lossy(cseq.token))
+    });
+    String::from_utf8_lossy(line).into_owned() + &method.unwrap_or_default()
+}
+
+/// `\r`, `\n`, `\t`, `\0` and `\\`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'\\' => match rest.next() {
+                Some(b'r') => b'\r',
+                Some(b'n') => b'\n',
+                Some(b't') => b'\t',
+                Some(b'0') => 0,
+                Some(other) => other,
+                None => b'\\',
+            },
+            other => other,
+        });
+    }
+    bytes
+}
+
+fn shown(time: Duration) -> String {
+    format!("{}ms", time.as_micros() as f64 / 1000.0)
+}

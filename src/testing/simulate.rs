@@ -1,0 +1,391 @@
+//! Many phones, one server, a bad network and strangers who send junk: a small office for some minutes, from one seed.
+//!
+//! What must hold whatever the seed: every INVITE gets a final response; every call that was answered is exactly one record;
+//! no honest source is banned; no table grows beyond its bound; after silence nothing is left.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::network::Link;
+use super::phone::{Outcome, Phone, Sent};
+use super::random::Random;
+use super::world::{Delivery, Seen, World};
+use crate::config::Config;
+use crate::source::{Source, Transport};
+use crate::time::Instant;
+
+const PHONES: u64 = 20;
+const CALLS: u64 = 16;
+/// In which the calls begin.
+const BUSY: Duration = Duration::from_secs(120);
+/// Within this after the last one, every call must have come to its end by itself: ring timeout, talk, 64·T1.
+const WIND_DOWN: Duration = Duration::from_secs(240);
+/// Then the phones are off, and their registrations run out.
+const SILENCE: Duration = Duration::from_secs(1_000);
+
+/// What happened, for people and to see that something did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls that a phone began.
+    pub calls: usize,
+    /// Calls that were answered.
+    pub answered: usize,
+    /// Calls that their caller cancelled.
+    pub cancelled: usize,
+    /// Junk messages sent.
+    pub junk: usize,
+    /// Strangers that were banned.
+    pub banned: usize,
+}
+
+struct Office {
+    world: World,
+    begin: Instant,
+    phones: Vec<Phone>,
+    random: Random,
+    strangers: Vec<SocketAddr>,
+    /// Packets that phones sent, for strangers to replay.
+    overheard: Vec<Vec<u8>>,
+    /// The last challenge that each stranger got.
+    challenges: Vec<Option<Vec<u8>>>,
+    junk: usize,
+}
+
+/// Plays one seed.
+///
+/// # Errors
+/// The invariant that does not hold.
+///
+/// # Panics
+/// When the server sends something that does not parse, or spins.
+pub fn run(seed: u64) -> Result<Summary, String> {
+    let mut office = Office::new(seed)?;
+    office.play();
+    office.check_calls()?;
+    office.fall_silent();
+    office.check_silence()
+}
+
+impl Office {
+    fn new(seed: u64) -> Result<Self, String> {
+        let mut random = Random::new(seed);
+        let server = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let mut text = format!("[server]\nlisten = udp:{server}, tcp:{server}\n");
+        text.push_str("[call]\nring_timeout = 40s\ncalls_max = 50\n");
+        // Two phones share a user, so that calls fork.
+        for number in 0..PHONES - 1 {
+            text.push_str(&format!("[user {}]\npassword = Sim-Phone-{number}\n", 100 + number));
+        }
+        let config = Config::read(&text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))?;
+        let link = Link {
+            delay: Duration::from_millis(random.between(1, 60)),
+            jitter: Duration::from_millis(random.between(0, 30)),
+            loss: random.below(100) as u32,
+            duplicate: random.below(100) as u32,
+            reorder: random.below(100) as u32,
+            hold: Duration::from_millis(random.between(1, 700)),
+        };
+        let world = World::new(config, server, seed, link);
+        let phones = (0..PHONES)
+            .map(|number| {
+                let user = number.min(PHONES - 2);
+                let address = Ipv4Addr::new(198, 51, 100, 10 + number as u8);
+                let transport = if number % 5 == 4 { Transport::Tcp } else { Transport::Udp };
+                Phone::new(
+                    &(100 + user).to_string(),
+                    &format!("Sim-Phone-{user}"),
+                    SocketAddr::new(IpAddr::V4(address), 5060),
+                    server,
+                    transport,
+                    &random.fork(&format!("phone {number}")),
+                )
+            })
+            .collect();
+        let strangers: Vec<_> =
+            (1..=4).map(|last| SocketAddr::from(([203, 0, 113, last], 5060))).collect();
+        Ok(Self {
+            begin: world.now().mono,
+            world,
+            phones,
+            random: random.fork("office"),
+            challenges: vec![None; strangers.len()],
+            strangers,
+            overheard: Vec::new(),
+            junk: 0,
+        })
+    }
+
+    /// Registrations, calls, junk.
+    fn play(&mut self) {
+        let mut plan: Vec<(Instant, usize, Option<usize>)> = Vec::new();
+        for phone in 0..self.phones.len() {
+            plan.push((self.begin.plus(self.random.up_to(Duration::from_secs(5))), phone, None));
+        }
+        let start = self.begin.plus(Duration::from_secs(20));
+        for _ in 0..CALLS {
+            let at = start.plus(self.random.up_to(BUSY));
+            let caller = self.random.below(PHONES) as usize;
+            let callee = self.random.below(PHONES) as usize;
+            plan.push((at, caller, Some(callee)));
+        }
+        plan.sort_unstable();
+        for (at, index, callee) in plan {
+            self.run_until(at, true);
+            let now = self.world.now().mono;
+            let mut sent = Sent::default();
+            match callee {
+                None => self.phones[index].register(now, &mut sent),
+                Some(callee) => {
+                    // Some dial a number that leads nowhere.
+                    let number = if self.random.chance(50) {
+                        "999".to_owned()
+                    } else {
+                        self.phones[callee].user.clone()
+                    };
+                    self.phones[index].call(now, &number, &mut sent);
+                }
+            }
+            self.post(index, sent);
+        }
+        let end = self.world.now().mono.plus(WIND_DOWN);
+        self.run_until(end, true);
+    }
+
+    /// Lets everybody act until `end`.
+    fn run_until(&mut self, end: Instant, with_junk: bool) {
+        loop {
+            let now = self.world.now().mono;
+            let deadline = self.phones.iter().filter_map(Phone::next_deadline).min();
+            let until = deadline.unwrap_or(end).min(end).max(now);
+            match self.world.run(until) {
+                Some(delivery) => self.deliver(delivery),
+                None => {
+                    let now = self.world.now().mono;
+                    for index in 0..self.phones.len() {
+                        if self.phones[index].next_deadline().is_some_and(|at| at <= now) {
+                            let mut sent = Sent::default();
+                            self.phones[index].tick(now, &mut sent);
+                            self.post(index, sent);
+                        }
+                    }
+                    if now >= end {
+                        return;
+                    }
+                }
+            }
+            if with_junk && self.random.chance(100) {
+                self.send_junk();
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let now = self.world.now().mono;
+        if let Some(stranger) = self.strangers.iter().position(|own| *own == delivery.to) {
+            if let Seen::Datagram(bytes) = &delivery.seen {
+                self.remember_challenge(stranger, bytes);
+            }
+            return;
+        }
+        let Some(index) = self.phones.iter().position(|phone| phone.address == delivery.to) else {
+            return;
+        };
+        let mut sent = Sent::default();
+        match delivery.seen {
+            Seen::Datagram(bytes) => self.phones[index].receive(now, &bytes, &mut sent),
+            Seen::Bytes(bytes) => self.phones[index].receive_stream(now, &bytes, &mut sent),
+            Seen::Closed => self.phones[index].disconnected(),
+        }
+        self.post(index, sent);
+    }
+
+    /// What a phone sends goes onto the network.
+    fn post(&mut self, index: usize, sent: Sent) {
+        let (address, transport) = (self.phones[index].address, self.phones[index].transport);
+        for bytes in sent.0 {
+            if self.overheard.len() < 64 {
+                self.overheard.push(bytes.clone());
+            }
+            if transport == Transport::Udp {
+                self.world.send(address, &bytes);
+            } else if self.world.is_connected(address) || self.world.connect(address) {
+                self.world.write(address, &bytes);
+            }
+        }
+    }
+
+    fn remember_challenge(&mut self, stranger: usize, bytes: &[u8]) {
+        let Ok(message) = crate::message::parse(bytes) else { return };
+        if let Some(value) = message.value(crate::message::HeaderName::WwwAuthenticate) {
+            self.challenges[stranger] = Some(value.to_vec());
+        }
+    }
+
+    /// One message of a stranger: under his own address, or a phone's.
+    fn send_junk(&mut self) {
+        self.junk += 1;
+        let stranger = self.random.below(self.strangers.len() as u64) as usize;
+        let phone = self.random.below(PHONES) as usize;
+        let own = self.strangers[stranger];
+        let forged = self.phones[phone].address;
+        let from = if self.random.chance(500) { own } else { forged };
+        let number = self.random.next_u64();
+        let user = 100 + self.random.below(PHONES + 5);
+        let head = |method: &str, cseq: u32, more: &str| {
+            format!(
+                "{method} sip:{user}@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{number:x};rport\r\n\
+                 From: <sip:{user}@pbx>;tag={number:x}\r\nTo: <sip:{user}@pbx>\r\nCall-ID: {number:x}\r\n\
+                 CSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:x@{own}>\r\n{more}Content-Length: 0\r\n\r\n"
+            )
+            .into_bytes()
+        };
+        // The first stranger guesses passwords and nothing else.
+        let kind = if stranger == 0 { 3 } else { self.random.below(8) };
+        match kind {
+            0 => self.world.send(from, &head("OPTIONS", 1, "")),
+            1 => self.world.send(from, &head("INVITE", 1, "")),
+            2 => self.world.send(from, &head("CANCEL", 1, "")),
+            3 => {
+                let challenge = self.challenges[stranger].clone().unwrap_or_default();
+                let credentials = wrong_credentials(&challenge, user, number);
+                // Wrong credentials under a phone's address must not hurt that phone.
+                self.world.send(from, &head("REGISTER", 2, &credentials));
+            }
+            4 => {
+                let bytes: Vec<u8> =
+                    (0..self.random.below(200)).map(|_| self.random.next_u64() as u8).collect();
+                self.world.send(from, &bytes);
+            }
+            5 => {
+                let response = format!(
+                    "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK{:08x}{number:016x}\r\n\
+                     From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n\
+                     Contact: <sip:x@{own}>\r\nContent-Length: 0\r\n\r\n",
+                    number % 8
+                );
+                self.world.send(from, response.as_bytes());
+            }
+            // What a phone sent, with a bit turned over, or as it was but from elsewhere.
+            _ => {
+                let count = self.overheard.len() as u64;
+                let index = self.random.below(count) as usize;
+                let Some(mut bytes) = self.overheard.get(index).cloned() else { return };
+                if self.random.chance(700) {
+                    let at = self.random.below(bytes.len() as u64) as usize;
+                    bytes[at] ^= 1 << self.random.below(8);
+                }
+                self.world.send(own, &bytes);
+            }
+        }
+    }
+
+    /// Whether every caller knows how his call went, and the records agree.
+    fn check_calls(&self) -> Result<(), String> {
+        for phone in &self.phones {
+            if !phone.is_registered {
+                return Err(format!("phone {} at {} is not registered", phone.user, phone.address));
+            }
+            for (call_id, outcome) in &phone.outcomes {
+                let over: Vec<_> = (self.world.records.values())
+                    .filter(|(_, _, record)| record.caller_call_id == *call_id)
+                    .collect();
+                match outcome {
+                    Outcome::Final(200) => {
+                        let is_one = matches!(over.as_slice(), [(1, 1, record)]
+                            if record.disposition == "answered");
+                        if !is_one {
+                            return Err(format!("answered call {call_id} has records {over:?}"));
+                        }
+                    }
+                    // Cancelled before the challenge came back: nobody was called.
+                    Outcome::Final(401) if over.is_empty() => {}
+                    Outcome::Final(status) => {
+                        let is_one = matches!(over.as_slice(), [(0 | 1, 1, _)]);
+                        if !is_one {
+                            return Err(format!("call {call_id}: {status}, records {over:?}"));
+                        }
+                    }
+                    Outcome::Pending | Outcome::Timeout => {
+                        return Err(format!(
+                            "call {call_id} of {}: {outcome:?}, records {over:?}",
+                            phone.address
+                        ));
+                    }
+                }
+            }
+        }
+        for (up, over, record) in self.world.records.values() {
+            if *over != 1 || *up > 1 || (*up == 1) != (record.disposition == "answered") {
+                return Err(format!("kept {up} times up, {over} times over: {record:?}"));
+            }
+        }
+        let census = self.world.endpoint.census();
+        if census.has_calls {
+            return Err(format!("calls that do not end: {census:?}"));
+        }
+        if let Some(phone) = self.phones.iter().find(|phone| !phone.is_idle()) {
+            return Err(format!("the phone at {} is still busy", phone.address));
+        }
+        Ok(())
+    }
+
+    fn fall_silent(&mut self) {
+        for phone in &mut self.phones {
+            phone.is_off = true;
+            self.world.close(phone.address);
+        }
+        let end = self.world.now().mono.plus(SILENCE);
+        self.run_until(end, false);
+    }
+
+    fn check_silence(&self) -> Result<Summary, String> {
+        let census = self.world.endpoint.census();
+        if census.has_calls
+            || census.transactions_live != 0
+            || census.transactions_completed != 0
+            || census.streams != 0
+            || census.bindings != 0
+            || census.outputs_dropped != 0
+        {
+            return Err(format!("after silence there is left {census:?}"));
+        }
+        let honest: BTreeSet<Source> =
+            self.phones.iter().map(|phone| Source::of(phone.address.ip())).collect();
+        if let Some(source) = self.world.banned.intersection(&honest).next() {
+            return Err(format!("an honest source was banned: {source}"));
+        }
+        let outcomes = || self.phones.iter().flat_map(|phone| phone.outcomes.values());
+        let count = |wanted: u16| {
+            outcomes().filter(|outcome| **outcome == Outcome::Final(wanted)).count()
+        };
+        Ok(Summary {
+            calls: outcomes().count(),
+            answered: count(200),
+            cancelled: count(487),
+            junk: self.junk,
+            banned: self.world.banned.len(),
+        })
+    }
+}
+
+/// An Authorization line with a wrong password, for whatever challenge there is.
+fn wrong_credentials(challenge: &[u8], user: u64, number: u64) -> String {
+    use crate::auth::digest::{Login, answer};
+    let params = crate::message::DigestParams::parse(challenge).ok().flatten();
+    let user = user.to_string();
+    let secret = crate::config::Secret::Password(format!("guess {number:x}"));
+    let login = Login {
+        user: &user,
+        secret: &secret,
+        method: b"REGISTER",
+        uri: b"sip:192.0.2.1",
+        nc: 1,
+        cnonce: b"1",
+    };
+    match params.and_then(|params| answer(&params, &login)) {
+        Some(value) => format!("Authorization: {}\r\n", String::from_utf8_lossy(&value)),
+        None => String::new(),
+    }
+}

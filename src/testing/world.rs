@@ -1,0 +1,344 @@
+//! The server and its peers on virtual time: the production [`Endpoint`], a [`Network`], and a clock that only this moves.
+//!
+//! Does what the shell (`net`) does, without sockets: inputs in, outputs out, `Tick` when a deadline has passed, accepted
+//! connections with even numbers. Peers are addresses; whoever plays them takes what [`World::run`] hands out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::network::{Link, Network, Packet, Payload};
+use super::random::Random;
+use crate::api::{Answer, Command, Event};
+use crate::config::Config;
+use crate::endpoint::{Endpoint, Input, Output};
+use crate::source::{ConnectionId, Flow, Source, Transport};
+use crate::store::{CallRecord, Change, Snapshot};
+use crate::time::{Instant, Now, UnixTime};
+
+/// 2026-01-01T00:00:00Z, when every simulation begins.
+const BEGIN_UNIX_MS: u64 = 1_767_225_600_000;
+/// Ticks at one moment. A deadline that is still there after so many will never go: the server would spin.
+const TICKS_MAX: u32 = 1000;
+
+/// What a peer sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A datagram.
+    Datagram(Vec<u8>),
+    /// Bytes of its connection.
+    Bytes(Vec<u8>),
+    /// Its connection was closed.
+    Closed,
+}
+
+/// Something that reached a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Which peer.
+    pub to: SocketAddr,
+    /// What.
+    pub seen: Seen,
+}
+
+/// The server in its surroundings.
+pub struct World {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// The network.
+    pub network: Network,
+    /// What the server wanted logged.
+    pub events: Vec<Event>,
+    /// Call records by id: how often each was kept while up and when over, and as it was kept last.
+    pub records: BTreeMap<String, (u32, u32, CallRecord)>,
+    /// Ids of the records of calls that are over, in the order in which they ended.
+    pub ended: Vec<String>,
+    /// Sources banned at any time.
+    pub banned: BTreeSet<Source>,
+    now: Now,
+    server: SocketAddr,
+    connections: BTreeMap<ConnectionId, SocketAddr>,
+    by_peer: BTreeMap<SocketAddr, ConnectionId>,
+    next_connection: u64,
+    next_port: u16,
+    listeners: BTreeSet<SocketAddr>,
+    ticks: (Instant, u32),
+}
+
+impl World {
+    /// A server that was just started. `server`: the one address that it listens on, with every transport.
+    pub fn new(config: Config, server: SocketAddr, seed: u64, link: Link) -> Self {
+        let mut bytes = [0; 32];
+        let mut random = Random::new(seed).fork("server");
+        for chunk in bytes.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&random.next_u64().to_le_bytes());
+        }
+        let now = Now {
+            mono: Instant::from_micros(1_000_000),
+            unix: UnixTime::from_millis(BEGIN_UNIX_MS),
+        };
+        let mut world = Self {
+            endpoint: Endpoint::new(now, config, bytes, Snapshot::default()),
+            network: Network::new(Random::new(seed).fork("network"), link),
+            events: Vec::new(),
+            records: BTreeMap::new(),
+            ended: Vec::new(),
+            banned: BTreeSet::new(),
+            now,
+            server,
+            connections: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            next_connection: 2,
+            next_port: 40_000,
+            listeners: BTreeSet::new(),
+            ticks: (Instant::default(), 0),
+        };
+        world.take_outputs();
+        world
+    }
+
+    /// The time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// A peer that takes connections which the server opens.
+    pub fn listen(&mut self, peer: SocketAddr) {
+        self.listeners.insert(peer);
+    }
+
+    /// Whether a peer has a connection.
+    pub fn is_connected(&self, peer: SocketAddr) -> bool {
+        self.by_peer.contains_key(&peer)
+    }
+
+    /// A datagram to the server. `from` may be forged; what answers it goes to whoever has that address.
+    pub fn send(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let packet = Packet { from, to: self.server, payload: Payload::Datagram(bytes.to_vec()) };
+        self.network.send(self.now.mono, from.ip(), packet);
+    }
+
+    /// Opens a connection to the server, unless it is not accepted. A peer has at most one.
+    pub fn connect(&mut self, from: SocketAddr) -> bool {
+        if !self.endpoint.accepts_connection(self.now, from) {
+            return false;
+        }
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 2;
+        self.connections.insert(connection, from);
+        self.by_peer.insert(from, connection);
+        self.send_payload(from, Payload::Opened(connection));
+        true
+    }
+
+    /// Bytes on a peer's connection; nothing without one.
+    pub fn write(&mut self, from: SocketAddr, bytes: &[u8]) {
+        if let Some(connection) = self.by_peer.get(&from) {
+            self.send_payload(from, Payload::Bytes(*connection, bytes.to_vec()));
+        }
+    }
+
+    /// A peer closes its connection.
+    pub fn close(&mut self, from: SocketAddr) {
+        if let Some(connection) = self.by_peer.remove(&from) {
+            self.send_payload(from, Payload::Closed(connection));
+        }
+    }
+
+    fn send_payload(&mut self, from: SocketAddr, payload: Payload) {
+        let packet = Packet { from, to: self.server, payload };
+        self.network.send(self.now.mono, from.ip(), packet);
+    }
+
+    /// An administrator's command.
+    pub fn command(&mut self, command: Command) -> Answer {
+        let answer = self.endpoint.command(self.now, command);
+        self.take_outputs();
+        answer
+    }
+
+    /// The server begins to stop.
+    pub fn stop(&mut self) {
+        self.endpoint.stop(self.now);
+        self.take_outputs();
+    }
+
+    /// A new configuration.
+    pub fn reload(&mut self, config: Config) {
+        self.endpoint.reload(self.now, config);
+        self.take_outputs();
+    }
+
+    /// Bytes to the server from `from` at this moment, past the network.
+    pub fn input_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let flow = self.flow(from, None);
+        self.endpoint.handle_input(self.now, Input::Datagram { flow, bytes });
+        self.take_outputs();
+    }
+
+    /// Lets time pass until something reaches a peer, or until `until`: then `None`, and it is `until`.
+    ///
+    /// # Panics
+    /// When the server asks to be woken again and again for a deadline that does not go.
+    pub fn run(&mut self, until: Instant) -> Option<Delivery> {
+        loop {
+            let arrival = self.network.next_arrival();
+            let deadline = self.endpoint.next_deadline();
+            let next = arrival.into_iter().chain(deadline).min().filter(|next| *next <= until);
+            let Some(next) = next else {
+                self.set(until);
+                return None;
+            };
+            self.set(next);
+            match self.network.receive(self.now.mono) {
+                Some(packet) => {
+                    if let Some(delivery) = self.deliver(packet) {
+                        return Some(delivery);
+                    }
+                }
+                None => self.tick(),
+            }
+        }
+    }
+
+    /// When something happens next.
+    pub fn next_moment(&self) -> Option<Instant> {
+        self.network.next_arrival().into_iter().chain(self.endpoint.next_deadline()).min()
+    }
+
+    fn set(&mut self, mono: Instant) {
+        let passed = mono.since(self.now.mono);
+        if passed.is_zero() {
+            return;
+        }
+        // Wall-clock time in whole milliseconds, without losing the rest of each step.
+        let begin = Instant::from_micros(1_000_000);
+        let since = Duration::from_millis(mono.since(begin).as_millis() as u64);
+        self.now = Now { mono, unix: UnixTime::from_millis(BEGIN_UNIX_MS).plus(since) };
+    }
+
+    fn tick(&mut self) {
+        let (at, count) = &mut self.ticks;
+        if *at == self.now.mono {
+            *count += 1;
+            assert!(*count < TICKS_MAX, "a deadline that does not go at {:?}", self.now);
+        } else {
+            self.ticks = (self.now.mono, 1);
+        }
+        self.endpoint.handle_input(self.now, Input::Tick);
+        self.take_outputs();
+    }
+
+    fn flow(&self, remote: SocketAddr, connection: Option<ConnectionId>) -> Flow {
+        let transport = if connection.is_some() { Transport::Tcp } else { Transport::Udp };
+        Flow { transport, local: self.server, remote, connection }
+    }
+
+    /// A packet has arrived, at the server or at a peer.
+    fn deliver(&mut self, packet: Packet) -> Option<Delivery> {
+        let Packet { from, to, payload } = packet;
+        if to != self.server {
+            let seen = match payload {
+                Payload::Datagram(bytes) => Seen::Datagram(bytes),
+                Payload::Bytes(_, bytes) => Seen::Bytes(bytes),
+                Payload::Closed(connection) => {
+                    if self.by_peer.get(&to) == Some(&connection) {
+                        self.by_peer.remove(&to);
+                    }
+                    Seen::Closed
+                }
+                Payload::Opened(_) => return None,
+            };
+            return Some(Delivery { to, seen });
+        }
+        let input = match &payload {
+            Payload::Datagram(bytes) => Input::Datagram { flow: self.flow(from, None), bytes },
+            Payload::Opened(connection) => {
+                Input::StreamOpened { flow: self.flow(from, Some(*connection)) }
+            }
+            Payload::Bytes(connection, bytes) => {
+                Input::StreamBytes { connection: *connection, bytes }
+            }
+            Payload::Closed(connection) => {
+                self.connections.remove(connection)?;
+                Input::StreamClosed { connection: *connection }
+            }
+        };
+        self.endpoint.handle_input(self.now, input);
+        self.take_outputs();
+        None
+    }
+
+    /// Does what the outputs say, as the shell would.
+    fn take_outputs(&mut self) {
+        let mut to_peers = Vec::new();
+        let mut opened = Vec::new();
+        let mut closed = Vec::new();
+        let mut banned = Vec::new();
+        for output in self.endpoint.outputs() {
+            match output {
+                Output::Datagram { flow, bytes } => {
+                    assert_eq!(flow.local, self.server, "sent from an address that is not ours");
+                    to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
+                }
+                Output::StreamBytes { connection, bytes } => {
+                    if let Some(peer) = self.connections.get(&connection) {
+                        to_peers.push((*peer, Payload::Bytes(connection, bytes.to_vec())));
+                    }
+                }
+                Output::OpenStream { connection, remote } => {
+                    self.connections.insert(connection, remote);
+                    opened.push((connection, remote));
+                }
+                Output::CloseStream { connection } => {
+                    if let Some(peer) = self.connections.remove(&connection) {
+                        to_peers.push((peer, Payload::Closed(connection)));
+                    }
+                }
+                Output::StreamTrusted { .. } => {}
+                Output::Banned { source } => banned.push(source),
+                Output::Keep(Change::Record(record)) => {
+                    let entry = self.records.entry(record.id.clone()).or_default();
+                    let is_over = !record.disposition.is_empty();
+                    if is_over {
+                        entry.1 += 1;
+                        self.ended.push(record.id.clone());
+                    } else {
+                        entry.0 += 1;
+                    }
+                    entry.2 = (**record).clone();
+                }
+                Output::Keep(_) => {}
+                Output::Event(event) => self.events.push(event.clone()),
+            }
+        }
+        self.endpoint.clear_outputs();
+        for source in banned {
+            self.banned.insert(source);
+            for (connection, peer) in &self.connections {
+                if Source::of(peer.ip()) == source {
+                    closed.push((*connection, *peer));
+                }
+            }
+        }
+        for (connection, remote) in opened {
+            if self.listeners.contains(&remote) {
+                self.by_peer.insert(remote, connection);
+                self.next_port += 1;
+                self.send_payload(remote, Payload::Opened(connection));
+            } else {
+                self.send_payload(remote, Payload::Closed(connection));
+            }
+        }
+        for (peer, payload) in to_peers {
+            let packet = Packet { from: self.server, to: peer, payload };
+            self.network.send(self.now.mono, peer.ip(), packet);
+        }
+        for (connection, peer) in closed {
+            let packet =
+                Packet { from: self.server, to: peer, payload: Payload::Closed(connection) };
+            self.network.send(self.now.mono, peer.ip(), packet);
+            self.send_payload(peer, Payload::Closed(connection));
+        }
+    }
+}
