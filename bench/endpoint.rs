@@ -40,7 +40,11 @@ impl Bench {
             unix: UnixTime::from_millis(1_790_000_000_000),
         };
         let endpoint = Endpoint::new(now, config, [7; 32], Snapshot::default());
-        Self { endpoint, now, worked: Duration::ZERO }
+        Self {
+            endpoint,
+            now,
+            worked: Duration::ZERO,
+        }
     }
 
     /// A message from a phone; everything that the server then sends.
@@ -58,10 +62,20 @@ impl Bench {
     fn handle(&mut self, phone: u8, bytes: &[u8]) {
         self.now.mono = self.now.mono.plus(Duration::from_micros(50));
         let started = std::time::Instant::now();
-        if self.endpoint.next_deadline().is_some_and(|at| at <= self.now.mono) {
+        if self
+            .endpoint
+            .next_deadline()
+            .is_some_and(|at| at <= self.now.mono)
+        {
             self.endpoint.handle_input(self.now, Input::Tick);
         }
-        self.endpoint.handle_input(self.now, Input::Datagram { flow: flow(phone), bytes });
+        self.endpoint.handle_input(
+            self.now,
+            Input::Datagram {
+                flow: flow(phone),
+                bytes,
+            },
+        );
         self.worked += started.elapsed();
     }
 
@@ -73,7 +87,11 @@ impl Bench {
             let mut answers = 0;
             for output in self.endpoint.outputs() {
                 if let Output::Datagram { bytes, .. } = black_box(output) {
-                    assert!(bytes.get(8..11) == Some(status), "{}", String::from_utf8_lossy(bytes));
+                    assert!(
+                        bytes.get(8..11) == Some(status),
+                        "{}",
+                        String::from_utf8_lossy(bytes)
+                    );
                     answers += 1;
                 }
             }
@@ -94,7 +112,13 @@ fn flow(phone: u8) -> Flow {
 }
 
 fn last_octet(flow: &Flow) -> u8 {
-    flow.remote.ip().to_canonical().to_string().rsplit('.').next().map_or(0, |text| text.parse().unwrap_or(0))
+    flow.remote
+        .ip()
+        .to_canonical()
+        .to_string()
+        .rsplit('.')
+        .next()
+        .map_or(0, |text| text.parse().unwrap_or(0))
 }
 
 /// A phone's nonce and how often it was used.
@@ -108,10 +132,17 @@ struct Account {
 impl Account {
     /// Asks for a nonce and registers.
     fn register(bench: &mut Bench, user: &'static str, phone: u8) -> Self {
-        let mut account = Self { user, phone, challenge: Vec::new(), nc: 0 };
+        let mut account = Self {
+            user,
+            phone,
+            challenge: Vec::new(),
+            nc: 0,
+        };
         let answers = bench.exchange(phone, &account.request(b"REGISTER", 0, b""));
         let answer = parse(&answers[0].1).expect("parses");
-        let challenge = answer.value(HeaderName::WwwAuthenticate).expect("a challenge");
+        let challenge = answer
+            .value(HeaderName::WwwAuthenticate)
+            .expect("a challenge");
         account.challenge = challenge.to_vec();
         let answers = bench.exchange(phone, &account.request(b"REGISTER", 1, b""));
         assert_eq!(parse(&answers[0].1).expect("parses").status(), 200);
@@ -120,19 +151,55 @@ impl Account {
 
     fn request(&mut self, method: &[u8], number: u64, body: &[u8]) -> Vec<u8> {
         let register = method == b"REGISTER";
-        let uri: &[u8] = if register { b"sip:192.0.2.9" } else { b"sip:101@192.0.2.9" };
+        let uri: &[u8] = if register {
+            b"sip:192.0.2.9"
+        } else {
+            b"sip:101@192.0.2.9"
+        };
         let number = number.to_string();
         let mut bytes = Vec::new();
         let mut composer = Composer::request(&mut bytes, method, uri);
-        let via = format!("SIP/2.0/UDP 192.0.2.{}:5062;rport;branch=z9hG4bK", self.phone);
+        let via = format!(
+            "SIP/2.0/UDP 192.0.2.{}:5062;rport;branch=z9hG4bK",
+            self.phone
+        );
         let own = format!("<sip:{}@192.0.2.9>", self.user);
-        composer.field("Via", &[via.as_bytes(), method, self.user.as_bytes(), number.as_bytes()]);
+        composer.field(
+            "Via",
+            &[
+                via.as_bytes(),
+                method,
+                self.user.as_bytes(),
+                number.as_bytes(),
+            ],
+        );
         composer.number("Max-Forwards", 70);
-        composer.field("From", &[own.as_bytes(), b";tag=8a7b6c5d", number.as_bytes()]);
-        composer.field("To", &[if register { own.as_bytes() } else { b"<sip:101@192.0.2.9>" }]);
-        let call_id = if register { "registration" } else { number.as_str() };
+        composer.field(
+            "From",
+            &[own.as_bytes(), b";tag=8a7b6c5d", number.as_bytes()],
+        );
+        composer.field(
+            "To",
+            &[if register {
+                own.as_bytes()
+            } else {
+                b"<sip:101@192.0.2.9>"
+            }],
+        );
+        let call_id = if register {
+            "registration"
+        } else {
+            number.as_str()
+        };
         composer.field("Call-ID", &[call_id.as_bytes(), b"-0c9d8e7f6a5b"]);
-        composer.field("CSeq", &[if register { number.as_bytes() } else { b"1" }, b" ", method]);
+        composer.field(
+            "CSeq",
+            &[
+                if register { number.as_bytes() } else { b"1" },
+                b" ",
+                method,
+            ],
+        );
         let contact = format!("<sip:{}@192.0.2.{}:5062>", self.user, self.phone);
         composer.field("Contact", &[contact.as_bytes()]);
         if register {
@@ -141,8 +208,18 @@ impl Account {
         if let Ok(Some(challenge)) = DigestParams::parse(&self.challenge) {
             self.nc += 1;
             let secret = Secret::Password(SECRET.to_owned());
-            let login = Login { user: self.user, secret: &secret, method, uri, nc: self.nc, cnonce: b"5d1c9b3a" };
-            composer.field("Authorization", &[&digest::answer(&challenge, &login).expect("answerable")]);
+            let login = Login {
+                user: self.user,
+                secret: &secret,
+                method,
+                uri,
+                nc: self.nc,
+                cnonce: b"5d1c9b3a",
+            };
+            composer.field(
+                "Authorization",
+                &[&digest::answer(&challenge, &login).expect("answerable")],
+            );
         }
         composer.field("User-Agent", &[b"Desk Phone 5.1"]);
         composer.finish((!body.is_empty()).then_some(b"application/sdp"), body);
@@ -161,21 +238,37 @@ fn call(bench: &mut Bench, caller: &mut Account, number: u64) {
     assert_eq!(invite.method(), Method::Invite);
     let respond = |request: &Message<'_>, status, body: &[u8]| {
         let mut bytes = Vec::new();
-        let mut composer = Composer::response_to(&mut bytes, request, &flow(2), status, "Fine", b"tag");
+        let mut composer =
+            Composer::response_to(&mut bytes, request, &flow(2), status, "Fine", b"tag");
         composer.field("Contact", &[b"<sip:101@192.0.2.2:5062>"]);
         composer.finish((!body.is_empty()).then_some(b"application/sdp"), body);
         bytes
     };
     bench.exchange(2, &respond(&invite, 180, b""));
     let answers = bench.exchange(2, &respond(&invite, 200, SDP));
-    let (_, answer) = answers.iter().find(|(phone, _)| *phone == caller.phone).expect("200 to the caller");
+    let (_, answer) = answers
+        .iter()
+        .find(|(phone, _)| *phone == caller.phone)
+        .expect("200 to the caller");
     let answer = parse(answer).expect("parses");
-    let contact = answer.contact_values().next().expect("a Contact").address.uri;
+    let contact = answer
+        .contact_values()
+        .next()
+        .expect("a Contact")
+        .address
+        .uri;
     let within = |method: &[u8], cseq: &[u8]| {
         let mut bytes = Vec::new();
         let mut composer = Composer::request(&mut bytes, method, contact);
         let branch = format!("{number}");
-        composer.field("Via", &[b"SIP/2.0/UDP 192.0.2.1:5062;rport;branch=z9hG4bKin", method, branch.as_bytes()]);
+        composer.field(
+            "Via",
+            &[
+                b"SIP/2.0/UDP 192.0.2.1:5062;rport;branch=z9hG4bKin",
+                method,
+                branch.as_bytes(),
+            ],
+        );
         composer.number("Max-Forwards", 70);
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
             composer.field(name.text(), &[answer.value(name).unwrap_or_default()]);
@@ -186,13 +279,19 @@ fn call(bench: &mut Bench, caller: &mut Account, number: u64) {
     };
     bench.exchange(caller.phone, &within(b"ACK", b"1"));
     let answers = bench.exchange(caller.phone, &within(b"BYE", b"2"));
-    let (_, bye) = answers.iter().find(|(phone, _)| *phone == 2).expect("a BYE to the callee");
+    let (_, bye) = answers
+        .iter()
+        .find(|(phone, _)| *phone == 2)
+        .expect("a BYE to the callee");
     bench.exchange(2, &respond(&parse(bye).expect("parses"), 200, b""));
 }
 
 /// Prints the time of one of `count`: the best of the rounds, each with a fresh server.
 fn report(id: &str, count: u64, mut round: impl FnMut(&mut Bench)) {
-    if std::env::args().skip(1).any(|word| !word.starts_with('-') && !id.contains(&word)) {
+    if std::env::args()
+        .skip(1)
+        .any(|word| !word.starts_with('-') && !id.contains(&word))
+    {
         return;
     }
     let mut best = Duration::MAX;
@@ -206,19 +305,34 @@ fn report(id: &str, count: u64, mut round: impl FnMut(&mut Bench)) {
 
 fn main() {
     report("endpoint/options/known", COUNT, |bench| {
-        let mut account = Account { user: "100", phone: 1, challenge: Vec::new(), nc: 0 };
-        let messages: Vec<_> = (0..COUNT).map(|n| account.request(b"OPTIONS", n, b"")).collect();
+        let mut account = Account {
+            user: "100",
+            phone: 1,
+            challenge: Vec::new(),
+            nc: 0,
+        };
+        let messages: Vec<_> = (0..COUNT)
+            .map(|n| account.request(b"OPTIONS", n, b""))
+            .collect();
         bench.handle_all(&messages, b"200");
     });
     report("endpoint/register/challenge", COUNT, |bench| {
-        let mut account = Account { user: "100", phone: 1, challenge: Vec::new(), nc: 0 };
-        let messages: Vec<_> = (0..COUNT).map(|n| account.request(b"REGISTER", n, b"")).collect();
+        let mut account = Account {
+            user: "100",
+            phone: 1,
+            challenge: Vec::new(),
+            nc: 0,
+        };
+        let messages: Vec<_> = (0..COUNT)
+            .map(|n| account.request(b"REGISTER", n, b""))
+            .collect();
         bench.handle_all(&messages, b"401");
     });
     report("endpoint/register/auth_ok", COUNT, |bench| {
         let mut account = Account::register(bench, "100", 1);
-        let messages: Vec<_> =
-            (0..COUNT).map(|number| account.request(b"REGISTER", number + 2, b"")).collect();
+        let messages: Vec<_> = (0..COUNT)
+            .map(|number| account.request(b"REGISTER", number + 2, b""))
+            .collect();
         bench.worked = Duration::ZERO;
         bench.handle_all(&messages, b"200");
     });

@@ -237,10 +237,19 @@ mod tests {
     fn scenarios_and_loops() {
         let load = read(&["register", "--target", "127.0.0.1:5060", "--users", "5-9"]).unwrap();
         assert_eq!(load.command, Command::Load(Scenario::Register));
-        assert_eq!((load.users, load.domain()), ((5, 9), "127.0.0.1".to_owned()));
+        assert_eq!(
+            (load.users, load.domain()),
+            ((5, 9), "127.0.0.1".to_owned())
+        );
         let echo = read(&["echo", "--listen", "127.0.0.1:1"]).unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(echo.command, Command::Loop { kind: Loop::Echo, listen });
+        assert_eq!(
+            echo.command,
+            Command::Loop {
+                kind: Loop::Echo,
+                listen
+            }
+        );
     }
 
     #[test]

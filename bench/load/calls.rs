@@ -74,30 +74,53 @@ impl Calls {
         let call = &mut self.calls[job.slot as usize];
         call.cseq += 1;
         let (callers, callees) = self.users.split_at_mut(call.pair * 2 + 1);
-        let (Some(caller), Some(callee)) = (callers.last_mut(), callees.first()) else { return };
+        let (Some(caller), Some(callee)) = (callers.last_mut(), callees.first()) else {
+            return;
+        };
         let local = self.locals[CALLER];
         let via = format!("SIP/2.0/UDP {local};rport;branch=");
         let uri = callee.aor.as_bytes();
         let mut composer = Composer::request(out, b"INVITE", uri);
-        composer.field("Via", &[via.as_bytes(), &message::branch(job)]).number("Max-Forwards", 70);
-        composer.field("From", &[b"<", caller.aor.as_bytes(), b">;tag=", &call.call_id]);
-        composer.field("To", &[b"<", uri, b">"]).field("Call-ID", &[&call.call_id]);
+        composer
+            .field("Via", &[via.as_bytes(), &message::branch(job)])
+            .number("Max-Forwards", 70);
+        composer.field(
+            "From",
+            &[b"<", caller.aor.as_bytes(), b">;tag=", &call.call_id],
+        );
+        composer
+            .field("To", &[b"<", uri, b">"])
+            .field("Call-ID", &[&call.call_id]);
         composer.field("CSeq", &[call.cseq.to_string().as_bytes(), b" INVITE"]);
-        composer.field("Contact", &[format!("<sip:{}@{local}>", caller.name).as_bytes()]);
+        composer.field(
+            "Contact",
+            &[format!("<sip:{}@{local}>", caller.name).as_bytes()],
+        );
         caller.authorize(&mut composer, b"INVITE", uri);
-        composer.field("Allow", &[b"INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, REFER"]);
+        composer.field(
+            "Allow",
+            &[b"INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, REFER"],
+        );
         composer.field("User-Agent", &[b"Desk Phone 5.1"]);
         composer.finish(Some(b"application/sdp"), OFFER);
     }
 
     /// ACK to a 2xx (a transaction of its own), or a BYE: what both take from the answer.
     fn within(&self, answer: &Message<'_>, method: &[u8], job: Job, out: &mut Vec<u8>) -> bool {
-        let Some(contact) = answer.contact_values().next() else { return false };
+        let Some(contact) = answer.contact_values().next() else {
+            return false;
+        };
         let via = format!("SIP/2.0/UDP {};rport;branch=", self.locals[CALLER]);
         let number = answer.cseq().number + u32::from(method == b"BYE");
         let mut composer = Composer::request(out, method, contact.address.uri);
-        composer.field("Via", &[via.as_bytes(), &message::branch(job)]).number("Max-Forwards", 70);
-        copy(&mut composer, answer, &[HeaderName::From, HeaderName::To, HeaderName::CallId]);
+        composer
+            .field("Via", &[via.as_bytes(), &message::branch(job)])
+            .number("Max-Forwards", 70);
+        copy(
+            &mut composer,
+            answer,
+            &[HeaderName::From, HeaderName::To, HeaderName::CallId],
+        );
         composer.field("CSeq", &[number.to_string().as_bytes(), b" ", method]);
         composer.finish(None, b"");
         true
@@ -105,13 +128,26 @@ impl Calls {
 
     /// ACK to another final answer: part of the INVITE's transaction (RFC 3261 §17.1.1.3).
     fn acknowledge_refusal(&mut self, answer: &Message<'_>, job: Job, out: &mut Outbox) {
-        let Some(call) = self.calls.get(job.slot as usize) else { return };
-        let Some(callee) = self.users.get(call.pair * 2 + 1) else { return };
+        let Some(call) = self.calls.get(job.slot as usize) else {
+            return;
+        };
+        let Some(callee) = self.users.get(call.pair * 2 + 1) else {
+            return;
+        };
         let via = format!("SIP/2.0/UDP {};rport;branch=", self.locals[CALLER]);
         let mut composer = Composer::request(&mut self.buffer, b"ACK", callee.aor.as_bytes());
-        composer.field("Via", &[via.as_bytes(), &message::branch(job)]).number("Max-Forwards", 70);
-        copy(&mut composer, answer, &[HeaderName::From, HeaderName::To, HeaderName::CallId]);
-        composer.field("CSeq", &[answer.cseq().number.to_string().as_bytes(), b" ACK"]);
+        composer
+            .field("Via", &[via.as_bytes(), &message::branch(job)])
+            .number("Max-Forwards", 70);
+        copy(
+            &mut composer,
+            answer,
+            &[HeaderName::From, HeaderName::To, HeaderName::CallId],
+        );
+        composer.field(
+            "CSeq",
+            &[answer.cseq().number.to_string().as_bytes(), b" ACK"],
+        );
         composer.finish(None, b"");
         out.push(CALLER, &self.buffer);
     }
@@ -119,7 +155,10 @@ impl Calls {
     fn acknowledge(&mut self, answer: &Message<'_>, job: Job, out: &mut Outbox) -> bool {
         let mut bytes = std::mem::take(&mut self.buffer);
         // A branch of its own: that of the INVITE's job, in a slot that no job has.
-        let job = Job { slot: job.slot | 1 << 31, ..job };
+        let job = Job {
+            slot: job.slot | 1 << 31,
+            ..job
+        };
         let is_composed = self.within(answer, b"ACK", job, &mut bytes);
         if is_composed {
             out.push(CALLER, &bytes);
@@ -143,7 +182,11 @@ impl Calls {
                 let is_composed = self.acknowledge(answer, job, out)
                     && self.within(answer, b"BYE", next, request);
                 self.calls[job.slot as usize].is_ending = true;
-                if is_composed { Verdict::Next } else { Verdict::Failed }
+                if is_composed {
+                    Verdict::Next
+                } else {
+                    Verdict::Failed
+                }
             }
             status => {
                 self.acknowledge_refusal(answer, job, out);
@@ -229,7 +272,11 @@ impl Scenario for Calls {
         // A repeated 200 to an INVITE says that its ACK was lost (RFC 3261 §13.2.2.4).
         let Ok(answer) = parse(bytes) else { return };
         if answer.cseq().method == Method::Invite && (200..300).contains(&answer.status()) {
-            let job = Job { run: 0, slot: 0, serial: answer.cseq().number };
+            let job = Job {
+                run: 0,
+                slot: 0,
+                serial: answer.cseq().number,
+            };
             self.acknowledge(&answer, job, out);
         }
     }

@@ -150,7 +150,11 @@ pub fn run<S: Scenario>(arguments: &Arguments, mut scenario: S) -> Result<Report
     let run = u32::from_le_bytes(bytes);
     scenario.bound(&locals);
     scenario.prepare(&mut sockets, run)?;
-    let mut engine = Engine::new(scenario, run, arguments.pace.unwrap_or(Pace::Window(WINDOW)));
+    let mut engine = Engine::new(
+        scenario,
+        run,
+        arguments.pace.unwrap_or(Pace::Window(WINDOW)),
+    );
     engine.play(arguments, &mut sockets)
 }
 
@@ -229,9 +233,15 @@ impl<S: Scenario> Engine<S> {
                 }
             }
             if received == 0 {
-                let longest = if now < end_at { pacer.idle(now) } else { Duration::from_millis(5) };
+                let longest = if now < end_at {
+                    pacer.idle(now)
+                } else {
+                    Duration::from_millis(5)
+                };
                 if longest >= Duration::from_millis(1) {
-                    waiter.wait(sockets, longest.min(Duration::from_millis(10))).map_err(io)?;
+                    waiter
+                        .wait(sockets, longest.min(Duration::from_millis(10)))
+                        .map_err(io)?;
                 }
             }
         }
@@ -264,9 +274,15 @@ impl<S: Scenario> Engine<S> {
     /// Begins what is due.
     fn begin_jobs(&mut self, now: time::Instant, pacer: &mut Pacer) {
         while let Some(due) = pacer.due(now) {
-            let Some(&index) = self.free.last() else { return };
+            let Some(&index) = self.free.last() else {
+                return;
+            };
             let slot = &mut self.slots[index as usize];
-            let job = Job { run: self.run, slot: index, serial: slot.serial.wrapping_add(1) };
+            let job = Job {
+                run: self.run,
+                slot: index,
+                serial: slot.serial.wrapping_add(1),
+            };
             if !self.scenario.begin(job, &mut slot.request) {
                 return;
             }
@@ -332,9 +348,18 @@ impl<S: Scenario> Engine<S> {
             self.scenario.late(bytes, &mut self.out);
             return;
         }
-        let job = Job { run: self.run, slot: index, serial };
-        let next = Job { serial: serial.wrapping_add(1), ..job };
-        let verdict = self.scenario.answer(job, next, bytes, &mut slot.request, &mut self.out);
+        let job = Job {
+            run: self.run,
+            slot: index,
+            serial,
+        };
+        let next = Job {
+            serial: serial.wrapping_add(1),
+            ..job
+        };
+        let verdict = self
+            .scenario
+            .answer(job, next, bytes, &mut slot.request, &mut self.out);
         if let Some(timer) = slot.timer.take() {
             self.timers.cancel(timer);
         }
@@ -353,7 +378,11 @@ impl<S: Scenario> Engine<S> {
                 self.tally.done += u64::from(self.is_warm && verdict == Verdict::Done);
                 if is_counted && verdict == Verdict::Failed {
                     self.tally.failed += 1;
-                    *self.tally.statuses.entry(message::status(bytes)).or_default() += 1;
+                    *self
+                        .tally
+                        .statuses
+                        .entry(message::status(bytes))
+                        .or_default() += 1;
                 }
                 if is_counted && verdict == Verdict::Done {
                     self.tally.latency.saturating_record(latency.max(1));
@@ -378,11 +407,16 @@ impl Pacer {
             Some(Pace::Rate(rate)) => Some(1e6 / rate),
             _ => None,
         };
-        Self { interval, begun, count: 0 }
+        Self {
+            interval,
+            begun,
+            count: 0,
+        }
     }
 
     fn next(&self, interval: f64) -> time::Instant {
-        self.begun.plus(Duration::from_micros((self.count as f64 * interval) as u64))
+        self.begun
+            .plus(Duration::from_micros((self.count as f64 * interval) as u64))
     }
 
     /// When the next job was due, if it is.
@@ -401,7 +435,9 @@ impl Pacer {
     fn idle(&self, now: time::Instant) -> Duration {
         // The wait is in whole milliseconds: the last one before a job is due is spent awake.
         self.interval.map_or(Duration::from_millis(10), |interval| {
-            self.next(interval).since(now).saturating_sub(Duration::from_millis(1))
+            self.next(interval)
+                .since(now)
+                .saturating_sub(Duration::from_millis(1))
         })
     }
 }
@@ -417,7 +453,11 @@ impl Measured {
     fn start(arguments: &Arguments) -> Result<Self, String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
         let drops = process::socket_drops(arguments.target);
-        Ok(Self { at: Instant::now(), cpu, drops })
+        Ok(Self {
+            at: Instant::now(),
+            cpu,
+            drops,
+        })
     }
 
     fn end(&self, arguments: &Arguments) -> Result<(Duration, Option<CpuTime>, u64), String> {

@@ -30,7 +30,11 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
     if many && !arguments.target.is_ipv4() {
         return Err("--sources: over IPv4 only".to_owned());
     }
-    let bind = if many { Ipv4Addr::UNSPECIFIED.into() } else { arguments.bind };
+    let bind = if many {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        arguments.bind
+    };
     let mut sockets = [Udp::bind(SocketAddr::new(bind, 0)).map_err(io)?];
     let mut batch = ReceiveBatch::new();
     let mut out = Outbox::default();
@@ -59,10 +63,20 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         let due = now.duration_since(begun).as_secs_f64() * rate;
         while out.len() < BATCH && f64::from(sent) < due {
             let source = arguments.sources.checked_sub(2).map(|_| {
-                let address = FIRST_SOURCE.to_bits().wrapping_add(sent % arguments.sources);
+                let address = FIRST_SOURCE
+                    .to_bits()
+                    .wrapping_add(sent % arguments.sources);
                 SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), 0)
             });
-            compose(Job { run, slot: 0, serial: sent }, &arguments.domain(), &mut request);
+            compose(
+                Job {
+                    run,
+                    slot: 0,
+                    serial: sent,
+                },
+                &arguments.domain(),
+                &mut request,
+            );
             out.push_from(0, &request, source);
             sent = sent.wrapping_add(1);
         }

@@ -36,12 +36,18 @@ fn turn_until_signal(kind: Loop, listen: SocketAddr) -> std::io::Result<String> 
             let mut answers = [Outgoing::NONE; BATCH];
             let mut length = 0;
             for datagram in batch.datagrams() {
-                answers[length] =
-                    Outgoing { remote: datagram.remote, local: None, bytes: datagram.bytes };
+                answers[length] = Outgoing {
+                    remote: datagram.remote,
+                    local: None,
+                    bytes: datagram.bytes,
+                };
                 length += 1;
             }
             sockets[0].send(&answers[..length])?;
         }
     }
-    Ok(format!("{received} datagrams received, {} not sent", sockets[0].unsent))
+    Ok(format!(
+        "{received} datagrams received, {} not sent",
+        sockets[0].unsent
+    ))
 }

@@ -52,5 +52,9 @@ fn run(arguments: &Arguments) -> Result<String, String> {
             engine::run(arguments, scenario)?
         }
     };
-    Ok(if arguments.json { report.json() } else { report.table() })
+    Ok(if arguments.json {
+        report.json()
+    } else {
+        report.table()
+    })
 }

@@ -43,23 +43,37 @@ fn write_hex(out: &mut [u8], value: u32) {
 pub fn job_of(prefix: &Finder<'_>, bytes: &[u8]) -> Option<(u32, u32)> {
     let head = &bytes[..bytes.len().min(BRANCH_WITHIN)];
     let at = prefix.find(head)? + prefix.needle().len();
-    Some((read_hex(head.get(at..at + 8)?)?, read_hex(head.get(at + 8..at + 16)?)?))
+    Some((
+        read_hex(head.get(at..at + 8)?)?,
+        read_hex(head.get(at + 8..at + 16)?)?,
+    ))
 }
 
 fn read_hex(digits: &[u8]) -> Option<u32> {
     let mut digits = digits.iter();
-    digits.try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
+    digits.try_fold(0, |value, digit| {
+        Some(value << 4 | char::from(*digit).to_digit(16)?)
+    })
 }
 
 /// Status of an answer; 0: it is none.
 pub fn status(bytes: &[u8]) -> u16 {
-    let digits = bytes.strip_prefix(b"SIP/2.0 ").and_then(|rest| rest.get(..3));
-    digits.and_then(|text| std::str::from_utf8(text).ok()).map_or(0, |text| text.parse().unwrap_or(0))
+    let digits = bytes
+        .strip_prefix(b"SIP/2.0 ")
+        .and_then(|rest| rest.get(..3));
+    digits
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .map_or(0, |text| text.parse().unwrap_or(0))
 }
 
 /// The way between a phone of ours and the server.
 pub fn flow(local: SocketAddr, target: SocketAddr) -> Flow {
-    Flow { transport: Transport::Udp, local, remote: target, connection: None }
+    Flow {
+        transport: Transport::Udp,
+        local,
+        remote: target,
+        connection: None,
+    }
 }
 
 /// A user of the server under load.
@@ -106,15 +120,24 @@ impl User {
         let Some(best) = digest::strongest(values().filter_map(parsed), &self.secret) else {
             return false;
         };
-        let value = values().find(|value| parsed(value) == Some(best)).unwrap_or_default();
-        self.challenge = Some(Challenge { value: value.to_vec(), nc: 0 });
+        let value = values()
+            .find(|value| parsed(value) == Some(best))
+            .unwrap_or_default();
+        self.challenge = Some(Challenge {
+            value: value.to_vec(),
+            nc: 0,
+        });
         true
     }
 
     /// Adds credentials to a request, the count of the nonce one more; without a challenge nothing.
     pub fn authorize(&mut self, composer: &mut Composer<'_>, method: &[u8], uri: &[u8]) {
-        let Some(challenge) = &mut self.challenge else { return };
-        let Ok(Some(params)) = DigestParams::parse(&challenge.value) else { return };
+        let Some(challenge) = &mut self.challenge else {
+            return;
+        };
+        let Ok(Some(params)) = DigestParams::parse(&challenge.value) else {
+            return;
+        };
         challenge.nc += 1;
         let login = Login {
             user: &self.name,
@@ -149,12 +172,16 @@ impl User {
         let uri = format!("sip:{domain}");
         let via = format!("SIP/2.0/UDP {local};rport;branch=");
         let mut composer = Composer::request(out, b"REGISTER", uri.as_bytes());
-        composer.field("Via", &[via.as_bytes(), branch]).number("Max-Forwards", 70);
+        composer
+            .field("Via", &[via.as_bytes(), branch])
+            .number("Max-Forwards", 70);
         composer.field("From", &[b"<", self.aor.as_bytes(), b">;tag=8a7b6c5d"]);
         composer.field("To", &[b"<", self.aor.as_bytes(), b">"]);
         composer.field("Call-ID", &[self.call_id.as_bytes()]);
         composer.field("CSeq", &[self.cseq.to_string().as_bytes(), b" REGISTER"]);
-        composer.field("Contact", &[contact]).number("Expires", expires);
+        composer
+            .field("Contact", &[contact])
+            .number("Expires", expires);
         self.authorize(&mut composer, b"REGISTER", uri.as_bytes());
         composer.field("User-Agent", &[b"Desk Phone 5.1"]);
         composer.finish(None, b"");
@@ -184,7 +211,11 @@ pub fn register_all<'a>(
         loop {
             serial += 1;
             // Slots of the load begin at 0: these branches are none of theirs.
-            let job = Job { run, slot: u32::MAX - socket as u32, serial };
+            let job = Job {
+                run,
+                slot: u32::MAX - socket as u32,
+                serial,
+            };
             if is_clean {
                 user.register(&branch(job), local, domain, &mut request);
             } else {
@@ -249,7 +280,11 @@ mod tests {
 
     #[test]
     fn branch_tells_the_job() {
-        let job = Job { run: 0xdead_beef, slot: 0x12, serial: 0xffff_fff0 };
+        let job = Job {
+            run: 0xdead_beef,
+            slot: 0x12,
+            serial: 0xffff_fff0,
+        };
         let mut bytes = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1:5;branch=".to_vec();
         bytes.extend_from_slice(&branch(job));
         let prefix = prefix(job.run);
@@ -265,7 +300,12 @@ mod tests {
         let mut bytes = Vec::new();
         let local = SocketAddr::from(([127, 0, 0, 1], 5062));
         user.register(b"z9hG4bKa", local, "pbx", &mut bytes);
-        assert!(parse(&bytes).unwrap().value(HeaderName::Authorization).is_none());
+        assert!(
+            parse(&bytes)
+                .unwrap()
+                .value(HeaderName::Authorization)
+                .is_none()
+        );
         let answer = b"SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP 127.0.0.1:5062;branch=z9hG4bKa\r\n\
             From: <sip:100@pbx>;tag=1\r\nTo: <sip:100@pbx>;tag=2\r\nCall-ID: a\r\nCSeq: 1 REGISTER\r\n\
             WWW-Authenticate: Digest realm=\"sipkeep\", nonce=\"abc\", qop=\"auth\"\r\n\r\n";

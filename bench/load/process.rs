@@ -26,7 +26,11 @@ impl CpuTime {
     pub fn of(pid: u32) -> Result<Self, String> {
         let (user, system) = times(&format!("/proc/{pid}/stat"))?;
         let (first_user, first_system) = times(&format!("/proc/{pid}/task/{pid}/stat"))?;
-        Ok(Self { user, system, first_thread: first_user + first_system })
+        Ok(Self {
+            user,
+            system,
+            first_thread: first_user + first_system,
+        })
     }
 
     /// What was used since `earlier`.
@@ -75,11 +79,17 @@ pub fn socket_drops(address: SocketAddr) -> u64 {
 }
 
 fn read_drops(text: &str, address: SocketAddr) -> u64 {
-    let IpAddr::V4(ip) = address.ip() else { return 0 };
+    let IpAddr::V4(ip) = address.ip() else {
+        return 0;
+    };
     let local = |ip: u32| format!("{:08X}:{:04X}", ip.swap_bytes(), address.port());
     let wanted = [local(ip.to_bits()), local(0)];
     (text.lines().skip(1))
-        .filter(|line| line.split_ascii_whitespace().nth(1).is_some_and(|own| wanted.iter().any(|one| one == own)))
+        .filter(|line| {
+            line.split_ascii_whitespace()
+                .nth(1)
+                .is_some_and(|own| wanted.iter().any(|one| one == own))
+        })
         .filter_map(|line| line.split_ascii_whitespace().last()?.parse::<u64>().ok())
         .sum()
 }
@@ -104,6 +114,9 @@ mod tests {
              1: 0300007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 41\n \
              2: 0400007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 7\n \
              3: 00000000:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 1\n";
-        assert_eq!(read_drops(text, SocketAddr::from(([127, 0, 0, 3], 5060))), 42);
+        assert_eq!(
+            read_drops(text, SocketAddr::from(([127, 0, 0, 3], 5060))),
+            42
+        );
     }
 }

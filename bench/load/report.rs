@@ -49,7 +49,11 @@ impl Report {
     /// Microseconds of CPU a job.
     fn each(&self, time: Duration) -> f64 {
         // What the server's socket lost it did not work on.
-        let jobs = self.done.saturating_sub(if self.latency.is_none() { self.server_drops } else { 0 });
+        let jobs = self.done.saturating_sub(if self.latency.is_none() {
+            self.server_drops
+        } else {
+            0
+        });
         time.as_secs_f64() * 1e6 / (jobs.max(1) as f64)
     }
 
@@ -83,7 +87,10 @@ impl Report {
             add("cpu_us", round(self.each(cpu.total())).into());
             add("cpu_user_us", round(self.each(cpu.user)).into());
             add("cpu_system_us", round(self.each(cpu.system)).into());
-            add("cpu_first_thread_us", round(self.each(cpu.first_thread)).into());
+            add(
+                "cpu_first_thread_us",
+                round(self.each(cpu.first_thread)).into(),
+            );
             let busy = cpu.total().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9);
             add("cpu_busy", round(busy).into());
         }
@@ -105,23 +112,39 @@ impl Report {
             Pace::Rate(rate) => format!("{rate} a second"),
         };
         line(self.scenario, pace);
-        line("done", format!("{} in {:.2} s", self.done, self.elapsed.as_secs_f64()));
+        line(
+            "done",
+            format!("{} in {:.2} s", self.done, self.elapsed.as_secs_f64()),
+        );
         line("rate", format!("{:.0} a second", self.rate()));
         let (failed, lost, again) = (self.failed, self.lost, self.retransmitted);
-        line("not well", format!("{failed} failed, {lost} lost, {again} repeated"));
+        line(
+            "not well",
+            format!("{failed} failed, {lost} lost, {again} repeated"),
+        );
         for (status, count) in &self.statuses {
             line("", format!("{count} answered with {status}"));
         }
         let (unsent, drops, strange) = (self.unsent, self.server_drops, self.strange);
-        line("datagrams", format!("{unsent} not sent, {drops} dropped at the server, {strange} strange"));
+        line(
+            "datagrams",
+            format!("{unsent} not sent, {drops} dropped at the server, {strange} strange"),
+        );
         for (name, histogram) in [("latency us", &self.latency), ("to 180 us", &self.ringing)] {
-            let Some(histogram) = histogram.as_ref().filter(|histogram| !histogram.is_empty()) else { continue };
+            let Some(histogram) = histogram.as_ref().filter(|histogram| !histogram.is_empty())
+            else {
+                continue;
+            };
             let at = |quantile| histogram.value_at_quantile(quantile);
             line(
                 name,
                 format!(
                     "p50 {}  p90 {}  p99 {}  p99.9 {}  max {}",
-                    at(0.5), at(0.9), at(0.99), at(0.999), histogram.max()
+                    at(0.5),
+                    at(0.9),
+                    at(0.99),
+                    at(0.999),
+                    histogram.max()
                 ),
             );
         }
@@ -131,18 +154,26 @@ impl Report {
             let first = self.each(cpu.first_thread);
             line(
                 "server CPU us",
-                format!("{each:.2} each ({user:.2} user, {system:.2} system; {first:.2} in the first thread)"),
+                format!(
+                    "{each:.2} each ({user:.2} user, {system:.2} system; {first:.2} in the first thread)"
+                ),
             );
             let busy = cpu.total().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9);
             line("server busy", format!("{:.0} %", busy * 100.0));
             if self.messages_of_job > 2 {
                 let messages = self.messages_of_job;
                 let each = each / f64::from(messages);
-                line("a message", format!("{each:.2} us, {messages} messages in and out each"));
+                line(
+                    "a message",
+                    format!("{each:.2} us, {messages} messages in and out each"),
+                );
             }
         }
         if let Some(bytes) = self.resident_bytes {
-            line("server memory", format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)));
+            line(
+                "server memory",
+                format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+            );
         }
         text.truncate(text.trim_end().len());
         text

@@ -55,7 +55,11 @@ impl Requests {
         let branch = message::branch(job);
         out.extend_from_slice(&branch);
         let unique = &branch[7..];
-        let method: &[u8] = if self.name == Name::Register401 { b"REGISTER" } else { b"OPTIONS" };
+        let method: &[u8] = if self.name == Name::Register401 {
+            b"REGISTER"
+        } else {
+            b"OPTIONS"
+        };
         let domain = self.domain.as_bytes();
         let parts: [&[u8]; 17] = [
             b"\r\nMax-Forwards: 70\r\nFrom: <sip:1000@",
@@ -69,7 +73,11 @@ impl Requests {
             b"@desk\r\nCSeq: 1 ",
             method,
             b"\r\nContact: <sip:1000@192.0.2.50:5062>\r\n",
-            if self.name == Name::Register401 { b"Expires: 3600\r\n" } else { b"Accept: application/sdp\r\n" },
+            if self.name == Name::Register401 {
+                b"Expires: 3600\r\n"
+            } else {
+                b"Accept: application/sdp\r\n"
+            },
             b"Supported: path, outbound\r\n",
             b"Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, NOTIFY, REFER\r\n",
             b"User-Agent: Desk Phone 5.1\r\n",
@@ -87,7 +95,11 @@ impl Scenario for Requests {
 
     fn bound(&mut self, locals: &[SocketAddr]) {
         self.local = locals[0];
-        let method = if self.name == Name::Register401 { "REGISTER" } else { "OPTIONS" };
+        let method = if self.name == Name::Register401 {
+            "REGISTER"
+        } else {
+            "OPTIONS"
+        };
         let (domain, local) = (&self.domain, self.local);
         self.head =
             format!("{method} sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {local};rport;branch=")
@@ -111,7 +123,9 @@ impl Scenario for Requests {
             self.compose(job, request);
             return true;
         }
-        let Some(user) = self.idle.pop_front() else { return false };
+        let Some(user) = self.idle.pop_front() else {
+            return false;
+        };
         let slot = job.slot as usize;
         if self.playing.len() <= slot {
             self.playing.resize(slot + 1, None);
@@ -157,8 +171,15 @@ impl Scenario for Requests {
         let Ok(request) = parse(bytes) else { return };
         let mut answer = Vec::new();
         let flow = message::flow(self.local, self.target);
-        Composer::response_to(&mut answer, &request, &flow, 501, "Not Implemented", b"load")
-            .finish(None, b"");
+        Composer::response_to(
+            &mut answer,
+            &request,
+            &flow,
+            501,
+            "Not Implemented",
+            b"load",
+        )
+        .finish(None, b"");
         out.push(socket, &answer);
     }
 

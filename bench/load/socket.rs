@@ -31,16 +31,28 @@ impl Udp {
     /// # Errors
     /// The kernel's.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_nonblocking(true)?;
         if sys::force_receive_buffer(socket.as_fd(), BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(BUFFER_BYTES)?;
         }
         socket.set_send_buffer_size(BUFFER_BYTES)?;
         socket.bind(&address.into())?;
-        let local = socket.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
-        Ok(Self { socket, local, readable: false, send: SendBatch::new(), unsent: 0 })
+        let local = socket
+            .local_addr()?
+            .as_socket()
+            .ok_or(ErrorKind::InvalidInput)?;
+        Ok(Self {
+            socket,
+            local,
+            readable: false,
+            send: SendBatch::new(),
+            unsent: 0,
+        })
     }
 
     /// Takes it for readable, for who does not wait.
@@ -114,7 +126,10 @@ impl Waiter {
                 Interest::READABLE,
             )?;
         }
-        Ok(Self { poll, events: Events::with_capacity(16) })
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(16),
+        })
     }
 
     /// Until one can be read, or `longest` is over (rounded up to whole milliseconds). Not at all if one is known to be
@@ -176,7 +191,11 @@ impl Outbox {
                 if *own != index {
                     continue;
                 }
-                batch[length] = Outgoing { remote, local: *local, bytes };
+                batch[length] = Outgoing {
+                    remote,
+                    local: *local,
+                    bytes,
+                };
                 length += 1;
                 if length == BATCH {
                     socket.send(&batch)?;
