@@ -318,7 +318,18 @@ mod tests {
 
     #[test]
     fn numbers_and_addresses_are_as_the_library_writes_them() {
-        for number in [0, 1, 9, 10, 99, 100, 65_535, 4_294_967_295, u64::MAX - 1, u64::MAX] {
+        for number in [
+            0,
+            1,
+            9,
+            10,
+            99,
+            100,
+            65_535,
+            4_294_967_295,
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
             let mut buffer = Vec::new();
             append_number(&mut buffer, number);
             assert_eq!(buffer, number.to_string().as_bytes());
