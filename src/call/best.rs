@@ -29,8 +29,6 @@ pub fn towards_caller(status: u16) -> u16 {
     match status {
         300..=399 => 480,
         401 | 407 | 503 => 500,
-        // Nobody cancelled: a callee that says so has only given up.
-        487 => 480,
         other => other,
     }
 }

@@ -200,9 +200,12 @@ impl Calls {
             }
         });
         // No branch at all could be begun: we are full.
-        let (status, by) = best.map_or((503, EndedBy::Server), |(status, by)| {
-            (best::towards_caller(status), by)
-        });
+        let (status, by) = match best {
+            None => (503, EndedBy::Server),
+            // Nobody cancelled: a callee that says so has only given up.
+            Some((487, by)) => (480, by),
+            Some((status, by)) => (best::towards_caller(status), by),
+        };
         self.refuse(handle, status, by, context);
     }
 }

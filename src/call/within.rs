@@ -129,6 +129,7 @@ impl Calls {
         if must_end {
             self.end_leg(located.call, located.leg, b"", context);
         }
+        self.sweep(located.call);
     }
 
     fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
@@ -136,14 +137,15 @@ impl Calls {
         let Some(call) = self.get(located.call) else {
             return;
         };
-        let state = call.state;
+        let (state, invite) = (call.state, call.invite);
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
         };
         leg.is_up = false;
         leg.bye_after_ack = false;
-        if let Some((server, _)) = leg.unacknowledged.take() {
-            // The ACK was lost or is late: whoever says BYE has seen our 2xx.
+        // The ACK was lost or is late: whoever says BYE has seen the 2xx that made the dialog. The 2xx to a re-INVITE he may
+        // not have seen, so that one goes on until its ACK comes.
+        if let Some((server, _)) = leg.unacknowledged.take_if(|(server, _)| *server == invite) {
             context.transactions.acknowledge(server);
         }
         let by = if located.leg == CALLER {
