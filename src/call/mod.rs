@@ -499,8 +499,8 @@ impl Call {
             && self.waiting == 0
             && self.relays.is_empty()
             && self.branches.iter().all(|branch| branch.status.is_some())
-            && !self.caller.bye_after_ack
-            && !self.branches.iter().any(|branch| branch.leg.bye_after_ack)
+            && self.caller.unacknowledged.is_none()
+            && (self.branches.iter()).all(|branch| branch.leg.unacknowledged.is_none())
     }
 
     fn item(&self) -> CallItem {

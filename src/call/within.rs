@@ -119,6 +119,7 @@ impl Calls {
         if must_end {
             self.end_leg(located.call, located.leg, b"", context);
         }
+        self.sweep(located.call);
     }
 
     fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
@@ -132,10 +133,8 @@ impl Calls {
         };
         leg.is_up = false;
         leg.bye_after_ack = false;
-        if let Some((server, _)) = leg.unacknowledged.take() {
-            // The ACK was lost or is late: whoever says BYE has seen our 2xx.
-            context.transactions.acknowledge(server);
-        }
+        // A 2xx of ours that it has not acknowledged goes on: its BYE may have crossed it, and an INVITE without a final
+        // response would stay with the peer for ever (§15.1.2, §13.3.1.4).
         let by = if located.leg == CALLER {
             EndedBy::Caller
         } else {
