@@ -1,4 +1,4 @@
-//! Nonces of the digest's challenges: a MAC, not a table (RFC 7616 §5.4, SECURITY §2).
+//! Nonces of the digest's challenges: a MAC, not a table (RFC 7616 §5.4).
 //!
 //! ```text
 //! base64url of   time_ms 48 | bits 32 | key 8 | HMAC-SHA-256(key, those, source, realm) cut to 104 bits

@@ -4,6 +4,7 @@ mod loopback;
 mod peers;
 mod replay;
 mod scenario;
+mod security;
 mod simulate;
 mod tidy;
 mod torture;

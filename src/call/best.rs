@@ -29,6 +29,8 @@ pub fn towards_caller(status: u16) -> u16 {
     match status {
         300..=399 => 480,
         401 | 407 | 503 => 500,
+        // Nobody cancelled: a callee that says so has only given up.
+        487 => 480,
         other => other,
     }
 }
@@ -57,7 +59,14 @@ mod tests {
 
     #[test]
     fn challenges_and_redirections_stay_here() {
-        for (status, told) in [(302, 480), (401, 500), (407, 500), (503, 500), (486, 486)] {
+        for (status, told) in [
+            (302, 480),
+            (401, 500),
+            (407, 500),
+            (503, 500),
+            (487, 480),
+            (486, 486),
+        ] {
             assert_eq!(towards_caller(status), told);
         }
     }

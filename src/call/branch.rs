@@ -9,20 +9,27 @@ use crate::message::{HeaderName, Message};
 const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
 
 impl Calls {
-    /// A response that one of a call's client transactions passes up.
+    /// A response that one of a call's client transactions passes up; `way`: its flow, and our address on it.
     pub fn receive_response(
         &mut self,
         id: ClientId,
         owner: Owner,
         response: &Message<'_>,
+        way: (&Flow, std::net::SocketAddr),
         context: &mut Context<'_>,
     ) {
         match owner.purpose {
+            // The call is over and forgotten, but a proxy behind the branch had forked further.
+            Purpose::Invite if self.get(owner.call).is_none() => {
+                if (200..300).contains(&response.status()) {
+                    end_stray_answer(owner, response, way, context);
+                }
+            }
             Purpose::Invite => match response.status() {
                 100 => {}
                 101..=199 => self.branch_rings(owner, response, context),
-                200..=299 => self.branch_answers(owner, response, context),
-                status => self.branch_ends(owner, status, context),
+                200..=299 => self.branch_answers(owner, response, way, context),
+                status => self.branch_ends(owner, status, EndedBy::Callee, context),
             },
             Purpose::Relay => self.relayed_response(id, owner, response, context),
             Purpose::Bye | Purpose::Probe => {
@@ -49,7 +56,13 @@ impl Calls {
     }
 
     /// 2xx: the first one wins the call; any other is acknowledged and ended at once.
-    fn branch_answers(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+    fn branch_answers(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        way: (&Flow, std::net::SocketAddr),
+        context: &mut Context<'_>,
+    ) {
         let Some(call) = self.get(owner.call) else {
             return;
         };
@@ -64,7 +77,7 @@ impl Calls {
                 branch.leg.repeat_ack(1, context);
             } else {
                 // A further answer behind the same branch (a proxy forked): a dialog of its own.
-                end_stray_answer(&branch.leg, owner, response, context);
+                end_stray_answer(owner, response, way, context);
             }
             return;
         }
@@ -139,8 +152,14 @@ impl Calls {
         );
     }
 
-    /// A branch is refused, silent or unreachable.
-    pub(super) fn branch_ends(&mut self, owner: Owner, status: u16, context: &mut Context<'_>) {
+    /// A branch is refused by its callee, or silent or unreachable (which is our own finding).
+    pub(super) fn branch_ends(
+        &mut self,
+        owner: Owner,
+        status: u16,
+        by: EndedBy,
+        context: &mut Context<'_>,
+    ) {
         let Some(call) = self.get(owner.call) else {
             return;
         };
@@ -151,6 +170,7 @@ impl Calls {
             return;
         }
         branch.status = Some(status);
+        branch.ended_by = by;
         if status >= 600 && call.state == State::Ringing {
             // §16.7 step 5: nobody else shall answer either.
             call.cancel_branches(b"", context);
@@ -170,17 +190,20 @@ impl Calls {
         {
             return;
         }
-        let status =
-            (call.branches.iter().filter_map(|branch| branch.status)).reduce(|best, status| {
-                if best::is_better(status, best) {
-                    status
-                } else {
-                    best
-                }
-            });
+        let refusals =
+            (call.branches.iter()).filter_map(|branch| Some((branch.status?, branch.ended_by)));
+        let best = refusals.reduce(|best, refusal| {
+            if best::is_better(refusal.0, best.0) {
+                refusal
+            } else {
+                best
+            }
+        });
         // No branch at all could be begun: we are full.
-        let status = status.map_or(503, best::towards_caller);
-        self.refuse(handle, status, EndedBy::Callee, context);
+        let (status, by) = best.map_or((503, EndedBy::Server), |(status, by)| {
+            (best::towards_caller(status), by)
+        });
+        self.refuse(handle, status, by, context);
     }
 }
 
@@ -208,8 +231,9 @@ impl Call {
             .branches
             .get(owner.leg as usize)
             .map(|branch| &branch.leg.party);
-        let trunk = self.caller.party.is_trunk() || party.is_some_and(Party::is_trunk);
-        carriage::write(&mut composer, response, trunk);
+        let from_trunk = party.is_some_and(Party::is_trunk);
+        let to_trunk = self.caller.party.is_trunk();
+        carriage::write(&mut composer, response, from_trunk, to_trunk);
         composer.finish(response.value(HeaderName::ContentType), body);
         context.transactions.respond(
             context.now.mono,
@@ -266,20 +290,30 @@ impl Leg {
     }
 }
 
-/// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4).
-fn end_stray_answer(leg: &Leg, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-    let mut dialog = leg.dialog.clone();
-    dialog.establish(response);
+/// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4). All of it is made from the response.
+fn end_stray_answer(
+    owner: Owner,
+    response: &Message<'_>,
+    (flow, ours): (&Flow, std::net::SocketAddr),
+    context: &mut Context<'_>,
+) {
+    let dialog = Dialog::from_response(response, flow, ours);
     let branch = context.stateless_branch();
+    let cseq = response.cseq().number;
     dialog
-        .compose(context.buffer, Method::Ack, 1, &branch)
+        .compose(context.buffer, Method::Ack, cseq, &branch)
         .finish(None, b"");
     crate::source::Sink::send(context.out, &dialog.flow, context.buffer);
     let Some((client, branch)) = context.transactions.reserve() else {
         return;
     };
     dialog
-        .compose(context.buffer, Method::Bye, 2, branch.as_bytes())
+        .compose(
+            context.buffer,
+            Method::Bye,
+            cseq.saturating_add(1),
+            branch.as_bytes(),
+        )
         .finish(None, b"");
     context.transactions.send(
         context.now.mono,

@@ -6,9 +6,10 @@ use crate::message::{HeaderName, Message};
 /// Methods that we take part in.
 pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REGISTER";
 
-/// Writes the headers of `message` that pass to the other leg. `trunk`: one of the legs is a trunk, so `P-` headers
-/// (RFC 7315) pass as well; between phones they would leak what a carrier said.
-pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, trunk: bool) {
+/// Writes the headers of `message` that pass to the other leg. With a trunk on one side `P-` headers (RFC 7315) pass as
+/// well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not (RFC 3325 §5).
+pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: bool, to_trunk: bool) {
+    let trunk = from_trunk || to_trunk;
     for line in message.lines() {
         let passes = match line.name {
             HeaderName::Subject
@@ -24,7 +25,8 @@ pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, trunk: bool) {
             | HeaderName::ContentEncoding
             | HeaderName::ContentLanguage
             | HeaderName::MimeVersion => true,
-            HeaderName::PAssertedIdentity | HeaderName::PCalledPartyId => trunk,
+            HeaderName::PAssertedIdentity => from_trunk,
+            HeaderName::PCalledPartyId => trunk,
             HeaderName::PPreferredIdentity => false,
             HeaderName::Other => {
                 let begins = |prefix: &[u8]| {

@@ -207,20 +207,26 @@ impl Calls {
         call.waiting = call.waiting.saturating_sub(1);
         // RFC 5057: these two say that the peer has no such dialog, or is no more.
         if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
-            self.peer_is_gone(owner, context);
+            self.peer_is_gone(owner, status == 481, context);
         }
         self.sweep(owner.call);
     }
 
-    /// The peer of a leg has forgotten the dialog or answers nothing: the other leg gets a BYE.
-    pub(super) fn peer_is_gone(&mut self, owner: Owner, context: &mut Context<'_>) {
+    /// The peer of a leg has forgotten the dialog, or answers nothing: the call ends. Only one that has forgotten gets no
+    /// BYE; one that merely does not answer may still be there.
+    pub(super) fn peer_is_gone(
+        &mut self,
+        owner: Owner,
+        has_forgotten: bool,
+        context: &mut Context<'_>,
+    ) {
         let Some(call) = self.get(owner.call) else {
             return;
         };
         if call.state != State::Answered {
             return;
         }
-        if let Some(leg) = call.leg_mut(owner.leg) {
+        if has_forgotten && let Some(leg) = call.leg_mut(owner.leg) {
             leg.is_up = false;
         }
         self.end_call(
@@ -278,9 +284,45 @@ impl Calls {
         }
     }
 
+    /// A phone that cannot be reached is offline; a trunk is broken.
+    fn unreachable_status(&mut self, owner: Owner, status: u16) -> u16 {
+        let leg = self.get(owner.call).and_then(|call| call.leg(owner.leg));
+        match leg {
+            Some(leg) if leg.party.is_trunk() && status == 480 => 503,
+            _ => status,
+        }
+    }
+
+    /// The connection of callers is gone: those who wait for an answer have gone with it. An answered call stays, since a
+    /// phone makes itself a new connection.
+    pub fn connection_closed(
+        &mut self,
+        connection: crate::source::ConnectionId,
+        context: &mut Context<'_>,
+    ) {
+        let gone: Vec<CallHandle> = (self.slots.iter())
+            .filter(|(_, call)| {
+                call.state == State::Ringing
+                    && call.caller.dialog.flow.connection == Some(connection)
+            })
+            .map(|(index, call)| call.handle(index as u32))
+            .collect();
+        for handle in gone {
+            let Some(call) = self.get(handle) else {
+                continue;
+            };
+            call.cancel_branches(b"", context);
+            self.refuse(handle, 487, EndedBy::Caller, context);
+            self.sweep(handle);
+        }
+    }
+
     fn unanswered(&mut self, id: ClientId, owner: Owner, status: u16, context: &mut Context<'_>) {
         match owner.purpose {
-            Purpose::Invite => self.branch_ends(owner, status, context),
+            Purpose::Invite => {
+                let status = self.unreachable_status(owner, status);
+                self.branch_ends(owner, status, EndedBy::Server, context);
+            }
             Purpose::Relay => self.relay_unanswered(id, owner, context),
             Purpose::Bye => self.own_request_ends(owner, status, context),
             Purpose::Probe => self.own_request_ends(owner, 408, context),

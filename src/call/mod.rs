@@ -38,8 +38,8 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 
 pub use carriage::ALLOW;
 use reply::Answerable;
-pub use setup::{Setup, Target};
-pub use within::Arrival;
+pub use setup::{Identity, Setup, Target};
+pub use within::{Arrival, Located};
 
 /// How often the legs of an answered call are asked whether they still know of it. A phone that lost its power is
 /// noticed after this and 64·T1 at most.
@@ -148,6 +148,8 @@ struct Branch {
     client: ClientId,
     /// The final status, once there.
     status: Option<u16>,
+    /// Who gave it: the callee, or we ourselves when he was silent or out of reach.
+    ended_by: EndedBy,
 }
 
 /// A request on its way from one leg to the other.
@@ -215,6 +217,8 @@ struct Call {
 enum Timer {
     RingTimeout(CallHandle),
     Probe(CallHandle),
+    /// A relayed re-INVITE has had no final answer for Timer C.
+    Relay(CallHandle, ClientId),
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -345,6 +349,7 @@ impl Calls {
         match timer {
             Timer::RingTimeout(handle) => self.ring_timeout(handle, context),
             Timer::Probe(handle) => self.probe(handle, context),
+            Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
     }

@@ -1,13 +1,15 @@
 //! What is kept of a request so that it can be answered when its bytes are gone.
 
-use crate::message::Message;
 use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{HeaderName, Message, Method};
 use crate::source::Flow;
 
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
 #[derive(Debug)]
 pub struct Answerable {
     lines: Box<[u8]>,
+    /// Record-Route of an INVITE, for responses that make a dialog (RFC 3261 §12.1.1).
+    routes: Box<[u8]>,
     to: Box<[u8]>,
     needs_tag: bool,
 }
@@ -22,8 +24,17 @@ impl Answerable {
                 lines.extend_from_slice(line);
             }
         }
+        let mut composer = Composer::response(buffer, 180, "");
+        if request.method() == Method::Invite {
+            for route in request.line_values(HeaderName::RecordRoute) {
+                composer.field("Record-Route", &[route]);
+            }
+        }
+        let start_line = memchr::memchr(b'\n', buffer).map_or(0, |end| end + 1);
+        let routes = buffer.get(start_line..).unwrap_or_default();
         Self {
             lines: lines.into(),
+            routes: routes.into(),
             to: request.to().raw.into(),
             needs_tag: request.to().tag().is_none(),
         }
@@ -33,6 +44,9 @@ impl Answerable {
     pub fn response<'b>(&self, buffer: &'b mut Vec<u8>, status: u16, tag: &[u8]) -> Composer<'b> {
         let mut composer = Composer::response(buffer, status, reason_phrase(status));
         composer.lines(&self.lines);
+        if (101..300).contains(&status) {
+            composer.lines(&self.routes);
+        }
         if self.needs_tag {
             composer.field("To", &[&self.to, b";tag=", tag]);
         } else {

@@ -18,6 +18,43 @@ pub struct Target {
     pub ours: std::net::SocketAddr,
     /// Who that is.
     pub party: Party,
+    /// To towards him.
+    pub to: Identity,
+}
+
+/// A number or name as From and To show it. Each callee sees it at the address at which he knows us: what another side
+/// reaches us by is none of his business.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Display name as it stands in a header, quotes included; empty: none.
+    pub display: Vec<u8>,
+    /// User part, unescaped; empty: none.
+    pub user: Vec<u8>,
+    /// Host, if it is not our address on the way to the callee.
+    pub host: Option<String>,
+}
+
+impl Identity {
+    /// Name-addr without a tag.
+    fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
+        let mut value = self.display.clone();
+        if !value.is_empty() {
+            value.push(b' ');
+        }
+        value.extend_from_slice(b"<sip:");
+        if !self.user.is_empty() {
+            crate::message::escape_user(&self.user, &mut value);
+            value.push(b'@');
+        }
+        let host = match (&self.host, ours) {
+            (Some(host), _) => host.clone(),
+            (None, std::net::IpAddr::V4(v4)) => v4.to_string(),
+            (None, std::net::IpAddr::V6(v6)) => format!("[{v6}]"),
+        };
+        value.extend_from_slice(host.as_bytes());
+        value.push(b'>');
+        value
+    }
 }
 
 /// What the endpoint found out about a new call before it begins.
@@ -35,12 +72,10 @@ pub struct Setup<'a> {
     pub caller: Party,
     /// Calling number, for records.
     pub caller_name: String,
-    /// From towards the callees: name-addr without tag.
-    pub from: Vec<u8>,
+    /// From towards the callees.
+    pub from: Identity,
     /// The number that was dialled, as it is shown in records.
     pub dialled: String,
-    /// To towards the callees: name-addr without tag.
-    pub to: Vec<u8>,
     /// `internal`, `incoming`, `outgoing`, `transit`.
     pub direction: &'static str,
     /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
@@ -128,6 +163,7 @@ impl Calls {
         );
         // No transaction was free for any branch: the caller must not wait for nobody.
         self.conclude(handle, context);
+        self.sweep(handle);
         handle
     }
 
@@ -206,8 +242,13 @@ impl Calls {
         .compose();
         let dialog = Dialog {
             call_id: call_id.into(),
-            local: [&setup.from, b";tag=".as_slice(), &tag].concat(),
-            remote: setup.to.clone(),
+            local: [
+                &setup.from.name_addr(target.ours.ip()),
+                b";tag=".as_slice(),
+                &tag,
+            ]
+            .concat(),
+            remote: target.to.name_addr(target.ours.ip()),
             remote_tag: Box::default(),
             remote_target: target.uri.as_slice().into(),
             route_set: target.route.as_slice().into(),
@@ -240,8 +281,8 @@ impl Calls {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
-        let both_trunks = target.party.is_trunk() || setup.caller.is_trunk();
-        carriage::write(&mut composer, setup.request, both_trunks);
+        let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
+        carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
         composer.finish(
             setup.request.value(HeaderName::ContentType),
             setup.request.body(),
@@ -256,6 +297,7 @@ impl Calls {
             leg: Leg::new(dialog, target.party.clone(), secret),
             client,
             status: None,
+            ended_by: EndedBy::Callee,
         });
         let is_counted = call.counted.contains(&target.party);
         context.transactions.send(

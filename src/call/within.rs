@@ -13,6 +13,8 @@ pub struct Arrival<'a> {
     pub request: &'a Message<'a>,
     /// The way it came.
     pub flow: Flow,
+    /// Our address on it, for Via and Contact.
+    pub ours: std::net::SocketAddr,
     /// Where its responses go.
     pub reply: Flow,
     /// Its key in the transaction layer.
@@ -72,8 +74,11 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        leg.dialog.flow = arrival.flow;
         let request = arrival.request;
+        // An ACK proves nothing: from another port it is taken, but nothing goes there.
+        if located.is_from_peer || request.method() != Method::Ack {
+            leg.dialog.flow = arrival.flow;
+        }
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
             return;
@@ -81,6 +86,11 @@ impl Calls {
         if !leg.dialog.accept_cseq(request.cseq().number) {
             // §12.2.2: out of order.
             arrival.answer(500, None, context);
+            return;
+        }
+        (leg.dialog.flow, leg.dialog.ours) = (arrival.flow, arrival.ours);
+        if request.max_forwards() == Some(0) && request.method() != Method::Bye {
+            arrival.answer(483, None, context);
             return;
         }
         match request.method() {
@@ -196,10 +206,8 @@ impl Calls {
             context.transactions.release(client);
             return arrival.answer(503, None, context);
         };
-        let trunk = call.caller.party.is_trunk()
-            || call
-                .leg(call.winner)
-                .is_some_and(|leg| leg.party.is_trunk());
+        let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
+        let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(call.other(from)));
         if method != Method::Info
             && let Some(leg) = call.leg_mut(from)
         {
@@ -231,7 +239,7 @@ impl Calls {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        carriage::write(&mut composer, request, trunk);
+        carriage::write(&mut composer, request, from_trunk, to_trunk);
         composer.finish(request.value(HeaderName::ContentType), request.body());
         context.transactions.send(
             context.now.mono,
@@ -256,6 +264,10 @@ impl Calls {
             asked_cseq: request.cseq().number,
             is_answered: false,
         });
+        if method == Method::Invite {
+            let at = context.now.mono.plus(crate::limits::TIMER_C);
+            self.timers.arm(at, Timer::Relay(handle, client));
+        }
     }
 
     /// The answer to a relayed request.
@@ -312,7 +324,7 @@ impl Calls {
         }
         if matches!(status, 408 | 481) {
             // RFC 5057: the peer has no such dialog any more.
-            self.peer_is_gone(owner, context);
+            self.peer_is_gone(owner, status == 481, context);
         }
         self.sweep(owner.call);
     }
@@ -332,8 +344,27 @@ impl Calls {
         };
         let relay = call.relays.swap_remove(position);
         relay.settle(408, context);
-        self.peer_is_gone(owner, context);
+        self.peer_is_gone(owner, false, context);
         self.sweep(owner.call);
+    }
+
+    /// A re-INVITE has had no final answer for Timer C (RFC 3261 §16.6 step 11): whoever sent it is told, the other side
+    /// gets a CANCEL, and the call goes on.
+    pub(super) fn relay_timeout(
+        &mut self,
+        handle: CallHandle,
+        client: ClientId,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
+        let waiting = call.relays.iter_mut().find(|relay| relay.client == client);
+        if let Some(relay) = waiting.filter(|relay| !relay.is_answered) {
+            relay.settle(408, context);
+            relay.is_answered = true;
+            context
+                .transactions
+                .cancel(context.now.mono, client, b"", context.out);
+        }
     }
 
     /// CANCEL of a re-INVITE: passed on; the other side's final response ends it.
@@ -413,8 +444,9 @@ impl Call {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        let trunk = leg.party.is_trunk();
-        carriage::write(&mut composer, response, trunk);
+        let other = self.leg(self.other(relay.from));
+        let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
+        carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
         composer.finish(response.value(HeaderName::ContentType), response.body());
         let now = context.now.mono;
         context
@@ -437,6 +469,12 @@ impl Relay {
 }
 
 impl Arrival<'_> {
+    /// The same once its sender has proved who he is: its responses go where his Via asks for (RFC 3261 §18.2.2).
+    pub fn authenticated(&self) -> Self {
+        let reply = crate::transport::response_flow(&self.flow, self.request.via(), true);
+        Self { reply, ..*self }
+    }
+
     /// A final response of our own, at once. An INVITE needs a transaction of its own for it; when there is none free, it
     /// stays without: the caller repeats.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
@@ -451,6 +489,9 @@ impl Arrival<'_> {
         );
         if let Some(seconds) = retry_after {
             composer.number("Retry-After", seconds);
+        }
+        if status == 415 {
+            composer.field("Accept", &[b"application/sdp"]);
         }
         if matches!(status, 200 | 405) {
             composer.field("Allow", &[carriage::ALLOW]);

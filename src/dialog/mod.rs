@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::message::compose::Composer;
-use crate::message::{Message, Method, NameAddr};
+use crate::message::{Message, Method, NameAddr, Uri};
 use crate::source::Flow;
 use crate::token::{push_hex, read_hex};
 
@@ -90,6 +90,24 @@ impl Dialog {
             flow: *flow,
             ours,
         }
+    }
+
+    /// The dialog that a 2xx makes of our own request, from the response alone; its CSeq number is the last we used.
+    pub fn from_response(response: &Message<'_>, flow: &Flow, ours: SocketAddr) -> Self {
+        let mut dialog = Self {
+            call_id: response.call_id().into(),
+            local: response.from().raw.to_vec(),
+            remote: Vec::new(),
+            remote_tag: Box::default(),
+            remote_target: response.to().uri.into(),
+            route_set: Box::default(),
+            local_cseq: response.cseq().number,
+            remote_cseq: None,
+            flow: *flow,
+            ours,
+        };
+        dialog.establish(response);
+        dialog
     }
 
     /// Takes over what a dialog-forming response says (§12.1.2): tag, Contact and the Record-Route values turned around.
@@ -203,10 +221,11 @@ pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr)
 
 fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     let value = message.values(crate::message::HeaderName::Contact).next()?;
-    NameAddr::parse(value)
-        .ok()
-        .map(|contact| contact.uri)
-        .filter(|uri| *uri != b"*")
+    let uri = NameAddr::parse(value).ok()?.uri;
+    // Headers are not part of a Request-URI (RFC 3261 §19.1.5).
+    let headers = Uri::parse(uri).ok()?.headers.len();
+    uri.get(..uri.len() - headers)
+        .map(|uri| uri.strip_suffix(b"?").unwrap_or(uri))
 }
 
 fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Box<[u8]> {

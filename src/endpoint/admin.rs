@@ -55,7 +55,7 @@ impl Endpoint {
     }
 
     fn ban(&mut self, now: Now, source: Source, duration: Option<std::time::Duration>) -> Answer {
-        if self.peers.has_address(source.address()) {
+        if self.peers.has_source(source) {
             return Answer::Refused(format!("{source} is the address of a trunk or user"));
         }
         match self.guard.ban(now, source, duration) {
@@ -65,10 +65,13 @@ impl Endpoint {
                     ("source", source.to_string()),
                     ("reason", "manual".to_owned()),
                     ("until", Rfc3339(row.until).to_string()),
+                    ("mode", self.mode_name().to_owned()),
                 ];
                 self.stranger_event("ban", source, fields);
-                self.out.keep(Change::Ban(row.clone()));
-                self.out.banned(source);
+                if !self.guard.is_observing() {
+                    self.out.keep(Change::Ban(row.clone()));
+                    self.out.banned(source);
+                }
                 Answer::Banned(Box::new(ban_item(*row)))
             }
         }

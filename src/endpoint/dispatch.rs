@@ -1,7 +1,7 @@
 //! A request that parsed finds its owner (RFC 3261 §8.2, §9.2, §12.2.2, §17.2).
 
 use super::*;
-use crate::call::Arrival;
+use crate::call::{Arrival, Party};
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
@@ -34,7 +34,7 @@ impl Endpoint {
         standing: Standing,
         request: &Message<'_>,
     ) {
-        let key = self.transactions.key(request);
+        let key = (self.transactions.key(request)).from_source(flow.remote.ip());
         let method = request.method();
         if self
             .transactions
@@ -43,19 +43,19 @@ impl Endpoint {
         {
             return;
         }
-        if standing == Standing::Unproven
-            && (is_scanner(request) || self.is_strange_host(request, flow))
-        {
+        let is_stranger = matches!(standing, Standing::Unproven | Standing::Proven);
+        if is_stranger && (is_scanner(request) || self.is_strange_host(now, request, flow)) {
             return;
         }
-        let is_trusted = !matches!(standing, Standing::Unproven);
         if let Some(who) = self.peers.lookup(flow) {
             self.peers.spoke(who, flow);
         }
-        let reply = response_flow(flow, request.via(), is_trusted);
+        // Until its sender is known, to where it came from and nowhere else.
+        let reply = response_flow(flow, request.via(), standing == Standing::Exempt);
         let arrival = Arrival {
             request,
             flow: *flow,
+            ours: self.contact_address(flow),
             reply,
             key,
         };
@@ -75,7 +75,7 @@ impl Endpoint {
             return;
         };
         let known = self.calls.remote(located).map(|remote| remote.ip());
-        if located.is_from_peer || known == Some(arrival.flow.remote.ip()) {
+        if self.is_peer(located, &arrival.flow) || known == Some(arrival.flow.remote.ip()) {
             let (calls, mut context) = self.split(now);
             calls.receive(located, arrival, &mut context);
         }
@@ -84,8 +84,10 @@ impl Endpoint {
     /// RFC 3261 §9.2. A CANCEL cannot be challenged either: it counts only from the flow of its INVITE.
     fn cancel(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let key = self.transactions.invite_key(arrival.request);
+        let key = key.from_source(arrival.flow.remote.ip());
         let found = self.transactions.find(key).filter(|(_, _, flow)| {
-            flow.remote.ip() == arrival.flow.remote.ip()
+            // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
+            [arrival.flow.remote, arrival.reply.remote].contains(&flow.remote)
                 && flow.connection == arrival.flow.connection
         });
         match found {
@@ -95,32 +97,42 @@ impl Endpoint {
                 calls.cancel(owner, &mut context);
             }
             None if standing == Standing::Unproven => {}
-            None => self.answer(now, arrival, 481),
+            None => self.answer_stateless(arrival, 481),
         }
+    }
+
+    /// A final response that nothing remembers: no one else's request can be taken for a copy of what it answers.
+    fn answer_stateless(&mut self, arrival: &Arrival<'_>, status: u16) {
+        let tag = self.request_tag(arrival.request);
+        let mut composer = Composer::response_to(
+            &mut self.buffer,
+            arrival.request,
+            &arrival.flow,
+            status,
+            reason_phrase(status),
+            &tag,
+        );
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
     }
 
     /// A request with a To tag belongs to a dialog, or to nothing.
     fn within(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
-            // SECURITY: a To tag proves nothing; strangers get silence.
+            // A To tag proves nothing; strangers get silence.
             if standing != Standing::Unproven {
                 self.answer(now, arrival, 481);
             }
             return;
         };
-        let is_peer = located.is_from_peer
-            || match (self.calls.party(located), self.peers.lookup(&arrival.flow)) {
-                (Some(crate::call::Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
-                (Some(crate::call::Party::User(own, _)), Some(Who::User(user))) => *own == user,
-                _ => false,
-            };
-        if !is_peer {
+        if !self.is_peer(located, &arrival.flow) {
             // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself.
             let Some(identity) = self.identify(now, arrival, standing) else {
                 return;
             };
             let is_own = match (self.calls.party(located), identity) {
-                (Some(crate::call::Party::User(own, _)), Who::User(user)) => *own == user,
+                (Some(Party::User(own, _)), Who::User(user)) => *own == user,
                 _ => false,
             };
             if !is_own {
@@ -128,8 +140,22 @@ impl Endpoint {
                 return;
             }
         }
+        // A BYE ends the call whatever else it asks for.
+        if arrival.request.method() != Method::Bye && self.refuse_extensions(now, arrival) {
+            return;
+        }
         let (calls, mut context) = self.split(now);
         calls.receive(located, arrival, &mut context);
+    }
+
+    /// Whether a flow is the one that a leg's peer speaks on, or another address of the same trunk or user.
+    fn is_peer(&self, located: crate::call::Located, flow: &Flow) -> bool {
+        located.is_from_peer
+            || match (self.calls.party(located), self.peers.lookup(flow)) {
+                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                _ => false,
+            }
     }
 
     /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer.
@@ -172,6 +198,7 @@ impl Endpoint {
         let Some(identity) = self.identify(now, arrival, standing) else {
             return;
         };
+        let arrival = &arrival.authenticated();
         if self.refuse_unsupported(now, arrival) {
             return;
         }

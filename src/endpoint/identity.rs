@@ -28,6 +28,10 @@ impl Endpoint {
             _ => {}
         }
         match self.auth.present(now, arrival.request, source) {
+            Presented::Malformed if standing != Standing::Unproven => {
+                self.answer(now, arrival, 400);
+                None
+            }
             Presented::None | Presented::Malformed => {
                 self.challenge(now, arrival, standing, false);
                 None
@@ -90,9 +94,10 @@ impl Endpoint {
     /// A wrong answer to a fresh nonce; `true`: still to be answered.
     fn failed(&mut self, now: Now, source: Source, name: &[u8], fingerprint: u64) -> bool {
         let user = String::from_utf8_lossy(name).into_owned();
+        let who = self.peers.has_source(source);
         match self
             .guard
-            .charge(now, source, Offence::Credentials, name, fingerprint)
+            .charge(now, source, who, Offence::Credentials, name, fingerprint)
         {
             Charged::Banned(row) => {
                 let fields = vec![
@@ -177,6 +182,9 @@ impl Endpoint {
         let Ok(uri) = Uri::parse(uri) else {
             return false;
         };
+        if !uri.user.contains(&b'%') {
+            return uri.user == own.name.as_bytes();
+        }
         let mut name = Vec::new();
         uri.user_unescaped(&mut name);
         name == own.name.as_bytes()

@@ -58,39 +58,45 @@ impl Endpoint {
     }
 
     pub(super) fn stream_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
-        let Some(mut stream) = self.streams.remove(&connection) else {
+        let Some(stream) = self.streams.get_mut(&connection) else {
             return;
         };
-        let is_open = self.frames(now, &mut stream, bytes);
+        // The stream stays where it is: what it brings may make it trusted.
+        let (flow, mut framer) = (stream.flow, std::mem::take(&mut stream.framer));
+        // A ban that began in this batch: whatever was on its way is discarded.
+        let is_banned =
+            self.guard.is_banned(now, flow.source()) && self.peers.lookup(&flow).is_none();
+        let is_open = !is_banned && self.frames(now, &flow, &mut framer, bytes);
         if is_open {
-            self.streams.insert(connection, stream);
+            if let Some(stream) = self.streams.get_mut(&connection) {
+                stream.framer = framer;
+            }
         } else {
             self.out.close_stream(connection);
-            self.connection_lost(now, connection);
+            self.stream_closed(now, connection);
         }
     }
 
     /// Handles every whole message of a stream; `false` when it must be closed.
-    fn frames(&mut self, now: Now, stream: &mut Stream, bytes: &[u8]) -> bool {
-        let flow = stream.flow;
-        let mut frames = stream.framer.feed(bytes);
+    fn frames(&mut self, now: Now, flow: &Flow, framer: &mut Framer, bytes: &[u8]) -> bool {
+        let mut frames = framer.feed(bytes);
         let mut error = None;
         while let Some(frame) = frames.next() {
             match frame {
-                Frame::Ping => crate::source::Sink::send(&mut self.out, &flow, PONG),
+                Frame::Ping => crate::source::Sink::send(&mut self.out, flow, PONG),
                 Frame::Message(bytes) => {
                     // Over its budget even a stream's message is dropped; a ban closes the connection.
-                    let Some(standing) = self.admit(now, &flow, bytes) else {
+                    let Some(standing) = self.admit(now, flow, bytes) else {
                         continue;
                     };
-                    self.message(now, &flow, standing, bytes);
+                    self.message(now, flow, standing, bytes);
                 }
                 Frame::Error(reason) => error = Some(reason),
             }
         }
         drop(frames);
         let Some(error) = error else { return true };
-        self.frame_error(&flow, error, stream.framer.refused());
+        self.frame_error(flow, error, framer.refused());
         false
     }
 
@@ -107,16 +113,20 @@ impl Endpoint {
     }
 
     pub(super) fn stream_closed(&mut self, now: Now, connection: ConnectionId) {
-        self.streams.remove(&connection);
-        self.connection_lost(now, connection);
-    }
-
-    fn connection_lost(&mut self, now: Now, connection: ConnectionId) {
-        self.opened.retain(|_, own| *own != connection);
+        let Some(stream) = self.streams.remove(&connection) else {
+            return;
+        };
+        if self.opened.get(&stream.flow.remote) == Some(&connection) {
+            self.opened.remove(&stream.flow.remote);
+        }
         self.transactions.connection_closed(connection);
         self.location
             .connection_closed(connection, &mut self.changes);
         self.keep_changes();
+        if stream.is_trusted {
+            let (calls, mut context) = self.split(now);
+            calls.connection_closed(connection, &mut context);
+        }
         self.expire_transactions(now);
     }
 
@@ -129,8 +139,9 @@ impl Endpoint {
                     .transactions
                     .receive_response(now.mono, &response, &mut self.out);
                 if let Some((id, owner)) = found {
+                    let ours = self.contact_address(flow);
                     let (calls, mut context) = self.split(now);
-                    calls.receive_response(id, owner, &response, &mut context);
+                    calls.receive_response(id, owner, &response, (flow, ours), &mut context);
                 }
             }
             Err(error) => self.bad_message(flow, standing, bytes, error),
@@ -168,6 +179,7 @@ impl Endpoint {
 
     /// Everything that is due.
     pub(super) fn tick(&mut self, now: Now) {
+        self.hang_up_some(now);
         self.expire_transactions(now);
         loop {
             let (calls, mut context) = self.split(now);

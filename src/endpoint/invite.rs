@@ -1,7 +1,7 @@
 //! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
 
 use super::*;
-use crate::call::{Arrival, Party, Setup, Target};
+use crate::call::{Arrival, Identity, Party, Setup, Target};
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
@@ -75,66 +75,43 @@ impl Endpoint {
         dialled: &[u8],
     ) -> Setup<'a> {
         let (request, flow) = (arrival.request, arrival.flow);
-        let domain = match self.config.server.domains.first() {
-            Some(domain) => domain.clone(),
-            None => host_text(flow.local.ip()),
-        };
+        let host = self.config.server.domains.first().cloned();
         let (caller, caller_name, from) = match identity {
             Who::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let name = user.map(|user| user.name.clone()).unwrap_or_default();
-                let display = user
-                    .map(|user| user.display_name.as_str())
-                    .unwrap_or_default();
-                let from = self.user_from(request.from(), display, &name, &domain);
+                let display = user.map_or("", |user| user.display_name.as_str());
+                let from = user_from(request.from(), display, &name, host);
                 (Party::User(id, name.as_str().into()), name, from)
             }
             Who::Trunk(id) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
-                let name = trunk.map(|trunk| trunk.name.as_str()).unwrap_or_default();
-                let number = dialled_number(request.from().uri);
-                let mut from = request.from().display.to_vec();
-                push_address(&mut from, &number, &domain);
-                let number = String::from_utf8_lossy(&number).into_owned();
+                let name = trunk.map_or("", |trunk| trunk.name.as_str());
+                let user = dialled_number(request.from().uri);
+                let number = String::from_utf8_lossy(&user).into_owned();
+                let from = Identity {
+                    display: request.from().display.to_vec(),
+                    user,
+                    host,
+                };
                 (Party::Trunk(id, name.into()), number, from)
             }
         };
-        let mut to = Vec::new();
-        push_address(&mut to, dialled, &domain);
         Setup {
             request,
             flow,
-            ours: self.contact_address(&flow),
+            ours: arrival.ours,
             server,
             caller,
             caller_name,
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
-            to,
-            direction: if matches!(identity, Who::Trunk(_)) {
-                "incoming"
-            } else {
-                "internal"
+            direction: match identity {
+                Who::Trunk(_) => "incoming",
+                Who::User(_) => "internal",
             },
             targets: Vec::new(),
         }
-    }
-
-    /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
-    fn user_from(&self, from: &NameAddr<'_>, display: &str, name: &str, domain: &str) -> Vec<u8> {
-        let is_anonymous =
-            Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous"));
-        if is_anonymous {
-            return b"\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_vec();
-        }
-        let mut value = Vec::new();
-        if display.is_empty() {
-            value.extend_from_slice(from.display);
-        } else {
-            crate::message::header::quote(display.as_bytes(), &mut value);
-        }
-        push_address(&mut value, name.as_bytes(), domain);
-        value
     }
 
     /// Finds the targets; `Some`: the call cannot begin, with its status and, where the status does not say it, the
@@ -147,6 +124,10 @@ impl Endpoint {
         dialled: &[u8],
         setup: &mut Setup<'_>,
     ) -> Option<(u16, Option<&'static str>)> {
+        let route = self.route(arrival, identity, dialled);
+        if matches!(route, Route::Outside(_)) {
+            setup.direction = "outgoing";
+        }
         if self.is_stopping || self.calls.is_full() {
             return Some((503, Some("rejected")));
         }
@@ -155,15 +136,14 @@ impl Endpoint {
         {
             return Some((486, Some("rejected")));
         }
-        match self.route(arrival, identity, dialled) {
+        match route {
             Route::Nowhere => Some((404, None)),
             Route::User(user) if self.is_busy(user) => Some((486, None)),
             Route::User(user) => {
-                setup.targets = self.user_targets(now, user, arrival);
+                setup.targets = self.user_targets(now, user, arrival, dialled);
                 setup.targets.is_empty().then_some((480, None))
             }
             Route::Outside(number) => {
-                setup.direction = "outgoing";
                 setup.targets = self.trunk_targets(&number);
                 setup.targets.is_empty().then_some((503, Some("failed")))
             }
@@ -214,38 +194,39 @@ impl Endpoint {
     }
 
     /// Every binding of a user but the one that the call comes from; a user by address who has none, at that address.
-    fn user_targets(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>) -> Vec<Target> {
-        let Some(name) = self
-            .config
-            .users
-            .get(user.0 as usize)
-            .map(|user| user.name.clone())
-        else {
+    fn user_targets(
+        &mut self,
+        now: Now,
+        user: UserId,
+        arrival: &Arrival<'_>,
+        dialled: &[u8],
+    ) -> Vec<Target> {
+        let Some(config) = self.config.users.get(user.0 as usize) else {
             return Vec::new();
         };
+        let (name, address) = (config.name.clone(), config.addresses.first().copied());
         let party = Party::User(user, name.as_str().into());
+        let to = Identity {
+            user: dialled.to_vec(),
+            host: self.config.server.domains.first().cloned(),
+            ..Identity::default()
+        };
         let mut targets: Vec<Target> = (self.location.bindings(user))
-            .filter(|binding| binding.expires > now.unix)
-            .filter(|binding| binding.flow() != arrival.flow)
+            .filter(|binding| binding.deadline > now.mono && binding.flow() != arrival.flow)
             .map(|binding| Target {
-                uri: binding.contact().to_vec(),
+                uri: binding.request_uri().to_vec(),
                 route: binding.path().to_vec(),
                 flow: binding.flow(),
                 ours: self.contact_address(&binding.flow()),
                 party: party.clone(),
+                to: to.clone(),
             })
             .collect();
-        let address = (self.config.users.get(user.0 as usize))
-            .and_then(|user| user.addresses.first().copied());
         if targets.is_empty()
             && let Some(peer) = address
         {
-            let spoken = self
-                .peers
-                .last_flow(user)
-                .filter(|_| peer.port.is_none())
-                .copied();
-            let flow = spoken
+            let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none());
+            let flow = (spoken.copied())
                 .or_else(|| self.flow_to(peers::socket_address(&peer), Transport::Udp))
                 .filter(|flow| *flow != arrival.flow);
             targets.extend(flow.map(|flow| Target {
@@ -254,6 +235,7 @@ impl Endpoint {
                 flow,
                 ours: self.contact_address(&flow),
                 party,
+                to,
             }));
         }
         targets
@@ -274,11 +256,38 @@ impl Endpoint {
                     flow,
                     ours: self.contact_address(&flow),
                     party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
+                    to: Identity {
+                        user: number.to_vec(),
+                        host: Some(host_text(flow.remote.ip())),
+                        ..Identity::default()
+                    },
                 }];
             }
         }
         Vec::new()
     }
+}
+
+/// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
+fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String>) -> Identity {
+    if Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous")) {
+        return Identity {
+            display: b"\"Anonymous\"".to_vec(),
+            user: b"anonymous".to_vec(),
+            host: Some("anonymous.invalid".to_owned()),
+        };
+    }
+    let mut identity = Identity {
+        display: Vec::new(),
+        user: name.as_bytes().to_vec(),
+        host,
+    };
+    if display.is_empty() {
+        identity.display.extend_from_slice(from.display);
+    } else {
+        crate::message::header::quote(display.as_bytes(), &mut identity.display);
+    }
+    identity
 }
 
 /// The number that a URI names: its user part unescaped, without user parameters. The host of a URI without a user.
@@ -300,26 +309,14 @@ fn without_separators(number: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// `<sip:user@host>`, the user part escaped.
-fn push_address(out: &mut Vec<u8>, user: &[u8], host: &str) {
-    if !out.is_empty() {
-        out.push(b' ');
-    }
-    out.extend_from_slice(b"<sip:");
-    if !user.is_empty() {
-        crate::message::uri::escape_user(user, out);
-        out.push(b'@');
-    }
-    out.extend_from_slice(host.as_bytes());
-    out.push(b'>');
-}
-
 /// Request-URI of a number at a peer that is called by its address.
 fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
     let mut uri = b"sip:".to_vec();
     crate::message::uri::escape_user(number, &mut uri);
     uri.push(b'@');
-    uri.extend_from_slice(flow.remote.to_string().as_bytes());
+    // Without the scope of a link-local address: it means nothing to the peer.
+    let remote = std::net::SocketAddr::new(flow.remote.ip(), flow.remote.port());
+    uri.extend_from_slice(remote.to_string().as_bytes());
     if flow.transport == Transport::Tcp {
         uri.extend_from_slice(b";transport=tcp");
     }

@@ -21,7 +21,7 @@ use ahash::RandomState;
 use crate::action::Outputs;
 use crate::api::Event;
 use crate::auth::Authenticator;
-use crate::call::{Calls, Context, Owner};
+use crate::call::{CallHandle, Calls, Context, Owner};
 use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
@@ -76,6 +76,12 @@ pub enum Input<'a> {
     Tick,
 }
 
+/// What a peer is told of a transport that we do not listen on (RFC 3261 §19.1.2).
+const SIP_PORT: u16 = 5060;
+
+/// Calls that a stop ends between two batches of outputs.
+const HANG_UPS_AT_ONCE: usize = 200;
+
 /// A stream connection as the endpoint sees it.
 struct Stream {
     flow: Flow,
@@ -88,6 +94,8 @@ pub struct Endpoint {
     config: Config,
     started: Now,
     is_stopping: bool,
+    /// Calls that the stop has still to end.
+    to_hang_up: Vec<CallHandle>,
     guard: Guard,
     auth: Authenticator,
     location: Location,
@@ -107,6 +115,8 @@ pub struct Endpoint {
     buffer: Vec<u8>,
     lines: Vec<u8>,
     changes: Vec<Change>,
+    /// When a stranger who asked for another host was last spoken of.
+    strange_host_said: Option<Instant>,
 }
 
 impl Endpoint {
@@ -117,11 +127,7 @@ impl Endpoint {
             let mut next = || tokens.next_u64();
             RandomState::with_seeds(next(), next(), next(), next())
         };
-        let calls_max = config.call.calls_max;
-        let completed_max = COMPLETED_TRANSACTIONS_MIN.max(calls_max.saturating_mul(32));
-        let live_max = calls_max
-            .saturating_mul(TRANSACTIONS_PER_CALL)
-            .saturating_add(4096);
+        let (live_max, completed_max) = transactions_max(&config);
         let auth = Authenticator::new(now, &config, &seed, kept.nonce_key);
         let mut location = Location::new(&config.users, &seed);
         location.restore(now, &kept.bindings);
@@ -131,6 +137,7 @@ impl Endpoint {
         Self {
             started: now,
             is_stopping: false,
+            to_hang_up: Vec::new(),
             guard: Guard::new(now, &config.guard, &seed, kept.bans, kept.known),
             auth,
             location,
@@ -147,6 +154,7 @@ impl Endpoint {
             buffer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(1024),
             changes: Vec::new(),
+            strange_host_said: None,
             config,
         }
     }
@@ -170,27 +178,17 @@ impl Endpoint {
         self.changes.extend(self.location.reload(&config.users));
         self.auth.reload(now, &config);
         self.guard.reload(now, &config.guard);
-        self.peers.reload(&config);
-        let index = |names: Vec<&str>, name: &str| names.iter().position(|own| *own == name);
-        let user = |name: &str| {
-            index(
-                config.users.iter().map(|user| user.name.as_str()).collect(),
-                name,
-            )
-            .map(|index| UserId(index as u32))
-        };
-        let trunk = |name: &str| {
-            index(
-                config
-                    .trunks
-                    .iter()
-                    .map(|trunk| trunk.name.as_str())
-                    .collect(),
-                name,
-            )
-            .map(|index| TrunkId(index as u32))
-        };
-        self.calls.reload(&config, user, trunk);
+        let auth = &self.auth;
+        let user = |name: &str| auth.user(name.as_bytes());
+        let mut trunks = HashMap::with_hasher(self.tag_hasher.clone());
+        for (index, trunk) in config.trunks.iter().enumerate() {
+            trunks.insert(trunk.name.as_str(), TrunkId(index as u32));
+        }
+        self.peers.reload(&self.config, &config, user);
+        self.calls
+            .reload(&config, user, |name| trunks.get(name).copied());
+        let (live_max, completed_max) = transactions_max(&config);
+        self.transactions.set_limits(live_max, completed_max);
         self.config = config;
         self.keep_changes();
     }
@@ -198,7 +196,14 @@ impl Endpoint {
     /// Begins to stop: new calls get 503, running legs a BYE with Reason. [`Endpoint::is_idle`] tells when all are gone.
     pub fn stop(&mut self, now: Now) {
         self.is_stopping = true;
-        for handle in self.calls.all() {
+        self.to_hang_up = self.calls.all();
+        self.hang_up_some(now);
+    }
+
+    /// A few calls at a time: the outputs of all of them at once would not fit.
+    fn hang_up_some(&mut self, now: Now) {
+        let left = self.to_hang_up.len().saturating_sub(HANG_UPS_AT_ONCE);
+        for handle in self.to_hang_up.split_off(left) {
             let (calls, mut context) = self.split(now);
             calls.hang_up(
                 handle,
@@ -224,8 +229,16 @@ impl Endpoint {
         self.out.clear();
     }
 
+    /// The same, and hands over what [`Output::Keep`] showed: a shell that keeps it needs no copy.
+    pub fn clear_outputs_keeping(&mut self, keep: impl FnMut(Change)) {
+        self.out.clear_keeping(keep);
+    }
+
     /// When [`Input::Tick`] is due at the latest. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.to_hang_up.is_empty() {
+            return Some(Instant::default());
+        }
         [
             self.transactions.next_deadline(),
             self.calls.next_deadline(),
@@ -289,22 +302,30 @@ impl Endpoint {
         SocketAddr::new(flow.local.ip(), port)
     }
 
-    /// The first address that we listen on with this transport and family.
-    fn listen(&self, transport: Transport, family: IpAddr) -> Option<SocketAddr> {
-        (self.config.server.listen.iter())
-            .filter(|listen| listen.transport == transport)
-            .map(|listen| listen.address)
-            .find(|address| address.is_ipv4() == family.is_ipv4())
+    /// The address that we listen on with this transport for an address of ours: that one, else a wildcard, else any of
+    /// its family.
+    fn listen(&self, transport: Transport, local: IpAddr) -> Option<SocketAddr> {
+        let listens = || {
+            (self.config.server.listen.iter())
+                .filter(|listen| listen.transport == transport)
+                .map(|listen| listen.address)
+                .filter(|address| address.is_ipv4() == local.is_ipv4())
+        };
+        let exact = listens().find(|address| address.ip() == local);
+        exact
+            .or_else(|| listens().find(|address| address.ip().is_unspecified()))
+            .or_else(|| listens().next())
     }
 
     /// The way to a peer that has not spoken first. Over TCP the connection that leads there is used, or opened.
     fn flow_to(&mut self, remote: SocketAddr, transport: Transport) -> Option<Flow> {
-        let listen = self.listen(transport, remote.ip());
+        let route = self.routes.get(&remote.ip()).copied();
+        let listen = self.listen(transport, route.unwrap_or(remote.ip()));
         let local_ip = listen
             .map(|listen| listen.ip())
             .filter(|address| !address.is_unspecified())
-            .or_else(|| self.routes.get(&remote.ip()).copied())?;
-        let local = SocketAddr::new(local_ip, listen.map_or(0, |listen| listen.port()));
+            .or(route)?;
+        let local = SocketAddr::new(local_ip, listen.map_or(SIP_PORT, |listen| listen.port()));
         let connection = match transport {
             Transport::Udp if listen.is_none() => return None,
             Transport::Udp => None,
@@ -343,4 +364,16 @@ impl Endpoint {
         self.out.trust_stream(connection);
         connection
     }
+}
+
+/// Live and completed transactions that this configuration may need.
+fn transactions_max(config: &Config) -> (usize, usize) {
+    let calls_max = config.call.calls_max;
+    let live_max = calls_max
+        .saturating_mul(TRANSACTIONS_PER_CALL)
+        .saturating_add(4096);
+    (
+        live_max,
+        COMPLETED_TRANSACTIONS_MIN.max(calls_max.saturating_mul(32)),
+    )
 }

@@ -3,13 +3,13 @@
 //! The socket's address decides, never a header. A configured port counts over UDP; over TCP a peer's port is drawn anew
 //! for every connection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ahash::RandomState;
 
 use crate::config::Config;
-use crate::source::{Flow, Transport, TrunkId, UserId, Who};
+use crate::source::{Flow, Source, Transport, TrunkId, UserId, Who};
 
 /// The port of a peer that was configured without one and has not spoken (RFC 3261 §19.1.2).
 const DEFAULT_PORT: u16 = 5060;
@@ -25,6 +25,8 @@ struct Entry {
 #[derive(Debug)]
 pub struct Peers {
     by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
+    /// The sources that those addresses lie in.
+    sources: HashSet<Source, RandomState>,
     /// Where users without a configured port last spoke from.
     last_flows: HashMap<UserId, Flow, RandomState>,
     hasher: RandomState,
@@ -35,6 +37,7 @@ impl Peers {
     pub fn new(config: &Config, hasher: RandomState) -> Self {
         let mut peers = Self {
             by_address: HashMap::with_hasher(hasher.clone()),
+            sources: HashSet::with_hasher(hasher.clone()),
             last_flows: HashMap::with_hasher(hasher.clone()),
             hasher,
         };
@@ -42,9 +45,16 @@ impl Peers {
         peers
     }
 
-    /// A new configuration. Where users last spoke from is learned again.
-    pub fn reload(&mut self, config: &Config) {
-        *self = Self::new(config, self.hasher.clone());
+    /// A new configuration in place of `old`; `user` finds a user's place in it.
+    pub fn reload(&mut self, old: &Config, config: &Config, user: impl Fn(&str) -> Option<UserId>) {
+        let mut peers = Self::new(config, self.hasher.clone());
+        for (id, flow) in &self.last_flows {
+            let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
+            if let Some(id) = name.and_then(&user) {
+                peers.last_flows.insert(id, *flow);
+            }
+        }
+        *self = peers;
     }
 
     /// Who a flow's peer is, if its address says so.
@@ -76,9 +86,16 @@ impl Peers {
         self.by_address.contains_key(&address)
     }
 
+    /// Whether any entry lies in this source, an IPv6 /64 included: it is never banned.
+    pub fn has_source(&self, source: Source) -> bool {
+        self.sources.contains(&source)
+    }
+
     /// A user by address has spoken: without a configured port, that is where he is called.
     pub fn spoke(&mut self, who: Who, flow: &Flow) {
+        // Over UDP only: a connection that he opened may be gone when he is called.
         if let Who::User(user) = who
+            && flow.transport == Transport::Udp
             && self.last_flows.get(&user) != Some(flow)
         {
             self.last_flows.insert(user, *flow);
@@ -105,6 +122,7 @@ impl Peers {
         });
         for (who, transport, addresses) in users.chain(trunks) {
             for peer in addresses {
+                self.sources.insert(Source::of(peer.address));
                 let entries = self
                     .by_address
                     .entry(peer.address.to_canonical())

@@ -1,5 +1,7 @@
 //! REGISTER: who may register what; the bindings themselves are the registrar's work.
 
+use std::time::Duration;
+
 use super::*;
 use crate::call::Arrival;
 use crate::guard::Standing;
@@ -8,20 +10,19 @@ use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
 use crate::source::Who;
 
+/// Between two lines about strangers who ask for another host.
+const MINUTE: Duration = Duration::from_secs(60);
+
 impl Endpoint {
     pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
             return;
         };
+        let arrival = &arrival.authenticated();
         if self.refuse_unsupported(now, arrival) {
             return;
         }
-        let Some(name) = self
-            .config
-            .users
-            .get(user.0 as usize)
-            .map(|user| user.name.clone())
-        else {
+        let Some(own) = self.config.users.get(user.0 as usize) else {
             return;
         };
         let bindings_before = self.location.count();
@@ -32,7 +33,7 @@ impl Endpoint {
             arrival.request,
             &arrival.flow,
             user,
-            &name,
+            &own.name,
             &self.config.registrar,
             &mut self.location,
             &|uri, flow| is_forbidden(uri, flow, peers, config),
@@ -55,12 +56,14 @@ impl Endpoint {
         arrival.send(registered.status, &mut context);
         let bindings = self.location.count();
         if registered.status != 200 || bindings != bindings_before {
+            let own = self.config.users.get(user.0 as usize);
+            let user_name = own.map(|own| own.name.clone()).unwrap_or_default();
             let agent = arrival
                 .request
                 .value(HeaderName::UserAgent)
                 .unwrap_or_default();
             let fields = vec![
-                ("user", name),
+                ("user", user_name),
                 ("source", arrival.flow.remote.to_string()),
                 ("transport", arrival.flow.transport.uri_token().to_owned()),
                 ("status", registered.status.to_string()),
@@ -76,9 +79,9 @@ impl Endpoint {
         }
     }
 
-    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method; the log says so, for
-    /// it may be a phone that was set up with the wrong name.
-    pub(super) fn is_strange_host(&mut self, request: &Message<'_>, flow: &Flow) -> bool {
+    /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the
+    /// log says so, for it may be a phone that was set up with the wrong name.
+    pub(super) fn is_strange_host(&mut self, now: Now, request: &Message<'_>, flow: &Flow) -> bool {
         let server = &self.config.server;
         let address = flow.remote.ip();
         let is_strange = !server.domains.is_empty()
@@ -87,7 +90,9 @@ impl Endpoint {
                 .iter()
                 .any(|network| network.contains(address))
             && !self.is_ours(request.request_uri(), flow);
-        if is_strange {
+        let is_news = |last: Instant| now.mono.since(last) >= MINUTE;
+        if is_strange && self.strange_host_said.is_none_or(is_news) {
+            self.strange_host_said = Some(now.mono);
             let source = flow.source();
             let uri = String::from_utf8_lossy(request.request_uri()).into_owned();
             let fields = vec![("source", source.to_string()), ("uri", uri)];
@@ -123,12 +128,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own_port = config
-                .server
-                .listen
-                .iter()
-                .any(|listen| listen.address.port() == port);
-            let is_own = address == flow.local.ip() && is_own_port;
+            let is_own = config.server.listen.iter().any(|listen| {
+                listen.address.port() == port
+                    && (address == flow.local.ip() || address == listen.address.ip())
+            });
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own
                 || is_loopback
@@ -137,7 +140,10 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
                 || peers.is_trunk(address, port)
         }
         Host::Name(name) => {
-            (config.server.domains.iter()).any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
+            let name = name.strip_suffix(b".").unwrap_or(name);
+            name.eq_ignore_ascii_case(b"localhost") && !flow.remote.ip().is_loopback()
+                || (config.server.domains.iter())
+                    .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
         }
     }
 }

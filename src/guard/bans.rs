@@ -71,7 +71,11 @@ impl Bans {
 
     #[inline]
     fn slot(&self, source: Source) -> Option<u32> {
-        let hash = self.hasher.source(source);
+        self.slot_of(self.hasher.source(source), source)
+    }
+
+    #[inline]
+    fn slot_of(&self, hash: u32, source: Source) -> Option<u32> {
         self.index.find(hash, |slot| {
             self.hot
                 .get(slot as usize)
@@ -86,14 +90,17 @@ impl Bans {
             .is_some_and(|h| h.until > now)
     }
 
+    /// Where [`Bans::discard`] begins to look; 0: it will find nothing.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.index.first(hash)
+    }
+
     /// The same for a packet of it, which is counted.
     #[inline]
-    pub fn discard(&mut self, source: Source, now: Now) -> bool {
-        if self.heap.is_empty() {
-            return false;
-        }
+    pub fn discard(&mut self, hash: u32, source: Source, now: Now) -> bool {
         let hot = self
-            .slot(source)
+            .slot_of(hash, source)
             .and_then(|slot| self.hot.get_mut(slot as usize));
         let Some(hot) = hot.filter(|hot| hot.until > now.mono) else {
             return false;

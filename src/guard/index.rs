@@ -21,6 +21,15 @@ impl Index {
         }
     }
 
+    /// The cell that a search for this hash begins at; 0: there is none of this hash.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.cells
+            .get(hash as usize & self.mask)
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// The slot with this hash for which `is_it` says yes.
     #[inline]
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {

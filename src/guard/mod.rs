@@ -177,6 +177,7 @@ pub struct Guard {
     unproven_total: (Rate, Bucket),
     peeks_total: (Rate, Bucket),
     buckets: Buckets,
+    hasher: Hasher,
     proven_rate: Rate,
     known_rate: Rate,
     dropped: u64,
@@ -208,7 +209,8 @@ impl Guard {
             unproven: Unproven::new(hasher.clone(), config.unproven_rate, config.unproven_burst),
             unproven_total: (rate_of_a_second(config.unproven_total), Bucket::default()),
             peeks_total: (peeks_rate, Bucket::default()),
-            buckets: Buckets::new(hasher, limits::RATED_SOURCES_MAX),
+            buckets: Buckets::new(limits::RATED_SOURCES_MAX),
+            hasher,
             proven_rate,
             known_rate: rate_of_a_second(config.known_rate),
             dropped: 0,
@@ -314,21 +316,34 @@ impl Guard {
             self.deny.count_discarded(range);
             return Admission::Drop;
         }
+        let hash = self.hasher.source(source);
         if who || self.allow.contains(source) {
-            return self.rated(now, source, self.known_rate, Standing::Exempt);
+            return self.rated(now, (hash, source), self.known_rate, Standing::Exempt);
         }
-        if self.bans.discard(source, now) {
+        if self.bans.first(hash) != 0 && self.bans.discard(hash, source, now) {
             return Admission::Drop;
         }
-        if self.is_known(now, source) {
-            return self.rated(now, source, self.known_rate, Standing::Known);
+        // Both tables are looked up before anything depends on what is found: during a flood neither is in a near
+        // cache, and so they are waited for at the same time.
+        let known = self.known.first(hash);
+        let place = self.unproven.find(hash, source);
+        if known != 0
+            && self
+                .known
+                .get_hashed(hash, source)
+                .is_some_and(|known| known.until > now.mono)
+        {
+            return self.rated(now, (hash, source), self.known_rate, Standing::Known);
         }
         if stream {
-            return self.rated(now, source, self.proven_rate, Standing::Proven);
+            return self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         }
         let (rate, bucket) = &self.unproven_total;
         let any_left = rate.has(bucket, now.mono);
-        match self.unproven.admit(now.mono, source, any_left) {
+        match self
+            .unproven
+            .admit(now.mono, source, (hash, place), any_left)
+        {
             Budget::Within => Admission::Admit(Standing::Unproven),
             Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => {
                 Admission::Peek
@@ -338,8 +353,14 @@ impl Guard {
     }
 
     #[inline]
-    fn rated(&mut self, now: Now, source: Source, rate: Rate, standing: Standing) -> Admission {
-        if self.buckets.take(source, rate, now.mono) {
+    fn rated(
+        &mut self,
+        now: Now,
+        (hash, source): (u32, Source),
+        rate: Rate,
+        standing: Standing,
+    ) -> Admission {
+        if self.buckets.take(hash, source, rate, now.mono) {
             Admission::Admit(standing)
         } else {
             Admission::Drop
@@ -350,7 +371,8 @@ impl Guard {
     /// second allows, else `Drop`.
     pub fn prove(&mut self, now: Now, source: Source) -> Admission {
         self.unproven.prove(source);
-        let admission = self.rated(now, source, self.proven_rate, Standing::Proven);
+        let hash = self.hasher.source(source);
+        let admission = self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         if admission != Admission::Drop {
             // It was counted when it was only to be peeked at.
             self.dropped = self.dropped.saturating_sub(1);
@@ -385,11 +407,13 @@ impl Guard {
         may
     }
 
-    /// A proven source failed as `user`. `fingerprint` tells its answer: the same one counts once.
+    /// A proven source failed as `user`. `who`: a user by address or a trunk is there, so it is known whatever it does.
+    /// `fingerprint` tells its answer: the same one counts once.
     pub fn charge(
         &mut self,
         now: Now,
         source: Source,
+        who: bool,
         offence: Offence,
         user: &[u8],
         fingerprint: u64,
@@ -399,7 +423,7 @@ impl Guard {
         if self.config.mode == GuardMode::Off {
             return Charged::Counted { failures: 0 };
         }
-        if self.is_known(now, source) || self.allow.contains(source) {
+        if who || self.is_known(now, source) || self.allow.contains(source) {
             return match self.delays.fail(now.mono, source, user, fingerprint) {
                 Failed::Repeated => Charged::Repeated,
                 Failed::Delayed(seconds) => Charged::Delayed { seconds },
@@ -663,7 +687,7 @@ mod tests {
 
     /// Fails so often, with answers of its own.
     fn fail(guard: &mut Guard, now: Now, source: Source, first: u64, count: u64) -> Charged {
-        let charge = |n| guard.charge(now, source, Offence::Credentials, b"100", first + n);
+        let charge = |n| guard.charge(now, source, false, Offence::Credentials, b"100", first + n);
         (0..count).map(charge).last().unwrap()
     }
 
@@ -1120,7 +1144,7 @@ mod tests {
                     2 => { guard.prove(now, source(n)); }
                     3 => {
                         failures[n_usize] += 1;
-                        guard.charge(now, source(n), Offence::Credentials, b"100", fingerprint);
+                        guard.charge(now, source(n), false, Offence::Credentials, b"100", fingerprint);
                     }
                     _ => {
                         if !guard.is_banned(now, source(n)) {

@@ -1,7 +1,6 @@
 //! Rates as "when would the backlog be worked off": one number a bucket (the generic cell rate algorithm), and a fixed
 //! table of such buckets for sources that have proved something.
 
-use super::Hasher;
 use crate::source::Source;
 use crate::time::Instant;
 
@@ -76,22 +75,20 @@ const WAYS: usize = 4;
 pub(super) struct Buckets {
     /// Source's bits (0: free) and bucket, by turns.
     sets: Vec<[u64; WAYS * 2]>,
-    hasher: Hasher,
 }
 
 impl Buckets {
-    pub fn new(hasher: Hasher, sources: usize) -> Self {
+    pub fn new(sources: usize) -> Self {
         let sets = sources.checked_div(WAYS).unwrap_or(1).next_power_of_two();
         Self {
             sets: vec![[0; WAYS * 2]; sets],
-            hasher,
         }
     }
 
     /// Takes one from the bucket of `source`, which is a full one if it has none yet.
     #[inline]
-    pub fn take(&mut self, source: Source, rate: Rate, now: Instant) -> bool {
-        let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
+    pub fn take(&mut self, hash: u32, source: Source, rate: Rate, now: Instant) -> bool {
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
         let Some(set) = self.sets.get_mut(set) else {
             return false;
         };
@@ -122,6 +119,7 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Hasher;
     use super::*;
 
     #[test]
@@ -151,14 +149,16 @@ mod tests {
 
     #[test]
     fn a_bucket_of_each_source() {
-        let mut buckets = Buckets::new(Hasher::new(&[1; 32]), 64);
+        let hasher = Hasher::new(&[1; 32]);
+        let mut buckets = Buckets::new(64);
         let rate = Rate::new(Some(1), 2);
         let now = Instant::from_micros(9_000_000);
         for address in ["192.0.2.1", "192.0.2.2", "::1"] {
             let source = address.parse().unwrap();
-            assert!(buckets.take(source, rate, now));
-            assert!(buckets.take(source, rate, now));
-            assert!(!buckets.take(source, rate, now), "{address}");
+            let hash = hasher.source(source);
+            assert!(buckets.take(hash, source, rate, now));
+            assert!(buckets.take(hash, source, rate, now));
+            assert!(!buckets.take(hash, source, rate, now), "{address}");
         }
     }
 }

@@ -49,7 +49,25 @@ impl<T> Recent<T> {
     }
 
     fn slot(&self, source: Source) -> Option<u32> {
-        let hash = self.hasher.source(source);
+        self.slot_of(self.hasher.source(source), source)
+    }
+
+    /// Where a search begins; 0: it will find nothing.
+    #[inline]
+    pub fn first(&self, hash: u32) -> u64 {
+        self.index.first(hash)
+    }
+
+    /// [`Recent::get`] with the hash at hand.
+    #[inline]
+    pub fn get_hashed(&self, hash: u32, source: Source) -> Option<&T> {
+        self.slot_of(hash, source)
+            .and_then(|slot| self.nodes.get(slot as usize))
+            .map(|n| &n.value)
+    }
+
+    #[inline]
+    fn slot_of(&self, hash: u32, source: Source) -> Option<u32> {
         self.index.find(hash, |slot| {
             self.nodes
                 .get(slot as usize)

@@ -16,8 +16,6 @@ use crate::time::Instant;
 
 /// Ways of a set.
 const WAYS: usize = 8;
-/// Words of a source: its bits, then two packed ones, see [`Cell`].
-const WORDS: usize = 3;
 /// Tokens are counted in 1/256.
 const TOKEN: u64 = 256;
 /// Most tokens of a bucket: 16 bits before the point.
@@ -115,10 +113,14 @@ struct Rates {
     burst: u64,
 }
 
+/// The sources of one set: their bits, then their first and second packed words, see [`Cell`]. The bits lie together
+/// so that a search touches little. Arrays and not structs: only of those the allocator takes zeroed pages untouched.
+type Set = [[u64; WAYS]; 3];
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Unproven {
-    sets: Vec<[u64; WAYS * WORDS]>,
+    sets: Vec<Set>,
     hasher: Hasher,
     rates: Rates,
 }
@@ -126,9 +128,9 @@ pub(super) struct Unproven {
 impl Unproven {
     pub fn new(hasher: Hasher, rate: Option<u32>, burst: u32) -> Self {
         let sets = limits::UNPROVEN_SOURCES_MAX / WAYS;
-        // Zeroed by the kernel, touched as sources come. Words and not structs, for that and for the 24 bytes.
+        // Zeroed by the kernel, touched as sources come.
         Self {
-            sets: vec![[0; WAYS * WORDS]; sets.next_power_of_two()],
+            sets: vec![[[0; WAYS]; 3]; sets.next_power_of_two()],
             hasher,
             rates: Rates::new(rate, burst),
         }
@@ -140,9 +142,15 @@ impl Unproven {
 
     /// Takes a token of `source` if `may_take` and it has one.
     #[inline]
-    pub fn admit(&mut self, now: Instant, source: Source, may_take: bool) -> Budget {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        source: Source,
+        place: (u32, Option<usize>),
+        may_take: bool,
+    ) -> Budget {
         let rates = self.rates;
-        self.with(now, source, |cell, now_ms| {
+        self.with(now, source, place, |cell, now_ms| {
             if rates.interval_us.is_none() {
                 return if may_take {
                     Budget::Within
@@ -178,7 +186,8 @@ impl Unproven {
         total: impl FnOnce() -> bool,
     ) -> bool {
         let limited = self.rates.interval_us.is_some();
-        self.with(now, source, |cell, now_ms| {
+        let place = self.place(source);
+        self.with(now, source, place, |cell, now_ms| {
             let minute = (now_ms / 60_000) & MINUTE_MASK;
             if cell.minute != minute {
                 (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
@@ -202,79 +211,88 @@ impl Unproven {
 
     /// It proved that it receives what we send to it.
     pub fn prove(&mut self, source: Source) {
-        if let Some([_, _, second]) = self.find(source) {
+        let (hash, place) = self.place(source);
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
+        if let (Some([_, _, seconds]), Some(at)) = (self.sets.get_mut(set), place)
+            && let Some(second) = seconds.get_mut(at)
+        {
             *second &= u64::MAX >> 8;
         }
     }
 
-    fn set(&mut self, source: Source) -> Option<&mut [u64; WAYS * WORDS]> {
-        let set = self.hasher.source(source) as usize & self.sets.len().wrapping_sub(1);
-        self.sets.get_mut(set)
+    /// The hash of `source`, and its place.
+    fn place(&self, source: Source) -> (u32, Option<usize>) {
+        let hash = self.hasher.source(source);
+        (hash, self.find(hash, source))
     }
 
-    fn find(&mut self, source: Source) -> Option<&mut [u64; WORDS]> {
+    /// Which place of its set `source` has, if any: without a branch, so that a table out of the cache is waited for
+    /// once, together with the other tables that a packet is looked up in.
+    #[inline]
+    pub fn find(&self, hash: u32, source: Source) -> Option<usize> {
+        let [keys, firsts, _] = self
+            .sets
+            .get(hash as usize & self.sets.len().wrapping_sub(1))?;
         let bits = source.bits();
-        let (cells, _) = self.set(source)?.as_chunks_mut::<WORDS>();
-        cells
-            .iter_mut()
-            .find(|[key, first, _]| *key == bits && *first != 0)
+        let mut found = 0u32;
+        for (at, (key, first)) in keys.iter().zip(firsts).enumerate() {
+            // A used place has no first word of 0; the bits of ::/64 are 0 too.
+            let is_it = (*key == bits) & ((*first != 0) | (bits != 0));
+            found |= u32::from(is_it) << at;
+        }
+        (found != 0).then_some(found.trailing_zeros() as usize)
     }
 
-    /// Lets `change` work on the cell of `source`, a fresh one if it has none.
+    /// Lets `change` work on the cell of `source`: that at `place`, or a fresh one where the one silent longest was.
     #[inline]
     fn with<R: Default>(
         &mut self,
         now: Instant,
         source: Source,
+        (hash, place): (u32, Option<usize>),
         change: impl FnOnce(&mut Cell, u64) -> R,
     ) -> R {
         // One more, so that no used place has a first word of 0.
         let now_ms = (now.as_micros() / 1000).wrapping_add(1) & SEEN_MASK;
         let full = self.rates.burst;
-        let bits = source.bits();
-        let Some(set) = self.set(source) else {
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
+        let Some([keys, firsts, seconds]) = self.sets.get_mut(set) else {
             return R::default();
         };
-        let (cells, _) = set.as_chunks_mut::<WORDS>();
-        let mut place = None;
-        let mut longest = 0;
-        for (at, [key, first, _]) in cells.iter().enumerate() {
-            if *key == bits && *first != 0 {
-                place = Some((at, true));
-                break;
-            }
-            let silent = if *first == 0 {
-                u64::MAX
-            } else {
-                now_ms.wrapping_sub(first & SEEN_MASK) & SEEN_MASK
-            };
-            if place.is_none() || silent > longest {
-                (place, longest) = (Some((at, false)), silent);
-            }
-        }
-        let Some((at, known)) = place else {
+        let at = place.unwrap_or_else(|| silent_longest(firsts, now_ms));
+        let (Some(key), Some(first), Some(second)) =
+            (keys.get_mut(at), firsts.get_mut(at), seconds.get_mut(at))
+        else {
             return R::default();
         };
-        let Some([key, first, second]) = cells.get_mut(at) else {
-            return R::default();
-        };
-        let mut cell = if known {
+        let mut cell = if place.is_some() {
             Cell::unpack(*first, *second)
         } else {
-            *key = bits;
-            let empty = Cell::unpack(0, 0);
+            *key = source.bits();
             Cell {
                 tokens: full,
                 seen_ms: now_ms,
                 balance: 0,
                 minute: (now_ms / 60_000) & MINUTE_MASK,
-                ..empty
+                ..Cell::unpack(0, 0)
             }
         };
         let result = change(&mut cell, now_ms);
         [*first, *second] = cell.pack();
         result
     }
+}
+
+/// The place whose source has been silent longest, or that is free.
+fn silent_longest(firsts: &[u64; WAYS], now_ms: u64) -> usize {
+    let silent = firsts.iter().map(|first| match first {
+        0 => u64::MAX,
+        first => now_ms.wrapping_sub(first & SEEN_MASK) & SEEN_MASK,
+    });
+    silent
+        .enumerate()
+        .max_by_key(|(_, silent)| *silent)
+        .map_or(0, |(at, _)| at)
 }
 
 impl Rates {
@@ -336,6 +354,11 @@ mod tests {
         Instant::from_micros(ms * 1000)
     }
 
+    fn admit(table: &mut Unproven, now: Instant, source: Source, may_take: bool) -> Budget {
+        let place = table.place(source);
+        table.admit(now, source, place, may_take)
+    }
+
     fn table() -> Unproven {
         Unproven::new(Hasher::new(&[3; 32]), Some(1), 10)
     }
@@ -368,7 +391,7 @@ mod tests {
             let mut passed = 0;
             for gap in &gaps {
                 now += gap;
-                passed += u64::from(table.admit(at(now), source(1), true) == Budget::Within);
+                passed += u64::from(admit(&mut table, at(now), source(1), true) == Budget::Within);
             }
             let time_ms: u64 = gaps.iter().sum();
             prop_assert!(passed <= 10 + time_ms / 1000 + 1, "{} in {} ms", passed, time_ms);
@@ -379,12 +402,12 @@ mod tests {
     fn burst_then_one_a_second() {
         let mut table = table();
         let passed = (0..50)
-            .filter(|_| table.admit(at(5), source(1), true) == Budget::Within)
+            .filter(|_| admit(&mut table, at(5), source(1), true) == Budget::Within)
             .count();
         assert_eq!(passed, 10);
         // In steps that are each too short for 1/256 token, an hour gives nearly 3,600.
         let passed = (0..3_600_000 / 3)
-            .filter(|n| table.admit(at(5 + n * 3), source(1), true) == Budget::Within)
+            .filter(|n| admit(&mut table, at(5 + n * 3), source(1), true) == Budget::Within)
             .count();
         assert!((3_400..=3_600).contains(&passed), "{passed}");
     }
@@ -408,7 +431,7 @@ mod tests {
         let mut table = table();
         let mut answers = 0;
         for second in 0..10_000u64 {
-            if table.admit(at(second * 1000), source(1), true) == Budget::Within {
+            if admit(&mut table, at(second * 1000), source(1), true) == Budget::Within {
                 assert!(table.may_answer(at(second * 1000), source(1), 600, 500, || true));
                 answers += 1;
             }
@@ -417,7 +440,7 @@ mod tests {
         table.prove(source(1));
         let now = 10_000_000;
         let passed = (0..5)
-            .filter(|n| table.admit(at(now + n * 1000), source(1), true) == Budget::Within)
+            .filter(|n| admit(&mut table, at(now + n * 1000), source(1), true) == Budget::Within)
             .count();
         assert!(passed >= 4, "{passed}: one a second again");
     }
@@ -425,9 +448,9 @@ mod tests {
     #[test]
     fn zero_is_nothing_and_empty_no_limit() {
         let mut none = Unproven::new(Hasher::new(&[3; 32]), Some(0), 10);
-        assert_eq!(none.admit(at(1), source(1), true), Budget::Peek);
+        assert_eq!(admit(&mut none, at(1), source(1), true), Budget::Peek);
         let mut unlimited = Unproven::new(Hasher::new(&[3; 32]), None, 10);
-        assert!((0..1000).all(|_| unlimited.admit(at(1), source(1), true) == Budget::Within));
+        assert!((0..1000).all(|_| admit(&mut unlimited, at(1), source(1), true) == Budget::Within));
     }
 
     #[test]
@@ -435,7 +458,7 @@ mod tests {
         let mut table = table();
         let mut count = |now| {
             (0..100)
-                .filter(|_| table.admit(at(now), source(1), false) == Budget::Peek)
+                .filter(|_| admit(&mut table, at(now), source(1), false) == Budget::Peek)
                 .count()
         };
         assert_eq!(count(10_000), 20);
@@ -464,22 +487,18 @@ mod tests {
     fn a_flood_of_sources_pushes_out_the_silent_ones() {
         let mut table = table();
         for n in 0..8 {
-            table.admit(at(1_000), source(n), true);
+            admit(&mut table, at(1_000), source(n), true);
         }
         for n in 0..500_000u32 {
-            table.admit(at(2_000), source(0x0a00_0000 + n), true);
+            admit(&mut table, at(2_000), source(0x0a00_0000 + n), true);
             if n % 1_000 == 0 {
                 // A source that speaks now and then is the younger one in its set, mostly; it is never doubled.
-                table.admit(at(2_000), source(3), true);
+                admit(&mut table, at(2_000), source(3), true);
             }
         }
         let bits = source(3).bits();
-        let places = table
-            .sets
-            .iter()
-            .flat_map(|set| set.chunks(3))
-            .filter(|cell| cell[0] == bits)
-            .count();
+        let keys = table.sets.iter().flat_map(|[keys, ..]| keys);
+        let places = keys.filter(|key| **key == bits).count();
         assert!(places <= 1);
     }
 
@@ -488,7 +507,7 @@ mod tests {
         let mut table = table();
         let source: Source = "::1".parse().unwrap();
         let passed = (0..50)
-            .filter(|_| table.admit(at(0), source, true) == Budget::Within)
+            .filter(|_| admit(&mut table, at(0), source, true) == Budget::Within)
             .count();
         assert_eq!(passed, 10);
     }

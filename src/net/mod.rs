@@ -17,7 +17,7 @@ mod peers;
 mod start;
 pub mod store;
 mod streams;
-mod sys;
+pub mod sys;
 #[cfg(test)]
 mod tests;
 mod udp;

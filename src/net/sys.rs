@@ -16,7 +16,7 @@ use libc::{c_int, c_void, socklen_t};
 use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Datagrams that one call receives or sends at most. At 64 the cost of the call itself is below a tenth of the batch's.
-pub(super) const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// Bytes of one slot: the longest datagram there is, so that none is cut.
 const SLOT: usize = MESSAGE_BYTES_MAX + 1;
@@ -27,19 +27,19 @@ const SLOT: usize = MESSAGE_BYTES_MAX + 1;
 struct Control([u8; 128]);
 
 /// A datagram as received, borrowed from its [`ReceiveBatch`].
-pub(super) struct Received<'a> {
+pub struct Received<'a> {
     /// The sender.
-    pub(super) remote: SocketAddr,
+    pub remote: SocketAddr,
     /// The address it was sent to, with the interface of a link-local one.
-    pub(super) local: Option<(IpAddr, u32)>,
+    pub local: Option<(IpAddr, u32)>,
     /// The payload.
-    pub(super) bytes: &'a [u8],
+    pub bytes: &'a [u8],
     /// Datagrams that this socket lost for want of buffer since it was opened, if the kernel said so.
-    pub(super) drops: Option<u32>,
+    pub drops: Option<u32>,
 }
 
 /// Buffers for one recvmmsg, allocated once. The payload's 4 MiB are zero pages until a datagram is written into them.
-pub(super) struct ReceiveBatch {
+pub struct ReceiveBatch {
     bytes: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
@@ -49,8 +49,15 @@ pub(super) struct ReceiveBatch {
     count: usize,
 }
 
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ReceiveBatch {
-    pub(super) fn new() -> Self {
+    /// Empty buffers.
+    pub fn new() -> Self {
         Self {
             // `vec!` of zeros is calloc: the kernel gives pages when they are written to.
             bytes: vec![0; BATCH * SLOT].into_boxed_slice(),
@@ -66,7 +73,7 @@ impl ReceiveBatch {
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.count = 0;
         let bytes = self.bytes.as_mut_ptr();
         let names = self.names.as_mut_ptr();
@@ -110,7 +117,7 @@ impl ReceiveBatch {
 
     /// The datagrams of the last [`receive`](Self::receive), in order, without those that were cut or whose sender is
     /// neither IPv4 nor IPv6.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
+    pub fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
         (0..self.count).filter_map(|index| self.datagram(index))
     }
 
@@ -178,18 +185,18 @@ fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
 
 /// A datagram to send.
 #[derive(Clone, Copy)]
-pub(super) struct Outgoing<'a> {
+pub struct Outgoing<'a> {
     /// To whom.
-    pub(super) remote: SocketAddr,
+    pub remote: SocketAddr,
     /// Address to send it from; `None`: the kernel's choice.
-    pub(super) local: Option<SocketAddr>,
+    pub local: Option<SocketAddr>,
     /// The payload.
-    pub(super) bytes: &'a [u8],
+    pub bytes: &'a [u8],
 }
 
 impl Outgoing<'_> {
     /// Fills the unused rest of a batch.
-    pub(super) const NONE: Self = Outgoing {
+    pub const NONE: Self = Outgoing {
         remote: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)),
         local: None,
         bytes: &[],
@@ -197,15 +204,22 @@ impl Outgoing<'_> {
 }
 
 /// Buffers for one sendmmsg, allocated once.
-pub(super) struct SendBatch {
+pub struct SendBatch {
     names: Box<[libc::sockaddr_storage]>,
     controls: Box<[Control]>,
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
 }
 
+impl Default for SendBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SendBatch {
-    pub(super) fn new() -> Self {
+    /// Empty buffers.
+    pub fn new() -> Self {
         Self {
             names: storages(),
             controls: vec![Control([0; 128]); BATCH].into_boxed_slice(),
@@ -214,11 +228,11 @@ impl SendBatch {
         }
     }
 
-    /// Sends the first of `datagrams`, at most [`BATCH`]; how many, at least one unless `datagrams` is empty.
+    /// Sends the first of `datagrams` by `socket`, at most [`BATCH`]; how many, at least one unless `datagrams` is empty.
     ///
     /// # Errors
     /// The first one could not be sent, and nothing was.
-    pub(super) fn send(
+    pub fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         datagrams: &[Outgoing<'_>],
@@ -413,7 +427,7 @@ pub(super) fn receive_control_messages(socket: BorrowedFd<'_>, v6: bool) -> io::
 ///
 /// # Errors
 /// `PermissionDenied` without that capability.
-pub(super) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
 }

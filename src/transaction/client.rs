@@ -90,7 +90,7 @@ pub(super) struct Clients<O> {
     tokens: Tokens,
     /// Slots that linger, over all, and those that wait for Timer K and for D or M, the first to end first.
     lingering: usize,
-    lingering_max: usize,
+    pub(super) lingering_max: usize,
     short: VecDeque<ClientId>,
     long: VecDeque<ClientId>,
     /// First slot of each connection's list.

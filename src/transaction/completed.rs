@@ -33,7 +33,7 @@ struct Entry {
 /// The ring.
 pub(super) struct Completed {
     entries: VecDeque<Entry>,
-    entries_max: usize,
+    pub(super) entries_max: usize,
     /// Number of the entry at the front, counted from the first there ever was.
     first: u64,
     chunks: VecDeque<Vec<u8>>,

@@ -4,6 +4,7 @@
 //! cannot make two requests meet.
 
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
 
 use ahash::RandomState;
 
@@ -18,6 +19,20 @@ impl Hash for ServerKey {
     /// It is a keyed hash already: its first half will do.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0[0]);
+    }
+}
+
+impl ServerKey {
+    /// The key of the same request from this address: what others send in its name is no retransmission of it.
+    #[must_use]
+    pub fn from_source(self, address: IpAddr) -> Self {
+        let bits = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(v6) => v6.to_bits(),
+        };
+        let [first, second] = self.0;
+        // The half that varies most goes to the half that maps use.
+        Self([first ^ bits as u64, second ^ (bits >> 64) as u64])
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) struct Servers<O> {
     places: HashMap<ServerKey, Place, IdentityState>,
     /// RFC 3261 §8.2.2.2: the live transaction of a From tag, Call-ID and CSeq.
     merges: HashMap<u64, u32, RandomState>,
-    completed: Completed,
+    pub(super) completed: Completed,
 }
 
 impl<O: Copy> Servers<O> {

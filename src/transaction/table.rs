@@ -68,6 +68,13 @@ impl<O: Copy> Transactions<O> {
         }
     }
 
+    /// Other bounds, as [`Transactions::new`] takes them. What is there already stays: it goes as it ends.
+    pub fn set_limits(&mut self, live_max: usize, completed_max: usize) {
+        self.live_max = live_max.min(u32::MAX as usize / 4);
+        self.clients.lingering_max = self.live_max;
+        self.servers.completed.entries_max = completed_max;
+    }
+
     /// RFC 3261 §17.2.3: branch, sent-by and method, an ACK counting as INVITE. Without the magic cookie, what RFC 2543
     /// compared. The flow is no part of it: a retransmission may come another way.
     pub fn key(&self, request: &Message<'_>) -> ServerKey {

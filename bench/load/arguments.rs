@@ -1,0 +1,269 @@
+//! The command line of `sipkeep-load`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
+sipkeep-load echo|drop --listen ADDRESS:PORT
+
+Scenarios
+  options        OPTIONS, answered with 200
+  register-401   REGISTER without credentials, answered with 401
+  register       registrations refreshed in one message, the nonce used again
+  calls          INVITE, 180, 200, ACK, BYE; both sides are played here
+  ping           OPTIONS, and whatever comes back is the answer: for the echo loop
+  flood          a scanner's INVITEs; no answer is expected
+
+Load
+  --window N     closed loop: so many at a time (128)
+  --rate N       open loop: so many a second; latency counts from when each was due
+                 (flood: without it as fast as it goes)
+  --seconds S    time that is measured (5)
+  --warmup S     time before it that is not (1)
+  --users FIRST-LAST   user names, numbers: 1000-1099; calls go from even places to odd ones
+  --password TEXT      of all of them (n7-wetter-koffer)
+  --domain HOST        of addresses-of-record (the target's address)
+  --bind ADDRESS       own address (127.0.0.1)
+  --sources N          flood: addresses it comes from, 127.64.0.0 onward (1)
+
+Report
+  --pid PID      the server's process: its CPU time for each message, its memory
+  --json         one line of JSON
+
+echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing.
+They end with SIGTERM.";
+
+/// What to play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Scenario {
+    Options,
+    Register401,
+    Register,
+    Calls,
+    Ping,
+    Flood,
+}
+
+impl Scenario {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Options => "options",
+            Self::Register401 => "register-401",
+            Self::Register => "register",
+            Self::Calls => "calls",
+            Self::Ping => "ping",
+            Self::Flood => "flood",
+        }
+    }
+
+    const ALL: [Self; 6] = [
+        Self::Options,
+        Self::Register401,
+        Self::Register,
+        Self::Calls,
+        Self::Ping,
+        Self::Flood,
+    ];
+}
+
+/// A bare loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Loop {
+    Echo,
+    Drop,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `--help`
+    Help,
+    /// Generate load.
+    Load(Scenario),
+    /// Be a server that does nothing.
+    Loop {
+        /// Which.
+        kind: Loop,
+        /// Where.
+        listen: SocketAddr,
+    },
+}
+
+/// How requests are paced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many in progress at a time.
+    Window(usize),
+    /// So many begun a second, whatever becomes of them.
+    Rate(f64),
+}
+
+/// The command line.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Arguments {
+    pub command: Command,
+    pub target: SocketAddr,
+    /// `None`: the scenario's own.
+    pub pace: Option<Pace>,
+    pub measured: Duration,
+    pub warmup: Duration,
+    /// First and last, both included.
+    pub users: (u32, u32),
+    pub password: String,
+    pub domain: Option<String>,
+    pub bind: IpAddr,
+    pub sources: u32,
+    pub pid: Option<u32>,
+    pub json: bool,
+}
+
+impl Arguments {
+    /// The host of addresses-of-record.
+    pub fn domain(&self) -> String {
+        let bare = || match self.target.ip() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        self.domain.clone().unwrap_or_else(bare)
+    }
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
+    let mut word = None;
+    let (mut target, mut listen) = (None, None);
+    let mut arguments = Arguments {
+        command: Command::Help,
+        target: SocketAddr::from(([127, 0, 0, 1], 5060)),
+        pace: None,
+        measured: Duration::from_secs(5),
+        warmup: Duration::from_secs(1),
+        users: (1000, 1255),
+        password: "n7-wetter-koffer".to_owned(),
+        domain: None,
+        bind: IpAddr::from([127, 0, 0, 1]),
+        sources: 1,
+        pid: None,
+        json: false,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(value) if word.is_none() => word = Some(value.string()?),
+            Short('h') | Long("help") => return Ok(arguments),
+            Long("target") => target = Some(parser.value()?.parse()?),
+            Long("listen") => listen = Some(parser.value()?.parse()?),
+            Long("rate") => arguments.pace = Some(rate(parser.value()?.parse()?)?),
+            Long("window") => {
+                let window = parser.value()?.parse()?;
+                if window == 0 {
+                    return Err("--window: at least 1".into());
+                }
+                arguments.pace = Some(Pace::Window(window));
+            }
+            Long("seconds") => arguments.measured = seconds(parser.value()?.parse()?)?,
+            Long("warmup") => arguments.warmup = seconds(parser.value()?.parse()?)?,
+            Long("users") => arguments.users = users(&parser.value()?.string()?)?,
+            Long("password") => arguments.password = parser.value()?.string()?,
+            Long("domain") => arguments.domain = Some(parser.value()?.string()?),
+            Long("bind") => arguments.bind = parser.value()?.parse()?,
+            Long("sources") => arguments.sources = parser.value()?.parse()?,
+            Long("pid") => arguments.pid = Some(parser.value()?.parse()?),
+            Long("json") => arguments.json = true,
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    let word = word.ok_or("a scenario is missing")?;
+    let kind = match word.as_str() {
+        "echo" => Some(Loop::Echo),
+        "drop" => Some(Loop::Drop),
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        let listen = listen.ok_or("--listen is missing")?;
+        arguments.command = Command::Loop { kind, listen };
+        return Ok(arguments);
+    }
+    let scenario = (Scenario::ALL.into_iter())
+        .find(|scenario| scenario.name() == word)
+        .ok_or_else(|| format!("no scenario {word:?}"))?;
+    arguments.target = target.ok_or("--target is missing")?;
+    arguments.command = Command::Load(scenario);
+    Ok(arguments)
+}
+
+fn rate(rate: f64) -> Result<Pace, lexopt::Error> {
+    if rate.is_finite() && rate > 0.0 {
+        Ok(Pace::Rate(rate))
+    } else {
+        Err("--rate: more than 0".into())
+    }
+}
+
+fn seconds(seconds: f64) -> Result<Duration, lexopt::Error> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string().into())
+}
+
+fn users(text: &str) -> Result<(u32, u32), lexopt::Error> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let wrong = || format!("--users: {text:?} is not FIRST-LAST");
+    let first = first.parse().map_err(|_| wrong())?;
+    let last = last.parse().map_err(|_| wrong())?;
+    if first > last || last - first >= 1_000_000 {
+        return Err(wrong().into());
+    }
+    Ok((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<Arguments, lexopt::Error> {
+        parse(lexopt::Parser::from_args(words))
+    }
+
+    #[test]
+    fn scenarios_and_loops() {
+        let load = read(&["register", "--target", "127.0.0.1:5060", "--users", "5-9"]).unwrap();
+        assert_eq!(load.command, Command::Load(Scenario::Register));
+        assert_eq!(
+            (load.users, load.domain()),
+            ((5, 9), "127.0.0.1".to_owned())
+        );
+        let echo = read(&["echo", "--listen", "127.0.0.1:1"]).unwrap();
+        let listen = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(
+            echo.command,
+            Command::Loop {
+                kind: Loop::Echo,
+                listen
+            }
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for words in [
+            &[][..],
+            &["options"],
+            &["echo"],
+            &["walk", "--target", "127.0.0.1:1"],
+            &["options", "--target", "127.0.0.1:1", "--window", "0"],
+            &["options", "--target", "127.0.0.1:1", "--rate", "-1"],
+            &["options", "--target", "127.0.0.1:1", "--users", "9-5"],
+        ] {
+            assert!(read(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `sipkeep-load`: a load generator for SIP over UDP, and the bare loops that its figures are compared with.
+//!
+//! Requests, registrations and whole calls, in an open loop (a rate, latencies counted from when a request was due) or a
+//! closed one (a window). No TCP, no media, no TLS; the generator is one thread and should have a core of its own.
+
+mod arguments;
+mod calls;
+mod engine;
+mod flood;
+mod loops;
+mod message;
+mod process;
+mod report;
+mod requests;
+mod socket;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command, Scenario};
+
+fn main() -> ExitCode {
+    let arguments = match arguments::parse(lexopt::Parser::from_env()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}\nTry \"sipkeep-load --help\".");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<String, String> {
+    let report = match &arguments.command {
+        Command::Help => return Ok(arguments::HELP.to_owned()),
+        Command::Loop { kind, listen } => return loops::run(*kind, *listen),
+        Command::Load(Scenario::Flood) => flood::run(arguments)?,
+        Command::Load(Scenario::Calls) => {
+            let scenario = calls::Calls::new(arguments)?;
+            engine::run(arguments, scenario)?
+        }
+        Command::Load(scenario) => {
+            let scenario = requests::Requests::new(*scenario, arguments)?;
+            engine::run(arguments, scenario)?
+        }
+    };
+    Ok(if arguments.json {
+        report.json()
+    } else {
+        report.table()
+    })
+}

@@ -1,0 +1,122 @@
+//! What the kernel tells of the server's process: CPU time, memory, datagrams that its socket lost. proc(5).
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Clock ticks of /proc/PID/stat a second: `USER_HZ`, 100 on every architecture that Linux has today.
+const TICKS_A_SECOND: u64 = 100;
+
+/// CPU time since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    /// In the program.
+    pub user: Duration,
+    /// In the kernel. What a sender's packets cost on the receiving side of the loopback is the sender's.
+    pub system: Duration,
+    /// Both, of the thread that the process began with.
+    pub first_thread: Duration,
+}
+
+impl CpuTime {
+    /// Of a process.
+    ///
+    /// # Errors
+    /// There is none of this number, for people.
+    pub fn of(pid: u32) -> Result<Self, String> {
+        let (user, system) = times(&format!("/proc/{pid}/stat"))?;
+        let (first_user, first_system) = times(&format!("/proc/{pid}/task/{pid}/stat"))?;
+        Ok(Self {
+            user,
+            system,
+            first_thread: first_user + first_system,
+        })
+    }
+
+    /// What was used since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+            first_thread: self.first_thread.saturating_sub(earlier.first_thread),
+        }
+    }
+
+    /// User and system together.
+    pub fn total(&self) -> Duration {
+        self.user + self.system
+    }
+}
+
+fn times(path: &str) -> Result<(Duration, Duration), String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    read_times(&text).ok_or_else(|| format!("{path}: not understood"))
+}
+
+/// utime and stime, the 14th and 15th field.
+fn read_times(text: &str) -> Option<(Duration, Duration)> {
+    // The second field is a name in parentheses, which may hold anything.
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let mut next = || {
+        let ticks: u64 = fields.next()?.parse().ok()?;
+        Some(Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND))
+    };
+    Some((next()?, next()?))
+}
+
+/// Resident memory in bytes.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1_024)
+}
+
+/// Datagrams that sockets bound to this IPv4 address (or to all) and port lost, in this network namespace.
+pub fn socket_drops(address: SocketAddr) -> u64 {
+    fs::read_to_string("/proc/net/udp").map_or(0, |text| read_drops(&text, address))
+}
+
+fn read_drops(text: &str, address: SocketAddr) -> u64 {
+    let IpAddr::V4(ip) = address.ip() else {
+        return 0;
+    };
+    let local = |ip: u32| format!("{:08X}:{:04X}", ip.swap_bytes(), address.port());
+    let wanted = [local(ip.to_bits()), local(0)];
+    (text.lines().skip(1))
+        .filter(|line| {
+            line.split_ascii_whitespace()
+                .nth(1)
+                .is_some_and(|own| wanted.iter().any(|one| one == own))
+        })
+        .filter_map(|line| line.split_ascii_whitespace().last()?.parse::<u64>().ok())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_behind_the_name() {
+        let text = "7 (a) b c) S 1 7 7 0 -1 4194304 151 0 0 0 120 30 0 0 20 0 5 0 1 2 3";
+        let expected = (Duration::from_millis(1_200), Duration::from_millis(300));
+        assert_eq!(read_times(text), Some(expected));
+        assert_eq!(read_times("7 (a) S 1"), None);
+        assert!(CpuTime::of(std::process::id()).is_ok());
+        assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn drops_of_one_socket() {
+        let text = "  sl  local_address rem_address   st drops\n \
+             1: 0300007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 41\n \
+             2: 0400007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 7\n \
+             3: 00000000:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 1\n";
+        assert_eq!(
+            read_drops(text, SocketAddr::from(([127, 0, 0, 3], 5060))),
+            42
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! What broke other SIP servers, and how people lived with what was to protect them: each class has a test here, against
+//! the whole server without sockets, on virtual time.
+
+mod bans;
+mod credentials;
+mod dialogs;
+mod harness;
+mod parsing;
+mod strangers;

@@ -1,0 +1,287 @@
+//! Calls: what a stolen tag, a forged ACK or a silent peer can do to them.
+
+use std::time::Duration;
+
+use super::harness::*;
+
+#[test]
+fn a_request_without_contact_does_no_harm() {
+    let mut site = Site::new();
+    let request = Request::new("INVITE").by("102").contact("").sdp();
+    let outcome = site.udp(USER, request.text());
+    assert!(!outcome.is_silent());
+    site.pass(Duration::from_secs(300));
+    let call = Call::up(&mut site);
+    for (method, cseq) in [
+        ("INVITE", 2),
+        ("UPDATE", 3),
+        ("INFO", 4),
+        ("NOTIFY", 5),
+        ("SUBSCRIBE", 6),
+        ("REFER", 7),
+    ] {
+        let mut request = call.within(method, cseq);
+        request.lines.clear();
+        let outcome = site.udp(USER, request.text());
+        assert!(!outcome.is_silent(), "{method}");
+        site.pass(Duration::from_millis(100));
+    }
+    // A callee whose answer has none.
+    let outcome = site.udp(USER, Request::new("INVITE").by("102").sdp().text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 200, "x", "", ""));
+    site.pass(Duration::from_secs(600));
+    assert_eq!(site.counts().1, 0, "nobody has answered anything");
+}
+
+#[test]
+fn a_reinvite_that_nobody_answers_ends_the_call() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    let outcome = site.udp(USER, call.within("INVITE", 2).sdp().text());
+    assert!(outcome.to(OTHER).starts_with("INVITE "));
+    let outcome = site.pass(Duration::from_secs(240));
+    assert!(outcome.statuses().contains(&408), "{outcome:#?}");
+    let outcome = site.pass(Duration::from_secs(240));
+    assert_eq!(site.counts().1, 0, "{outcome:#?}");
+    assert!(site.endpoint.is_idle());
+}
+
+#[test]
+fn an_answer_that_nobody_acknowledges_ends_the_call() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outcome = site.udp(USER, invite.text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    site.udp(
+        OTHER,
+        answer(&outgoing, 200, "x", "Contact: <sip:103@192.0.2.3>\r\n", ""),
+    );
+    assert_eq!(site.counts().1, 1);
+    site.pass(Duration::from_secs(240));
+    assert_eq!(site.counts().1, 0);
+}
+
+#[test]
+fn a_stolen_tag_from_another_source_is_challenged() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    for (n, method) in ["BYE", "INVITE", "UPDATE", "INFO", "REFER"]
+        .into_iter()
+        .enumerate()
+    {
+        let from = format!("203.0.113.{n}:5060");
+        let request = call.within(method, 10 + n as u64);
+        let outcome = site.udp(&from, request.text());
+        assert_eq!(outcome.statuses(), [401], "{method}");
+        assert_eq!(outcome.sent[0].0, from.parse().unwrap());
+        // Another user, though he proves to be one, is refused.
+        let challenge = outcome.only();
+        let signed = call
+            .within(method, 20 + n as u64)
+            .sign(&challenge, "100", PASSWORD);
+        let outcome = site.udp(&from, signed.text());
+        assert_eq!(outcome.statuses(), [403], "{method}");
+        assert_eq!(site.counts().1, 1);
+    }
+    // A known user by address, a trunk: not theirs either.
+    for from in [OTHER, TRUNK] {
+        let outcome = site.udp(from, call.within("BYE", 40).text());
+        assert!(
+            matches!(outcome.statuses()[..], [403 | 481]),
+            "{outcome:#?}"
+        );
+    }
+    // A guess has nothing to guess from.
+    let mut guess = call.within("BYE", 50);
+    let last = guess.to.pop().unwrap();
+    guess.to.push(if last == '0' { '1' } else { '0' });
+    assert!(site.udp(STRANGER, guess.text()).is_silent());
+    assert_eq!(site.udp(OTHER, guess.text()).statuses(), [481]);
+    assert_eq!(site.counts().1, 1);
+    assert_eq!(
+        site.udp(USER, call.within("BYE", 60).text()).statuses(),
+        [200]
+    );
+}
+
+#[test]
+fn a_cancel_counts_only_from_the_flow_of_its_invite() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outcome = site.udp(USER, invite.text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let cancel = Request {
+        method: "CANCEL".to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite
+    };
+    assert!(site.udp(STRANGER, cancel.text()).is_silent());
+    for from in [OTHER, TRUNK, "192.0.2.2:5999"] {
+        let outcome = site.udp(from, cancel.text());
+        assert_eq!(outcome.statuses(), [481], "{from}");
+        assert_eq!(outcome.sent[0].0, from.parse().unwrap());
+    }
+    let connection = site.connect("192.0.2.2:40000", 2);
+    assert_eq!(site.tcp(connection, cancel.text()).statuses(), [481]);
+    assert_eq!(site.counts().1, 1, "it still rings");
+    let outcome = site.udp(USER, cancel.text());
+    assert!(outcome.statuses().contains(&200), "{outcome:#?}");
+    assert!(outcome.to(OTHER).starts_with("CANCEL "));
+}
+
+#[test]
+fn a_cancel_without_rport_counts_too() {
+    let mut site = Site::new();
+    let mut invite = Request::new("INVITE").by("102").sdp();
+    invite.via = "SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKnorport".to_owned();
+    // Sent from a port that is not where it wants its answers.
+    let outcome = site.udp("192.0.2.2:32000", invite.text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let cancel = Request {
+        method: "CANCEL".to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite
+    };
+    let outcome = site.udp("192.0.2.2:32000", cancel.text());
+    assert!(outcome.statuses().contains(&200), "{outcome:#?}");
+}
+
+#[test]
+fn an_ack_from_elsewhere_does_nothing() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE")
+        .by("102")
+        .contact("<sip:102@192.0.2.2>")
+        .sdp();
+    let outcome = site.udp(USER, invite.text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    let lines = "Contact: <sip:103@192.0.2.3>\r\n";
+    let outcome = site.udp(OTHER, answer(&outgoing, 200, "x", lines, ""));
+    let accepted = outcome.to(USER).to_owned();
+    let ack = Request {
+        method: "ACK".to_owned(),
+        to: header(&accepted, "To").unwrap().to_owned(),
+        via: "SIP/2.0/UDP 10.1.1.1;branch=z9hG4bKack".to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite
+    };
+    for from in [STRANGER, OTHER, TRUNK] {
+        assert!(site.udp(from, ack.text()).is_silent());
+    }
+    let again = site.pass(Duration::from_secs(1));
+    assert_eq!(again.statuses(), [200], "still not acknowledged");
+    site.udp(USER, ack.text());
+    assert!(site.pass(Duration::from_secs(40)).is_silent());
+    assert_eq!(site.counts().1, 1);
+}
+
+#[test]
+fn an_ack_from_another_port_does_not_move_the_dialog() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    site.udp("192.0.2.2:5999", call.within("ACK", 1).text());
+    let contact = header(&call.outgoing, "Contact")
+        .unwrap()
+        .trim_matches(['<', '>']);
+    let bye = Request {
+        uri: contact.to_owned(),
+        from: format!("{};tag=callee", header(&call.outgoing, "To").unwrap()),
+        to: header(&call.outgoing, "From").unwrap().to_owned(),
+        call_id: header(&call.outgoing, "Call-ID").unwrap().to_owned(),
+        ..Request::new("BYE")
+    };
+    let outcome = site.udp(OTHER, bye.text());
+    assert!(outcome.to(USER).starts_with("BYE "), "{outcome:#?}");
+}
+
+#[test]
+fn a_callees_challenge_is_neither_passed_on_nor_answered() {
+    for status in [401, 407] {
+        let mut site = Site::new();
+        let outcome = site.udp(USER, Request::new("INVITE").by("102").sdp().text());
+        let outgoing = outcome.to(OTHER).to_owned();
+        let challenge = "WWW-Authenticate: Digest realm=\"sipkeep\", nonce=\"abc\", algorithm=MD5, qop=\"auth\"\r\n\
+            Proxy-Authenticate: Digest realm=\"sipkeep\", nonce=\"abc\", algorithm=MD5, qop=\"auth\"\r\n";
+        let outcome = site.udp(OTHER, answer(&outgoing, status, "x", challenge, ""));
+        assert!(outcome.to(OTHER).starts_with("ACK "));
+        assert_eq!(outcome.statuses(), [500]);
+        for (_, text) in &outcome.sent {
+            assert!(
+                !text.contains("uthenticate") && !text.contains("uthorization"),
+                "{text}"
+            );
+        }
+    }
+    // In the dialog: a challenge to a BYE or a re-INVITE of ours.
+    for (status, method) in [(401, "BYE"), (407, "BYE"), (401, "INVITE"), (407, "INFO")] {
+        let mut site = Site::new();
+        let call = Call::up(&mut site);
+        let outcome = site.udp(USER, call.within(method, 2).text());
+        let outgoing = outcome.to(OTHER).to_owned();
+        assert!(outgoing.starts_with(method));
+        let challenge =
+            "WWW-Authenticate: Digest realm=\"sipkeep\", nonce=\"abc\", algorithm=MD5\r\n";
+        let outcome = site.udp(OTHER, answer(&outgoing, status, "x", challenge, ""));
+        assert!(
+            !outcome
+                .statuses()
+                .iter()
+                .any(|status| matches!(status, 401 | 407)),
+            "{outcome:#?}"
+        );
+        for (_, text) in &outcome.sent {
+            assert!(
+                !text.contains("uthenticate") && !text.contains("uthorization"),
+                "{text}"
+            );
+            assert!(!text.starts_with("BYE"), "tried again: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_callers_credentials_go_to_nobody() {
+    let mut site = Site::new();
+    let challenge = site.challenge(STRANGER);
+    let request = Request::new("INVITE")
+        .by("100")
+        .sign(&challenge, "100", PASSWORD);
+    let request = request
+        .line("Proxy-Authorization: Digest realm=\"other\", username=\"u\"")
+        .sdp();
+    let outcome = site.udp(STRANGER, request.text());
+    assert!(!outcome.to(OTHER).contains("uthorization"), "{outcome:#?}");
+}
+
+#[test]
+fn a_response_from_elsewhere_is_not_the_callees() {
+    let mut site = Site::new();
+    let outcome = site.udp(USER, Request::new("INVITE").by("102").sdp().text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    // A branch that nobody was sent.
+    let via = header(&outgoing, "Via").unwrap();
+    let branch = via.split_once("branch=").unwrap().1;
+    let branch = branch.split(';').next().unwrap();
+    let (known, hidden) = branch.split_at(branch.len() - 4);
+    let other: String = hidden
+        .chars()
+        .map(|c| if c == '0' { '1' } else { '0' })
+        .collect();
+    let forged = outgoing.replace(branch, &format!("{known}{other}"));
+    let outcome = site.udp(
+        STRANGER,
+        answer(&forged, 200, "x", "Contact: <sip:x@203.0.113.7>\r\n", ""),
+    );
+    assert!(outcome.is_silent(), "{outcome:#?}");
+    assert!(
+        site.udp(OTHER, answer(&outgoing, 180, "y", "", ""))
+            .statuses()
+            .contains(&180)
+    );
+}
