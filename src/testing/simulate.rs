@@ -51,6 +51,8 @@ struct Office {
     /// The last challenge that each stranger got.
     challenges: Vec<Option<Vec<u8>>>,
     junk: usize,
+    /// `TRACE=1`: every message of a phone on standard output.
+    is_traced: bool,
 }
 
 /// Plays one seed.
@@ -123,6 +125,7 @@ impl Office {
             strangers,
             overheard: Vec::new(),
             junk: 0,
+            is_traced: std::env::var("TRACE").is_ok(),
         })
     }
 
@@ -212,6 +215,10 @@ impl Office {
         else {
             return;
         };
+        if let (Seen::Datagram(bytes) | Seen::Bytes(bytes), true) = (&delivery.seen, self.is_traced)
+        {
+            self.trace(&format!("{} <", delivery.to), bytes);
+        }
         let mut sent = Sent::default();
         match delivery.seen {
             Seen::Datagram(bytes) => self.phones[index].receive(now, &bytes, &mut sent),
@@ -221,10 +228,30 @@ impl Office {
         self.post(index, sent);
     }
 
+    fn trace(&self, who: &str, bytes: &[u8]) {
+        let at = self.world.now().mono.since(self.begin).as_millis();
+        let Ok(message) = crate::message::parse(bytes) else {
+            return;
+        };
+        let line = bytes
+            .split(|byte| *byte == b'\r')
+            .next()
+            .unwrap_or_default();
+        println!(
+            "{at:>7} {who} {} | {} | {}",
+            String::from_utf8_lossy(line),
+            String::from_utf8_lossy(message.call_id()),
+            message.cseq().number
+        );
+    }
+
     /// What a phone sends goes onto the network.
     fn post(&mut self, index: usize, sent: Sent) {
         let (address, transport) = (self.phones[index].address, self.phones[index].transport);
         for bytes in sent.0 {
+            if self.is_traced {
+                self.trace(&format!("{address} >"), &bytes);
+            }
             if self.overheard.len() < 64 {
                 self.overheard.push(bytes.clone());
             }
@@ -319,6 +346,12 @@ impl Office {
                     phone.user, phone.address
                 ));
             }
+            if phone.accused {
+                return Err(format!(
+                    "the phone at {} was told of a missing ACK",
+                    phone.address
+                ));
+            }
             for (call_id, outcome) in &phone.outcomes {
                 let over: Vec<_> = (self.world.records.values())
                     .filter(|(_, _, record)| record.caller_call_id == *call_id)
@@ -358,7 +391,11 @@ impl Office {
             return Err(format!("calls that do not end: {census:?}"));
         }
         if let Some(phone) = self.phones.iter().find(|phone| !phone.is_idle()) {
-            return Err(format!("the phone at {} is still busy", phone.address));
+            return Err(format!(
+                "the phone at {}: {}",
+                phone.address,
+                phone.business()
+            ));
         }
         Ok(())
     }

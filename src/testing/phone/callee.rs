@@ -35,6 +35,8 @@ impl Phone {
             Method::Invite if request.to().tag().is_none() => self.rings(now, request, out),
             Method::Invite => self.reinvited(now, known, request, out),
             Method::Bye => {
+                let reason = request.value(HeaderName::Reason).unwrap_or_default();
+                self.accused |= memchr::memmem::find(reason, b"No ACK").is_some();
                 let is_up = known.and_then(|id| self.calls.get_mut(&id));
                 let status = match is_up {
                     Some(call) => {

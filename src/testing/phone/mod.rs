@@ -109,6 +109,8 @@ pub struct Phone {
     pub is_off: bool,
     /// How its own calls went, by Call-ID.
     pub outcomes: BTreeMap<String, Outcome>,
+    /// The server ended a call because an ACK never came, although this phone and the other one send theirs.
+    pub accused: bool,
     /// Its last REGISTER got a 200.
     pub is_registered: bool,
     secret: Secret,
@@ -117,6 +119,7 @@ pub struct Phone {
     transactions: Transactions<What>,
     registration: Dialog,
     register_challenges: u32,
+    is_refreshing: bool,
     challenge: Option<Vec<u8>>,
     nc: u32,
     calls: BTreeMap<u32, Call>,
@@ -154,6 +157,7 @@ impl Phone {
             transport,
             is_off: false,
             outcomes: BTreeMap::new(),
+            accused: false,
             is_registered: false,
             secret: Secret::Password(password.into()),
             flow,
@@ -172,6 +176,7 @@ impl Phone {
             random,
             transactions: Transactions::new(&seed, TRANSACTIONS_MAX, TRANSACTIONS_MAX),
             register_challenges: 0,
+            is_refreshing: false,
             challenge: None,
             nc: 0,
             calls: BTreeMap::new(),
@@ -216,7 +221,25 @@ impl Phone {
 
     /// Whether it is in no call and waits for nothing but its next refresh.
     pub fn is_idle(&self) -> bool {
-        self.calls.values().all(|call| call.phase == Phase::Over) && self.transactions.live() == 0
+        let refreshes = usize::from(self.is_refreshing);
+        self.calls.values().all(|call| call.phase == Phase::Over)
+            && self.transactions.live() <= refreshes
+    }
+
+    /// What keeps it from being idle, for people.
+    pub fn business(&self) -> String {
+        let calls: Vec<String> = (self.calls.values())
+            .filter(|call| call.phase != Phase::Over)
+            .map(|call| {
+                let call_id = String::from_utf8_lossy(&call.dialog.call_id);
+                let (waits, ends) = (call.unacknowledged.is_some(), call.must_end);
+                format!(
+                    "{call_id} {:?}, waits for ACK: {waits}, to be ended: {ends}",
+                    call.phase
+                )
+            })
+            .collect();
+        format!("{} transactions, calls {calls:?}", self.transactions.live())
     }
 
     /// What is due.
@@ -263,6 +286,7 @@ impl Phone {
     /// Registers, or refreshes.
     pub fn register(&mut self, now: Instant, out: &mut Sent) {
         self.register_challenges = 0;
+        self.is_refreshing = true;
         self.send_register(now, out);
     }
 
@@ -482,11 +506,13 @@ impl Phone {
             }
             200..=299 => {
                 self.is_registered = true;
+                self.is_refreshing = false;
                 let refresh = self.random.between(200_000, 300_000);
                 self.later(now, refresh, Todo::Refresh);
             }
             _ => {
                 self.is_registered = false;
+                self.is_refreshing = false;
                 self.later(now, 30_000, Todo::Refresh);
             }
         }
@@ -591,7 +617,10 @@ impl Phone {
         match expired {
             Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => {
                 match owner {
-                    What::Register => self.later(now, 5_000, Todo::Refresh),
+                    What::Register => {
+                        self.is_refreshing = false;
+                        self.later(now, 5_000, Todo::Refresh);
+                    }
                     What::Invite(id) => {
                         if let Some(call) = self.calls.get_mut(&id) {
                             call.phase = Phase::Over;
