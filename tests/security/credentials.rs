@@ -398,3 +398,62 @@ fn a_user_does_not_assert_who_he_is() {
             .contains("P-Asserted-Identity: <sip:+4930@carrier.example>")
     );
 }
+
+#[test]
+fn without_qop_a_nonce_is_good_for_one_answer() {
+    let mut site = Site::new();
+    let challenge = site.challenge(STRANGER).replace(", qop=\"auth\"", "");
+    let signed = || {
+        Request::new("REGISTER")
+            .user("100")
+            .sign(&challenge, "100", PASSWORD)
+    };
+    assert_eq!(site.udp(STRANGER, signed().text()).statuses(), [200]);
+    let outcome = site.udp(STRANGER, signed().text());
+    assert_eq!(outcome.statuses(), [401]);
+    assert!(outcome.only().contains("stale=true"));
+}
+
+#[test]
+fn an_answer_for_one_method_or_user_is_none_for_another() {
+    let mut site = Site::new();
+    site.prove("203.0.113.50:5060");
+    for (n, change) in [("REGISTER", "INVITE"), ("INVITE", "MESSAGE")]
+        .into_iter()
+        .enumerate()
+    {
+        let from = format!("203.0.113.{n}:5060");
+        let challenge = site.challenge(&from);
+        let mut request = Request::new(change.0)
+            .user("100")
+            .sign(&challenge, "100", PASSWORD);
+        change.1.clone_into(&mut request.method);
+        assert_eq!(site.udp(&from, request.text()).statuses(), [401]);
+    }
+    let challenge = site.challenge(STRANGER);
+    let mut request = Request::new("REGISTER")
+        .user("101")
+        .sign(&challenge, "100", PASSWORD);
+    request.lines = request
+        .lines
+        .replace("username=\"100\"", "username=\"101\"");
+    assert_eq!(site.udp(STRANGER, request.text()).statuses(), [401]);
+    assert_eq!(site.counts().0, 1);
+}
+
+#[test]
+fn credentials_of_the_last_run_are_taken_once_more_or_found_stale() {
+    let mut site = Site::new();
+    let challenge = site.challenge(STRANGER);
+    // Without the last run's key its nonces are unknown: one round more, and no failure.
+    let mut site = Site::restarted(CONFIG, site.now, sipkeep::store::Snapshot::default());
+    let outcome = site.udp(
+        STRANGER,
+        Request::new("REGISTER")
+            .user("100")
+            .sign(&challenge, "100", "guess")
+            .text(),
+    );
+    assert_eq!(outcome.statuses(), [401]);
+    assert_eq!(site.counts(), (0, 0, 0));
+}
