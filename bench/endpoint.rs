@@ -1,7 +1,10 @@
 //! The whole SIP path without sockets: nanoseconds that [`Endpoint::handle_input`] takes for a message, or for all of a
 //! call's. What the kernel adds is measured by `bench/compare`.
 //!
-//! cargo bench --bench endpoint [-- ID]
+//! cargo bench --bench endpoint [-- [ID] [--once]]
+//!
+//! `--once` plays each once instead of taking the best of seven: for counting instructions, which unlike times are the same
+//! on a busy machine: valgrind --tool=callgrind --toggle-collect='*Endpoint::handle_input*' PROGRAM ID --once
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -294,8 +297,9 @@ fn report(id: &str, count: u64, mut round: impl FnMut(&mut Bench)) {
     {
         return;
     }
+    let is_once = std::env::args().any(|word| word == "--once");
     let mut best = Duration::MAX;
-    for _ in 0..ROUNDS {
+    for _ in 0..if is_once { 1 } else { ROUNDS } {
         let mut bench = Bench::new();
         round(&mut bench);
         best = best.min(bench.worked);

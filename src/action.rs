@@ -123,6 +123,16 @@ impl Outputs {
         self.queue.clear();
     }
 
+    /// The same; what is to be kept is handed over instead.
+    pub fn clear_keeping(&mut self, mut keep: impl FnMut(Change)) {
+        self.arena.clear();
+        for queued in self.queue.drain(..) {
+            if let Queued::Keep(change) = queued {
+                keep(change);
+            }
+        }
+    }
+
     /// Messages that did not fit since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -4,6 +4,7 @@
 //! A job is one request or a row of them (a call), one at a time. Its number in the branch tells an answer's job without
 //! a table: `z9hG4bK`, the run's number, the slot, the serial, eight hexadecimal digits each.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,8 @@ struct Slot {
 struct Tally {
     done: u64,
     failed: u64,
+    /// The same by status.
+    statuses: BTreeMap<u16, u64>,
     lost: u64,
     retransmitted: u64,
     strange: u64,
@@ -168,6 +171,7 @@ impl<S: Scenario> Engine<S> {
         let tally = Tally {
             done: 0,
             failed: 0,
+            statuses: BTreeMap::new(),
             lost: 0,
             retransmitted: 0,
             strange: 0,
@@ -241,9 +245,8 @@ impl<S: Scenario> Engine<S> {
                 }
             }
         }
-        self.tally.lost += (self.slots.iter())
-            .filter(|slot| slot.is_busy && !slot.is_warmup)
-            .count() as u64;
+        // Those of the warm-up too: a job that still hangs now says as much about the server.
+        self.tally.lost += self.slots.iter().filter(|slot| slot.is_busy).count() as u64;
         let ((elapsed, cpu, server_drops), done) = ended.unwrap_or_default();
         Ok(Report {
             scenario: match arguments.command {
@@ -254,6 +257,7 @@ impl<S: Scenario> Engine<S> {
             elapsed,
             done,
             failed: self.tally.failed,
+            statuses: std::mem::take(&mut self.tally.statuses),
             lost: self.tally.lost,
             retransmitted: self.tally.retransmitted,
             strange: self.tally.strange,
@@ -372,7 +376,14 @@ impl<S: Scenario> Engine<S> {
             Verdict::Done | Verdict::Failed => {
                 // The rate counts every job that ended while it was measured.
                 self.tally.done += u64::from(self.is_warm && verdict == Verdict::Done);
-                self.tally.failed += u64::from(is_counted && verdict == Verdict::Failed);
+                if is_counted && verdict == Verdict::Failed {
+                    self.tally.failed += 1;
+                    *self
+                        .tally
+                        .statuses
+                        .entry(message::status(bytes))
+                        .or_default() += 1;
+                }
                 if is_counted && verdict == Verdict::Done {
                     self.tally.latency.saturating_record(latency.max(1));
                 }

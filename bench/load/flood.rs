@@ -1,5 +1,6 @@
 //! A scanner's flood: INVITEs to foreign numbers, from as many addresses as wanted, at a rate or as fast as it goes.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         elapsed: last.duration_since(first_at),
         done: u64::from(sent.wrapping_sub(first_sent)).saturating_sub(unsent),
         failed: 0,
+        statuses: BTreeMap::new(),
         lost: 0,
         retransmitted: 0,
         strange: answers,

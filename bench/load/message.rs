@@ -154,6 +154,20 @@ impl User {
 
     /// Composes a REGISTER that keeps one binding.
     pub fn register(&mut self, branch: &[u8], local: SocketAddr, domain: &str, out: &mut Vec<u8>) {
+        let contact = format!("<sip:{}@{local}>", self.name);
+        self.bind(branch, local, domain, contact.as_bytes(), 3_600, out);
+    }
+
+    /// Composes a REGISTER.
+    fn bind(
+        &mut self,
+        branch: &[u8],
+        local: SocketAddr,
+        domain: &str,
+        contact: &[u8],
+        expires: u64,
+        out: &mut Vec<u8>,
+    ) {
         self.cseq += 1;
         let uri = format!("sip:{domain}");
         let via = format!("SIP/2.0/UDP {local};rport;branch=");
@@ -165,17 +179,17 @@ impl User {
         composer.field("To", &[b"<", self.aor.as_bytes(), b">"]);
         composer.field("Call-ID", &[self.call_id.as_bytes()]);
         composer.field("CSeq", &[self.cseq.to_string().as_bytes(), b" REGISTER"]);
-        let contact = format!("<sip:{}@{local}>", self.name);
         composer
-            .field("Contact", &[contact.as_bytes()])
-            .number("Expires", 3_600);
+            .field("Contact", &[contact])
+            .number("Expires", expires);
         self.authorize(&mut composer, b"REGISTER", uri.as_bytes());
         composer.field("User-Agent", &[b"Desk Phone 5.1"]);
         composer.finish(None, b"");
     }
 }
 
-/// Registers `users` one after the other from a socket: two messages each.
+/// Registers `users` one after the other from a socket. What earlier runs have registered is removed first: it would
+/// ring nowhere.
 ///
 /// # Errors
 /// One is refused, or there is no answer, for people.
@@ -191,7 +205,10 @@ pub fn register_all<'a>(
     let local = sockets[socket].local;
     let mut serial = 0;
     for user in users {
-        for attempt in 1.. {
+        // Challenged, then bindings removed, then one of our own.
+        let mut is_challenged = false;
+        let mut is_clean = false;
+        loop {
             serial += 1;
             // Slots of the load begin at 0: these branches are none of theirs.
             let job = Job {
@@ -199,13 +216,20 @@ pub fn register_all<'a>(
                 slot: u32::MAX - socket as u32,
                 serial,
             };
-            user.register(&branch(job), local, domain, &mut request);
+            if is_clean {
+                user.register(&branch(job), local, domain, &mut request);
+            } else {
+                user.bind(&branch(job), local, domain, b"*", 0, &mut request);
+            }
             let answer = exchange(sockets, socket, target, job, &request)
                 .map_err(|error| format!("{target}: {error}"))?
                 .ok_or_else(|| format!("{target}: no answer to the REGISTER of {}", user.name))?;
             match (status(&answer), parse(&answer)) {
-                (200, _) => break,
-                (401, Ok(answer)) if attempt == 1 && user.challenged(&answer) => {}
+                (200, _) if is_clean => break,
+                (200, _) => is_clean = true,
+                (401, Ok(answer)) if !is_challenged && user.challenged(&answer) => {
+                    is_challenged = true;
+                }
                 (status, _) => {
                     return Err(format!(
                         "{target}: REGISTER of {} answered with {status}",

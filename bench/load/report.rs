@@ -1,5 +1,6 @@
 //! What was measured, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Report {
     pub done: u64,
     /// Jobs that got another answer than they should.
     pub failed: u64,
+    /// How many with which status.
+    pub statuses: BTreeMap<u16, u64>,
     /// Jobs without a final answer.
     pub lost: u64,
     pub retransmitted: u64,
@@ -62,6 +65,7 @@ impl Report {
             "done": self.done,
             "rate": round(self.rate()),
             "failed": self.failed,
+            "failed_by_status": self.statuses,
             "lost": self.lost,
             "retransmitted": self.retransmitted,
             "strange": self.strange,
@@ -118,6 +122,9 @@ impl Report {
             "not well",
             format!("{failed} failed, {lost} lost, {again} repeated"),
         );
+        for (status, count) in &self.statuses {
+            line("", format!("{count} answered with {status}"));
+        }
         let (unsent, drops, strange) = (self.unsent, self.server_drops, self.strange);
         line(
             "datagrams",

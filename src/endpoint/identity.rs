@@ -182,6 +182,9 @@ impl Endpoint {
         let Ok(uri) = Uri::parse(uri) else {
             return false;
         };
+        if !uri.user.contains(&b'%') {
+            return uri.user == own.name.as_bytes();
+        }
         let mut name = Vec::new();
         uri.user_unescaped(&mut name);
         name == own.name.as_bytes()

@@ -229,6 +229,11 @@ impl Endpoint {
         self.out.clear();
     }
 
+    /// The same, and hands over what [`Output::Keep`] showed: a shell that keeps it needs no copy.
+    pub fn clear_outputs_keeping(&mut self, keep: impl FnMut(Change)) {
+        self.out.clear_keeping(keep);
+    }
+
     /// When [`Input::Tick`] is due at the latest. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
         if !self.to_hang_up.is_empty() {

@@ -22,12 +22,7 @@ impl Endpoint {
         if self.refuse_unsupported(now, arrival) {
             return;
         }
-        let Some(name) = self
-            .config
-            .users
-            .get(user.0 as usize)
-            .map(|user| user.name.clone())
-        else {
+        let Some(own) = self.config.users.get(user.0 as usize) else {
             return;
         };
         let bindings_before = self.location.count();
@@ -38,7 +33,7 @@ impl Endpoint {
             arrival.request,
             &arrival.flow,
             user,
-            &name,
+            &own.name,
             &self.config.registrar,
             &mut self.location,
             &|uri, flow| is_forbidden(uri, flow, peers, config),
@@ -61,12 +56,14 @@ impl Endpoint {
         arrival.send(registered.status, &mut context);
         let bindings = self.location.count();
         if registered.status != 200 || bindings != bindings_before {
+            let own = self.config.users.get(user.0 as usize);
+            let user_name = own.map(|own| own.name.clone()).unwrap_or_default();
             let agent = arrival
                 .request
                 .value(HeaderName::UserAgent)
                 .unwrap_or_default();
             let fields = vec![
-                ("user", name),
+                ("user", user_name),
                 ("source", arrival.flow.remote.to_string()),
                 ("transport", arrival.flow.transport.uri_token().to_owned()),
                 ("status", registered.status.to_string()),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
+use crate::store::Change;
 use crate::time::{Instant, Now};
 
 /// A core without I/O. Each method is [`Endpoint`]'s of the same name.
@@ -15,7 +16,7 @@ pub(super) trait Core {
     fn stop(&mut self, now: Now);
     fn is_idle(&self) -> bool;
     fn outputs(&self) -> impl ExactSizeIterator<Item = Output<'_>>;
-    fn clear_outputs(&mut self);
+    fn clear_outputs_keeping(&mut self, keep: impl FnMut(Change));
     fn next_deadline(&self) -> Option<Instant>;
     fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool;
 }
@@ -45,8 +46,8 @@ impl Core for Endpoint {
         Endpoint::outputs(self)
     }
 
-    fn clear_outputs(&mut self) {
-        Endpoint::clear_outputs(self);
+    fn clear_outputs_keeping(&mut self, keep: impl FnMut(Change)) {
+        Endpoint::clear_outputs_keeping(self, keep);
     }
 
     fn next_deadline(&self) -> Option<Instant> {

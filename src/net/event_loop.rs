@@ -568,7 +568,8 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             Output::CloseStream { connection } => streams.close(now.mono, connection),
             Output::StreamTrusted { connection } => streams.trust(connection),
             Output::Banned { source } => streams.ban(source),
-            Output::Keep(change) => store.keep(change.clone()),
+            // Handed over below.
+            Output::Keep(_) => {}
             Output::Event(event) => log::event(now, event),
         }
     }
@@ -578,7 +579,7 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             _ => None,
         })
     });
-    core.clear_outputs();
+    core.clear_outputs_keeping(|change| store.keep(change));
 }
 
 /// An event of the shell itself.

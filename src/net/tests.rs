@@ -134,8 +134,12 @@ impl Core for Echo {
         })
     }
 
-    fn clear_outputs(&mut self) {
-        self.out.clear();
+    fn clear_outputs_keeping(&mut self, mut keep: impl FnMut(Change)) {
+        for output in self.out.drain(..) {
+            if let Owned::Keep(change) = output {
+                keep(change);
+            }
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

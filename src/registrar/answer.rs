@@ -1,10 +1,10 @@
 //! RFC 3261 §10.3 step 8: header lines of the answer to a REGISTER.
 
-use std::io::Write;
 use std::time::Duration;
 
 use crate::config;
 use crate::location::{Binding, Location};
+use crate::message::compose::append_number;
 use crate::source::UserId;
 use crate::time::{Now, UnixTime};
 
@@ -54,7 +54,8 @@ fn contact(now: Now, binding: &Binding, lines: &mut Vec<u8>) {
     let seconds = whole_seconds(binding.deadline.since(now.mono));
     lines.extend_from_slice(b"Contact: <");
     lines.extend_from_slice(binding.contact());
-    lines.extend_from_slice(format!(">;expires={seconds}").as_bytes());
+    lines.extend_from_slice(b">;expires=");
+    append_number(lines, seconds);
     if binding.q < 1000 {
         let digits = format!("{:03}", binding.q);
         let digits = digits.trim_end_matches('0');
@@ -89,16 +90,24 @@ fn date(time: UnixTime, out: &mut Vec<u8>) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12;
     let year = era * 400 + year_of_era + u64::from(month < 2);
-    // Writing to a vector does not fail.
-    let _ = write!(
-        out,
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        MONTHS[month as usize],
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-    );
+    let two = |number: u64, end: &[u8], out: &mut Vec<u8>| {
+        if number < 10 {
+            out.push(b'0');
+        }
+        append_number(out, number);
+        out.extend_from_slice(end);
+    };
+    out.extend_from_slice(DAYS[(days % 7) as usize].as_bytes());
+    out.extend_from_slice(b", ");
+    two(day, b" ", out);
+    out.extend_from_slice(MONTHS[month as usize].as_bytes());
+    out.push(b' ');
+    // The epoch is later than the year 1000.
+    append_number(out, year);
+    out.push(b' ');
+    two(second / 3600, b":", out);
+    two(second / 60 % 60, b":", out);
+    two(second % 60, b" GMT", out);
 }
 
 #[cfg(test)]

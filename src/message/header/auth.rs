@@ -88,23 +88,22 @@ impl<'a> DigestParams<'a> {
     }
 
     fn place(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        let places: [(&[u8], &mut Option<&'a [u8]>); 12] = [
-            (b"username", &mut self.username),
-            (b"realm", &mut self.realm),
-            (b"nonce", &mut self.nonce),
-            (b"uri", &mut self.uri),
-            (b"response", &mut self.response),
-            (b"algorithm", &mut self.algorithm),
-            (b"cnonce", &mut self.cnonce),
-            (b"opaque", &mut self.opaque),
-            (b"qop", &mut self.qop),
-            (b"nc", &mut self.nc),
-            (b"stale", &mut self.stale),
-            (b"domain", &mut self.domain),
-        ];
-        places
-            .into_iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, p)| p)
+        let is = |known: &[u8]| known.eq_ignore_ascii_case(name);
+        // By length first: most names are then compared with two others at most.
+        Some(match name.len() {
+            2 if is(b"nc") => &mut self.nc,
+            3 if is(b"uri") => &mut self.uri,
+            3 if is(b"qop") => &mut self.qop,
+            5 if is(b"realm") => &mut self.realm,
+            5 if is(b"nonce") => &mut self.nonce,
+            5 if is(b"stale") => &mut self.stale,
+            6 if is(b"cnonce") => &mut self.cnonce,
+            6 if is(b"opaque") => &mut self.opaque,
+            6 if is(b"domain") => &mut self.domain,
+            8 if is(b"username") => &mut self.username,
+            8 if is(b"response") => &mut self.response,
+            9 if is(b"algorithm") => &mut self.algorithm,
+            _ => return None,
+        })
     }
 }
