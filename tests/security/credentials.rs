@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sipkeep::store::Snapshot;
+
 use super::harness::*;
 
 /// A right answer of user 100 to a challenge, as one line.
@@ -442,18 +444,30 @@ fn an_answer_for_one_method_or_user_is_none_for_another() {
 }
 
 #[test]
-fn credentials_of_the_last_run_are_taken_once_more_or_found_stale() {
+fn nonces_outlive_a_restart_by_their_key_alone() {
     let mut site = Site::new();
     let challenge = site.challenge(STRANGER);
-    // Without the last run's key its nonces are unknown: one round more, and no failure.
-    let mut site = Site::restarted(CONFIG, site.now, sipkeep::store::Snapshot::default());
-    let outcome = site.udp(
-        STRANGER,
+    let right = |n: u32| {
         Request::new("REGISTER")
             .user("100")
-            .sign(&challenge, "100", "guess")
-            .text(),
-    );
-    assert_eq!(outcome.statuses(), [401]);
-    assert_eq!(site.counts(), (0, 0, 0));
+            .sign_nth(&challenge, "100", PASSWORD, n)
+    };
+    let kept = |nonce_key| Snapshot {
+        nonce_key,
+        ..Snapshot::default()
+    };
+    let mut after = Site::restarted(CONFIG, site.now, kept(site.nonce_key));
+    assert_ne!(after.nonce_key, site.nonce_key, "a key for each run");
+    assert_eq!(after.udp(STRANGER, right(1).text()).statuses(), [200]);
+    // Two runs later, or with another key, it is one round more and no failure.
+    let unknown = site.nonce_key.map(|(_, made)| ([1; 32], made));
+    for nonce_key in [after.nonce_key, unknown] {
+        let mut later = Site::restarted(CONFIG, site.now, kept(nonce_key));
+        for n in 1..8 {
+            let outcome = later.udp(STRANGER, right(n).text());
+            assert_eq!(outcome.statuses(), [401]);
+            assert!(outcome.only().contains("stale=true"));
+        }
+        assert_eq!(later.counts(), (0, 0, 0));
+    }
 }
