@@ -399,3 +399,49 @@ fn line_breaks_of_one_leg_do_not_reach_the_other() {
         assert!(!text.contains("\nX-Evil"), "{text}");
     }
 }
+
+#[test]
+fn copies_and_acks_from_elsewhere_are_not_the_callers() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outgoing = site.udp(USER, invite.text()).to(OTHER).to_owned();
+    let outcome = site.udp(OTHER, answer(&outgoing, 486, "x", "", ""));
+    let refused = outcome.to(USER).to_owned();
+    assert_eq!(status(&refused), 486);
+    // A copy from elsewhere is a request of his own, and makes nothing go to the caller.
+    let outcome = site.udp(STRANGER, invite.text());
+    assert_eq!(outcome.statuses(), [401]);
+    assert_eq!(outcome.sent[0].0, STRANGER.parse().unwrap());
+    let ack = Request {
+        method: "ACK".to_owned(),
+        to: header(&refused, "To").unwrap().to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite.clone()
+    };
+    for from in [STRANGER, OTHER, TRUNK] {
+        assert!(site.udp(from, ack.text()).is_silent());
+    }
+    assert_eq!(site.pass(Duration::from_secs(1)).statuses(), [486], "again");
+    // His own copy brings it again, his own ACK ends it.
+    assert_eq!(site.udp(USER, invite.text()).statuses(), [486]);
+    assert!(site.udp(USER, ack.text()).is_silent());
+    assert!(site.pass(Duration::from_secs(40)).is_silent());
+}
+
+#[test]
+fn another_users_cancel_does_not_spoil_the_callers() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outgoing = site.udp(USER, invite.text()).to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let bye = Request {
+        method: "BYE".to_owned(),
+        to: format!("{};tag=0123456789abcdef", invite.to),
+        ..invite.clone()
+    };
+    // Answered, with an answer that is kept: it must not stand in the way of the caller's own request.
+    assert_eq!(site.udp(OTHER, bye.text()).statuses(), [481]);
+    let outcome = site.udp(USER, bye.text());
+    assert_eq!(outcome.sent[0].0, USER.parse().unwrap());
+}
