@@ -85,15 +85,16 @@ impl Endpoint {
     fn cancel(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
         let key = self.transactions.invite_key(arrival.request);
         let key = key.from_source(arrival.flow.remote.ip());
+        // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
+        let known = arrival.authenticated();
         let found = self.transactions.find(key).filter(|(_, _, flow)| {
-            // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
-            [arrival.flow.remote, arrival.reply.remote].contains(&flow.remote)
+            [known.flow.remote, known.reply.remote].contains(&flow.remote)
                 && flow.connection == arrival.flow.connection
         });
         match found {
             Some((_, owner, _)) => {
                 let (calls, mut context) = self.split(now);
-                arrival.answer(200, None, &mut context);
+                known.answer(200, None, &mut context);
                 calls.cancel(owner, &mut context);
             }
             None if standing == Standing::Unproven => {}

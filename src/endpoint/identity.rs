@@ -47,7 +47,9 @@ impl Endpoint {
                 } else {
                     standing
                 };
-                if self.guard.is_delayed(now, source, credentials.username) {
+                if self.guard.is_delayed(now, source, credentials.username)
+                    && !self.is_live(credentials.username, &arrival.flow)
+                {
                     return None;
                 }
                 match self.auth.verify(&credentials, arrival.request) {
@@ -69,6 +71,19 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// Whether this flow is one that this user is registered from: what another one behind the same address guesses does
+    /// not delay him.
+    fn is_live(&self, name: &[u8], flow: &Flow) -> bool {
+        let Some(user) = self.auth.user(name) else {
+            return false;
+        };
+        (self.location.bindings(user)).any(|binding| {
+            let own = binding.flow();
+            (own.transport, own.remote, own.connection)
+                == (flow.transport, flow.remote, flow.connection)
+        })
     }
 
     /// A user by address registers without a password, but only himself.

@@ -458,3 +458,49 @@ fn turning_observation_off_begins_with_a_clean_slate() {
     assert_eq!(site.counts().2, 0);
     site.prove(STRANGER);
 }
+
+#[test]
+fn a_neighbours_guesses_do_not_delay_a_registered_phone() {
+    let mut site = Site::new();
+    site.prove("203.0.113.7:5060");
+    // Somebody behind the same address guesses at this very user, and waits ever longer.
+    let mut answered = 0;
+    for n in 0..60 {
+        answered += site.fail("203.0.113.7:6666", "100", n).sent.len();
+        if n % 20 == 19 {
+            site.prove("203.0.113.7:5060");
+        }
+        site.jump(Duration::from_secs(1));
+    }
+    assert!(answered < 30, "{answered} of 60");
+    assert_eq!(site.counts(), (1, 0, 0));
+}
+
+#[test]
+fn what_deny_names_is_never_answered_and_allow_never_banned() {
+    let config = format!(
+        "{CONFIG}[guard]\ndeny = 203.0.113.0/24, 2001:db8:66::/48\nallow = 203.0.114.0/24\n"
+    );
+    let mut site = Site::of(&config);
+    for from in [STRANGER, "203.0.113.255:1", "[2001:db8:66:1::1]:5060"] {
+        for method in ["REGISTER", "INVITE", "OPTIONS"] {
+            assert!(site.udp(from, Request::new(method).text()).is_silent());
+        }
+        assert!(
+            !site
+                .endpoint
+                .accepts_connection(site.now, from.parse().unwrap())
+        );
+    }
+    for n in 0..50 {
+        assert!(site.fail("203.0.114.9:5060", "100", n).banned.is_empty());
+        site.jump(Duration::from_millis(500));
+    }
+    assert_eq!(site.counts().2, 0);
+    let command = Command::Ban {
+        source: source("203.0.114.9:1"),
+        duration: None,
+    };
+    let answer = site.endpoint.command(site.now, command);
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sipkeep::store::Snapshot;
+
 use super::harness::*;
 
 /// A right answer of user 100 to a challenge, as one line.
@@ -397,4 +399,75 @@ fn a_user_does_not_assert_who_he_is() {
             .to(USER)
             .contains("P-Asserted-Identity: <sip:+4930@carrier.example>")
     );
+}
+
+#[test]
+fn without_qop_a_nonce_is_good_for_one_answer() {
+    let mut site = Site::new();
+    let challenge = site.challenge(STRANGER).replace(", qop=\"auth\"", "");
+    let signed = || {
+        Request::new("REGISTER")
+            .user("100")
+            .sign(&challenge, "100", PASSWORD)
+    };
+    assert_eq!(site.udp(STRANGER, signed().text()).statuses(), [200]);
+    let outcome = site.udp(STRANGER, signed().text());
+    assert_eq!(outcome.statuses(), [401]);
+    assert!(outcome.only().contains("stale=true"));
+}
+
+#[test]
+fn an_answer_for_one_method_or_user_is_none_for_another() {
+    let mut site = Site::new();
+    site.prove("203.0.113.50:5060");
+    for (n, change) in [("REGISTER", "INVITE"), ("INVITE", "MESSAGE")]
+        .into_iter()
+        .enumerate()
+    {
+        let from = format!("203.0.113.{n}:5060");
+        let challenge = site.challenge(&from);
+        let mut request = Request::new(change.0)
+            .user("100")
+            .sign(&challenge, "100", PASSWORD);
+        change.1.clone_into(&mut request.method);
+        assert_eq!(site.udp(&from, request.text()).statuses(), [401]);
+    }
+    let challenge = site.challenge(STRANGER);
+    let mut request = Request::new("REGISTER")
+        .user("101")
+        .sign(&challenge, "100", PASSWORD);
+    request.lines = request
+        .lines
+        .replace("username=\"100\"", "username=\"101\"");
+    assert_eq!(site.udp(STRANGER, request.text()).statuses(), [401]);
+    assert_eq!(site.counts().0, 1);
+}
+
+#[test]
+fn nonces_outlive_a_restart_by_their_key_alone() {
+    let mut site = Site::new();
+    let challenge = site.challenge(STRANGER);
+    let right = |n: u32| {
+        Request::new("REGISTER")
+            .user("100")
+            .sign_nth(&challenge, "100", PASSWORD, n)
+    };
+    let kept = |nonce_key| Snapshot {
+        nonce_key,
+        ..Snapshot::default()
+    };
+    let mut after = Site::restarted(CONFIG, site.now, kept(site.nonce_key));
+    assert_ne!(after.nonce_key, site.nonce_key, "a key for each run");
+    assert_eq!(after.udp(STRANGER, right(1).text()).statuses(), [200]);
+    // Two runs later, or with another key, it is one round more and no failure.
+    let unknown = site.nonce_key.map(|(_, made)| ([1; 32], made));
+    for nonce_key in [after.nonce_key, unknown] {
+        let mut later = Site::restarted(CONFIG, site.now, kept(nonce_key));
+        for n in 1..8 {
+            let outcome = later.udp(STRANGER, right(n).text());
+            assert_eq!(outcome.statuses(), [401]);
+            assert!(outcome.only().contains("stale=true"));
+        }
+        assert_eq!(later.counts(), (0, 0, 0));
+    }
 }

@@ -135,20 +135,30 @@ fn a_cancel_counts_only_from_the_flow_of_its_invite() {
 #[test]
 fn a_cancel_without_rport_counts_too() {
     let mut site = Site::new();
-    let mut invite = Request::new("INVITE").by("102").sdp();
-    invite.via = "SIP/2.0/UDP 192.0.2.2:5060;branch=z9hG4bKnorport".to_owned();
-    // Sent from a port that is not where it wants its answers.
-    let outcome = site.udp("192.0.2.2:32000", invite.text());
-    let outgoing = outcome.to(OTHER).to_owned();
-    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
-    let cancel = Request {
-        method: "CANCEL".to_owned(),
-        lines: String::new(),
-        body: String::new(),
-        ..invite
-    };
-    let outcome = site.udp("192.0.2.2:32000", cancel.text());
-    assert!(outcome.statuses().contains(&200), "{outcome:#?}");
+    // Sent from a port that is not where answers are wanted; by address, and by password.
+    for (user, from) in [("102", "192.0.2.2:32000"), ("100", STRANGER)] {
+        let mut invite = Request::new("INVITE").by(user).sdp();
+        let branch = invite.via.split_once("branch=").unwrap().1;
+        invite.via = format!("SIP/2.0/UDP 10.1.1.1:5070;branch={branch}");
+        if user == "100" {
+            let challenge = site.challenge(from);
+            invite = invite.sign(&challenge, user, PASSWORD);
+        }
+        let outgoing = site.udp(from, invite.text()).to(OTHER).to_owned();
+        site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+        let cancel = Request {
+            method: "CANCEL".to_owned(),
+            lines: String::new(),
+            body: String::new(),
+            ..invite
+        };
+        let outcome = site.udp(from, cancel.text());
+        let (ip, _) = from.split_once(':').unwrap();
+        let asked = outcome.to(&format!("{ip}:5070"));
+        assert_eq!(status(asked), 200, "{asked}");
+        assert!(outcome.to(OTHER).starts_with("CANCEL "), "{outcome:#?}");
+        site.pass(Duration::from_secs(60));
+    }
 }
 
 #[test]
@@ -284,4 +294,154 @@ fn a_response_from_elsewhere_is_not_the_callees() {
             .statuses()
             .contains(&180)
     );
+}
+
+#[test]
+fn a_trunk_does_not_call_outside_through_us() {
+    let mut site = Site::of(&CONFIG.replace("incoming = 102\n", ""));
+    for number in [
+        "9004912345",
+        "9+4912345",
+        "900",
+        "9",
+        "%39004912345",
+        "9-0-0",
+        "9;x=1",
+    ] {
+        let mut request = Request::new("INVITE").by("+4930").sdp();
+        request.uri = format!("sip:{number}@192.0.2.100");
+        let outcome = site.udp(TRUNK, request.text());
+        assert!(outcome.statuses().contains(&404), "{number} {outcome:#?}");
+        assert!(
+            outcome
+                .sent
+                .iter()
+                .all(|(to, _)| *to == TRUNK.parse().unwrap())
+        );
+    }
+    // And a stranger does not call anybody at all, whatever the number and the host.
+    for uri in [
+        "sip:9004912345@192.0.2.100",
+        "sip:102@192.0.2.100",
+        "sip:+4930@198.51.100.4",
+        "tel:+4930",
+    ] {
+        let mut request = Request::new("INVITE").by("102").sdp();
+        request.uri = uri.to_owned();
+        assert_eq!(
+            site.udp(STRANGER, request.text()).statuses(),
+            [401],
+            "{uri}"
+        );
+        site.jump(Duration::from_secs(5));
+    }
+    assert_eq!(site.counts().1, 0);
+}
+
+#[test]
+fn a_stolen_tag_on_a_strangers_connection_is_challenged() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    let connection = site.connect(STRANGER, 2);
+    for method in ["BYE", "INVITE", "UPDATE", "INFO"] {
+        let outcome = site.tcp(connection, call.within(method, 7).text());
+        assert_eq!(outcome.statuses(), [401], "{method}");
+        assert!(outcome.sent.is_empty());
+    }
+    assert!(
+        site.tcp(connection, call.within("ACK", 1).text())
+            .is_silent()
+    );
+    assert_eq!(site.counts().1, 1);
+}
+
+#[test]
+fn line_breaks_of_one_leg_do_not_reach_the_other() {
+    let mut site = Site::new();
+    let request = Request::new("INVITE").by("102").sdp();
+    for line in [
+        "Subject: a\r\n Route: <sip:198.51.100.66>",
+        "X-Folded: a\r\n\tContact: <sip:x@198.51.100.66>",
+        "Alert-Info: <http://a>\r\n  \r\n Via: SIP/2.0/UDP 198.51.100.66",
+    ] {
+        let outcome = site.udp(USER, Request { ..request.clone() }.line(line).text());
+        for (_, text) in outcome
+            .sent
+            .iter()
+            .filter(|(to, _)| *to == OTHER.parse().unwrap())
+        {
+            let lines = text
+                .split("\r\n")
+                .filter(|line| line.starts_with(['R', 'C', 'V', ' ', '\t']));
+            assert!(
+                !lines.into_iter().any(|line| line.contains("198.51.100.66")),
+                "{text}"
+            );
+        }
+        site.pass(Duration::from_secs(300));
+    }
+    // In a display name and in the number too.
+    for from in ["\"a\r\n b\"", "\"a\\\r\\\nX: y\"", "a\x0b"] {
+        let mut request = Request::new("INVITE").by("102").sdp();
+        request.from = format!("{from} {}", request.from);
+        let outcome = site.udp(USER, request.text());
+        assert!(
+            outcome
+                .sent
+                .iter()
+                .all(|(_, text)| !text.contains("\nX: y") && !text.contains('\x0b'))
+        );
+        site.pass(Duration::from_secs(300));
+    }
+    let mut request = Request::new("INVITE").by("102").sdp();
+    request.uri = "sip:9123%0d%0aX-Evil:%20y@192.0.2.100".to_owned();
+    for (_, text) in site.udp(USER, request.text()).sent {
+        assert!(!text.contains("\nX-Evil"), "{text}");
+    }
+}
+
+#[test]
+fn copies_and_acks_from_elsewhere_are_not_the_callers() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outgoing = site.udp(USER, invite.text()).to(OTHER).to_owned();
+    let outcome = site.udp(OTHER, answer(&outgoing, 486, "x", "", ""));
+    let refused = outcome.to(USER).to_owned();
+    assert_eq!(status(&refused), 486);
+    // A copy from elsewhere is a request of his own, and makes nothing go to the caller.
+    let outcome = site.udp(STRANGER, invite.text());
+    assert_eq!(outcome.statuses(), [401]);
+    assert_eq!(outcome.sent[0].0, STRANGER.parse().unwrap());
+    let ack = Request {
+        method: "ACK".to_owned(),
+        to: header(&refused, "To").unwrap().to_owned(),
+        lines: String::new(),
+        body: String::new(),
+        ..invite.clone()
+    };
+    for from in [STRANGER, OTHER, TRUNK] {
+        assert!(site.udp(from, ack.text()).is_silent());
+    }
+    assert_eq!(site.pass(Duration::from_secs(1)).statuses(), [486], "again");
+    // His own copy brings it again, his own ACK ends it.
+    assert_eq!(site.udp(USER, invite.text()).statuses(), [486]);
+    assert!(site.udp(USER, ack.text()).is_silent());
+    assert!(site.pass(Duration::from_secs(40)).is_silent());
+}
+
+#[test]
+fn another_users_cancel_does_not_spoil_the_callers() {
+    let mut site = Site::new();
+    let invite = Request::new("INVITE").by("102").sdp();
+    let outgoing = site.udp(USER, invite.text()).to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let bye = Request {
+        method: "BYE".to_owned(),
+        to: format!("{};tag=0123456789abcdef", invite.to),
+        ..invite.clone()
+    };
+    // Answered, with an answer that is kept: it must not stand in the way of the caller's own request.
+    assert_eq!(site.udp(OTHER, bye.text()).statuses(), [481]);
+    let outcome = site.udp(USER, bye.text());
+    assert_eq!(outcome.sent[0].0, USER.parse().unwrap());
 }

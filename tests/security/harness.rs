@@ -115,6 +115,8 @@ impl Outcome {
 pub struct Site {
     pub endpoint: Endpoint,
     pub now: Now,
+    /// What it kept for the next run.
+    pub nonce_key: Option<([u8; 32], UnixTime)>,
 }
 
 impl Site {
@@ -131,10 +133,25 @@ impl Site {
     }
 
     pub fn restarted(config: &str, now: Now, kept: Snapshot) -> Self {
+        // Each run has a seed of its own.
+        let seed = if kept.nonce_key.is_some() || !kept.bans.is_empty() {
+            [8; 32]
+        } else {
+            [7; 32]
+        };
         let config = Config::read(config, Path::new(".")).expect("a good configuration");
-        let mut endpoint = Endpoint::new(now, config, [7; 32], kept);
-        endpoint.clear_outputs();
-        Self { endpoint, now }
+        let mut endpoint = Endpoint::new(now, config, seed, kept);
+        let mut started = Outcome::default();
+        started.take(&mut endpoint);
+        let nonce_key = started.kept.iter().find_map(|change| match change {
+            Change::NonceKey(key, made) => Some((*key, *made)),
+            _ => None,
+        });
+        Self {
+            endpoint,
+            now,
+            nonce_key,
+        }
     }
 
     pub fn input(&mut self, input: Input<'_>) -> Outcome {
