@@ -221,8 +221,8 @@ impl<S: Scenario> Engine<S> {
             self.expire(now);
             self.out.send(sockets, arguments.target).map_err(io)?;
             let mut received = 0;
-            for index in 0..sockets.len() {
-                let count = sockets[index].receive(&mut batch).map_err(io)?;
+            for (index, socket) in sockets.iter_mut().enumerate() {
+                let count = socket.receive(&mut batch).map_err(io)?;
                 if count == 0 {
                     continue;
                 }
