@@ -58,7 +58,7 @@ const NO_BRANCH: u8 = 0x7f;
 pub struct Owner {
     /// The call.
     pub call: CallHandle,
-    /// [`CALLER`] or a branch.
+    /// `CALLER` or a branch.
     pub leg: u8,
     /// What for.
     pub purpose: Purpose,

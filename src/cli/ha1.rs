@@ -25,7 +25,12 @@ pub fn ha1(config: &Config, user: &str) -> Outcome {
     let realm = config.server.realm();
     // Beside what can be pasted or piped into the file.
     complain(&format!(
-        "These hold for the realm \"{realm}\", which is the first domain of [server]:"
+        "For [user {user}], while the realm is \"{realm}\" ({}):",
+        if config.server.domains.is_empty() {
+            "[server] has no domain"
+        } else {
+            "the first domain of [server]"
+        }
     ));
     Ok(lines(user, realm, &password))
 }

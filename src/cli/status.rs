@@ -53,7 +53,7 @@ pub fn text(status: &Value, terminal: bool) -> String {
     } else {
         format!("off: {}", at("guard.kernel.reason"))
     };
-    row("in the kernel", kernel);
+    row("kernel filter", kernel);
     if number("guard.reassembly_failures").is_some_and(|failures| failures > 0) {
         row(
             "reassembly",
@@ -139,7 +139,7 @@ bans           4
 memory         12.3 MB
 latency        40 us; 99 %: 90 us; 99.9 %: 200 us
 guard          enforce, 17 packets discarded
-in the kernel  off: not yet
+kernel filter  off: not yet
 reassembly     2 datagrams failed
 state file     FAILED: disk full, 7 changes wait
 
@@ -161,6 +161,6 @@ user  source       failures
         );
         assert!(text.starts_with("sipkeep        -, up -\n"), "{text}");
         assert!(text.contains("state file     ok, - changes wait"), "{text}");
-        assert!(text.contains("in the kernel  - bans of -"), "{text}");
+        assert!(text.contains("kernel filter  - bans of -"), "{text}");
     }
 }

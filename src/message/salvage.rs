@@ -6,7 +6,7 @@ use super::scan;
 use super::*;
 use crate::limits::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX, SALVAGED_BYTES_MAX};
 
-/// See [`salvage`]. `compose::Composer::error_response` writes the answer from it.
+/// See [`salvage()`]. `compose::Composer::error_response` writes the answer from it.
 #[derive(Clone, Debug)]
 pub struct Skeleton<'a> {
     /// Its method token.

@@ -230,12 +230,23 @@ fn lines(throttle: &mut Throttle, now: Now, event: Option<&Event>) -> String {
         text.push('\n');
     }
     if let Some(event) = event {
-        let stranger = event.source;
+        let stranger = event.source.filter(|_| !is_by_administrator(event));
         if stranger.is_none_or(|source| throttle.admit(now.mono, source, event.name == "ban")) {
             text += &line(Rfc3339(now.unix), event);
         }
     }
     text
+}
+
+/// Whether an administrator banned or lifted a ban: he sees each of his acts, and no stranger can make any.
+fn is_by_administrator(event: &Event) -> bool {
+    let act = match event.name {
+        "ban" => ("reason", "manual"),
+        "unban" => ("by", "administrator"),
+        _ => return false,
+    };
+    let is_act = |(key, value): &(&str, String)| (*key, value.as_str()) == act;
+    event.fields.iter().any(is_act)
 }
 
 /// When [`tick`] will have something to write.
@@ -444,6 +455,21 @@ mod tests {
                 proptest::prop_assert_eq!(value_text, value);
             }
         }
+    }
+
+    #[test]
+    fn an_administrator_sees_each_of_his_acts() {
+        let mut throttle = Throttle::new();
+        let now = Now::default();
+        let manual = ban(vec![("reason", "manual".into())]);
+        let mut lifted = ban(vec![("by", "administrator".into())]);
+        lifted.name = "unban";
+        for event in [&manual, &lifted, &manual, &lifted] {
+            assert!(!lines(&mut throttle, now, Some(event)).is_empty());
+        }
+        lifted.fields = vec![("by", "time".into())];
+        assert!(!lines(&mut throttle, now, Some(&lifted)).is_empty());
+        assert!(lines(&mut throttle, now, Some(&lifted)).is_empty());
     }
 
     #[test]

@@ -252,27 +252,16 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
     let listen: Vec<String> = bound.listen.iter().map(ToString::to_string).collect();
     line("listen", listen.join(", "));
-    if let Some(bytes) = bound
-        .udp
-        .sockets
-        .iter()
-        .map(|socket| socket.receive_buffer_bytes)
-        .min()
-    {
-        line(
-            "receive",
-            format!("{} KiB of buffer a UDP socket", bytes / 1024),
-        );
-    }
+    let hosts = phone_hosts(config, &interface_addresses());
+    line("telephones", format!("register at {}", hosts.join(" or ")));
     if let Some(http) = &bound.http {
-        line("http", format!("http://{}/", http.local));
+        line("API", format!("http://{}/api/v1/", http.local));
     }
     line("users", config.users.len().to_string());
     line("lines", "0".into());
     line("trunks", config.trunks.len().to_string());
     line("state", config.server.state.display().to_string());
     if !made.is_empty() {
-        let hosts = phone_hosts(config, &interface_addresses());
         text.push_str("\nPasswords were made. Type into a telephone:\n");
         text.push_str(&format!("  server or domain  {}\n", hosts.join(" or ")));
         let width = made
