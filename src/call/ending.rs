@@ -70,6 +70,8 @@ impl Calls {
                 ("id", record.id),
                 ("disposition", record.disposition.to_owned()),
                 ("status", status.to_string()),
+                ("ended_by", record.ended_by.unwrap_or_default().to_owned()),
+                ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
             ],
         );
         self.live -= 1;

@@ -25,7 +25,7 @@ impl Endpoint {
         let Some(own) = self.config.users.get(user.0 as usize) else {
             return;
         };
-        let bindings_before = self.location.count();
+        let bindings_before = self.location.bindings(user).count();
         self.lines.clear();
         let (peers, config) = (&self.peers, &self.config);
         let registered = registrar::register(
@@ -54,7 +54,7 @@ impl Endpoint {
         composer.finish(None, b"");
         let (_, mut context) = self.split(now);
         arrival.send(registered.status, &mut context);
-        let bindings = self.location.count();
+        let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
             let own = self.config.users.get(user.0 as usize);
             let user_name = own.map(|own| own.name.clone()).unwrap_or_default();
