@@ -114,6 +114,9 @@ impl Endpoint {
 
     pub(super) fn stream_closed(&mut self, now: Now, connection: ConnectionId) {
         let Some(stream) = self.streams.remove(&connection) else {
+            // Something was written to a connection that had gone: its transactions fail now.
+            self.transactions.connection_closed(connection);
+            self.expire_transactions(now);
             return;
         };
         if self.opened.get(&stream.flow.remote) == Some(&connection) {

@@ -418,6 +418,8 @@ impl Streams {
     /// Queues bytes for a connection; too many that the peer does not take: it is closed.
     pub(super) fn write(&mut self, id: ConnectionId, bytes: &[u8]) {
         let Some(&key) = self.ids.get(&id) else {
+            // Whoever writes here does not know yet, or came late: its transaction need not wait for an answer.
+            self.news.push_back(News::Closed(id));
             return;
         };
         let connection = &mut self.connections[key];
