@@ -57,14 +57,7 @@ mod tests {
 
     #[test]
     fn challenges_and_redirections_stay_here() {
-        for (status, told) in [
-            (302, 480),
-            (401, 500),
-            (407, 500),
-            (503, 500),
-            (487, 480),
-            (486, 486),
-        ] {
+        for (status, told) in [(302, 480), (401, 500), (407, 500), (503, 500), (486, 486)] {
             assert_eq!(towards_caller(status), told);
         }
     }
