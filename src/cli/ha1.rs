@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
 
-use md5::{Digest, Md5};
-use sha2::Sha256;
+use sipkeep::auth::digest;
 use sipkeep::config::{Config, password_weakness};
 
 use super::{Outcome, complain};
@@ -44,7 +43,6 @@ fn first_line(input: &mut impl BufRead) -> std::io::Result<String> {
 
 /// The lines for the file.
 fn lines(user: &str, realm: &str, password: &str) -> String {
-    let a1 = format!("{user}:{realm}:{password}");
     let hex = |bytes: &[u8]| {
         bytes.iter().fold(String::new(), |mut text, byte| {
             // Writing to a string cannot fail.
@@ -52,7 +50,8 @@ fn lines(user: &str, realm: &str, password: &str) -> String {
             text
         })
     };
-    let (md5, sha256) = (hex(&Md5::digest(&a1)), hex(&Sha256::digest(&a1)));
+    let md5 = hex(&digest::ha1_md5(user, realm, password));
+    let sha256 = hex(&digest::ha1_sha256(user, realm, password));
     format!("ha1_md5 = {md5}\nha1_sha256 = {sha256}\n")
 }
 

@@ -1,9 +1,9 @@
 //! RFC 3261 §8.1.1.7, §17.1.3: the branch of our own requests, by which a response finds its transaction.
 //!
 //! It carries the transaction's place in the table, so that no map is needed, and 64 bits that a stranger cannot
-//! guess, so that he can make up no response. They come from SHA-256 over the seed and a counter.
+//! guess, so that he can make up no response. They come from [`crate::token::Tokens`].
 
-use sha2::{Digest, Sha256};
+use crate::token::read_hex;
 
 /// RFC 3261 §8.1.1.7: begins every branch that is unique in space and time.
 pub(super) const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
@@ -53,56 +53,6 @@ fn write_hex(mut number: u64, digits: &mut [u8]) {
     }
 }
 
-/// Lower case only, as we wrote it. At most 16 digits.
-fn read_hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |number, &digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u64::from(value))
-    })
-}
-
-/// Unguessable 64-bit numbers: SHA-256 in counter mode, four numbers a block. The seed cannot be had from them.
-pub(super) struct Tokens {
-    seed: [u8; 32],
-    counter: u64,
-    block: [u64; 4],
-    left: usize,
-}
-
-impl Tokens {
-    pub fn new(seed: &[u8; 32]) -> Self {
-        Self {
-            seed: *seed,
-            counter: 0,
-            block: [0; 4],
-            left: 0,
-        }
-    }
-
-    pub fn next(&mut self) -> u64 {
-        if self.left == 0 {
-            let mut hash = Sha256::new();
-            hash.update(b"transaction");
-            hash.update(self.seed);
-            hash.update(self.counter.to_le_bytes());
-            let digest: [u8; 32] = hash.finalize().into();
-            for (number, bytes) in self.block.iter_mut().zip(digest.chunks_exact(8)) {
-                *number = bytes
-                    .iter()
-                    .fold(0, |number, &byte| number << 8 | u64::from(byte));
-            }
-            self.counter += 1;
-            self.left = self.block.len();
-        }
-        self.left -= 1;
-        self.block[self.left]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,8 +88,8 @@ mod tests {
     #[test]
     fn tokens_differ_and_follow_the_seed() {
         let take = |seed: u8| {
-            let mut tokens = Tokens::new(&[seed; 32]);
-            (0..100).map(|_| tokens.next()).collect::<Vec<_>>()
+            let mut tokens = crate::token::Tokens::new(&[seed; 32], "transaction");
+            (0..100).map(|_| tokens.next_u64()).collect::<Vec<_>>()
         };
         let (one, two) = (take(1), take(2));
         assert_eq!(one, take(1));

@@ -8,13 +8,14 @@ use std::collections::{HashMap, VecDeque};
 use ahash::RandomState;
 use slab::Slab;
 
-use super::branch::{Branch, Tokens};
+use super::branch::Branch;
 use super::effects::{Effects, Life, Report, Timer};
 use super::shared::{Clocks, Key, Shared, Side, index_of};
 use super::{hop, invite_client, non_invite_client};
 use crate::message::{Message, Method};
 use crate::source::{ConnectionId, Flow, Sink};
 use crate::time::Instant;
+use crate::token::Tokens;
 
 /// A client transaction. Once it has ended the handle is dead, and using it is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +123,7 @@ impl<O: Copy> Clients<O> {
 
     pub fn reserve(&mut self, shared: &mut Shared) -> (ClientId, Branch) {
         let serial = shared.next_serial();
-        let token = self.tokens.next();
+        let token = self.tokens.next_u64();
         let client = Client {
             serial,
             token,

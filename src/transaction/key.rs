@@ -8,8 +8,9 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
-use super::branch::{MAGIC_COOKIE, Tokens};
+use super::branch::MAGIC_COOKIE;
 use crate::message::{Message, Method, StartLine};
+use crate::token::Tokens;
 
 /// What identifies a server transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,14 @@ pub(super) struct Keys {
 
 impl Keys {
     pub fn new(tokens: &mut Tokens) -> Self {
-        let mut state =
-            || RandomState::with_seeds(tokens.next(), tokens.next(), tokens.next(), tokens.next());
+        let mut state = || {
+            RandomState::with_seeds(
+                tokens.next_u64(),
+                tokens.next_u64(),
+                tokens.next_u64(),
+                tokens.next_u64(),
+            )
+        };
         Self {
             first: state(),
             second: state(),

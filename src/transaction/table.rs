@@ -4,7 +4,7 @@
 //! transactions at most `completed_max`, and client transactions whose final response has come at most `live_max`
 //! again: of these the oldest go. It keeps its own copy of the bytes that it may have to send again.
 
-use super::branch::{Branch, Tokens};
+use super::branch::Branch;
 use super::client::{ClientId, Clients};
 use super::effects::Report;
 use super::key::{Keys, ServerKey};
@@ -13,6 +13,7 @@ use super::shared::{Shared, Side};
 use crate::message::{Message, Method};
 use crate::source::{ConnectionId, Flow, Sink};
 use crate::time::Instant;
+use crate::token::Tokens;
 
 /// What came to an end without the owner having done anything. The handle in it is dead already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl<O: Copy> Transactions<O> {
     /// An empty table: at most `live_max` live transactions of both sides together, at most `completed_max` completed
     /// server transactions (and [`crate::limits::COMPLETED_BYTES_MAX`] of their responses). Memory comes as it is needed.
     pub fn new(seed: &[u8; 32], live_max: usize, completed_max: usize) -> Self {
-        let mut tokens = Tokens::new(seed);
+        let mut tokens = Tokens::new(seed, "transaction");
         let keys = Keys::new(&mut tokens);
         let live_max = live_max.min(u32::MAX as usize / 4);
         Self {
