@@ -25,14 +25,14 @@ pub const SALVAGED_BYTES_MAX: usize = 4_096;
 /// Bytes of outputs between two `clear_outputs`. Beyond it an output is dropped and counted: SIP repeats.
 pub const OUTPUT_ARENA_BYTES: usize = 1 << 20;
 
-/// Unproven sources that have a token bucket, 24 bytes each. The one silent longest goes.
+/// Unproven sources that have a token bucket, 16 bytes each. The one with the least backlog goes.
 pub const UNPROVEN_SOURCES_MAX: usize = 65_536;
 /// Proven sources with failures being counted.
 pub const PROVEN_SOURCES_MAX: usize = 65_536;
 /// Known sources.
 pub const KNOWN_SOURCES_MAX: usize = 131_072;
 /// Packets a second of one source over its budget that are peeked at for a nonce of ours (at most 31).
-pub const PEEKS_PER_SOURCE: u64 = 20;
+pub const PEEKS_PER_SOURCE: u32 = 20;
 /// The same of all sources together.
 pub const PEEKS_TOTAL: u32 = 2_000;
 /// Packets a second of a proven source.

@@ -90,13 +90,7 @@ impl Bans {
             .is_some_and(|h| h.until > now)
     }
 
-    /// Where [`Bans::discard`] begins to look; 0: it will find nothing.
-    #[inline]
-    pub fn first(&self, hash: u32) -> u64 {
-        self.index.first(hash)
-    }
-
-    /// The same for a packet of it, which is counted.
+    /// Whether a packet of `source` is to be discarded; then it is counted.
     #[inline]
     pub fn discard(&mut self, hash: u32, source: Source, now: Now) -> bool {
         let hot = self

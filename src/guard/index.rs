@@ -1,47 +1,50 @@
-//! An open-addressing index from a 32-bit hash to a slot number, in memory that is reserved at start and touched only
-//! where it is used. It knows neither keys nor records: whoever owns the records says whether a slot is the one meant.
+//! An index from a 32-bit hash to a slot number, in memory that is reserved at start and touched only where it is used.
+//! It knows neither keys nor records: whoever owns the records says whether a slot is the one meant.
 //!
-//! Linear probing at a load of at most one half, removal by shifting back, so that there are no tombstones to pile up.
+//! Buckets of eight, at a load of at most one half. A hash that finds its bucket full goes to the next; a removal takes
+//! one back, so that there are no tombstones to pile up. All eight hashes of a bucket are compared at once: that a
+//! stranger is not there costs one near look and no branch that depends on what else is.
 
-/// Slot + 1 in the lower half (0: free), the hash in the upper.
+/// Places of a bucket.
+const WAYS: usize = 8;
+
+/// The hashes (0: free), then the slots. Arrays and not structs: only of those the allocator takes zeroed pages untouched.
+type Bucket = [[u32; WAYS]; 2];
+
+/// See the module.
 #[derive(Debug)]
 pub(super) struct Index {
-    cells: Vec<u64>,
+    buckets: Vec<Bucket>,
     mask: usize,
 }
 
 impl Index {
     /// Room for `capacity` slots (at most 2^31).
     pub fn new(capacity: usize) -> Self {
-        let cells = capacity.max(2).saturating_mul(2).next_power_of_two();
-        // Zeroed by the kernel: pages are not touched until something lies in them.
+        let buckets = capacity.saturating_mul(2).div_ceil(WAYS);
+        let buckets = buckets.next_power_of_two();
         Self {
-            cells: vec![0; cells],
-            mask: cells.wrapping_sub(1),
+            buckets: vec![[[0; WAYS]; 2]; buckets],
+            mask: buckets.wrapping_sub(1),
         }
     }
 
-    /// The cell that a search for this hash begins at; 0: there is none of this hash.
-    #[inline]
-    pub fn first(&self, hash: u32) -> u64 {
-        self.cells
-            .get(hash as usize & self.mask)
-            .copied()
-            .unwrap_or(0)
-    }
-
-    /// The slot with this hash for which `is_it` says yes.
+    /// The slot with this hash (never 0) for which `is_it` says yes.
     #[inline]
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = hash as usize & self.mask;
         loop {
-            let cell = *self.cells.get(at)?;
-            if cell == 0 {
-                return None;
+            let [hashes, slots] = self.buckets.get(at)?;
+            let mut matches = matching(hashes, hash);
+            while matches != 0 {
+                let slot = *slots.get(matches.trailing_zeros() as usize)?;
+                if is_it(slot) {
+                    return Some(slot);
+                }
+                matches &= matches.wrapping_sub(1);
             }
-            let slot = slot_of(cell);
-            if hash_of(cell) == hash && is_it(slot) {
-                return Some(slot);
+            if has_room(hashes) {
+                return None;
             }
             at = at.wrapping_add(1) & self.mask;
         }
@@ -50,9 +53,10 @@ impl Index {
     /// Adds a slot that is not there yet. The owner holds no more than `capacity` at a time.
     pub fn insert(&mut self, hash: u32, slot: u32) {
         let mut at = hash as usize & self.mask;
-        while let Some(cell) = self.cells.get_mut(at) {
-            if *cell == 0 {
-                *cell = u64::from(hash) << 32 | u64::from(slot.wrapping_add(1));
+        while let Some([hashes, slots]) = self.buckets.get_mut(at) {
+            let mut places = hashes.iter_mut().zip(slots);
+            if let Some((free, place)) = places.find(|(free, _)| **free == 0) {
+                (*free, *place) = (hash, slot);
                 return;
             }
             at = at.wrapping_add(1) & self.mask;
@@ -61,46 +65,59 @@ impl Index {
 
     /// Takes a slot out; nothing happens if it is not there.
     pub fn remove(&mut self, hash: u32, slot: u32) {
-        let mut hole = hash as usize & self.mask;
-        loop {
-            match self.cells.get(hole) {
-                None | Some(0) => return,
-                Some(cell) if hash_of(*cell) == hash && slot_of(*cell) == slot => break,
-                Some(_) => hole = hole.wrapping_add(1) & self.mask,
+        let mut at = hash as usize & self.mask;
+        let mut hole = loop {
+            let Some([hashes, slots]) = self.buckets.get(at) else {
+                return;
+            };
+            let mut places = hashes.iter().zip(slots);
+            if let Some(place) = places.position(|found| found == (&hash, &slot)) {
+                break (at, place);
             }
-        }
-        let mut at = hole;
-        loop {
+            if has_room(hashes) {
+                return;
+            }
             at = at.wrapping_add(1) & self.mask;
-            let cell = self.cells.get(at).copied().unwrap_or(0);
-            if cell == 0 {
+        };
+        // Behind a full bucket lies what found no room in it: one of those takes the place, and leaves its own.
+        while self.buckets.get(at).is_some_and(|[h, _]| !has_room(h)) {
+            at = at.wrapping_add(1) & self.mask;
+            let from_hole = at.wrapping_sub(hole.0) & self.mask;
+            let Some([hashes, slots]) = self.buckets.get(at) else {
                 break;
-            }
-            // It may move back only if its home is not behind the hole.
-            let home = hash_of(cell) as usize & self.mask;
-            let from_home = at.wrapping_sub(home) & self.mask;
-            let from_hole = at.wrapping_sub(hole) & self.mask;
-            if from_home >= from_hole {
-                self.set(hole, cell);
-                hole = at;
+            };
+            let from_home = |hash: u32| at.wrapping_sub(hash as usize) & self.mask;
+            let mut places = hashes.iter().zip(slots).enumerate();
+            let moved = places.find(|(_, (h, _))| **h != 0 && from_home(**h) >= from_hole);
+            if let Some((place, (hash, slot))) = moved.map(|(place, (h, s))| (place, (*h, *s))) {
+                self.set(hole, hash, slot);
+                hole = (at, place);
             }
         }
-        self.set(hole, 0);
+        self.set(hole, 0, 0);
     }
 
-    fn set(&mut self, at: usize, cell: u64) {
-        if let Some(place) = self.cells.get_mut(at) {
-            *place = cell;
+    fn set(&mut self, (at, place): (usize, usize), hash: u32, slot: u32) {
+        if let Some([hashes, slots]) = self.buckets.get_mut(at)
+            && let (Some(h), Some(s)) = (hashes.get_mut(place), slots.get_mut(place))
+        {
+            (*h, *s) = (hash, slot);
         }
     }
 }
 
-const fn slot_of(cell: u64) -> u32 {
-    (cell as u32).wrapping_sub(1)
+/// A bit for each place with this value, looked for without a branch.
+#[inline]
+pub(super) fn matching(places: &[u32; WAYS], value: u32) -> u32 {
+    let mut bits = [1, 2, 4, 8, 16, 32, 64, 128];
+    for (bit, place) in bits.iter_mut().zip(places) {
+        *bit &= u32::from(*place == value).wrapping_neg();
+    }
+    bits.into_iter().fold(0, |all, bit| all | bit)
 }
 
-const fn hash_of(cell: u64) -> u32 {
-    (cell >> 32) as u32
+fn has_room(hashes: &[u32; WAYS]) -> bool {
+    matching(hashes, 0) != 0
 }
 
 #[cfg(test)]
@@ -114,7 +131,7 @@ mod tests {
         fn index_is_a_map(steps in proptest::collection::vec((any::<bool>(), 0u32..64), 0..400)) {
             let mut index = Index::new(64);
             let mut model = std::collections::BTreeSet::new();
-            let hash = |slot: u32| (slot % 7) * 3 + if slot.is_multiple_of(5) { 120 } else { 0 };
+            let hash = |slot: u32| 14 + slot % 3 + if slot.is_multiple_of(5) { 160 } else { 0 };
             for (add, slot) in steps {
                 if add && model.insert(slot) {
                     index.insert(hash(slot), slot);

@@ -16,7 +16,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `unproven` | token buckets and byte accounts of strangers, 24 bytes a source |
+//! | `unproven` | token buckets and byte accounts of strangers, 16 bytes a source |
 //! | `rate` | rates, and buckets of proven and known sources |
 //! | `failures` | failures of proven sources within the window and the day |
 //! | `bans` | bans in force, by source and by end |
@@ -132,9 +132,17 @@ impl Hasher {
         ))
     }
 
+    /// Never 0.
     #[inline]
     fn source(&self, source: Source) -> u32 {
-        self.0.hash_one(source.bits()) as u32
+        self.source_and_tag(source).0
+    }
+
+    /// The same and another one beside it, never 0 either.
+    #[inline]
+    fn source_and_tag(&self, source: Source) -> (u32, u32) {
+        let hash = self.0.hash_one(source.bits());
+        ((hash as u32).max(1), ((hash >> 32) as u32).max(1))
     }
 
     /// Never 0.
@@ -206,7 +214,7 @@ impl Guard {
             known: Recent::new(hasher.clone(), limits::KNOWN_SOURCES_MAX),
             failures: Recent::new(hasher.clone(), limits::PROVEN_SOURCES_MAX),
             delays: Delays::new(hasher.clone()),
-            unproven: Unproven::new(hasher.clone(), config.unproven_rate, config.unproven_burst),
+            unproven: Unproven::new(config.unproven_rate, config.unproven_burst),
             unproven_total: (rate_of_a_second(config.unproven_total), Bucket::default()),
             peeks_total: (peeks_rate, Bucket::default()),
             buckets: Buckets::new(limits::RATED_SOURCES_MAX),
@@ -316,23 +324,15 @@ impl Guard {
             self.deny.count_discarded(range);
             return Admission::Drop;
         }
-        let hash = self.hasher.source(source);
+        let (hash, tag) = self.hasher.source_and_tag(source);
         if who || self.allow.contains(source) {
             return self.rated(now, (hash, source), self.known_rate, Standing::Exempt);
         }
-        if self.bans.first(hash) != 0 && self.bans.discard(hash, source, now) {
+        if self.bans.discard(hash, source, now) {
             return Admission::Drop;
         }
-        // Both tables are looked up before anything depends on what is found: during a flood neither is in a near
-        // cache, and so they are waited for at the same time.
-        let known = self.known.first(hash);
-        let place = self.unproven.find(hash, source);
-        if known != 0
-            && self
-                .known
-                .get_hashed(hash, source)
-                .is_some_and(|known| known.until > now.mono)
-        {
+        let known = self.known.get_hashed(hash, source);
+        if known.is_some_and(|known| known.until > now.mono) {
             return self.rated(now, (hash, source), self.known_rate, Standing::Known);
         }
         if stream {
@@ -340,10 +340,7 @@ impl Guard {
         }
         let (rate, bucket) = &self.unproven_total;
         let any_left = rate.has(bucket, now.mono);
-        match self
-            .unproven
-            .admit(now.mono, source, (hash, place), any_left)
-        {
+        match self.unproven.admit(now.mono, (hash, tag), any_left) {
             Budget::Within => Admission::Admit(Standing::Unproven),
             Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => {
                 Admission::Peek
@@ -370,7 +367,7 @@ impl Guard {
     /// A packet that was peeked at carries a fresh nonce minted for its source: `Admit(Proven)` if its bucket of 20 a
     /// second allows, else `Drop`.
     pub fn prove(&mut self, now: Now, source: Source) -> Admission {
-        self.unproven.prove(source);
+        self.unproven.prove(self.hasher.source_and_tag(source));
         let hash = self.hasher.source(source);
         let admission = self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         if admission != Admission::Drop {
@@ -395,9 +392,10 @@ impl Guard {
             return true;
         }
         let (rate, bucket) = &mut self.unproven_total;
+        let hashes = self.hasher.source_and_tag(source);
         let may = self
             .unproven
-            .may_answer(now.mono, source, bytes_in, bytes_out, || {
+            .may_answer(now.mono, hashes, bytes_in, bytes_out, || {
                 rate.take(bucket, now.mono)
             });
         if !may && self.is_observing() {
@@ -419,7 +417,7 @@ impl Guard {
         fingerprint: u64,
     ) -> Charged {
         let Offence::Credentials = offence;
-        self.unproven.prove(source);
+        self.unproven.prove(self.hasher.source_and_tag(source));
         if self.config.mode == GuardMode::Off {
             return Charged::Counted { failures: 0 };
         }
@@ -502,7 +500,7 @@ impl Guard {
     pub fn succeeded(&mut self, now: Now, source: Source, user: &[u8]) -> bool {
         self.delays.forget(source, user);
         self.failures.remove(source);
-        self.unproven.prove(source);
+        self.unproven.prove(self.hasher.source_and_tag(source));
         if self.bans.get_mut(source).is_some_and(|ban| ban.observed) {
             self.bans.remove(source);
         }

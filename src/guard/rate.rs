@@ -37,12 +37,15 @@ impl Rate {
         }
     }
 
+    /// When the backlog of one more would be worked off, if it may pass.
+    #[inline]
     fn after(self, backlog_until: u64, now: Instant) -> Option<u64> {
-        let now = now.as_micros().saturating_mul(1000);
-        // A backlog from before the clock's origin, or a bucket of another rate, counts for one full burst at most.
-        let until = backlog_until.clamp(now, now.saturating_add(self.burst_ns));
-        let next = until.saturating_add(self.interval_ns);
-        (next.saturating_sub(now) <= self.burst_ns).then_some(next)
+        // 64 bits hold 584 years.
+        let now = now.as_micros().wrapping_mul(1000);
+        // A bucket of another rate counts for one full burst at most.
+        let backlog = backlog_until.saturating_sub(now).min(self.burst_ns);
+        let next = backlog.wrapping_add(self.interval_ns);
+        (next <= self.burst_ns).then_some(now.wrapping_add(next))
     }
 
     /// Whether one more may pass now, without taking it.

@@ -52,12 +52,6 @@ impl<T> Recent<T> {
         self.slot_of(self.hasher.source(source), source)
     }
 
-    /// Where a search begins; 0: it will find nothing.
-    #[inline]
-    pub fn first(&self, hash: u32) -> u64 {
-        self.index.first(hash)
-    }
-
     /// [`Recent::get`] with the hash at hand.
     #[inline]
     pub fn get_hashed(&self, hash: u32, source: Source) -> Option<&T> {

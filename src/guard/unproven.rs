@@ -1,94 +1,86 @@
-//! Sources that have proved nothing: a token bucket each, in a fixed table of 24 bytes a source.
+//! Sources that have proved nothing: a token bucket each, in a fixed table of 16 bytes a source.
 //!
-//! The table is a cache of eight ways keyed by a seeded hash: a source has eight possible places, and among those that
-//! hold another source, the one silent longest goes. So a flood of forged sources costs nothing but places, and every
-//! operation touches 192 bytes. What keeps a million forged sources from a million answers is `unproven_total`.
+//! The table is a cache of eight ways: a source has eight possible places, and among those that hold another source,
+//! the one with the least backlog goes, which loses least by it. So a flood of forged sources costs nothing but places,
+//! and what is throttled stays so. What keeps a million forged sources from a million answers is `unproven_total`.
+//!
+//! A place knows its source by 32 bits of a seeded hash. Two sources of one set that have them in common, which nobody
+//! can choose and which happens once in 2³² pairs, share a bucket and nothing else.
 //!
 //! A bucket holds answers: one comes back each `unproven_rate`, ever more slowly the more challenges stay unanswered
 //! (a phone answers the first; whoever never answers is deaf, forged or scanning). Beside it lie the account of bytes
 //! of this minute, for no more may go out than came in (a forger's victim must not get more from us than from him), and
 //! the number of packets that were peeked at in this second.
 
-use super::Hasher;
+use super::index::matching;
 use crate::limits;
-use crate::source::Source;
 use crate::time::Instant;
 
 /// Ways of a set.
 const WAYS: usize = 8;
-/// Tokens are counted in 1/256.
-const TOKEN: u64 = 256;
-/// Most tokens of a bucket: 16 bits before the point.
+/// Times are 32 bits of 64 µs each. They wrap after 76 hours: then an old one may be taken, for some seconds, for a backlog
+/// of its bucket, which does no harm.
+const TICK_US: u32 = 64;
+/// Most answers of a bucket at once.
 const BURST_MAX: u32 = 0xffff;
 /// Unanswered challenges that halve the rate once more.
-const UNANSWERED_STEP: u64 = 10;
+const UNANSWERED_STEP: u8 = 10;
+const HALVINGS_MAX: usize = (u8::MAX / UNANSWERED_STEP) as usize;
 /// The slowest rate that unanswered challenges lead to: one answer in 10 s.
-const INTERVAL_US_MAX: u64 = 10_000_000;
-/// The account of bytes stays within ±4 MiB: 22 bits and a sign.
-const BALANCE_MAX: i64 = (1 << 22) - 1;
+const INTERVAL_MAX: u32 = 10_000_000 / TICK_US;
+/// The account of bytes stays within ±8 MiB: 23 bits and a sign.
+const BALANCE_MAX: i32 = (1 << 23) - 1;
 /// Added to it, so that what is packed is not negative.
-const BALANCE_BIAS: i64 = 1 << 22;
+const BALANCE_BIAS: i32 = 1 << 23;
+const SECOND_MASK: u32 = (1 << 26) - 1;
+/// Of a source that is new: no challenge unanswered, no bytes in or out.
+const ACCOUNT_NEW: u32 = BALANCE_BIAS.cast_unsigned();
 
-const SEEN_MASK: u64 = (1 << 40) - 1;
-const MINUTE_MASK: u64 = 0xffff;
-const SECOND_MASK: u64 = 0x7ff;
-
-/// One source, unpacked.
+/// What is kept of one source beside its backlog, unpacked.
 ///
 /// ```text
-/// word 1:  tokens 24 | seen_ms 40                (never 0 in a used place)
-/// word 2:  unanswered 8 | minute 16 | challenged 1 | balance 23 | second 11 | peeked 5
+/// account:  unanswered 8 | balance 24
+/// stamp:    second 26 | challenged 1 | peeked 5
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cell {
-    /// In 1/256, 24 bits.
-    tokens: u64,
-    /// Up to when tokens have come back: the last packet, up to the time that 1/256 token takes. Milliseconds, 40 bits.
-    seen_ms: u64,
+struct Account {
     /// Challenges sent since it last proved anything, up to 255.
-    unanswered: u64,
-    /// Which minute the account is of, 16 bits.
-    minute: u64,
-    /// This minute's first challenge, which the account does not hold back, was sent.
-    challenged: bool,
+    unanswered: u8,
     /// Bytes in less bytes out of this minute.
-    balance: i64,
-    /// Which second `peeked` is of, 11 bits.
-    second: u64,
-    /// Packets peeked at, up to 31.
-    peeked: u64,
+    balance: i32,
+    /// Of which second the rest is, and of which minute the balance; 26 bits.
+    second: u32,
+    /// This minute's first challenge, which the balance does not hold back, was sent.
+    challenged: bool,
+    /// Packets peeked at in this second, up to 31.
+    peeked: u32,
 }
 
-impl Cell {
-    fn unpack(first: u64, second: u64) -> Self {
+impl Account {
+    /// As it is at `now`: what is of another minute or second is forgotten.
+    fn unpack(account: u32, stamp: u32, now: Instant) -> Self {
+        let second = (now.as_micros() / 1_000_000) as u32 & SECOND_MASK;
+        let seen = stamp >> 6;
+        let is_of_minute = seen / 60 == second / 60;
+        let balance = (account & 0xff_ffff).cast_signed();
         Self {
-            tokens: first >> 40,
-            seen_ms: first & SEEN_MASK,
-            unanswered: second >> 56,
-            minute: second >> 40 & MINUTE_MASK,
-            challenged: second >> 39 & 1 == 1,
-            balance: (second >> 16 & 0x7f_ffff)
-                .cast_signed()
-                .wrapping_sub(BALANCE_BIAS),
-            second: second >> 5 & SECOND_MASK,
-            peeked: second & 0x1f,
+            unanswered: (account >> 24) as u8,
+            balance: match is_of_minute {
+                true => balance.wrapping_sub(BALANCE_BIAS),
+                false => 0,
+            },
+            second,
+            challenged: is_of_minute && stamp >> 5 & 1 == 1,
+            peeked: if seen == second { stamp & 0x1f } else { 0 },
         }
     }
 
-    fn pack(self) -> [u64; 2] {
-        let balance = self
-            .balance
-            .clamp(-BALANCE_MAX, BALANCE_MAX)
-            .wrapping_add(BALANCE_BIAS)
-            .cast_unsigned();
+    fn pack(self) -> [u32; 2] {
+        let balance = self.balance.clamp(-BALANCE_MAX, BALANCE_MAX);
+        let balance = balance.wrapping_add(BALANCE_BIAS).cast_unsigned();
         [
-            self.tokens << 40 | self.seen_ms,
-            self.unanswered << 56
-                | self.minute << 40
-                | u64::from(self.challenged) << 39
-                | balance << 16
-                | self.second << 5
-                | self.peeked,
+            u32::from(self.unanswered) << 24 | balance,
+            self.second << 6 | u32::from(self.challenged) << 5 | self.peeked,
         ]
     }
 }
@@ -96,7 +88,7 @@ impl Cell {
 /// What [`Unproven::admit`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Budget {
-    /// A token was taken.
+    /// An answer was taken from the bucket.
     Within,
     /// Over it, but few enough of its packets were peeked at in this second.
     Peek,
@@ -105,33 +97,84 @@ pub(super) enum Budget {
     Over,
 }
 
-/// The rates of the configuration.
+/// The rates of the configuration, in ticks.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// `None`: no limit.
-    interval_us: Option<u64>,
-    burst: u64,
+    /// Between two answers.
+    interval: u32,
+    /// The backlog of a bucket that has nothing left.
+    burst: u32,
+    /// More than any bucket's backlog can be.
+    backlog_max: u32,
+    /// Between two answers, after so many times ten unanswered challenges.
+    intervals: [u32; HALVINGS_MAX + 1],
 }
 
-/// The sources of one set: their bits, then their first and second packed words, see [`Cell`]. The bits lie together
-/// so that a search touches little. Arrays and not structs: only of those the allocator takes zeroed pages untouched.
-type Set = [[u64; WAYS]; 3];
+impl Rates {
+    /// `None`: no limit. 0 a second: nothing at all.
+    fn new(rate: Option<u32>, burst: u32) -> Self {
+        let Some(rate) = rate else {
+            return Self {
+                interval: 0,
+                burst: u32::MAX,
+                backlog_max: u32::MAX,
+                intervals: [0; HALVINGS_MAX + 1],
+            };
+        };
+        let (interval, burst) = match rate {
+            0 => (1, 0),
+            rate => {
+                let interval = (1_000_000 / TICK_US).div_ceil(rate);
+                (interval, interval.saturating_mul(burst.clamp(1, BURST_MAX)))
+            }
+        };
+        let slowest = interval.max(INTERVAL_MAX);
+        let halved = |times: usize| {
+            let doubled = 1u32.checked_shl(times as u32).unwrap_or(u32::MAX);
+            interval.saturating_mul(doubled).min(slowest)
+        };
+        Self {
+            interval,
+            burst,
+            backlog_max: burst.saturating_add(slowest),
+            intervals: std::array::from_fn(halved),
+        }
+    }
+
+    /// What a bucket owes whose backlog is worked off at `until`.
+    #[inline]
+    fn backlog(&self, until: u32, now: u32) -> u32 {
+        // Times before now are far ahead of it here.
+        match until.wrapping_sub(now) {
+            backlog if backlog <= self.backlog_max => backlog,
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn interval_after(&self, unanswered: u8) -> u32 {
+        let halvings = usize::from(unanswered / UNANSWERED_STEP);
+        self.intervals.get(halvings).copied().unwrap_or(u32::MAX)
+    }
+}
+
+/// The sources of one set: tags (0: free), when the backlogs are worked off, accounts and stamps, see [`Account`].
+/// Arrays and not structs: only of those the allocator takes zeroed pages untouched.
+type Set = [[u32; WAYS]; 4];
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Unproven {
     sets: Vec<Set>,
-    hasher: Hasher,
     rates: Rates,
 }
 
 impl Unproven {
-    pub fn new(hasher: Hasher, rate: Option<u32>, burst: u32) -> Self {
+    pub fn new(rate: Option<u32>, burst: u32) -> Self {
         let sets = limits::UNPROVEN_SOURCES_MAX / WAYS;
         // Zeroed by the kernel, touched as sources come.
         Self {
-            sets: vec![[[0; WAYS]; 3]; sets.next_power_of_two()],
-            hasher,
+            sets: vec![[[0; WAYS]; 4]; sets.next_power_of_two()],
             rates: Rates::new(rate, burst),
         }
     }
@@ -140,39 +183,26 @@ impl Unproven {
         self.rates = Rates::new(rate, burst);
     }
 
-    /// Takes a token of `source` if `may_take` and it has one.
+    /// Takes an answer from the bucket of the source with these hashes, if `may_take` and there is one.
     #[inline]
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        source: Source,
-        place: (u32, Option<usize>),
-        may_take: bool,
-    ) -> Budget {
-        let rates = self.rates;
-        self.with(now, source, place, |cell, now_ms| {
-            if rates.interval_us.is_none() {
-                return if may_take {
-                    Budget::Within
-                } else {
-                    Budget::Peek
-                };
-            }
-            rates.refill(cell, now_ms);
-            if may_take && cell.tokens >= TOKEN {
-                cell.tokens = cell.tokens.saturating_sub(TOKEN);
-                return Budget::Within;
-            }
-            let second = (now_ms / 1000) & SECOND_MASK;
-            if cell.second != second {
-                (cell.second, cell.peeked) = (second, 0);
-            }
-            if cell.peeked >= limits::PEEKS_PER_SOURCE {
-                return Budget::Over;
-            }
-            cell.peeked = cell.peeked.saturating_add(1);
-            Budget::Peek
-        })
+    pub fn admit(&mut self, now: Instant, source: (u32, u32), may_take: bool) -> Budget {
+        let ticks = ticks(now);
+        let Some((rates, [until, account, stamp])) = self.cell(ticks, source) else {
+            return Budget::Over;
+        };
+        let backlog = rates.backlog(*until, ticks);
+        if may_take && backlog.saturating_add(rates.interval) <= rates.burst {
+            let interval = rates.interval_after((*account >> 24) as u8);
+            *until = ticks.wrapping_add(backlog).wrapping_add(interval);
+            return Budget::Within;
+        }
+        let mut unpacked = Account::unpack(*account, *stamp, now);
+        if unpacked.peeked >= limits::PEEKS_PER_SOURCE {
+            return Budget::Over;
+        }
+        unpacked.peeked = unpacked.peeked.saturating_add(1);
+        [*account, *stamp] = unpacked.pack();
+        Budget::Peek
     }
 
     /// Whether `bytes_out` may answer `bytes_in`, and `total` agrees; then they are on the account and one more
@@ -180,169 +210,88 @@ impl Unproven {
     pub fn may_answer(
         &mut self,
         now: Instant,
-        source: Source,
+        source: (u32, u32),
         bytes_in: usize,
         bytes_out: usize,
         total: impl FnOnce() -> bool,
     ) -> bool {
-        let limited = self.rates.interval_us.is_some();
-        let place = self.place(source);
-        self.with(now, source, place, |cell, now_ms| {
-            let minute = (now_ms / 60_000) & MINUTE_MASK;
-            if cell.minute != minute {
-                (cell.minute, cell.challenged, cell.balance) = (minute, false, 0);
-            }
-            let bytes = |n: usize| i64::try_from(n).unwrap_or(BALANCE_MAX).min(BALANCE_MAX);
-            cell.balance = cell
-                .balance
-                .saturating_add(bytes(bytes_in))
-                .min(BALANCE_MAX);
-            let left = cell.balance.saturating_sub(bytes(bytes_out));
-            if left < 0 && cell.challenged || !total() {
-                return false;
-            }
-            (cell.balance, cell.challenged) = (left, true);
-            if limited {
-                cell.unanswered = cell.unanswered.saturating_add(1).min(255);
-            }
-            true
-        })
+        let Some((_, [_, account, stamp])) = self.cell(ticks(now), source) else {
+            return false;
+        };
+        let mut unpacked = Account::unpack(*account, *stamp, now);
+        let bytes = |n: usize| i32::try_from(n).unwrap_or(BALANCE_MAX).min(BALANCE_MAX);
+        let balance = unpacked.balance.saturating_add(bytes(bytes_in));
+        let left = balance.saturating_sub(bytes(bytes_out));
+        let may = (left >= 0 || !unpacked.challenged) && total();
+        if may {
+            (unpacked.balance, unpacked.challenged) = (left, true);
+            unpacked.unanswered = unpacked.unanswered.saturating_add(1);
+        } else {
+            unpacked.balance = balance;
+        }
+        [*account, *stamp] = unpacked.pack();
+        may
     }
 
     /// It proved that it receives what we send to it.
-    pub fn prove(&mut self, source: Source) {
-        let (hash, place) = self.place(source);
+    pub fn prove(&mut self, (hash, tag): (u32, u32)) {
         let set = hash as usize & self.sets.len().wrapping_sub(1);
-        if let (Some([_, _, seconds]), Some(at)) = (self.sets.get_mut(set), place)
-            && let Some(second) = seconds.get_mut(at)
-        {
-            *second &= u64::MAX >> 8;
-        }
-    }
-
-    /// The hash of `source`, and its place.
-    fn place(&self, source: Source) -> (u32, Option<usize>) {
-        let hash = self.hasher.source(source);
-        (hash, self.find(hash, source))
-    }
-
-    /// Which place of its set `source` has, if any: without a branch, so that a table out of the cache is waited for
-    /// once, together with the other tables that a packet is looked up in.
-    #[inline]
-    pub fn find(&self, hash: u32, source: Source) -> Option<usize> {
-        let [keys, firsts, _] = self
-            .sets
-            .get(hash as usize & self.sets.len().wrapping_sub(1))?;
-        let bits = source.bits();
-        let mut found = 0u32;
-        for (at, (key, first)) in keys.iter().zip(firsts).enumerate() {
-            // A used place has no first word of 0; the bits of ::/64 are 0 too.
-            let is_it = (*key == bits) & ((*first != 0) | (bits != 0));
-            found |= u32::from(is_it) << at;
-        }
-        (found != 0).then_some(found.trailing_zeros() as usize)
-    }
-
-    /// Lets `change` work on the cell of `source`: that at `place`, or a fresh one where the one silent longest was.
-    #[inline]
-    fn with<R: Default>(
-        &mut self,
-        now: Instant,
-        source: Source,
-        (hash, place): (u32, Option<usize>),
-        change: impl FnOnce(&mut Cell, u64) -> R,
-    ) -> R {
-        // One more, so that no used place has a first word of 0.
-        let now_ms = (now.as_micros() / 1000).wrapping_add(1) & SEEN_MASK;
-        let full = self.rates.burst;
-        let set = hash as usize & self.sets.len().wrapping_sub(1);
-        let Some([keys, firsts, seconds]) = self.sets.get_mut(set) else {
-            return R::default();
+        let Some([tags, _, accounts, _]) = self.sets.get_mut(set) else {
+            return;
         };
-        let at = place.unwrap_or_else(|| silent_longest(firsts, now_ms));
-        let (Some(key), Some(first), Some(second)) =
-            (keys.get_mut(at), firsts.get_mut(at), seconds.get_mut(at))
-        else {
-            return R::default();
-        };
-        let mut cell = if place.is_some() {
-            Cell::unpack(*first, *second)
-        } else {
-            *key = source.bits();
-            Cell {
-                tokens: full,
-                seen_ms: now_ms,
-                balance: 0,
-                minute: (now_ms / 60_000) & MINUTE_MASK,
-                ..Cell::unpack(0, 0)
+        for (own, account) in tags.iter().zip(accounts) {
+            if *own == tag {
+                *account &= u32::MAX >> 8;
             }
-        };
-        let result = change(&mut cell, now_ms);
-        [*first, *second] = cell.pack();
-        result
-    }
-}
-
-/// The place whose source has been silent longest, or that is free.
-fn silent_longest(firsts: &[u64; WAYS], now_ms: u64) -> usize {
-    let silent = firsts.iter().map(|first| match first {
-        0 => u64::MAX,
-        first => now_ms.wrapping_sub(first & SEEN_MASK) & SEEN_MASK,
-    });
-    silent
-        .enumerate()
-        .max_by_key(|(_, silent)| *silent)
-        .map_or(0, |(at, _)| at)
-}
-
-impl Rates {
-    fn new(rate: Option<u32>, burst: u32) -> Self {
-        // 0 a second is nothing at all: nothing comes back, and there is nothing to begin with.
-        let interval_us =
-            rate.map(|rate| 1_000_000u64.checked_div(rate.into()).unwrap_or(u64::MAX));
-        let burst = if interval_us == Some(u64::MAX) {
-            0
-        } else {
-            burst.clamp(1, BURST_MAX)
-        };
-        Self {
-            interval_us,
-            burst: u64::from(burst).saturating_mul(TOKEN),
         }
     }
 
-    /// Time between two answers, after so many unanswered challenges.
-    fn interval_us(self, unanswered: u64) -> u64 {
-        let base = self.interval_us.unwrap_or(0).max(1);
-        let halvings = unanswered / UNANSWERED_STEP;
-        base.saturating_mul(1u64.checked_shl(halvings as u32).unwrap_or(u64::MAX))
-            .min(INTERVAL_US_MAX.max(base))
-    }
-
-    /// Gives back what came back since `seen_ms`.
+    /// The place of a source: backlog, account and stamp. If it has none, a new one where the one with the least
+    /// backlog was.
     #[inline]
-    fn refill(self, cell: &mut Cell, now_ms: u64) {
-        let silent_ms = now_ms.wrapping_sub(cell.seen_ms) & SEEN_MASK;
-        let interval_us = self.interval_us(cell.unanswered);
-        let gain = silent_ms
-            .saturating_mul(1000 * TOKEN)
-            .checked_div(interval_us)
-            .unwrap_or(0);
-        let tokens = cell.tokens.saturating_add(gain);
-        if tokens >= self.burst {
-            (cell.tokens, cell.seen_ms) = (self.burst, now_ms);
-        } else if gain > 0 {
-            // Only the time that the gain took is used up, so that small steps add up too.
-            let used_ms = gain.saturating_mul(interval_us).div_ceil(1000 * TOKEN);
-            cell.tokens = tokens;
-            cell.seen_ms = cell.seen_ms.wrapping_add(used_ms) & SEEN_MASK;
-        }
+    fn cell(&mut self, now: u32, (hash, tag): (u32, u32)) -> Option<(&Rates, [&mut u32; 3])> {
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
+        let [tags, untils, accounts, stamps] = self.sets.get_mut(set)?;
+        let found = matching(tags, tag);
+        let at = if found != 0 {
+            found.trailing_zeros() as usize
+        } else {
+            let latest = now.wrapping_add(self.rates.backlog_max);
+            let at = least_backlog(untils, latest);
+            *tags.get_mut(at)? = tag;
+            *untils.get_mut(at)? = now;
+            *accounts.get_mut(at)? = ACCOUNT_NEW;
+            *stamps.get_mut(at)? = 0;
+            at
+        };
+        let cell = [
+            untils.get_mut(at)?,
+            accounts.get_mut(at)?,
+            stamps.get_mut(at)?,
+        ];
+        Some((&self.rates, cell))
     }
+}
+
+/// The place whose backlog is worked off longest before `latest`, give or take half a millisecond: place and time lie in
+/// one number, so that no branch depends on what nobody can foresee. One that is free has been so since the clock began.
+fn least_backlog(untils: &[u32; WAYS], latest: u32) -> usize {
+    let mut least = 0;
+    for (at, until) in (0u32..).zip(untils) {
+        least = least.max(latest.wrapping_sub(*until) & !7 | at);
+    }
+    (least & 7) as usize
+}
+
+fn ticks(now: Instant) -> u32 {
+    (now.as_micros() / u64::from(TICK_US)) as u32
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Hasher;
     use super::*;
+    use crate::source::Source;
     use proptest::prelude::*;
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -354,33 +303,37 @@ mod tests {
         Instant::from_micros(ms * 1000)
     }
 
+    fn hashes(source: Source) -> (u32, u32) {
+        Hasher::new(&[3; 32]).source_and_tag(source)
+    }
+
     fn admit(table: &mut Unproven, now: Instant, source: Source, may_take: bool) -> Budget {
-        let place = table.place(source);
-        table.admit(now, source, place, may_take)
+        table.admit(now, hashes(source), may_take)
     }
 
     fn table() -> Unproven {
-        Unproven::new(Hasher::new(&[3; 32]), Some(1), 10)
+        Unproven::new(Some(1), 10)
     }
 
     #[test]
-    fn a_source_takes_24_bytes() {
+    fn a_source_takes_16_bytes() {
         let table = table();
         assert_eq!(
             std::mem::size_of_val(table.sets.as_slice()),
-            limits::UNPROVEN_SOURCES_MAX * 24
+            limits::UNPROVEN_SOURCES_MAX * 16
         );
     }
 
     proptest! {
         #[test]
         fn packing_loses_nothing(
-            tokens in 0u64..1 << 24, seen_ms in 1u64..1 << 40, unanswered in 0u64..256, minute in 0u64..1 << 16,
-            challenged: bool, balance in -BALANCE_MAX..=BALANCE_MAX, second in 0u64..1 << 11, peeked in 0u64..32
+            unanswered: u8, balance in -BALANCE_MAX..=BALANCE_MAX, second in 0..=SECOND_MASK, challenged: bool,
+            peeked in 0u32..32
         ) {
-            let cell = Cell { tokens, seen_ms, unanswered, minute, challenged, balance, second, peeked };
-            let [first, second] = cell.pack();
-            prop_assert_eq!(Cell::unpack(first, second), cell);
+            let account = Account { unanswered, balance, second, challenged, peeked };
+            let [first, stamp] = account.pack();
+            let now = Instant::from_micros(u64::from(second) * 1_000_000);
+            prop_assert_eq!(Account::unpack(first, stamp, now), account);
         }
 
         /// Whatever the pattern, no more than burst + rate · time gets in.
@@ -414,30 +367,24 @@ mod tests {
 
     #[test]
     fn unanswered_challenges_halve_the_rate_down_to_one_in_ten_seconds() {
-        let rates = Rates::new(Some(1), 10);
-        let seconds = [0, 9, 10, 19, 20, 30, 40, 255]
-            .map(|unanswered| rates.interval_us(unanswered) / 1_000_000);
-        assert_eq!(seconds, [1, 1, 2, 2, 4, 8, 10, 10]);
-        // A configured rate below that stays as it is.
-        assert_eq!(
-            Rates {
-                interval_us: Some(60_000_000),
-                burst: 1
-            }
-            .interval_us(100),
-            60_000_000
-        );
+        let seconds = |rate, unanswered| {
+            let ticks = Rates::new(Some(rate), 10).interval_after(unanswered);
+            f64::from(ticks) * f64::from(TICK_US) / 1e6
+        };
+        let steps = [0, 9, 10, 19, 20, 30, 40, 255].map(|unanswered| seconds(1, unanswered));
+        assert_eq!(steps, [1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 10.0, 10.0]);
+        assert_eq!(seconds(1_000, 0), 0.001_024, "never more than the rate");
 
         let mut table = table();
         let mut answers = 0;
         for second in 0..10_000u64 {
             if admit(&mut table, at(second * 1000), source(1), true) == Budget::Within {
-                assert!(table.may_answer(at(second * 1000), source(1), 600, 500, || true));
+                assert!(table.may_answer(at(second * 1000), hashes(source(1)), 600, 500, || true));
                 answers += 1;
             }
         }
         assert!((1_000..1_060).contains(&answers), "{answers}");
-        table.prove(source(1));
+        table.prove(hashes(source(1)));
         let now = 10_000_000;
         let passed = (0..5)
             .filter(|n| admit(&mut table, at(now + n * 1000), source(1), true) == Budget::Within)
@@ -447,9 +394,9 @@ mod tests {
 
     #[test]
     fn zero_is_nothing_and_empty_no_limit() {
-        let mut none = Unproven::new(Hasher::new(&[3; 32]), Some(0), 10);
+        let mut none = Unproven::new(Some(0), 10);
         assert_eq!(admit(&mut none, at(1), source(1), true), Budget::Peek);
-        let mut unlimited = Unproven::new(Hasher::new(&[3; 32]), None, 10);
+        let mut unlimited = Unproven::new(None, 10);
         assert!((0..1000).all(|_| admit(&mut unlimited, at(1), source(1), true) == Budget::Within));
     }
 
@@ -470,7 +417,7 @@ mod tests {
     fn no_more_bytes_out_than_in_but_for_a_first_challenge() {
         let mut table = table();
         let mut answer =
-            |now, bytes_in| table.may_answer(at(now), source(1), bytes_in, 500, || true);
+            |now, bytes_in| table.may_answer(at(now), hashes(source(1)), bytes_in, 500, || true);
         assert!(answer(0, 300), "the first challenge");
         assert!(!answer(500, 300), "600 in, 1000 out");
         assert!(!answer(1_500, 300), "900 in, 1000 out");
@@ -478,28 +425,45 @@ mod tests {
         assert!(answer(61_000, 1), "the first of another minute");
         assert!(!answer(61_001, 1));
         assert!(
-            !table.may_answer(at(200_000), source(1), 900, 10, || false),
+            !table.may_answer(at(200_000), hashes(source(1)), 900, 10, || false),
             "unproven_total"
         );
     }
 
     #[test]
-    fn a_flood_of_sources_pushes_out_the_silent_ones() {
+    fn a_flood_of_sources_pushes_out_those_that_owe_least() {
         let mut table = table();
-        for n in 0..8 {
-            admit(&mut table, at(1_000), source(n), true);
+        for n in 0..20 {
+            admit(&mut table, at(1_000), source(3), true);
+            admit(&mut table, at(1_000), source(4), n == 0);
         }
-        for n in 0..500_000u32 {
+        for n in 0..500_000 {
             admit(&mut table, at(2_000), source(0x0a00_0000 + n), true);
-            if n % 1_000 == 0 {
-                // A source that speaks now and then is the younger one in its set, mostly; it is never doubled.
-                admit(&mut table, at(2_000), source(3), true);
-            }
         }
-        let bits = source(3).bits();
-        let keys = table.sets.iter().flat_map(|[keys, ..]| keys);
-        let places = keys.filter(|key| **key == bits).count();
-        assert!(places <= 1);
+        assert_eq!(
+            admit(&mut table, at(3_000), source(3), true),
+            Budget::Within
+        );
+        assert_eq!(
+            admit(&mut table, at(3_000), source(3), true),
+            Budget::Within
+        );
+        assert_eq!(
+            admit(&mut table, at(3_000), source(3), true),
+            Budget::Peek,
+            "still throttled"
+        );
+        let tags = table.sets.iter().flat_map(|[tags, ..]| tags);
+        let places = |n| {
+            tags.clone()
+                .filter(|tag| **tag == hashes(source(n)).1)
+                .count()
+        };
+        assert_eq!(
+            (places(3), places(4)),
+            (1, 0),
+            "the one that owes; not the other"
+        );
     }
 
     #[test]
