@@ -20,7 +20,8 @@ use crate::time::Instant;
 const WAYS: usize = 8;
 /// Times are 32 bits of 64 µs each. They wrap after 76 hours: then an old one may be taken, for some seconds, for a backlog
 /// of its bucket, which does no harm.
-const TICK_US: u32 = 64;
+const TICK_US: u32 = 1 << TICK_SHIFT;
+const TICK_SHIFT: u32 = 6;
 /// Most answers of a bucket at once.
 const BURST_MAX: u32 = 0xffff;
 /// Unanswered challenges that halve the rate once more.
@@ -284,7 +285,7 @@ fn least_backlog(untils: &[u32; WAYS], latest: u32) -> usize {
 }
 
 fn ticks(now: Instant) -> u32 {
-    (now.as_micros() / u64::from(TICK_US)) as u32
+    (now.as_micros() >> TICK_SHIFT) as u32
 }
 
 #[cfg(test)]
