@@ -134,8 +134,9 @@ struct Leg {
     ack_owed: Option<u32>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
     unacknowledged: Option<(ServerId, u32)>,
-    /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before).
-    bye_after_ack: bool,
+    /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before), for this reason (a Reason header's value,
+    /// or empty).
+    bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
 }
@@ -439,21 +440,17 @@ impl Leg {
             ack: None,
             ack_owed: None,
             unacknowledged: None,
-            bye_after_ack: false,
+            bye_after_ack: None,
             is_up: false,
         }
     }
 
-    /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity). Over a stream the
-    /// address is enough: a phone makes a new connection when it lost one.
+    /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity, on a stream the very
+    /// connection). An address is not enough: behind a NAT neighbours share it, and tags travel in the clear.
     fn is_from(&self, flow: &Flow) -> bool {
         let own = &self.dialog.flow;
-        own.transport == flow.transport
-            && if flow.connection.is_some() {
-                own.remote.ip() == flow.remote.ip()
-            } else {
-                own.remote == flow.remote
-            }
+        (own.transport, own.remote, own.connection)
+            == (flow.transport, flow.remote, flow.connection)
     }
 }
 
