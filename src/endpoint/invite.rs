@@ -89,11 +89,12 @@ impl Endpoint {
                 let name = trunk.map_or("", |trunk| trunk.name.as_str());
                 let user = dialled_number(request.from().uri);
                 let number = String::from_utf8_lossy(&user).into_owned();
-                let from = Identity {
-                    display: request.from().display.to_vec(),
+                let mut from = Identity {
+                    display: Vec::new(),
                     user,
                     host,
                 };
+                request.from().push_display(&mut from.display);
                 (Party::Trunk(id, name.into()), number, from)
             }
         };
@@ -283,7 +284,7 @@ fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String
         host,
     };
     if display.is_empty() {
-        identity.display.extend_from_slice(from.display);
+        from.push_display(&mut identity.display);
     } else {
         crate::message::header::quote(display.as_bytes(), &mut identity.display);
     }
