@@ -184,6 +184,7 @@ impl Calls {
         let Some((client, branch)) = context.transactions.reserve() else {
             return;
         };
+        leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
         let mut composer = leg
             .dialog
@@ -265,6 +266,7 @@ impl Calls {
             let Some((client, branch)) = context.transactions.reserve() else {
                 continue;
             };
+            leg.reconnect(context);
             let cseq = leg.dialog.next_cseq();
             leg.dialog
                 .compose(context.buffer, Method::Options, cseq, branch.as_bytes())

@@ -235,6 +235,7 @@ impl Calls {
         let Some(leg) = call.leg_mut(other) else {
             return;
         };
+        leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
         let mut composer = leg
             .dialog

@@ -107,7 +107,7 @@ impl Endpoint {
             self.out.keep(Change::Known(source, now.unix));
         }
         if let Some(connection) = arrival.flow.connection
-            && let Some(stream) = self.streams.get_mut(&connection)
+            && let Some(stream) = self.connections.get_mut(connection)
             && !stream.is_trusted
         {
             stream.is_trusted = true;
