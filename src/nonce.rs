@@ -9,8 +9,12 @@
 //! MAC is what nobody can make), but all phones behind one address must get nonces of their own, in one millisecond too.
 //!
 //! Time is the wall clock of the start plus what the monotonic clock counted since, so that a jump of the wall clock
-//! neither kills nor revives a nonce. Nonces of the run before are taken for one life after the start; if the clock
-//! was wrong in between, they are stale, which costs their phones one round.
+//! neither kills nor revives a nonce.
+//!
+//! What a nonce was used for is forgotten at a restart, so nobody is authenticated by one of the run before: whoever had
+//! recorded its use could repeat it. By its key, not by its time, since the clock may have been set back. For one life
+//! after the start such a nonce still proves that its source receives what we send: all phones come back at once
+//! then, and are let in to be told `stale=true`.
 //!
 //! What was used how often is not kept here: see `auth::replay`.
 #![cfg_attr(
@@ -177,8 +181,30 @@ impl Nonces {
         text
     }
 
-    /// The nonce, if `text` is one that we minted for `source` and `realm` within the last hour.
+    /// The nonce, if `text` is one that this run minted for `source` and `realm` within the last hour.
     pub fn fresh(&self, now: Now, source: Source, realm: &[u8], text: &[u8]) -> Option<Nonce> {
+        let key = std::iter::once(&self.key);
+        self.minted(now, source, realm, text, key)
+    }
+
+    /// Whether whoever shows `text` receives what we send to `source`: as [`Nonces::fresh`], or minted so by the run before
+    /// within its last hour.
+    pub fn proves(&self, now: Now, source: Source, realm: &[u8], text: &[u8]) -> bool {
+        let last = (self.last.iter())
+            .filter(|(_, until)| now.mono < *until)
+            .map(|(key, _)| key);
+        let keys = std::iter::once(&self.key).chain(last);
+        self.minted(now, source, realm, text, keys).is_some()
+    }
+
+    fn minted<'k>(
+        &self,
+        now: Now,
+        source: Source,
+        realm: &[u8],
+        text: &[u8],
+        keys: impl Iterator<Item = &'k Key>,
+    ) -> Option<Nonce> {
         if text.len() != TEXT_BYTES {
             return None;
         }
@@ -194,14 +220,7 @@ impl Nonces {
         if u128::from(age_ms) >= LIFE.as_millis() {
             return None;
         }
-        let last = self
-            .last
-            .iter()
-            .filter(|(_, until)| now.mono < *until)
-            .map(|(key, _)| key);
-        let mut keys = std::iter::once(&self.key)
-            .chain(last)
-            .filter(|key| key.number == number);
+        let mut keys = keys.filter(|key| key.number == number);
         let is_ours = keys.any(|key| {
             let own = key.mac(head, source, realm);
             bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
@@ -302,32 +321,41 @@ mod tests {
     }
 
     #[test]
-    fn the_last_runs_key_counts_for_one_life() {
+    fn the_last_runs_key_proves_a_source_for_one_life() {
         let mut before = nonces();
         let text = before.mint(at(10, START), source(), REALM);
         let after = Nonces::new(at(7, START + 60_000), &[43; 32], Some(before.key()));
-        assert!(after.fresh(at(8, 0), source(), REALM, &text).is_some());
+        assert!(after.proves(at(8, 0), source(), REALM, &text));
         assert!(
-            after
-                .fresh(at(3_540_020, 0), source(), REALM, &text)
-                .is_none(),
+            !after.proves(at(3_540_020, 0), source(), REALM, &text),
             "its hour is over"
         );
         let behind = Nonces::new(at(7, 0), &[43; 32], Some(before.key()));
         assert!(
-            behind.fresh(at(8, 0), source(), REALM, &text).is_none(),
+            !behind.proves(at(8, 0), source(), REALM, &text),
             "minted in the future"
         );
         // Whoever got hold of the old key cannot mint with it for ever.
         let mut stolen = before.clone();
         let text = stolen.mint(at(3_600_000, START), source(), REALM);
-        assert!(
-            after
-                .fresh(at(3_600_007 + 100, 0), source(), REALM, &text)
-                .is_none()
-        );
+        assert!(!after.proves(at(3_600_007 + 100, 0), source(), REALM, &text));
         let two_later = Nonces::new(at(7, START + 60_000), &[44; 32], Some(after.key()));
-        assert!(two_later.fresh(at(8, 0), source(), REALM, &text).is_none());
+        assert!(!two_later.proves(at(8, 0), source(), REALM, &text));
+    }
+
+    /// What it was used for is not known any more, also when the clock was set back in between.
+    #[test]
+    fn nobody_is_authenticated_by_the_last_runs_nonces() {
+        let mut before = nonces();
+        let text = before.mint(at(10_005, START), source(), REALM);
+        let key = Some(before.key());
+        for started in [START + 9_000, START + 10_000, START + 60_000] {
+            let after = Nonces::new(at(0, started), &[43; 32], key);
+            for later in [0, 1_000, 2_000, 60_000] {
+                let found = after.fresh(at(later, 0), source(), REALM, &text);
+                assert_eq!(found, None, "{started} {later}");
+            }
+        }
     }
 
     #[test]

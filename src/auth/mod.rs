@@ -133,7 +133,8 @@ impl std::fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// `last_key`: [`Authenticator::key`] of the run before, whose nonces count for one life more.
+    /// `last_key`: [`Authenticator::key`] of the run before: its nonces still prove where a packet comes from, for one life,
+    /// but nobody is authenticated by them.
     pub fn new(
         now: Now,
         config: &Config,
@@ -383,11 +384,7 @@ impl Authenticator {
             .filter_map(|at| bytes.get(at.saturating_add(needle)..)?.split_first_chunk())
             .filter(|(_, rest): &(&[u8; nonce::TEXT_BYTES], &[u8])| rest.first() == Some(&b'"'))
             .take(PEEK_NONCES_MAX)
-            .any(|(text, _)| {
-                self.nonces
-                    .fresh(now, source, self.realm.as_bytes(), text)
-                    .is_some()
-            })
+            .any(|(text, _)| (self.nonces).proves(now, source, self.realm.as_bytes(), text))
     }
 
     /// The user of this name, exactly as configured; backslash escapes of a quoted string are read.
@@ -855,6 +852,23 @@ mod tests {
                 "{cut}"
             );
         }
+    }
+
+    #[test]
+    fn a_nonce_of_the_run_before_proves_its_source_and_nothing_else() {
+        let mut before = authenticator();
+        let values = challenges(&mut before, at(1), false);
+        let line = format!(
+            "Authorization: {}\r\n",
+            authorization(&parsed(&values[0]), "100", "correct horse", 1)
+        );
+        let mut after = Authenticator::new(at(2), &config(CONFIG), &[2; 32], Some(before.key()));
+        assert!(after.peek(at(3), &request("REGISTER", &line), source()));
+        assert_eq!(
+            submit(&mut after, at(3), source(), &line),
+            Outcome::Stale,
+            "it may have been used before"
+        );
     }
 
     #[test]

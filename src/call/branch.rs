@@ -270,6 +270,7 @@ impl Leg {
         context: &mut Context<'_>,
     ) {
         self.ack_owed = None;
+        self.reconnect(context);
         // An ACK to a 2xx is a transaction of its own: a new branch, no state.
         let branch = context.stateless_branch();
         let composer = self

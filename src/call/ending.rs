@@ -1,6 +1,7 @@
 //! How calls end: BYE, CANCEL, refusals, ring timeout, a far end that is gone; and the record (RFC 3261 §9, §15).
 
 use super::*;
+use crate::message::HeaderName;
 use crate::transaction::Expired;
 
 impl Calls {
@@ -78,11 +79,23 @@ impl Calls {
         self.count_out(counted);
     }
 
-    /// RFC 3261 §9.2: the caller's CANCEL. The INVITE gets 487, every branch a CANCEL; whoever answers all the same gets
-    /// ACK and BYE.
-    pub fn cancel(&mut self, owner: Owner, context: &mut Context<'_>) {
+    /// RFC 3261 §9.2: the caller's CANCEL is answered with 200. The INVITE gets 487, every branch a CANCEL for the same
+    /// reason (RFC 3326: a phone shows no missed call that was answered elsewhere); whoever answers all the same gets ACK
+    /// and BYE.
+    pub fn cancel(&mut self, owner: Owner, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        let of_call = Some(owner).filter(|owner| owner.purpose == Purpose::Invite);
+        match of_call.and_then(|owner| self.get(owner.call)) {
+            Some(call) => {
+                // With the tag of the INVITE's own final response, be it sent already or the 487 that follows.
+                let tag = call.caller_tag(owner.call.index, call.winner);
+                arrival.answer_tagged(200, None, &tag, context);
+            }
+            None => arrival.answer(200, None, context),
+        }
+        let reason = arrival.request.value(HeaderName::Reason);
+        let reason = reason.unwrap_or_default();
         if owner.purpose == Purpose::Relay {
-            self.cancel_relay(owner, context);
+            self.cancel_relay(owner, reason, context);
             return;
         }
         let Some(call) = self.get(owner.call) else {
@@ -91,7 +104,7 @@ impl Calls {
         if call.state != State::Ringing {
             return;
         }
-        call.cancel_branches(b"", context);
+        call.cancel_branches(reason, context);
         self.refuse(owner.call, 487, EndedBy::Caller, context);
         self.sweep(owner.call);
     }
@@ -163,14 +176,15 @@ impl Calls {
             leg.send_ack(cseq, None, context);
         }
         if leg.unacknowledged.is_some() {
-            leg.bye_after_ack = true;
+            leg.bye_after_ack = Some(reason.into());
             return;
         }
         leg.is_up = false;
-        leg.bye_after_ack = false;
+        leg.bye_after_ack = None;
         let Some((client, branch)) = context.transactions.reserve() else {
             return;
         };
+        leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
         let mut composer = leg
             .dialog
@@ -252,6 +266,7 @@ impl Calls {
             let Some((client, branch)) = context.transactions.reserve() else {
                 continue;
             };
+            leg.reconnect(context);
             let cseq = leg.dialog.next_cseq();
             leg.dialog
                 .compose(context.buffer, Method::Options, cseq, branch.as_bytes())
@@ -345,6 +360,7 @@ impl Calls {
             return;
         }
         leg.unacknowledged = None;
+        let reason = leg.bye_after_ack.take().unwrap_or_default();
         if call.state == State::Answered {
             self.end_call(
                 owner.call,
@@ -353,7 +369,7 @@ impl Calls {
                 context,
             );
         } else {
-            self.end_leg(owner.call, owner.leg, b"", context);
+            self.end_leg(owner.call, owner.leg, &reason, context);
             self.end_leg(owner.call, other, b"", context);
         }
         self.sweep(owner.call);

@@ -23,6 +23,7 @@ mod reply;
 mod setup;
 mod within;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::action::Outputs;
@@ -35,6 +36,7 @@ use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
 use crate::token::{Tokens, push_hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
+use crate::transport::Connections;
 
 pub use carriage::ALLOW;
 use reply::Answerable;
@@ -126,6 +128,8 @@ impl Party {
 struct Leg {
     dialog: Dialog,
     party: Party,
+    /// Where a new connection leads to the peer; `None`: nowhere, as with a phone.
+    home: Option<SocketAddr>,
     /// Part of our tags on this leg.
     secret: u64,
     /// Our ACK to its last 2xx, with the CSeq number: sent again for each 2xx that comes again.
@@ -134,8 +138,9 @@ struct Leg {
     ack_owed: Option<u32>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
     unacknowledged: Option<(ServerId, u32)>,
-    /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before).
-    bye_after_ack: bool,
+    /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before), for this reason (a Reason header's value,
+    /// or empty).
+    bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
 }
@@ -227,6 +232,8 @@ pub struct Context<'a> {
     pub now: Now,
     /// The transaction layer.
     pub transactions: &'a mut Transactions<Owner>,
+    /// Streams, for a trunk whose connection has gone.
+    pub connections: &'a mut Connections,
     /// Where outputs go.
     pub out: &'a mut Outputs,
     /// Tags, Call-IDs.
@@ -431,29 +438,38 @@ fn counter<'a>(users: &'a mut [u32], trunks: &'a mut [u32], party: &Party) -> Op
 }
 
 impl Leg {
-    fn new(dialog: Dialog, party: Party, secret: u64) -> Self {
+    fn new(dialog: Dialog, party: Party, home: Option<SocketAddr>, secret: u64) -> Self {
         Self {
             dialog,
             party,
+            home,
             secret,
             ack: None,
             ack_owed: None,
             unacknowledged: None,
-            bye_after_ack: false,
+            bye_after_ack: None,
             is_up: false,
         }
     }
 
-    /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity). Over a stream the
-    /// address is enough: a phone makes a new connection when it lost one.
+    /// To be called before anything is sent on this leg: where the dialog's connection is gone and the peer can be
+    /// connected to, the dialog goes on over a new connection (RFC 3261 §18.1.1).
+    fn reconnect(&mut self, context: &mut Context<'_>) {
+        let flow = &mut self.dialog.flow;
+        if let (Some(connection), Some(home)) = (flow.connection, self.home)
+            && !context.connections.is_open(connection)
+        {
+            flow.remote = home;
+            flow.connection = Some(context.connections.to(home, flow.local, context.out));
+        }
+    }
+
+    /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity, on a stream the very
+    /// connection). An address is not enough: behind a NAT neighbours share it, and tags travel in the clear.
     fn is_from(&self, flow: &Flow) -> bool {
         let own = &self.dialog.flow;
-        own.transport == flow.transport
-            && if flow.connection.is_some() {
-                own.remote.ip() == flow.remote.ip()
-            } else {
-                own.remote == flow.remote
-            }
+        (own.transport, own.remote, own.connection)
+            == (flow.transport, flow.remote, flow.connection)
     }
 }
 

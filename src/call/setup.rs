@@ -70,6 +70,8 @@ pub struct Setup<'a> {
     pub server: ServerId,
     /// Who calls.
     pub caller: Party,
+    /// Where a new connection leads to him, if it can be had.
+    pub caller_home: Option<SocketAddr>,
     /// Calling number, for records.
     pub caller_name: String,
     /// From towards the callees.
@@ -95,6 +97,7 @@ impl Calls {
         let caller = Leg::new(
             Dialog::from_request(setup.request, &setup.flow, setup.ours),
             setup.caller.clone(),
+            setup.caller_home,
             context.tokens.next_u64(),
         );
         entry.insert(Call {
@@ -293,8 +296,10 @@ impl Calls {
             leg,
             purpose: Purpose::Invite,
         };
+        // A trunk was called where it is configured to be.
+        let home = target.party.is_trunk().then_some(target.flow.remote);
         call.branches.push(Branch {
-            leg: Leg::new(dialog, target.party.clone(), secret),
+            leg: Leg::new(dialog, target.party.clone(), home, secret),
             client,
             status: None,
             ended_by: EndedBy::Callee,

@@ -117,7 +117,7 @@ impl Calls {
             return;
         };
         context.transactions.acknowledge(server);
-        let must_end = leg.bye_after_ack;
+        let bye = leg.bye_after_ack.take();
         if let Some(leg) = call.leg_mut(other)
             && let Some(cseq) = leg.ack_owed
         {
@@ -126,8 +126,8 @@ impl Calls {
                 .map(|kind| (kind, request.body()));
             leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
         }
-        if must_end {
-            self.end_leg(located.call, located.leg, b"", context);
+        if let Some(reason) = bye {
+            self.end_leg(located.call, located.leg, &reason, context);
         }
         self.sweep(located.call);
     }
@@ -142,7 +142,7 @@ impl Calls {
             return;
         };
         leg.is_up = false;
-        leg.bye_after_ack = false;
+        leg.bye_after_ack = None;
         // The ACK was lost or is late: whoever says BYE has seen the 2xx that made the dialog. The 2xx to a re-INVITE he may
         // not have seen, so that one goes on until its ACK comes.
         if let Some((server, _)) = leg.unacknowledged.take_if(|(server, _)| *server == invite) {
@@ -163,7 +163,8 @@ impl Calls {
             }
             // §15.1.2: a caller may end an early dialog with BYE.
             State::Ringing if located.leg == CALLER => {
-                call.cancel_branches(b"", context);
+                let reason = arrival.request.value(HeaderName::Reason);
+                call.cancel_branches(reason.unwrap_or_default(), context);
                 self.refuse(located.call, 487, by, context);
             }
             State::Ringing | State::Answered | State::Ending => {}
@@ -234,6 +235,7 @@ impl Calls {
         let Some(leg) = call.leg_mut(other) else {
             return;
         };
+        leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
         let mut composer = leg
             .dialog
@@ -371,7 +373,7 @@ impl Calls {
     }
 
     /// CANCEL of a re-INVITE: passed on; the other side's final response ends it.
-    pub(super) fn cancel_relay(&mut self, owner: Owner, context: &mut Context<'_>) {
+    pub(super) fn cancel_relay(&mut self, owner: Owner, reason: &[u8], context: &mut Context<'_>) {
         let Some(call) = self.get(owner.call) else {
             return;
         };
@@ -381,7 +383,7 @@ impl Calls {
         if let Some(relay) = relay {
             context
                 .transactions
-                .cancel(context.now.mono, relay.client, b"", context.out);
+                .cancel(context.now.mono, relay.client, reason, context.out);
         }
     }
 
@@ -482,13 +484,24 @@ impl Arrival<'_> {
     /// stays without: the caller repeats.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
         let tag = context.stateless_branch();
+        self.answer_tagged(status, retry_after, &tag, context);
+    }
+
+    /// The same with this To tag, if the request has none.
+    pub(super) fn answer_tagged(
+        &self,
+        status: u16,
+        retry_after: Option<u64>,
+        tag: &[u8],
+        context: &mut Context<'_>,
+    ) {
         let mut composer = Composer::response_to(
             context.buffer,
             self.request,
             &self.flow,
             status,
             reason_phrase(status),
-            &tag,
+            tag,
         );
         if let Some(seconds) = retry_after {
             composer.number("Retry-After", seconds);

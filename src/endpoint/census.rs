@@ -28,13 +28,14 @@ pub struct Census {
 impl Endpoint {
     /// The counts as they are now.
     pub fn census(&self) -> Census {
+        let (streams, opened) = self.connections.count();
         Census {
             calls_live: self.calls.live(),
             has_calls: !self.calls.is_empty(),
             transactions_live: self.transactions.live(),
             transactions_completed: self.transactions.completed(),
-            streams: self.streams.len(),
-            opened: self.opened.len(),
+            streams,
+            opened,
             bindings: self.location.count(),
             bans: self.guard.ban_count(),
             outputs_dropped: self.out.dropped(),

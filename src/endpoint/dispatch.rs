@@ -94,8 +94,7 @@ impl Endpoint {
         match found {
             Some((_, owner, _)) => {
                 let (calls, mut context) = self.split(now);
-                known.answer(200, None, &mut context);
-                calls.cancel(owner, &mut context);
+                calls.cancel(owner, &known, &mut context);
             }
             None if standing == Standing::Unproven => {}
             None => self.answer_stateless(arrival, 481),
@@ -128,15 +127,18 @@ impl Endpoint {
             return;
         };
         if !self.is_peer(located, &arrival.flow) {
-            // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself.
-            let Some(identity) = self.identify(now, arrival, standing) else {
-                return;
+            // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
+            // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
+            let user = match self.peers.lookup(&arrival.flow) {
+                // That address is somebody else.
+                Some(_) => None,
+                None => match self.authenticate(now, arrival, standing) {
+                    Some(user) => Some(user),
+                    None => return,
+                },
             };
-            let is_own = match (self.calls.party(located), identity) {
-                (Some(Party::User(own, _)), Who::User(user)) => *own == user,
-                _ => false,
-            };
-            if !is_own {
+            let party = self.calls.party(located);
+            if !matches!((party, user), (Some(Party::User(own, _)), Some(user)) if *own == user) {
                 self.answer(now, arrival, 403);
                 return;
             }
@@ -149,12 +151,14 @@ impl Endpoint {
         calls.receive(located, arrival, &mut context);
     }
 
-    /// Whether a flow is the one that a leg's peer speaks on, or another address of the same trunk or user.
+    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
+    /// same user has registered from since (a phone registers again first when it has lost its connection).
     fn is_peer(&self, located: crate::call::Located, flow: &Flow) -> bool {
         located.is_from_peer
             || match (self.calls.party(located), self.peers.lookup(flow)) {
                 (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
                 (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
                 _ => false,
             }
     }

@@ -18,7 +18,6 @@ impl Endpoint {
         arrival: &Arrival<'_>,
         standing: Standing,
     ) -> Option<Who> {
-        let source = arrival.flow.source();
         let by_address = self.peers.lookup(&arrival.flow);
         match by_address {
             Some(Who::User(user)) if self.may_register_as(arrival.request, user) => {
@@ -27,6 +26,18 @@ impl Endpoint {
             Some(who) if arrival.request.method() != Method::Register => return Some(who),
             _ => {}
         }
+        let user = self.authenticate(now, arrival, standing)?;
+        self.check_identity(now, arrival, user)
+    }
+
+    /// Whose credentials this request carries, whatever it says of itself; `None`: nobody's, and it has been answered.
+    pub(super) fn authenticate(
+        &mut self,
+        now: Now,
+        arrival: &Arrival<'_>,
+        standing: Standing,
+    ) -> Option<UserId> {
+        let source = arrival.flow.source();
         match self.auth.present(now, arrival.request, source) {
             Presented::Malformed if standing != Standing::Unproven => {
                 self.answer(now, arrival, 400);
@@ -48,14 +59,15 @@ impl Endpoint {
                     standing
                 };
                 if self.guard.is_delayed(now, source, credentials.username)
-                    && !self.is_live(credentials.username, &arrival.flow)
+                    && !(self.auth.user(credentials.username))
+                        .is_some_and(|user| self.is_registered(user, &arrival.flow))
                 {
                     return None;
                 }
                 match self.auth.verify(&credentials, arrival.request) {
                     Verified::Accepted(user) => {
                         self.accepted(now, arrival, credentials.username);
-                        self.check_identity(now, arrival, user)
+                        Some(user)
                     }
                     Verified::Stale => {
                         self.challenge(now, arrival, standing, true);
@@ -73,12 +85,9 @@ impl Endpoint {
         }
     }
 
-    /// Whether this flow is one that this user is registered from: what another one behind the same address guesses does
-    /// not delay him.
-    fn is_live(&self, name: &[u8], flow: &Flow) -> bool {
-        let Some(user) = self.auth.user(name) else {
-            return false;
-        };
+    /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
+    /// same address guesses does not delay him, and his dialogs go on there.
+    pub(super) fn is_registered(&self, user: UserId, flow: &Flow) -> bool {
         (self.location.bindings(user)).any(|binding| {
             let own = binding.flow();
             (own.transport, own.remote, own.connection)
@@ -98,7 +107,7 @@ impl Endpoint {
             self.out.keep(Change::Known(source, now.unix));
         }
         if let Some(connection) = arrival.flow.connection
-            && let Some(stream) = self.streams.get_mut(&connection)
+            && let Some(stream) = self.connections.get_mut(connection)
             && !stream.is_trusted
         {
             stream.is_trusted = true;

@@ -4,7 +4,8 @@ use super::*;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
-use crate::transport::stream::{Frame, FrameError, PONG};
+use crate::transport::Stream;
+use crate::transport::stream::{Frame, FrameError, Framer, PONG};
 
 impl Endpoint {
     pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
@@ -38,11 +39,11 @@ impl Endpoint {
             return;
         };
         let is_trusted = self.peers.lookup(&flow).is_some();
-        match self.streams.get_mut(&connection) {
+        match self.connections.get_mut(connection) {
             // One that we opened: now its own address is known.
             Some(stream) => stream.flow = flow,
             None => {
-                self.streams.insert(
+                self.connections.insert(
                     connection,
                     Stream {
                         flow,
@@ -58,7 +59,7 @@ impl Endpoint {
     }
 
     pub(super) fn stream_bytes(&mut self, now: Now, connection: ConnectionId, bytes: &[u8]) {
-        let Some(stream) = self.streams.get_mut(&connection) else {
+        let Some(stream) = self.connections.get_mut(connection) else {
             return;
         };
         // The stream stays where it is: what it brings may make it trusted.
@@ -68,7 +69,7 @@ impl Endpoint {
             self.guard.is_banned(now, flow.source()) && self.peers.lookup(&flow).is_none();
         let is_open = !is_banned && self.frames(now, &flow, &mut framer, bytes);
         if is_open {
-            if let Some(stream) = self.streams.get_mut(&connection) {
+            if let Some(stream) = self.connections.get_mut(connection) {
                 stream.framer = framer;
             }
         } else {
@@ -113,15 +114,12 @@ impl Endpoint {
     }
 
     pub(super) fn stream_closed(&mut self, now: Now, connection: ConnectionId) {
-        let Some(stream) = self.streams.remove(&connection) else {
+        let Some(stream) = self.connections.remove(connection) else {
             // Something was written to a connection that had gone: its transactions fail now.
             self.transactions.connection_closed(connection);
             self.expire_transactions(now);
             return;
         };
-        if self.opened.get(&stream.flow.remote) == Some(&connection) {
-            self.opened.remove(&stream.flow.remote);
-        }
         self.transactions.connection_closed(connection);
         self.location
             .connection_closed(connection, &mut self.changes);

@@ -76,25 +76,30 @@ impl Endpoint {
     ) -> Setup<'a> {
         let (request, flow) = (arrival.request, arrival.flow);
         let host = self.config.server.domains.first().cloned();
-        let (caller, caller_name, from) = match identity {
+        let (caller, caller_home, caller_name, from) = match identity {
             Who::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let name = user.map(|user| user.name.clone()).unwrap_or_default();
                 let display = user.map_or("", |user| user.display_name.as_str());
                 let from = user_from(request.from(), display, &name, host);
-                (Party::User(id, name.as_str().into()), name, from)
+                (Party::User(id, name.as_str().into()), None, name, from)
             }
             Who::Trunk(id) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 let name = trunk.map_or("", |trunk| trunk.name.as_str());
                 let user = dialled_number(request.from().uri);
                 let number = String::from_utf8_lossy(&user).into_owned();
-                let from = Identity {
-                    display: request.from().display.to_vec(),
+                let mut from = Identity {
+                    display: Vec::new(),
                     user,
                     host,
                 };
-                (Party::Trunk(id, name.into()), number, from)
+                request.from().push_display(&mut from.display);
+                // He may have opened the connection himself, from a port that leads nowhere.
+                let home = (trunk.iter().flat_map(|trunk| &trunk.addresses))
+                    .find(|own| own.address == flow.remote.ip())
+                    .map(peers::socket_address);
+                (Party::Trunk(id, name.into()), home, number, from)
             }
         };
         Setup {
@@ -103,6 +108,7 @@ impl Endpoint {
             ours: arrival.ours,
             server,
             caller,
+            caller_home,
             caller_name,
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
@@ -283,7 +289,7 @@ fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String
         host,
     };
     if display.is_empty() {
-        identity.display.extend_from_slice(from.display);
+        from.push_display(&mut identity.display);
     } else {
         crate::message::header::quote(display.as_bytes(), &mut identity.display);
     }

@@ -31,7 +31,7 @@ use crate::store::{Change, Snapshot};
 use crate::time::{Instant, Now};
 use crate::token::Tokens;
 use crate::transaction::Transactions;
-use crate::transport::stream::Framer;
+use crate::transport::Connections;
 
 pub use crate::action::Output;
 #[cfg(feature = "testing")]
@@ -82,13 +82,6 @@ const SIP_PORT: u16 = 5060;
 /// Calls that a stop ends between two batches of outputs.
 const HANG_UPS_AT_ONCE: usize = 200;
 
-/// A stream connection as the endpoint sees it.
-struct Stream {
-    flow: Flow,
-    framer: Framer,
-    is_trusted: bool,
-}
-
 /// The whole SIP server as a value.
 pub struct Endpoint {
     config: Config,
@@ -102,10 +95,7 @@ pub struct Endpoint {
     transactions: Transactions<Owner>,
     calls: Calls,
     peers: Peers,
-    streams: HashMap<ConnectionId, Stream, RandomState>,
-    /// Connections that we opened, by where they lead.
-    opened: HashMap<SocketAddr, ConnectionId, RandomState>,
-    next_connection: u64,
+    connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
     routes: HashMap<IpAddr, IpAddr, RandomState>,
     tokens: Tokens,
@@ -144,9 +134,7 @@ impl Endpoint {
             transactions: Transactions::new(&seed, live_max, completed_max),
             calls: Calls::new(now.mono, &config),
             peers: Peers::new(&config, hasher()),
-            streams: HashMap::with_hasher(hasher()),
-            opened: HashMap::with_hasher(hasher()),
-            next_connection: 1,
+            connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
             tokens: Tokens::new(&seed, "call"),
             tag_hasher: hasher(),
@@ -265,6 +253,7 @@ impl Endpoint {
         let context = Context {
             now,
             transactions: &mut self.transactions,
+            connections: &mut self.connections,
             out: &mut self.out,
             tokens: &mut self.tokens,
             buffer: &mut self.buffer,
@@ -329,7 +318,7 @@ impl Endpoint {
         let connection = match transport {
             Transport::Udp if listen.is_none() => return None,
             Transport::Udp => None,
-            Transport::Tcp => Some(self.connection_to(remote, local)),
+            Transport::Tcp => Some(self.connections.to(remote, local, &mut self.out)),
         };
         Some(Flow {
             transport,
@@ -337,32 +326,6 @@ impl Endpoint {
             remote,
             connection,
         })
-    }
-
-    fn connection_to(&mut self, remote: SocketAddr, local: SocketAddr) -> ConnectionId {
-        if let Some(connection) = self.opened.get(&remote) {
-            return *connection;
-        }
-        let connection = ConnectionId(self.next_connection);
-        self.next_connection += 2;
-        self.opened.insert(remote, connection);
-        let flow = Flow {
-            transport: Transport::Tcp,
-            local,
-            remote,
-            connection: Some(connection),
-        };
-        self.streams.insert(
-            connection,
-            Stream {
-                flow,
-                framer: Framer::new(),
-                is_trusted: true,
-            },
-        );
-        self.out.open_stream(connection, remote);
-        self.out.trust_stream(connection);
-        connection
     }
 }
 

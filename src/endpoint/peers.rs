@@ -72,11 +72,15 @@ impl Peers {
             .map(|entry| entry.who)
     }
 
-    /// Whether an address and port is a trunk's: nobody may register it as his phone.
-    pub fn is_trunk(&self, address: IpAddr, port: u16) -> bool {
+    /// Whether nobody may register this address and port as his phone, because it is a trunk's: whoever called him
+    /// would call out through the trunk. A trunk's machine is the trunk on every port, since a carrier listens on several.
+    /// Only a phone that itself speaks from that address (`registrant`), which it has proved by answering a challenge
+    /// there, may name a port that is not the trunk's: it runs on that machine, or behind the same NAT.
+    pub fn is_trunk(&self, address: IpAddr, port: u16, registrant: IpAddr) -> bool {
         self.by_address.get(&address).is_some_and(|entries| {
             entries.iter().any(|entry| {
-                matches!(entry.who, Who::Trunk(_)) && entry.port.is_none_or(|own| own == port)
+                matches!(entry.who, Who::Trunk(_))
+                    && (address != registrant || entry.port.is_none_or(|own| own == port))
             })
         })
     }
@@ -195,8 +199,22 @@ mod tests {
         assert_eq!(who(Transport::Udp, "192.0.2.9:5060"), None);
         assert_eq!(who(Transport::Tcp, "192.0.2.9:5080"), None);
         assert_eq!(who(Transport::Udp, "192.0.2.2:5060"), None);
-        assert!(peers.is_trunk("192.0.2.9".parse().unwrap(), 5080));
-        assert!(!peers.is_trunk("192.0.2.1".parse().unwrap(), 5060));
+    }
+
+    #[test]
+    fn a_trunks_machine_is_nobodys_phone() {
+        let peers = peers(
+            "[user 100]\naddresses = 192.0.2.1\n[trunk t]\naddresses = 192.0.2.9:5080, 192.0.2.10\n",
+        );
+        let is_trunk = |address: &str, port, registrant: &str| {
+            peers.is_trunk(address.parse().unwrap(), port, registrant.parse().unwrap())
+        };
+        assert!(!is_trunk("192.0.2.1", 5060, "192.0.2.77"), "a user's");
+        assert!(is_trunk("192.0.2.9", 5080, "192.0.2.77"));
+        assert!(is_trunk("192.0.2.9", 5060, "192.0.2.77"), "another port");
+        assert!(!is_trunk("192.0.2.9", 5060, "192.0.2.9"), "a phone there");
+        assert!(is_trunk("192.0.2.9", 5080, "192.0.2.9"), "not on its port");
+        assert!(is_trunk("192.0.2.10", 7000, "192.0.2.10"), "any port of it");
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> b
                 || is_loopback
                 || address.is_multicast()
                 || address.is_unspecified()
-                || peers.is_trunk(address, port)
+                || peers.is_trunk(address, port, flow.remote.ip())
         }
         Host::Name(name) => {
             let name = name.strip_suffix(b".").unwrap_or(name);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use crate::source::{ConnectionId, Flow, Transport, UserId};
-use crate::store::BindingRow;
+use crate::store::{BindingKey, BindingRow};
 use crate::time::{Instant, UnixTime};
 
 /// What a registration says about one contact.
@@ -174,6 +174,22 @@ impl Binding {
         self.bytes
             .get(usize::from(start)..usize::from(end))
             .unwrap_or_default()
+    }
+
+    /// What the state file knows it by.
+    pub(super) fn key(&self, user: &str) -> BindingKey {
+        BindingKey {
+            user: user.to_owned(),
+            contact: self.contact().to_vec(),
+            instance: self.instance().to_vec(),
+            reg_id: self.reg_id,
+        }
+    }
+
+    /// Whether another binding of the same user has the same key.
+    pub(super) fn is_kept_as(&self, other: &Self) -> bool {
+        (self.contact(), self.instance(), self.reg_id)
+            == (other.contact(), other.instance(), other.reg_id)
     }
 
     /// As the state file keeps it.

@@ -90,13 +90,7 @@ impl Location {
             .filter(|row| row.transport == Transport::Udp && row.expires > now.unix)
             .collect();
         // The order of the file means nothing; what ends last was refreshed last, as good as always.
-        rows.sort_by(|one, other| {
-            (one.expires, &one.user, &one.contact).cmp(&(
-                other.expires,
-                &other.user,
-                &other.contact,
-            ))
-        });
+        rows.sort_by(|one, other| (one.expires, one.key()).cmp(&(other.expires, other.key())));
         let users: HashMap<String, u32, RandomState> = self
             .users
             .iter()
@@ -179,10 +173,7 @@ impl Location {
         for (name, (_, slots)) in gone {
             for slot in slots {
                 if let Some(binding) = self.take(slot) {
-                    changes.push(Change::BindingGone {
-                        user: name.to_string(),
-                        contact: binding.contact().to_vec(),
-                    });
+                    changes.push(Change::BindingGone(Box::new(binding.key(&name))));
                 }
             }
         }
@@ -252,11 +243,8 @@ impl Location {
                 binding.serial = self.serials;
             }
         }
-        let contact_changed = old
-            .as_ref()
-            .filter(|old| old.contact() != binding.contact());
-        if let Some(old) = contact_changed {
-            self.report_gone(user, old.contact(), changes);
+        if let Some(old) = old.filter(|old| !old.is_kept_as(&binding)) {
+            self.report_gone(&old, changes);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -278,7 +266,7 @@ impl Location {
     /// Removes a binding.
     pub fn remove(&mut self, id: BindingId, changes: &mut Vec<Change>) {
         if let Some(binding) = self.unlist(id.0) {
-            self.report_gone(binding.user, binding.contact(), changes);
+            self.report_gone(&binding, changes);
         }
     }
 
@@ -418,20 +406,10 @@ impl Location {
         }
     }
 
-    /// The state file knows a binding by user and contact. Two phones behind different NATs may have registered the same
-    /// contact (RFC 5626 §6 tells them apart by instance): then the other one's row takes this one's place.
-    fn report_gone(&self, user: UserId, contact: &[u8], changes: &mut Vec<Change>) {
-        let Some(entry) = self.users.get(user.0 as usize) else {
-            return;
-        };
-        let other = self.bindings(user).find(|other| other.contact() == contact);
-        changes.push(match other {
-            Some(other) => Change::Binding(other.row(&entry.name)),
-            None => Change::BindingGone {
-                user: entry.name.to_string(),
-                contact: contact.to_vec(),
-            },
-        });
+    fn report_gone(&self, binding: &Binding, changes: &mut Vec<Change>) {
+        if let Some(user) = self.users.get(binding.user.0 as usize) {
+            changes.push(Change::BindingGone(Box::new(binding.key(&user.name))));
+        }
     }
 
     /// Makes the wheel name this slot at `deadline`, or before. Nothing to do while it does: a refresh only moves the

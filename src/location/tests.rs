@@ -29,6 +29,16 @@ fn at_ms(millis: u64) -> Now {
     }
 }
 
+/// That a binding without an instance is gone.
+fn gone(user: &str, contact: &str) -> Change {
+    Change::BindingGone(Box::new(crate::store::BindingKey {
+        user: user.into(),
+        contact: contact.into(),
+        instance: Vec::new(),
+        reg_id: 0,
+    }))
+}
+
 fn flow(port: u16) -> Flow {
     Flow {
         transport: Transport::Udp,
@@ -150,10 +160,7 @@ fn ends_within_a_second_after_its_time_and_never_before() {
     assert_eq!(location.count(), 1);
     changes.clear();
     location.expire(at_ms(61_000), &mut changes);
-    let gone = Change::BindingGone {
-        user: "0".into(),
-        contact: b"sip:a".to_vec(),
-    };
+    let gone = gone("0", "sip:a");
     assert_eq!(changes, [gone]);
     assert_eq!((location.count(), location.next_deadline()), (0, None));
 }
@@ -339,11 +346,7 @@ fn a_reload_follows_names() {
         location.put(at_ms(0), UserId(number.into()), None, &new, &mut changes);
     }
     let changes = location.reload(&[user("new"), user("3"), user("1")]);
-    let gone = |name: &str| Change::BindingGone {
-        user: name.into(),
-        contact: format!("sip:{name}").into(),
-    };
-    assert_eq!(changes, [gone("0"), gone("2")]);
+    assert_eq!(changes, [gone("0", "sip:0"), gone("2", "sip:2")]);
     assert_eq!(
         (contacts(&location, 0), contacts(&location, 1)),
         (vec![], vec!["sip:3".into()])

@@ -2,7 +2,8 @@
 //!
 //! Strict, so that what one layer reads every layer reads: single headers doubled, numbers out of range, bare CR or LF are
 //! refused. What is read beyond the RFC's grammar is a named constant, with who needs it: [`uri::RAW_HASH_IN_USER`],
-//! [`uri::UNDERSCORE_IN_HOST`], [`uri::THREE_COLONS_IN_IPV6`], [`header::auth::ANY_QUOTING`].
+//! [`uri::UNDERSCORE_IN_HOST`], [`uri::THREE_COLONS_IN_IPV6`], [`header::auth::ANY_QUOTING`], [`header::UTF8_OUTSIDE_QUOTES`],
+//! [`parse::ANY_VISIBLE_CALL_ID`].
 #![cfg_attr(
     not(test),
     deny(

@@ -7,6 +7,12 @@ use super::scan::{self, Cursor};
 use super::*;
 use crate::limits::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
 
+/// Leniency: a Call-ID may have any visible ASCII but comma and semicolon, which would end it in the headers that name a
+/// Call-ID in a list or with parameters (In-Reply-To, Replaces). RFC 3261 has no `=` in it and one `@` at most, but session
+/// border controllers and proxies that hide a topology put another side's Call-ID into theirs in base64, and some hang
+/// their host behind one that has a host already. It is compared and repeated as bytes, so nothing else depends on it.
+pub const ANY_VISIBLE_CALL_ID: bool = true;
+
 /// A message that parsed: structure, and all the headers everyone relies on (top Via, From, To, Call-ID, CSeq,
 /// Max-Forwards, Content-Length, in a request with them also Contact) validated.
 #[derive(Clone, Debug)]
@@ -422,7 +428,7 @@ fn trim_folded(bytes: &[u8], index: &mut Index) {
     }
 }
 
-/// `callid = word [ "@" word ]`
+/// `callid = word [ "@" word ]`, or as [`ANY_VISIBLE_CALL_ID`] says.
 fn check_call_id(value: &[u8]) -> Result<(), Error> {
     let mut cursor = Cursor::new(value);
     let mut empty = cursor.take(scan::WORD).is_empty();
@@ -731,6 +737,25 @@ mod tests {
             ErrorKind::ContentLength
         );
         assert!(parse(with("CSeq: 7", "CSeq: 002147483647").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn reads_any_visible_call_id() {
+        let call_id = |text: &str| with("Call-ID: 1234@192.0.2.7", &format!("Call-ID: {text}"));
+        for text in [
+            "a",
+            "w(ord)<>:\\\"/[]?{}@x",
+            "MTIzNDU2Nzg5MA==",
+            "a@b@c",
+            "a+/=@b",
+            "#$&^|@",
+        ] {
+            let text = call_id(text);
+            assert!(parse(text.as_bytes()).is_ok(), "{text}");
+        }
+        for text in ["", "a b", "a,b", "a;b", "ä", "a\r\n b", "a@b c"] {
+            assert_eq!(kind(&call_id(text)), ErrorKind::CallId, "{text}");
+        }
     }
 
     #[test]

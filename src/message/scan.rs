@@ -7,7 +7,7 @@ use super::{Error, ErrorKind};
 
 /// `token`.
 pub(crate) const TOKEN: u16 = 1;
-/// `word` of Call-ID.
+/// `word` of Call-ID (and more, see [`super::parse::ANY_VISIBLE_CALL_ID`]).
 pub(crate) const WORD: u16 = 1 << 1;
 /// `unreserved / user-unreserved`.
 pub(crate) const USER: u16 = 1 << 2;
@@ -33,6 +33,8 @@ pub(crate) const HEX: u16 = 1 << 11;
 pub(crate) const TELEPHONE: u16 = 1 << 12;
 /// Letters, digits, `+`, `-`, `.`: a URI scheme.
 pub(crate) const SCHEME: u16 = 1 << 13;
+/// An unquoted display name without its blanks: `token` (and more, see [`super::header::UTF8_OUTSIDE_QUOTES`]).
+pub(crate) const DISPLAY: u16 = 1 << 14;
 
 const fn contains(set: &[u8], byte: u8) -> bool {
     let mut rest = set;
@@ -55,10 +57,16 @@ const CLASSES: [u16; 256] = {
         let unreserved = alphanumeric || contains(b"-_.!~*'()", byte);
         let mut class = 0;
         if alphanumeric || contains(b"-.!%*_+`'~", byte) {
-            class |= TOKEN | WORD | VALUE;
+            class |= TOKEN | WORD | VALUE | DISPLAY;
         }
         if contains(b"()<>:\\\"/[]?{}", byte) {
             class |= WORD;
+        }
+        if super::parse::ANY_VISIBLE_CALL_ID && byte.is_ascii_graphic() && !contains(b",;", byte) {
+            class |= WORD;
+        }
+        if super::header::UTF8_OUTSIDE_QUOTES && !byte.is_ascii() {
+            class |= DISPLAY;
         }
         if contains(b":[]", byte) {
             class |= VALUE;

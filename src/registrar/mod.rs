@@ -195,18 +195,15 @@ fn plan(
     let mut plan = Plan::default();
     let mut is_free = vec![true; current.len()];
     for wanted in contacts {
-        let matches = |exact: bool| {
-            current
-                .iter()
-                .enumerate()
-                .position(|(at, (_, binding, uri))| {
-                    is_free[at]
-                        && (!exact || binding.contact() == wanted.uri.raw)
-                        && wanted.is_same(binding, uri.as_ref())
-                })
-        };
-        // Equality of URIs is not transitive (§19.1.4), so the binding of the very same text goes first.
-        let found = matches(true).or_else(|| matches(false));
+        // Of several one that is as it asks to be, with a reg-id or without: so no two without have the same contact. Then,
+        // since equality of URIs is not transitive (§19.1.4), the very same text goes first.
+        let found = (current.iter().enumerate())
+            .filter(|&(at, (_, binding, uri))| is_free[at] && wanted.is_same(binding, uri.as_ref()))
+            .min_by_key(|(_, (_, binding, _))| {
+                let is_other_kind = (wanted.reg_id == 0) != (binding.reg_id == 0);
+                (is_other_kind, binding.contact() != wanted.uri.raw)
+            })
+            .map(|(at, _)| at);
         if let Some(at) = found {
             check_order(request, current[at].1)?;
             is_free[at] = false;

@@ -24,7 +24,7 @@ pub struct Snapshot {
 pub struct BindingRow {
     /// Address-of-record's user.
     pub user: String,
-    /// Identifies the binding among the user's: the number the location service gave it.
+    /// The Contact URI.
     pub contact: Vec<u8>,
     pub path: Vec<u8>,
     pub call_id: Vec<u8>,
@@ -39,6 +39,29 @@ pub struct BindingRow {
     pub remote: SocketAddr,
     pub since: UnixTime,
     pub expires: UnixTime,
+}
+
+/// What tells a binding from all others. Contact URIs alone do not: two phones behind different NATs may register the same
+/// one, and are told apart by instance and `reg-id` (RFC 5626 §6).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub struct BindingKey {
+    pub user: String,
+    pub contact: Vec<u8>,
+    pub instance: Vec<u8>,
+    pub reg_id: u32,
+}
+
+impl BindingRow {
+    /// Its key.
+    pub fn key(&self) -> BindingKey {
+        BindingKey {
+            user: self.user.clone(),
+            contact: self.contact.clone(),
+            instance: self.instance.clone(),
+            reg_id: self.reg_id,
+        }
+    }
 }
 
 /// Why a source is banned.
@@ -130,15 +153,10 @@ impl CdrQuery {
 /// One thing to keep. The endpoint emits it; the shell hands it to the writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A binding was made or refreshed (key: user and contact).
+    /// A binding was made or refreshed.
     Binding(Box<BindingRow>),
     /// A binding is gone.
-    BindingGone {
-        /// Address-of-record's user.
-        user: String,
-        /// Its Contact URI.
-        contact: Vec<u8>,
-    },
+    BindingGone(Box<BindingKey>),
     /// A ban was made or changed.
     Ban(Box<BanRow>),
     /// A ban was lifted and its step forgotten.

@@ -1,7 +1,7 @@
-//! RFC 3261 §18 without sockets: where one message ends on a stream, and which way a response goes.
+//! RFC 3261 §18 without sockets: which streams are open, where one message ends on a stream, and which way a response goes.
 //!
-//! Knows neither transactions nor connections: [`stream::Framer`] is the little that each connection keeps, and
-//! [`via::response_flow`] is a pure function. Opening, closing and timing out connections is the business of the layers above.
+//! Knows no transactions: [`stream::Framer`] is the little that each connection keeps, and [`via::response_flow`] is a pure
+//! function. Sockets, and timing connections out, are `net`'s.
 
 #![cfg_attr(
     not(test),
@@ -14,8 +14,10 @@
     )
 )]
 
+pub mod connections;
 pub mod stream;
 pub mod via;
 
+pub use connections::{Connections, Stream};
 pub use stream::{Frame, FrameError, Framer, Frames};
 pub use via::response_flow;

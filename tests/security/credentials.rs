@@ -444,7 +444,7 @@ fn an_answer_for_one_method_or_user_is_none_for_another() {
 }
 
 #[test]
-fn nonces_outlive_a_restart_by_their_key_alone() {
+fn nothing_is_replayed_after_a_restart() {
     let mut site = Site::new();
     let challenge = site.challenge(STRANGER);
     let right = |n: u32| {
@@ -458,10 +458,16 @@ fn nonces_outlive_a_restart_by_their_key_alone() {
     };
     let mut after = Site::restarted(CONFIG, site.now, kept(site.nonce_key));
     assert_ne!(after.nonce_key, site.nonce_key, "a key for each run");
-    assert_eq!(after.udp(STRANGER, right(1).text()).statuses(), [200]);
-    // Two runs later, or with another key, it is one round more and no failure.
+    // Recorded on the way, and sent again when the server has forgotten it; or with the next count.
+    assert_eq!(site.udp(STRANGER, right(1).text()).statuses(), [200]);
+    let challenge = after.udp(STRANGER, right(1).text()).only();
+    assert!(challenge.contains("stale=true"), "{challenge}");
+    let next = Request::new("REGISTER").user("100");
+    let next = next.sign(&challenge, "100", PASSWORD);
+    assert_eq!(after.udp(STRANGER, next.text()).statuses(), [200]);
+    // Whichever key it was: it is one round more and no failure.
     let unknown = site.nonce_key.map(|(_, made)| ([1; 32], made));
-    for nonce_key in [after.nonce_key, unknown] {
+    for nonce_key in [site.nonce_key, after.nonce_key, unknown] {
         let mut later = Site::restarted(CONFIG, site.now, kept(nonce_key));
         for n in 1..8 {
             let outcome = later.udp(STRANGER, right(n).text());

@@ -8,7 +8,7 @@ mod text;
 mod via;
 
 pub use contact::{Contact, ContactValue};
-pub use name_addr::NameAddr;
+pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
 pub use text::{Values, quote, split_values, unquote};
 pub use via::Via;
@@ -306,6 +306,8 @@ mod tests {
                 None,
             ),
             ("<sip:a@b>;h=[::1]:5", "", "sip:a@b", ";h=[::1]:5", None),
+            ("Jürgen Ö<sip:a@b>", "Jürgen Ö", "sip:a@b", "", None),
+            ("ä\r\n ä <sip:a@b>", "ä\r\n ä", "sip:a@b", "", None),
         ] {
             let address =
                 NameAddr::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -335,7 +337,10 @@ mod tests {
             "<sip:a@b> x",
             "sip:a@b?x=y",
             "\"a\\\r\n\" <sip:a@b>",
-            "ä <sip:a@b>",
+            "ä sip:a@b",
+            "ä",
+            "ä, b <sip:a@b>",
+            "ä\"b\" <sip:a@b>",
             "<sip:a@b>;x=a@b",
             "<<sip:a@b>>",
             "\"\\",
@@ -348,6 +353,22 @@ mod tests {
                 error.is_err_and(|error| error.offset <= text.len()),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn sends_display_names_as_they_may_stand() {
+        for (text, sent) in [
+            ("<sip:a@b>", ""),
+            ("Al Ice <sip:a@b>", "Al Ice"),
+            ("\"Jürgen\" <sip:a@b>", "\"Jürgen\""),
+            ("Jürgen\r\n Ö <sip:a@b>", "\"Jürgen   Ö\""),
+        ] {
+            let mut out = Vec::new();
+            NameAddr::parse(text.as_bytes())
+                .unwrap()
+                .push_display(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), sent, "{text}");
         }
     }
 

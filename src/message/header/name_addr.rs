@@ -1,7 +1,12 @@
 //! From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1 `name-addr`, `addr-spec`).
 
+use super::quote;
 use crate::message::scan::{self, Cursor};
 use crate::message::{Error, ErrorKind, Params, Uri};
+
+/// Leniency: a display name in front of `<` may have UTF-8 outside quotes (`Jürgen Müller <sip:…>`). RFC 3261 §25.1 wants
+/// quotes around it, but phones send the name as it was typed in. Sent on it stands in quotes ([`NameAddr::push_display`]).
+pub const UTF8_OUTSIDE_QUOTES: bool = true;
 
 /// From, To, Contact, Route …: name-addr or addr-spec with header parameters (§20.10, §20.20).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +107,15 @@ impl<'a> NameAddr<'a> {
         })
     }
 
+    /// Appends the display name as it may be sent: as received, but quoted if it must be.
+    pub fn push_display(&self, out: &mut Vec<u8>) {
+        if self.display.is_ascii() || self.display.starts_with(b"\"") {
+            out.extend_from_slice(self.display);
+        } else {
+            quote(self.display, out);
+        }
+    }
+
     /// The tag parameter; `None` without, never empty.
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.tag
@@ -124,7 +138,7 @@ fn take_display<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
         _ => {
             // display-name = *(token LWS); RFC 4475 §3.1.1.6 has it without LWS before `<` too.
             let start = *cursor;
-            while !cursor.take(scan::TOKEN).is_empty() {
+            while !cursor.take(scan::DISPLAY).is_empty() {
                 cursor.skip_blanks();
             }
             if cursor.peek() == Some(b'<') {

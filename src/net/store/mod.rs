@@ -433,7 +433,7 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
     )? > 0;
     let registrations = rows::load(
         connection,
-        "SELECT * FROM registrations ORDER BY user, contact",
+        "SELECT * FROM registrations ORDER BY user, contact, instance, reg_id",
         rows::binding,
     )?;
     let bans = rows::load(

@@ -8,11 +8,10 @@ use std::collections::HashMap;
 
 use crate::limits;
 use crate::source::Source;
-use crate::store::{BanRow, BindingRow, CallRecord, Change};
+use crate::store::{BanRow, BindingKey, BindingRow, CallRecord, Change};
 use crate::time::UnixTime;
 
 /// User and contact.
-pub(super) type BindingKey = (String, Vec<u8>);
 
 /// A binding to write, with the time that it was granted.
 #[derive(Debug)]
@@ -69,7 +68,7 @@ impl Pending {
     pub(super) fn merge(&mut self, change: Change, now: UnixTime, lost: &mut Lost) {
         match change {
             Change::Binding(row) => {
-                let key = (row.user.clone(), row.contact.clone());
+                let key = row.key();
                 let granted_s = row.expires.since(now).as_millis().div_ceil(1_000);
                 let granted_s = u32::try_from(granted_s).unwrap_or(u32::MAX);
                 let kept = KeptBinding { row, granted_s };
@@ -81,12 +80,11 @@ impl Pending {
                     &mut lost.bindings,
                 );
             }
-            Change::BindingGone { user, contact } => {
-                let key = (user, contact);
+            Change::BindingGone(key) => {
                 put(
                     &mut self.bindings,
                     limits::STORE_BINDINGS_MAX,
-                    key,
+                    *key,
                     None,
                     &mut lost.bindings,
                 );

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::api::{Cdr, Rfc3339};
 use crate::source::{Source, Transport};
-use crate::store::{BanReason, BanRow, BindingRow, CallRecord};
+use crate::store::{BanReason, BanRow, BindingKey, BindingRow, CallRecord};
 use crate::time::UnixTime;
 
 /// Columns of `call_records`, in the order of [`Cdr`]'s fields.
@@ -149,16 +149,23 @@ pub(super) fn binding(row: &Row<'_>) -> Result<StoredBinding, String> {
     Ok(StoredBinding { row, granted_s })
 }
 
+/// One binding, by the parts of its key.
+const BY_KEY: &str = "WHERE user = ?1 AND contact = ?2 AND instance = ?3 AND reg_id = ?4";
+
 /// The binding as the file has it now; `None`: not there, or it cannot be read.
 pub(super) fn find_binding(
     connection: &Connection,
-    user: &str,
-    contact: &[u8],
+    key: &BindingKey,
 ) -> rusqlite::Result<Option<StoredBinding>> {
     connection
-        .prepare_cached("SELECT * FROM registrations WHERE user = ?1 AND contact = ?2")?
+        .prepare_cached(&format!("SELECT * FROM registrations {BY_KEY}"))?
         .query_row(
-            params![user, readable(contact)],
+            params![
+                key.user,
+                readable(&key.contact),
+                readable(&key.instance),
+                key.reg_id
+            ],
             |row| Ok(binding(row).ok()),
         )
         .optional()
@@ -197,14 +204,15 @@ pub(super) fn put_binding(
         .map(drop)
 }
 
-pub(super) fn remove_binding(
-    connection: &Connection,
-    user: &str,
-    contact: &[u8],
-) -> rusqlite::Result<()> {
+pub(super) fn remove_binding(connection: &Connection, key: &BindingKey) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("DELETE FROM registrations WHERE user = ?1 AND contact = ?2")?
-        .execute(params![user, readable(contact)])
+        .prepare_cached(&format!("DELETE FROM registrations {BY_KEY}"))?
+        .execute(params![
+            key.user,
+            readable(&key.contact),
+            readable(&key.instance),
+            key.reg_id
+        ])
         .map(drop)
 }
 

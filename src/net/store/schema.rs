@@ -48,7 +48,7 @@ CREATE TABLE registrations (
   q INTEGER NOT NULL,            -- thousandths
   instance TEXT NOT NULL,
   reg_id INTEGER NOT NULL,
-  PRIMARY KEY (user, contact)
+  PRIMARY KEY (user, contact, instance, reg_id)
 );
 CREATE TABLE bans (
   source TEXT PRIMARY KEY NOT NULL,

@@ -44,6 +44,12 @@ fn binding(user: &str, contact: &[u8], expires: UnixTime) -> BindingRow {
     }
 }
 
+/// That [`binding`] is gone.
+fn gone(user: &str, contact: &[u8]) -> Change {
+    let key = binding(user, contact, UnixTime::default()).key();
+    Change::BindingGone(Box::new(key))
+}
+
 fn ban(source: &str, until: UnixTime) -> BanRow {
     BanRow {
         source: source.parse().expect("a source"),
@@ -146,10 +152,7 @@ fn every_change_comes_back() {
         UnixTime::from_millis(1_772_366_400_001),
     ));
     on_disk(&store);
-    store.keep(Change::BindingGone {
-        user: "102".into(),
-        contact: b"sip:gone@x".to_vec(),
-    });
+    store.keep(gone("102", b"sip:gone@x"));
     store.keep(Change::BanGone("203.0.113.9".parse().expect("a source")));
     store
         .keep_secret("password:100", "correct horse")
@@ -347,6 +350,43 @@ fn places_that_cannot_be_used_are_named() {
     }
     let error = read_secrets(&folder.path().join("none.db")).expect_err("not there");
     assert!(error.contains("none.db"), "{error}");
+}
+
+/// Two phones behind different NATs may have the same Contact (RFC 5626 §6 tells them apart).
+#[test]
+fn bindings_with_the_same_contact_stay_apart() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let phone = |instance: &[u8], reg_id| BindingRow {
+        instance: instance.to_vec(),
+        reg_id,
+        ..binding("100", b"sip:100@192.168.1.10:5060", soon(600))
+    };
+    let all = [
+        phone(b"<urn:a>", 1),
+        phone(b"<urn:a>", 2),
+        phone(b"<urn:b>", 1),
+        phone(b"", 0),
+    ];
+    let (store, ..) = open(&path);
+    for row in &all {
+        store.keep(Change::Binding(Box::new(row.clone())));
+    }
+    on_disk(&store);
+    // A mere refresh of one, which is held back, and the end of another.
+    let refreshed = BindingRow {
+        expires: all[2].expires.plus(Duration::from_secs(30)),
+        ..all[2].clone()
+    };
+    store.keep(Change::Binding(Box::new(refreshed.clone())));
+    store.keep(Change::BindingGone(Box::new(all[1].key())));
+    store.close(CLOSE).expect("closed");
+    let (store, snapshot, _) = open(&path);
+    assert_eq!(
+        snapshot.bindings,
+        [all[3].clone(), all[0].clone(), refreshed]
+    );
+    store.close(CLOSE).expect("closed");
 }
 
 #[test]
@@ -722,7 +762,7 @@ fn a_mere_refresh_waits_and_is_never_lost() {
     on_disk(&store);
     let on_file = || {
         let connection = schema::open_read_only(&path).expect("opens");
-        rows::find_binding(&connection, "100", b"sip:100@192.0.2.7")
+        rows::find_binding(&connection, &first.key())
             .expect("read")
             .map(|stored| stored.row)
     };
@@ -750,10 +790,7 @@ fn a_mere_refresh_waits_and_is_never_lost() {
     };
     store.keep(Change::Binding(Box::new(again)));
     on_disk(&store);
-    store.keep(Change::BindingGone {
-        user: "100".into(),
-        contact: moved.contact.clone(),
-    });
+    store.keep(Change::BindingGone(Box::new(moved.key())));
     on_disk(&store);
     assert_eq!(on_file(), None);
     store.keep(Change::Binding(Box::new(moved.clone())));
@@ -1215,10 +1252,7 @@ mod model {
                 }
                 Step::Unbind { user } => {
                     self.bindings.remove(&user.to_string());
-                    Change::BindingGone {
-                        user: user.to_string(),
-                        contact: b"sip:x".to_vec(),
-                    }
+                    gone(&user.to_string(), b"sip:x")
                 }
                 Step::Ban { source: last, step } => {
                     let row = BanRow {

@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
-use super::pending::{BindingKey, KeptBinding, Lost, Pending};
+use super::pending::{KeptBinding, Lost, Pending};
 use super::rows::{self, StoredBinding};
 use super::schema::{self, OpenError};
 use super::{Shared, State, locked, unix_now};
 use crate::api::Rfc3339;
 use crate::limits;
-use crate::store::BanRow;
+use crate::store::{BanRow, BindingKey};
 use crate::time::UnixTime;
 
 /// How long the first change of a batch waits for company.
@@ -424,7 +424,7 @@ impl Writer {
         let mut refreshes = Vec::new();
         for (key, kept) in &self.backlog.bindings {
             let Some(kept) = kept else { continue };
-            if let Some(stored) = rows::find_binding(connection, &key.0, &key.1)?
+            if let Some(stored) = rows::find_binding(connection, key)?
                 && is_mere_refresh(&stored, kept)
             {
                 refreshes.push(key.clone());
@@ -479,7 +479,7 @@ impl Writer {
                 "registrations",
                 match kept {
                     Some(kept) => rows::put_binding(transaction, &kept.row, kept.granted_s),
-                    None => rows::remove_binding(transaction, &key.0, &key.1),
+                    None => rows::remove_binding(transaction, key),
                 },
             )?;
         }
