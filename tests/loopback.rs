@@ -346,24 +346,40 @@ fn first_start_shows_a_password_that_works_until_after_the_next_start() {
 fn second_process_does_not_start_and_says_why() {
     let site = Site::new("[user 100]\n");
     let server = site.start();
+    let port = format!(
+        "port 5060 is in use by sipkeep (process {})",
+        server.child.id()
+    );
+    let (code, out, errors) = site.run();
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(errors.contains(&port), "{errors}");
+    // Another state file, the same port: not even the file is made.
+    let path = site.folder.path().join("config.ini");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let other = text.replace("[server]\n", "[server]\nstate = other.db\n");
+    std::fs::write(&path, &other).unwrap();
+    let (code, out, errors) = site.run();
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(errors.contains(&port), "{errors}");
+    let files = std::fs::read_dir(site.folder.path()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let left: Vec<String> = names.filter(|name| name.starts_with("other")).collect();
+    assert_eq!(left, [""; 0]);
+    // The same state file, another port.
+    std::fs::write(
+        &path,
+        text.replace(":5060", ":5070").replace(":8080", ":8081"),
+    )
+    .unwrap();
     let (code, out, errors) = site.run();
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(
         errors.contains("sipkeep.db is in use by process"),
         "{errors}"
     );
-    // Another state file, the same port.
-    let text = std::fs::read_to_string(site.folder.path().join("config.ini")).unwrap();
-    let text = text.replace("[server]\n", "[server]\nstate = other.db\n");
-    std::fs::write(site.folder.path().join("config.ini"), text).unwrap();
-    let (code, out, errors) = site.run();
-    assert_eq!((code, out.as_str()), (Some(1), ""));
-    assert!(
-        errors.contains("port 5060 is in use by another program"),
-        "{errors}"
-    );
+    std::fs::write(&path, other).unwrap();
     drop(server);
-    // That failed start has made no password that nobody was shown.
+    // Those failed starts have made no password that nobody was shown.
     let server = site.start();
     assert!(server.out().contains("password"), "{}", server.out());
 }

@@ -78,10 +78,10 @@ fn serve(path: &Path, mut config: Config) -> Result<(), String> {
             ::log::warn!("the loop cannot be woken for an answer of the store: {error}");
         }
     };
+    // Before anything is made and kept: a start that fails leaves no file, and no password that nobody was shown.
+    let bound = event_loop::bind(poll.registry(), &config)?;
     let (store, snapshot, mut secrets) =
         Store::open(&config.server.state, unix(), config.server.cdr_keep, wake)?;
-    // Before anything is made and kept: a start that fails leaves no password that nobody was shown.
-    let bound = event_loop::bind(poll.registry(), &config)?;
     let made = complete(&mut config, &mut secrets, &store)?;
 
     let fixed = Fixed::of(&config);

@@ -363,7 +363,7 @@ fn port_that_is_taken_is_said_in_words() {
         let error = event_loop::bind(poll.registry(), &config).err().unwrap();
         assert!(
             error.contains(&format!(
-                "port {} is in use by another program",
+                "port {} is in use by this process",
                 address.port()
             )),
             "{error}"

@@ -263,7 +263,8 @@ pub(super) fn explain(transport: &str, address: SocketAddr, error: &io::Error) -
     let port = address.port();
     match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "{transport}:{address}: port {port} is in use by another program (or by another entry of \"listen\")"
+            "{transport}:{address}: port {port} is in use by {}",
+            super::holder::of(transport, address)
         ),
         ErrorKind::AddrNotAvailable => {
             format!(
