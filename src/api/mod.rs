@@ -51,7 +51,8 @@ pub enum Answer {
     Banned(Box<Ban>),
     /// Done, nothing to show.
     Done,
-    NotFound(&'static str),
+    /// What there is not.
+    NotFound(String),
     /// Refused, with the reason (e.g. an address that is a trunk's).
     Refused(String),
 }

@@ -79,7 +79,7 @@ impl Endpoint {
 
     fn unban(&mut self, now: Now, source: Source) -> Answer {
         if !self.guard.unban(now, source) {
-            return Answer::NotFound("no such ban");
+            return Answer::NotFound(format!("no such ban: {source}"));
         }
         self.out.keep(Change::BanGone(source));
         let fields = vec![
@@ -92,7 +92,7 @@ impl Endpoint {
 
     fn hang_up(&mut self, now: Now, id: &str) -> Answer {
         let Some(handle) = self.calls.find(id) else {
-            return Answer::NotFound("no such call");
+            return Answer::NotFound(format!("no such call: {id}"));
         };
         let (calls, mut context) = self.split(now);
         calls.hang_up(

@@ -302,7 +302,7 @@ impl<C: Core> Admin<'_, C> {
             Answer::Bans(page) => Response::json(200, &page),
             Answer::Banned(ban) => Response::json(201, &ban),
             Answer::Done => Response::json(200, &serde_json::json!({ "ok": true })),
-            Answer::NotFound(what) => Response::error(404, what),
+            Answer::NotFound(what) => Response::error(404, &what),
             Answer::Refused(reason) => Response::error(409, &reason),
         }
     }

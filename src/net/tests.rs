@@ -95,7 +95,7 @@ impl Core for Echo {
                 self.out.push(Owned::Banned(source));
                 Answer::Done
             }
-            Command::Hangup { .. } => Answer::NotFound("no such call"),
+            Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
             _ => Answer::Done,
         }
     }

@@ -196,6 +196,10 @@ impl<O: Copy> Clients<O> {
     }
 
     /// A response; nobody's, if there is no transaction of its branch and method (§17.1.3).
+    ///
+    /// Where it came from does not matter (§18.1.2): a peer with several addresses answers from another one. Its branch
+    /// proves that whoever sent it has seen the request: 64 bits of it come from SHA-256 over the seed ([`Tokens`]), and a
+    /// million guesses a second for the 32 s that a request lives hit one with a probability of 2⁻³⁹.
     pub fn receive_response(
         &mut self,
         shared: &mut Shared,

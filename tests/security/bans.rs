@@ -241,6 +241,13 @@ fn unban_works_at_once() {
         "{changes:?}"
     );
     site.endpoint.clear_outputs();
+    let again = Command::Unban {
+        source: source(STRANGER),
+    };
+    let Answer::NotFound(text) = site.endpoint.command(site.now, again) else {
+        panic!("there is no ban any more");
+    };
+    assert_eq!(text, "no such ban: 203.0.113.7");
     assert!(
         site.endpoint
             .accepts_connection(site.now, STRANGER.parse().unwrap())

@@ -445,3 +445,28 @@ fn another_users_cancel_does_not_spoil_the_callers() {
     let outcome = site.udp(USER, bye.text());
     assert_eq!(outcome.sent[0].0, USER.parse().unwrap());
 }
+
+/// RFC 3261 §18.1.2: whoever did not see the request cannot answer it, though he knows everything else of it; whoever did
+/// may answer from another address of his.
+#[test]
+fn a_response_is_known_by_its_branch_alone() {
+    let mut site = Site::new();
+    let outcome = site.udp(USER, Request::new("INVITE").by("102").sdp().text());
+    let outgoing = outcome.to(OTHER).to_owned();
+    let contact = "Contact: <sip:103@192.0.2.3>\r\n";
+    let right = answer(&outgoing, 200, "callee", contact, "");
+    let start = right.find("branch=z9hG4bK").unwrap() + "branch=z9hG4bK".len();
+    let digits = right[start..].find(';').unwrap();
+    assert_eq!(digits, 24, "its place, and 64 bits");
+    for digit in 0..digits {
+        let mut guess = right.clone();
+        let at = start + digit;
+        let other = if &right[at..=at] == "0" { "1" } else { "0" };
+        guess.replace_range(at..=at, other);
+        for from in [OTHER, TRUNK, STRANGER] {
+            assert!(site.udp(from, guess.as_str()).is_silent(), "{guess}");
+        }
+    }
+    let outcome = site.udp("192.0.2.77:5060", right);
+    assert_eq!(status(outcome.to(USER)), 200);
+}
