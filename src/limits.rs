@@ -78,6 +78,10 @@ pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
 
+/// Bytes of the header lines of a callee's refusal that reach the caller (Reason, Warning of a carrier, `X-`). With more
+/// he is told the status alone.
+pub const REFUSAL_BYTES_MAX: usize = 2_048;
+
 /// Connections in all from sources that have not authenticated.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 /// Connections from one such source.

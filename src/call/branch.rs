@@ -1,8 +1,10 @@
 //! Responses to the INVITEs of the branches: provisional ones pass, the first 2xx wins, refusals are weighed
 //! (RFC 3261 §13.2.2, §16.7).
 
+use super::reply::start_line_off;
 use super::*;
 use crate::dialog::write_contact;
+use crate::message::compose::Composer;
 use crate::message::{HeaderName, Message};
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
@@ -29,7 +31,10 @@ impl Calls {
                 100 => {}
                 101..=199 => self.branch_rings(owner, response, context),
                 200..=299 => self.branch_answers(owner, response, way, context),
-                status => self.branch_ends(owner, status, EndedBy::Callee, context),
+                status => {
+                    self.keep_refusal(owner, response, context);
+                    self.branch_ends(owner, status, EndedBy::Callee, context);
+                }
             },
             Purpose::Relay => self.relayed_response(id, owner, response, context),
             Purpose::Bye | Purpose::Probe => {
@@ -152,6 +157,28 @@ impl Calls {
         );
     }
 
+    /// What the caller is to see of a refusal beside its status: a carrier's Reason says more than that.
+    fn keep_refusal(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
+        let to_trunk = call.caller.party.is_trunk();
+        let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
+            return;
+        };
+        let mut composer = Composer::response(context.buffer, response.status(), "");
+        carriage::write(
+            &mut composer,
+            response,
+            branch.leg.party.is_trunk(),
+            to_trunk,
+        );
+        let lines = start_line_off(context.buffer);
+        if branch.status.is_none() && lines.len() <= crate::limits::REFUSAL_BYTES_MAX {
+            branch.refusal = lines.into();
+        }
+    }
+
     /// A branch is refused by its callee, or silent or unreachable (which is our own finding).
     pub(super) fn branch_ends(
         &mut self,
@@ -190,8 +217,7 @@ impl Calls {
         {
             return;
         }
-        let refusals =
-            (call.branches.iter()).filter_map(|branch| Some((branch.status?, branch.ended_by)));
+        let refusals = (call.branches.iter()).filter_map(|branch| Some((branch.status?, branch)));
         let best = refusals.reduce(|best, refusal| {
             if best::is_better(refusal.0, best.0) {
                 refusal
@@ -203,9 +229,11 @@ impl Calls {
         let (status, by) = match best {
             None => (503, EndedBy::Server),
             // Nobody cancelled: a callee that says so has only given up.
-            Some((487, by)) => (480, by),
-            Some((status, by)) => (best::towards_caller(status), by),
+            Some((487, branch)) => (480, branch.ended_by),
+            Some((status, branch)) => (best::towards_caller(status), branch.ended_by),
         };
+        let refusal = best.map(|(_, branch)| branch.refusal.clone());
+        call.refusal = refusal.unwrap_or_default();
         self.refuse(handle, status, by, context);
     }
 }

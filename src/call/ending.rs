@@ -24,7 +24,7 @@ impl Calls {
         if status == 503 {
             composer.number("Retry-After", RETRY_AFTER_S);
         }
-        composer.field("Server", &[b"sipkeep"]);
+        composer.lines(&call.refusal).field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         context.transactions.respond(
             context.now.mono,

@@ -155,6 +155,8 @@ struct Branch {
     status: Option<u16>,
     /// Who gave it: the callee, or we ourselves when he was silent or out of reach.
     ended_by: EndedBy,
+    /// Header lines of his refusal that pass to the caller.
+    refusal: Box<[u8]>,
 }
 
 /// A request on its way from one leg to the other.
@@ -208,6 +210,8 @@ struct Call {
     had_offer: bool,
     /// The caller has its final response.
     is_final: bool,
+    /// Header lines for it, if it is a refusal.
+    refusal: Box<[u8]>,
     /// Our BYEs and probes that wait for an answer.
     waiting: u32,
     relays: Vec<Relay>,
@@ -374,6 +378,24 @@ impl Calls {
             .map(|call| call.record.id.clone());
         let items = live.into_iter().take(limit).map(Call::item).collect();
         Page { items, next }
+    }
+
+    /// A phone of this user has registered from another flow: his dialogs whose own flow is gone (`is_gone`) go on there.
+    pub fn moved(
+        &mut self,
+        user: UserId,
+        way: (&Flow, SocketAddr),
+        is_gone: impl Fn(&Flow) -> bool,
+    ) {
+        for (_, call) in &mut self.slots {
+            let branches = call.branches.iter_mut().map(|branch| &mut branch.leg);
+            for leg in std::iter::once(&mut call.caller).chain(branches) {
+                let is_own = matches!(&leg.party, Party::User(own, _) if *own == user);
+                if is_own && leg.is_up && is_gone(&leg.dialog.flow) {
+                    (leg.dialog.flow, leg.dialog.ours) = (*way.0, way.1);
+                }
+            }
+        }
     }
 
     /// The call with this id.

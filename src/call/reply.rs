@@ -4,6 +4,12 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method};
 use crate::source::Flow;
 
+/// The header lines of what was composed so far.
+pub fn start_line_off(buffer: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'\n', buffer).map_or(0, |end| end + 1);
+    buffer.get(end..).unwrap_or_default()
+}
+
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
 #[derive(Debug)]
 pub struct Answerable {
@@ -30,11 +36,9 @@ impl Answerable {
                 composer.field("Record-Route", &[route]);
             }
         }
-        let start_line = memchr::memchr(b'\n', buffer).map_or(0, |end| end + 1);
-        let routes = buffer.get(start_line..).unwrap_or_default();
         Self {
             lines: lines.into(),
-            routes: routes.into(),
+            routes: start_line_off(buffer).into(),
             to: request.to().raw.into(),
             needs_tag: request.to().tag().is_none(),
         }

@@ -111,6 +111,7 @@ impl Calls {
             request: Answerable::of(setup.request, &setup.flow, context.buffer),
             had_offer: !setup.request.body().is_empty(),
             is_final: false,
+            refusal: Box::default(),
             waiting: 0,
             relays: Vec::new(),
             record: new_record(&setup, context),
@@ -303,6 +304,7 @@ impl Calls {
             client,
             status: None,
             ended_by: EndedBy::Callee,
+            refusal: Box::default(),
         });
         let is_counted = call.counted.contains(&target.party);
         context.transactions.send(

@@ -26,6 +26,12 @@ impl Endpoint {
             return;
         };
         let bindings_before = self.location.bindings(user).count();
+        let flows_before: Vec<Flow> = match self.calls.calls_of(user) {
+            0 => Vec::new(),
+            _ => (self.location.bindings(user))
+                .map(|binding| binding.flow())
+                .collect(),
+        };
         self.lines.clear();
         let (peers, config) = (&self.peers, &self.config);
         let registered = registrar::register(
@@ -41,6 +47,9 @@ impl Endpoint {
             &mut self.changes,
         );
         self.keep_changes();
+        if registered.status == 200 && self.calls.calls_of(user) > 0 {
+            self.move_dialogs(user, arrival, &flows_before);
+        }
         let tag = self.request_tag(arrival.request);
         let mut composer = Composer::response_to(
             &mut self.buffer,
@@ -77,6 +86,28 @@ impl Endpoint {
             };
             self.event(log::Level::Info, name, fields);
         }
+    }
+
+    /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other
+    /// side has to say must reach it there. Gone is a flow whose binding this one has replaced; and a connection that is
+    /// closed, if the phone is at the same address, or if the user has no other one.
+    fn move_dialogs(&mut self, user: UserId, arrival: &Arrival<'_>, before: &[Flow]) {
+        let flow = &arrival.flow;
+        let after: Vec<Flow> = (self.location.bindings(user))
+            .map(|binding| binding.flow())
+            .collect();
+        if !after.contains(flow) {
+            return;
+        }
+        let is_only = after.len() == 1;
+        let connections = &self.connections;
+        self.calls.moved(user, (flow, arrival.ours), |own| {
+            before.contains(own) && !after.contains(own)
+                || own.connection.is_some_and(|connection| {
+                    !connections.is_open(connection)
+                        && (is_only || own.remote.ip() == flow.remote.ip())
+                })
+        });
     }
 
     /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the

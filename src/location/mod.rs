@@ -90,7 +90,7 @@ impl Location {
             .filter(|row| row.transport == Transport::Udp && row.expires > now.unix)
             .collect();
         // The order of the file means nothing; what ends last was refreshed last, as good as always.
-        rows.sort_by(|one, other| (one.expires, one.key()).cmp(&(other.expires, other.key())));
+        rows.sort_by_cached_key(|row| (row.expires, row.key()));
         let users: HashMap<String, u32, RandomState> = self
             .users
             .iter()

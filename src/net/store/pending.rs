@@ -11,8 +11,6 @@ use crate::source::Source;
 use crate::store::{BanRow, BindingKey, BindingRow, CallRecord, Change};
 use crate::time::UnixTime;
 
-/// User and contact.
-
 /// A binding to write, with the time that it was granted.
 #[derive(Debug)]
 pub(super) struct KeptBinding {
