@@ -109,14 +109,19 @@ impl Calls {
         self.sweep(owner.call);
     }
 
-    /// Nobody answered in time.
-    pub(super) fn ring_timeout(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+    /// Nobody answered in time: ours (480), or the INVITE's own (487, RFC 3261 §13.3.1).
+    pub(super) fn ring_timeout(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
         let Some(call) = self.get(handle) else { return };
         if call.state != State::Ringing || call.is_final {
             return;
         }
         call.cancel_branches(b"", context);
-        self.refuse(handle, 480, EndedBy::Server, context);
+        self.refuse(handle, status, EndedBy::Server, context);
         self.sweep(handle);
     }
 

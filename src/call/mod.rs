@@ -225,6 +225,8 @@ struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timer {
     RingTimeout(CallHandle),
+    /// The caller's own limit for ringing is over.
+    Expired(CallHandle),
     Probe(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
@@ -358,7 +360,8 @@ impl Calls {
             return false;
         };
         match timer {
-            Timer::RingTimeout(handle) => self.ring_timeout(handle, context),
+            Timer::RingTimeout(handle) => self.ring_timeout(handle, 480, context),
+            Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
             Timer::Probe(handle) => self.probe(handle, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }

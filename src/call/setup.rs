@@ -149,10 +149,11 @@ impl Calls {
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
             self.ring(handle, &setup, target, context);
         }
-        self.timers.arm(
-            context.now.mono.plus(self.ring_timeout),
-            Timer::RingTimeout(handle),
-        );
+        let (wait, timer) = match invitation_limit(setup.request) {
+            Some(limit) if limit < self.ring_timeout => (limit, Timer::Expired(handle)),
+            _ => (self.ring_timeout, Timer::RingTimeout(handle)),
+        };
+        self.timers.arm(context.now.mono.plus(wait), timer);
         let record = self
             .get(handle)
             .map(|call| call.record.clone())
@@ -320,6 +321,13 @@ impl Calls {
             self.count_in(handle, &target.party);
         }
     }
+}
+
+/// RFC 3261 §13.3.1: how long the caller wants it to ring; one that does not parse says nothing.
+fn invitation_limit(request: &Message<'_>) -> Option<Duration> {
+    let text = std::str::from_utf8(request.value(HeaderName::Expires)?).ok()?;
+    let seconds: u32 = text.parse().ok()?;
+    Some(Duration::from_secs(seconds.into()))
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {

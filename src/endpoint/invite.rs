@@ -146,7 +146,7 @@ impl Endpoint {
             Route::Nowhere => Some((404, None)),
             Route::User(user) if self.is_busy(user) => Some((486, None)),
             Route::User(user) => {
-                setup.targets = self.user_targets(now, user, arrival, dialled);
+                setup.targets = self.user_targets(now, user, identity, arrival, dialled);
                 setup.targets.is_empty().then_some((480, None))
             }
             Route::Outside(number) => {
@@ -199,14 +199,17 @@ impl Endpoint {
         }
     }
 
-    /// Every binding of a user but the one that the call comes from; a user by address who has none, at that address.
+    /// Every binding of a user but the one that he himself calls from; a user by address who has none, at that address. Of
+    /// two users on one flow (a gateway for several telephones) one may call the other.
     fn user_targets(
         &mut self,
         now: Now,
         user: UserId,
+        caller: Who,
         arrival: &Arrival<'_>,
         dialled: &[u8],
     ) -> Vec<Target> {
+        let is_own_flow = |flow: &Flow| caller == Who::User(user) && *flow == arrival.flow;
         let Some(config) = self.config.users.get(user.0 as usize) else {
             return Vec::new();
         };
@@ -218,7 +221,7 @@ impl Endpoint {
             ..Identity::default()
         };
         let mut targets: Vec<Target> = (self.location.bindings(user))
-            .filter(|binding| binding.deadline > now.mono && binding.flow() != arrival.flow)
+            .filter(|binding| binding.deadline > now.mono && !is_own_flow(&binding.flow()))
             .map(|binding| Target {
                 uri: binding.request_uri().to_vec(),
                 route: binding.path().to_vec(),
@@ -234,7 +237,7 @@ impl Endpoint {
             let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none());
             let flow = (spoken.copied())
                 .or_else(|| self.flow_to(peers::socket_address(&peer), Transport::Udp))
-                .filter(|flow| *flow != arrival.flow);
+                .filter(|flow| !is_own_flow(flow));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),
                 route: Vec::new(),
