@@ -1,5 +1,6 @@
 //! The table under random programs of events, beside a model of what the RFC wants.
 
+use super::cancel::answer_cancel;
 use super::*;
 use proptest::prelude::*;
 

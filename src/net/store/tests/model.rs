@@ -1,0 +1,137 @@
+//! Random programs of changes, flushes and restarts against a plain model.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Bind { user: u8, seconds: u16, moved: bool },
+    Unbind { user: u8 },
+    Ban { source: u8, step: u32 },
+    Unban { source: u8 },
+    Answer { call: u8 },
+    End { call: u8 },
+    Flush,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..3_u8, 60..600_u16, any::<bool>())
+            .prop_map(|(user, seconds, moved)| Step::Bind { user, seconds, moved }),
+        1 => (0..3_u8).prop_map(|user| Step::Unbind { user }),
+        2 => (0..3_u8, 0..9_u32).prop_map(|(source, step)| Step::Ban { source, step }),
+        1 => (0..3_u8).prop_map(|source| Step::Unban { source }),
+        2 => (0..5_u8).prop_map(|call| Step::Answer { call }),
+        2 => (0..5_u8).prop_map(|call| Step::End { call }),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..25)
+}
+
+/// What must come back.
+#[derive(Default)]
+struct Model {
+    bindings: BTreeMap<String, BindingRow>,
+    bans: BTreeMap<Source, BanRow>,
+    records: BTreeMap<String, &'static str>,
+}
+
+impl Model {
+    fn apply(&mut self, step: &Step) -> Option<Change> {
+        let source = |last: u8| Source::of([203, 0, 113, last].into());
+        Some(match *step {
+            Step::Bind {
+                user,
+                seconds,
+                moved,
+            } => {
+                let mut row = binding(&user.to_string(), b"sip:x", soon(seconds.into()));
+                row.cseq = u32::from(seconds);
+                if moved {
+                    row.remote.set_port(seconds);
+                }
+                self.bindings.insert(row.user.clone(), row.clone());
+                Change::Binding(Box::new(row))
+            }
+            Step::Unbind { user } => {
+                self.bindings.remove(&user.to_string());
+                gone(&user.to_string(), b"sip:x")
+            }
+            Step::Ban { source: last, step } => {
+                let row = BanRow {
+                    source: source(last),
+                    step,
+                    ..ban("192.0.2.1", soon(600))
+                };
+                self.bans.insert(row.source, row.clone());
+                Change::Ban(Box::new(row))
+            }
+            Step::Unban { source: last } => {
+                self.bans.remove(&source(last));
+                Change::BanGone(source(last))
+            }
+            Step::Answer { call } => {
+                let id = call.to_string();
+                if self.records.contains_key(&id) {
+                    return None; // ids are never used again
+                }
+                self.records.insert(id.clone(), "interrupted");
+                Change::Record(Box::new(record(&id, call.into(), "")))
+            }
+            Step::End { call } => {
+                let id = call.to_string();
+                self.records.insert(id.clone(), "answered");
+                Change::Record(Box::new(record(&id, call.into(), "answered")))
+            }
+            Step::Flush | Step::Restart => return None,
+        })
+    }
+
+    fn check(&self, snapshot: Snapshot) {
+        let bindings: Vec<_> = self.bindings.values().cloned().collect();
+        assert_eq!(snapshot.bindings, bindings);
+        let mut bans = snapshot.bans;
+        bans.sort_by_key(|row| row.source);
+        assert_eq!(bans, self.bans.values().cloned().collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_was_kept_comes_back(steps in steps()) {
+        let folder = folder();
+        let path = folder.path().join("sipkeep.db");
+        let mut model = Model::default();
+        let (mut store, ..) = open(&path);
+        for step in &steps {
+            match (model.apply(step), step) {
+                (Some(change), _) => store.keep(change),
+                (None, Step::Flush) => store.keep_secret("written", "now").expect("kept"),
+                (None, Step::Restart) => {
+                    store.close(CLOSE).expect("closed");
+                    let (again, snapshot, _) = open(&path);
+                    model.check(snapshot);
+                    store = again;
+                }
+                (None, _) => {}
+            }
+        }
+        store.close(CLOSE).expect("closed");
+        let (store, snapshot, _) = open(&path);
+        model.check(snapshot);
+        let page = ask(&store, all(1_000)).expect("a page");
+        let records: BTreeMap<String, String> =
+            page.items.into_iter().map(|item| (item.id, item.disposition)).collect();
+        let expected: BTreeMap<String, String> =
+            model.records.iter().map(|(id, word)| (id.clone(), (*word).to_owned())).collect();
+        assert_eq!(records, expected);
+        store.close(CLOSE).expect("closed");
+    }
+}
