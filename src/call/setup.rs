@@ -46,11 +46,8 @@ impl Identity {
             crate::message::escape_user(&self.user, &mut value);
             value.push(b'@');
         }
-        let host = match (&self.host, ours) {
-            (Some(host), _) => host.clone(),
-            (None, std::net::IpAddr::V4(v4)) => v4.to_string(),
-            (None, std::net::IpAddr::V6(v6)) => format!("[{v6}]"),
-        };
+        let host = self.host.clone();
+        let host = host.unwrap_or_else(|| crate::message::uri::host_text(ours));
         value.extend_from_slice(host.as_bytes());
         value.push(b'>');
         value

@@ -267,7 +267,7 @@ impl Endpoint {
                     party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
                     to: Identity {
                         user: number.to_vec(),
-                        host: Some(host_text(flow.remote.ip())),
+                        host: Some(crate::message::uri::host_text(flow.remote.ip())),
                         ..Identity::default()
                     },
                 }];
@@ -330,13 +330,6 @@ fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
         uri.extend_from_slice(b";transport=tcp");
     }
     uri
-}
-
-fn host_text(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
 }
 
 /// Bodies that can describe a session: SDP, or several parts of which one may be SDP.

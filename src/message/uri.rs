@@ -486,6 +486,14 @@ fn same_headers(one: &[u8], other: &[u8]) -> bool {
     pairs(one).count() == pairs(other).count() && covers(one, other) && covers(other, one)
 }
 
+/// An address as host of a URI: an IPv6 reference in brackets.
+pub fn host_text(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
 /// Appends `user` (unescaped) as the user part of a SIP URI: what RFC 3261 §25.1 allows there stands as it is, every other
 /// byte becomes `%HH`, so `#` is `%23` and `%` is `%25`.
 pub fn escape_user(user: &[u8], out: &mut Vec<u8>) {
