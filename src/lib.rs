@@ -3,6 +3,7 @@
 pub mod action;
 pub mod api;
 pub mod auth;
+pub mod bpf;
 pub mod call;
 pub mod config;
 pub mod dialog;

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("action", &[]),
     ("nonce", &[]),
     ("token", &[]),
+    ("bpf", &[]),
     ("guard", &[]),
     ("message", &[]),
     ("transport", &["message"]),

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod fuzz;
 pub mod fuzz_auth;
 pub mod fuzz_endpoint;
+pub mod fuzz_filter;
 pub mod fuzz_stream;
 pub mod network;
 pub mod phone;
@@ -20,9 +21,10 @@ pub mod world;
 pub type FuzzBody = fn(&[u8]);
 
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
-pub const FUZZ_TARGETS: [(&str, FuzzBody); 6] = [
+pub const FUZZ_TARGETS: [(&str, FuzzBody); 7] = [
     ("auth_digest", auth_digest),
     ("endpoint", fuzz_endpoint::endpoint),
+    ("filter", fuzz_filter::filter),
     ("message", fuzz::message),
     ("nonce", fuzz_auth::nonce),
     ("stream_frame", fuzz_stream::stream_frame),
