@@ -46,6 +46,15 @@ pub const PAST_BANS_MAX: usize = 65_536;
 /// Bans; made by proven sources only, the soonest to end leaves first.
 pub const BANS_MAX: usize = 131_072;
 
+/// Of the datagrams that the kernel discards for us one in so many passes, by which they are counted. A power of two.
+pub const KERNEL_SAMPLE: u32 = 1_024;
+/// Bans of each family that are considered for the kernel, the busiest first: more than any program holds.
+pub const KERNEL_LIST_MAX: usize = 4_096;
+/// Between two rebuildings of the kernel's filters, unless an administrator says something.
+pub const KERNEL_REBUILD: Duration = Duration::from_millis(250);
+/// The same when only the order of bans may have changed, and not all of them fit.
+pub const KERNEL_REORDER: Duration = Duration::from_secs(5);
+
 /// Changes of bindings that wait for the disk, about 600 bytes each. One more key is dropped and counted: the binding's
 /// next refresh writes it again.
 pub const STORE_BINDINGS_MAX: usize = 32_768;

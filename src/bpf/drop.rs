@@ -7,14 +7,15 @@ use super::search::{Item, Targets, search};
 use super::writer::{Place, Shared, Writer};
 use super::{ACCEPT, DISCARD, Family, Fitted, SKF_AD_RANDOM, SKF_NET_OFF, fit, op, word};
 use crate::config::Prefix;
+use crate::limits::KERNEL_SAMPLE;
 
-/// One packet in so many of those to be discarded passes, if there is to be a sample. A power of two.
-pub const SAMPLE: u32 = 1_024;
+// The sample is taken by the lower bits of a random word.
+const _: () = assert!(KERNEL_SAMPLE.is_power_of_two());
 
 /// Whether a sample passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
-    /// 1 packet in [`SAMPLE`], by which the discarded ones are counted: datagrams.
+    /// 1 packet in [`KERNEL_SAMPLE`], by which the discarded ones are counted: datagrams.
     Some,
     /// None: a listener, on which each packet that passes makes a handshake.
     None,
@@ -199,7 +200,7 @@ fn program(family: Family, prefixes: &[Prefix], sample: Sample) -> Vec<super::In
     let mut discard = writer.write(op::RETURN, DISCARD);
     if sample == Sample::Some {
         writer.branch(op::JUMP_EQUAL, 0, accept);
-        writer.write(op::AND, SAMPLE - 1);
+        writer.write(op::AND, KERNEL_SAMPLE - 1);
         discard = writer.write(op::LOAD_WORD, SKF_AD_RANDOM);
     }
     let mut ways = Ways {

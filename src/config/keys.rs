@@ -245,7 +245,7 @@ const GUARD: &[KeySpec] = &[
         "addresses or blocks that are known from the start",
     ),
     key("deny", "", "addresses or blocks that are always discarded"),
-    later(
+    key(
         "kernel_filter",
         "auto",
         "drop banned sources inside the kernel",

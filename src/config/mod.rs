@@ -129,6 +129,8 @@ pub struct Guard {
     pub known_rate: Option<u32>,
     pub allow: Vec<Prefix>,
     pub deny: Vec<Prefix>,
+    /// Whether the kernel is asked to discard banned sources (`auto`), or not (`off`).
+    pub kernel_filter: bool,
 }
 
 /// `[call]`

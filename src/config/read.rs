@@ -522,6 +522,9 @@ impl Reader {
             known_rate: self.value(fields, "known_rate", rate),
             allow,
             deny,
+            kernel_filter: self.value(fields, "kernel_filter", |text| {
+                value::choice(text, &[("auto", true), ("off", false)])
+            }),
         }
     }
 

@@ -53,6 +53,7 @@ fn empty_file_runs_with_the_documented_defaults() {
         known_rate: Some(2_000),
         allow: vec![],
         deny: vec![],
+        kernel_filter: true,
     };
     assert_eq!(config.guard, guard);
     assert_eq!(
@@ -344,8 +345,12 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [http] legacy_openapi: not yet in this version"],
     ),
     (
-        "[guard]\nkernel_filter = auto",
-        &["2: [guard] kernel_filter: not yet in this version"],
+        "[guard]\noutside_calls_max = 2",
+        &["2: [guard] outside_calls_max: not yet in this version"],
+    ),
+    (
+        "[guard]\nkernel_filter = yes",
+        &["2: [guard] kernel_filter: \"yes\" is none of auto, off"],
     ),
     (
         "[user 1]\ndo_not_disturb = no",

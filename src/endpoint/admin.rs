@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::{Answer, Command, Counts, GuardStatus, Rfc3339, Status};
 use crate::config::GuardMode;
+use crate::guard::{KernelEntry, KernelMark};
 use crate::store::BanRow;
 
 impl Endpoint {
@@ -88,6 +89,23 @@ impl Endpoint {
         ];
         self.stranger_event("unban", source, fields);
         Answer::Done
+    }
+
+    /// Whether [`Endpoint::kernel_list`] may have changed. O(1).
+    pub fn kernel_mark(&self) -> KernelMark {
+        self.guard.kernel_mark()
+    }
+
+    /// What the kernel should discard for us, the busiest first, at most so many of each family.
+    pub fn kernel_list(&mut self, now: Now, family_max: usize) -> Vec<KernelEntry> {
+        let peers = &self.peers;
+        self.guard
+            .kernel_list(now, family_max, |source| peers.has_source(source))
+    }
+
+    /// What the kernel holds of such a list: see [`Guard::kernel_holds`].
+    pub fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool) {
+        self.guard.kernel_holds(held, begin);
     }
 
     fn hang_up(&mut self, now: Now, id: &str) -> Answer {

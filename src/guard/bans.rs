@@ -8,6 +8,8 @@
 use super::Hasher;
 use super::failures::Names;
 use super::index::Index;
+use super::kernel::Load;
+use crate::limits::KERNEL_SAMPLE;
 use crate::source::Source;
 use crate::store::{BanReason, BanRow};
 use crate::time::{Instant, Now, UnixTime};
@@ -17,9 +19,13 @@ use crate::time::{Instant, Now, UnixTime};
 struct Hot {
     source: Source,
     until: Instant,
+    /// Packets, and [`HELD`].
     discarded: u64,
     last_seen: UnixTime,
 }
+
+/// In [`Hot::discarded`]: the kernel discards for us, and what we see is a sample.
+const HELD: u64 = 1 << 63;
 
 /// Why and since when, for people.
 #[derive(Clone, Debug)]
@@ -43,6 +49,10 @@ pub(super) struct Bans {
     index: Index,
     hot: Vec<Hot>,
     evidence: Vec<Evidence>,
+    /// How busy each was lately; looked at when the kernel's list is made.
+    loads: Vec<Load>,
+    /// Counts up with each ban that begins or ends.
+    changes: u64,
     /// Place of each slot in `heap`.
     places: Vec<u32>,
     /// Slots; each parent ends no later than its children.
@@ -58,6 +68,8 @@ impl Bans {
             index: Index::new(capacity),
             hot: Vec::with_capacity(capacity),
             evidence: Vec::with_capacity(capacity),
+            loads: Vec::with_capacity(capacity),
+            changes: 0,
             places: Vec::with_capacity(capacity),
             heap: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
@@ -99,7 +111,10 @@ impl Bans {
         let Some(hot) = hot.filter(|hot| hot.until > now.mono) else {
             return false;
         };
-        hot.discarded = hot.discarded.saturating_add(1);
+        let is_held = hot.discarded & HELD != 0;
+        // 62 bits of packets are not to be had.
+        let packets = if is_held { KERNEL_SAMPLE } else { 1 };
+        hot.discarded = hot.discarded.wrapping_add(packets.into());
         hot.last_seen = now.unix;
         true
     }
@@ -140,17 +155,22 @@ impl Bans {
                 if let Some(place) = self.evidence.get_mut(slot as usize) {
                     *place = evidence;
                 }
+                if let Some(place) = self.loads.get_mut(slot as usize) {
+                    *place = Load::default();
+                }
                 slot
             }
             None => {
                 self.hot.push(hot);
                 self.evidence.push(evidence);
+                self.loads.push(Load::default());
                 self.places.push(0);
                 self.hot.len().saturating_sub(1) as u32
             }
         };
         self.index.insert(self.hasher.source(source), slot);
         self.heap.push(slot);
+        self.changes = self.changes.wrapping_add(1);
         self.rise(self.heap.len().saturating_sub(1));
     }
 
@@ -167,6 +187,7 @@ impl Bans {
             self.rise(place);
         }
         self.free.push(slot);
+        self.changes = self.changes.wrapping_add(1);
         self.evidence.get(slot as usize).cloned()
     }
 
@@ -199,7 +220,51 @@ impl Bans {
     pub fn traffic(&self, source: Source) -> (UnixTime, u64) {
         self.slot(source)
             .and_then(|slot| self.hot.get(slot as usize))
-            .map_or_else(Default::default, |hot| (hot.last_seen, hot.discarded))
+            .map_or_else(Default::default, |hot| {
+                (hot.last_seen, hot.discarded & !HELD)
+            })
+    }
+
+    /// Counts up with each ban that begins or ends.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Those that are in force now, each with its evidence and with how busy it was lately (see [`Load`]).
+    pub fn by_load(&mut self, now: Instant) -> impl Iterator<Item = (Source, &Evidence, f32)> {
+        let Self {
+            heap,
+            hot,
+            evidence,
+            loads,
+            ..
+        } = self;
+        let (hot, evidence) = (&*hot, &*evidence);
+        heap.iter().filter_map(move |slot| {
+            let hot = hot.get(*slot as usize)?;
+            let load = loads.get_mut(*slot as usize)?;
+            load.update(now, hot.discarded & !HELD);
+            let evidence = evidence.get(*slot as usize)?;
+            (hot.until > now).then_some((hot.source, evidence, load.recent()))
+        })
+    }
+
+    /// Notes that the kernel holds just these. Without `begin`, only that it holds no others: what it has just begun to
+    /// hold may still have whole packets on their way to us.
+    pub fn hold(&mut self, sources: impl Iterator<Item = Source>, begin: bool) {
+        /// In the count while the list is gone through.
+        const LISTED: u64 = 1 << 62;
+        for source in sources {
+            let slot = self.slot(source);
+            if let Some(hot) = slot.and_then(|slot| self.hot.get_mut(slot as usize)) {
+                hot.discarded |= LISTED;
+            }
+        }
+        for hot in &mut self.hot {
+            let listed = hot.discarded & LISTED != 0;
+            let held = listed && (begin || hot.discarded & HELD != 0);
+            hot.discarded = hot.discarded & !(LISTED | HELD) | if held { HELD } else { 0 };
+        }
     }
 
     fn until(&self, place: usize) -> Option<Instant> {

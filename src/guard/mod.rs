@@ -22,10 +22,10 @@
 //! | `bans` | bans in force, by source and by end |
 //! | `delays` | (source, user) pairs of known sources that wait |
 //! | `ranges` | `allow` and `deny` |
+//! | `kernel` | what the kernel is to discard for us |
 //! | `index`, `recent` | the tables below these |
 //!
-//! Places kept for what is not here yet: the kernel filter reads [`Guard::bans`]' table through an iterator of its own
-//! beside `Guard::expire`; lanes ask the table of known sources; widening of IPv6 prefixes hooks into `Guard::begin_ban`;
+//! Places kept for what is not here yet: lanes ask the table of known sources; widening of IPv6 prefixes hooks into `Guard::begin_ban`;
 //! the scan budget of neighbours (names tried behind a known source) hooks into the known branch of [`Guard::charge`];
 //! the preference of retransmissions when `unproven_total` is used up sits in [`Guard::may_answer`].
 //!
@@ -45,6 +45,7 @@ mod bans;
 mod delays;
 mod failures;
 mod index;
+mod kernel;
 mod listing;
 mod ranges;
 mod rate;
@@ -56,6 +57,7 @@ use std::time::Duration;
 use self::bans::{Bans, Evidence};
 use self::delays::{Delays, Failed};
 use self::failures::Failures;
+pub use self::kernel::{KernelEntry, KernelMark};
 use self::ranges::Ranges;
 use self::rate::{Bucket, Buckets, Rate};
 use self::recent::Recent;
@@ -190,6 +192,8 @@ pub struct Guard {
     known_rate: Rate,
     dropped: u64,
     would_drop: u64,
+    /// What an administrator said that bears on the kernel's list.
+    commands: u64,
 }
 
 impl Guard {
@@ -223,6 +227,7 @@ impl Guard {
             known_rate: rate_of_a_second(config.known_rate),
             dropped: 0,
             would_drop: 0,
+            commands: 0,
             config: config.clone(),
         };
         guard.restore_known(now, known);
@@ -272,6 +277,7 @@ impl Guard {
         self.unproven_total.0 = rate_of_a_second(config.unproven_total);
         self.known_rate = rate_of_a_second(config.known_rate);
         self.config = config.clone();
+        self.commands = self.commands.wrapping_add(1);
         let enforce = config.mode == GuardMode::Enforce;
         let lifted: Vec<Source> = self
             .bans
@@ -574,6 +580,7 @@ impl Guard {
         };
         let row = evidence.row(source);
         self.bans.insert(source, now.mono.plus(duration), evidence);
+        self.commands = self.commands.wrapping_add(1);
         Ok(Box::new(row))
     }
 
@@ -581,6 +588,7 @@ impl Guard {
     pub fn unban(&mut self, now: Now, source: Source) -> bool {
         let was_banned = self.bans.contains(source, now.mono);
         self.bans.remove(source);
+        self.commands = self.commands.wrapping_add(1);
         self.past.remove(source);
         self.failures.remove(source);
         was_banned

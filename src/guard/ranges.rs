@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::kernel::Load;
 use crate::config::Prefix;
+use crate::limits::KERNEL_SAMPLE;
 use crate::source::Source;
 
 /// One prefix, as sources.
@@ -14,6 +16,10 @@ pub(super) struct Range {
     pub prefix: Prefix,
     /// Packets discarded because of it.
     pub discarded: u64,
+    /// The kernel discards for us, and what we see is a sample.
+    pub held: bool,
+    /// How busy it was lately.
+    pub load: Load,
 }
 
 /// See the module.
@@ -62,8 +68,22 @@ impl Ranges {
 
     pub fn count_discarded(&mut self, at: usize) {
         if let Some(range) = self.ranges.get_mut(at) {
-            range.discarded = range.discarded.saturating_add(1);
+            let packets = if range.held { KERNEL_SAMPLE } else { 1 };
+            range.discarded = range.discarded.saturating_add(packets.into());
         }
+    }
+
+    /// Whether any source lies in one of these ranges and in that one.
+    pub fn overlaps(&self, other: &Range) -> bool {
+        let behind = self
+            .ranges
+            .partition_point(|range| range.first <= other.last);
+        let nearest = behind.checked_sub(1).and_then(|at| self.ranges.get(at));
+        nearest.is_some_and(|range| range.last >= other.first)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range> {
+        self.ranges.iter_mut()
     }
 
     pub fn as_slice(&self) -> &[Range] {
@@ -93,6 +113,8 @@ fn range(prefix: &Prefix) -> Range {
         last,
         prefix: *prefix,
         discarded: 0,
+        held: false,
+        load: Load::default(),
     }
 }
 

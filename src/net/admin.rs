@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::core::Core;
+use super::filter::Filter;
 use super::http::{Reply, Request, Response};
 use super::measure::{self, Latencies};
 use super::store::Store;
+use super::streams::Streams;
 use super::udp::UdpSockets;
 use crate::api::{Answer, Cdr, Command, LaneStatus, Page, Rfc3339, Status};
 use crate::config::{Config, Trunk, User, parse_duration};
@@ -23,7 +25,9 @@ use crate::time::{Now, UnixTime};
 pub(super) struct Admin<'a, C> {
     pub(super) core: &'a mut C,
     pub(super) store: &'a Store,
-    pub(super) udp: &'a UdpSockets,
+    pub(super) udp: &'a mut UdpSockets,
+    pub(super) streams: &'a Streams,
+    pub(super) filter: &'a mut Filter,
     pub(super) latencies: &'a Latencies,
     pub(super) config: &'a Config,
     pub(super) now: Now,
@@ -292,7 +296,11 @@ impl<C: Core> Admin<'_, C> {
     }
 
     fn command(&mut self, command: Command) -> Response {
-        match self.core.command(self.now, command) {
+        let answer = self.core.command(self.now, command);
+        // Before the answer is written: a ban, and its end, hold for the next packet.
+        self.filter
+            .update(self.core, self.udp, self.streams, self.now);
+        match answer {
             Answer::Status(mut status) => {
                 self.complete(&mut status);
                 Response::json(200, &status)
@@ -313,9 +321,7 @@ impl<C: Core> Admin<'_, C> {
         status.latency_us = self.latencies.status();
         status.store = self.store.status();
         status.guard.reassembly_failures = measure::reassembly_failures();
-        if status.guard.kernel.reason.is_none() && !status.guard.kernel.active {
-            status.guard.kernel.reason = Some("not yet in this version".into());
-        }
+        status.guard.kernel = (self.filter).status(&self.config.guard, self.udp, self.streams);
         let mut lanes: Vec<LaneStatus> = Vec::new();
         for socket in &self.udp.sockets {
             let name = socket.lane.name;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
+use crate::guard::{KernelEntry, KernelMark};
 use crate::store::Change;
 use crate::time::{Instant, Now};
 
@@ -19,6 +20,9 @@ pub(super) trait Core {
     fn clear_outputs_keeping(&mut self, keep: impl FnMut(Change));
     fn next_deadline(&self) -> Option<Instant>;
     fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool;
+    fn kernel_mark(&self) -> KernelMark;
+    fn kernel_list(&mut self, now: Now, family_max: usize) -> Vec<KernelEntry>;
+    fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool);
 }
 
 impl Core for Endpoint {
@@ -56,5 +60,17 @@ impl Core for Endpoint {
 
     fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool {
         Endpoint::accepts_connection(self, now, remote)
+    }
+
+    fn kernel_mark(&self) -> KernelMark {
+        Endpoint::kernel_mark(self)
+    }
+
+    fn kernel_list(&mut self, now: Now, family_max: usize) -> Vec<KernelEntry> {
+        Endpoint::kernel_list(self, now, family_max)
+    }
+
+    fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool) {
+        Endpoint::kernel_holds(self, held, begin);
     }
 }

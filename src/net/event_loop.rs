@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::admin::Admin;
 use super::clock::Clock;
 use super::core::Core;
+use super::filter::Filter;
 use super::http::Server;
 use super::log;
 use super::measure::Latencies;
@@ -98,6 +99,8 @@ pub(super) struct Shell<C> {
     receive: ReceiveBatch,
     http: Option<Server>,
     signals: Option<Signals>,
+    /// What the kernel discards for us.
+    pub(super) filter: Filter,
     pub(super) latencies: Latencies,
     routes: Routes,
     routes_at: Instant,
@@ -175,7 +178,7 @@ impl<C: Core> Shell<C> {
         let Bound {
             udp, streams, http, ..
         } = bound;
-        Ok(Self {
+        let mut shell = Self {
             core,
             io: Io {
                 registry,
@@ -188,12 +191,16 @@ impl<C: Core> Shell<C> {
             receive: ReceiveBatch::new(),
             http,
             signals: None,
+            filter: Filter::new(),
             latencies: Latencies::new(),
             routes,
             routes_at,
             running,
             stop_by: None,
-        })
+        };
+        // Bans of an earlier run hold before the first packet is read.
+        shell.update_filter(shell.clock.now());
+        Ok(shell)
     }
 
     /// Both clocks.
@@ -274,7 +281,13 @@ impl<C: Core> Shell<C> {
         self.receive_datagrams();
         self.serve_streams();
         self.serve_http();
+        self.update_filter(now);
         Ok(())
+    }
+
+    pub(super) fn update_filter(&mut self, now: Now) {
+        let Io { udp, streams, .. } = &mut self.io;
+        self.filter.update(&mut self.core, udp, streams, now);
     }
 
     /// How long nothing needs to be done; `None`: until an event.
@@ -289,6 +302,7 @@ impl<C: Core> Shell<C> {
             log::next_tick(),
             self.stop_by,
             (self.routes.len() > 0).then_some(self.routes_at),
+            self.filter.next_deadline(&self.core),
         ];
         let next = deadlines.into_iter().flatten().min();
         let wait = next.map(|at| at.since(self.clock.mono()));
@@ -407,7 +421,7 @@ impl<C: Core> Shell<C> {
 
     /// UDP: sockets are in the order of their lanes. Those before the strangers' are read to the end, a flood there being
     /// bounded by who can be in them; the strangers' have one batch a turn.
-    fn receive_datagrams(&mut self) {
+    pub(super) fn receive_datagrams(&mut self) {
         for index in 0..self.io.udp.sockets.len() {
             while self.io.udp.sockets[index].readable {
                 self.receive_batch(index);
@@ -502,6 +516,7 @@ impl<C: Core> Shell<C> {
             clock,
             latencies,
             running,
+            filter,
             ..
         } = self;
         let Some(http) = http else { return };
@@ -512,11 +527,18 @@ impl<C: Core> Shell<C> {
             return;
         }
         let now = clock.now();
-        let registry = &io.registry;
+        let Io {
+            registry,
+            udp,
+            streams,
+            store,
+        } = &mut *io;
         let mut admin = Admin {
             core: &mut *core,
-            store: &io.store,
-            udp: &io.udp,
+            store,
+            udp,
+            streams,
+            filter,
             latencies,
             config: &running.config,
             now,

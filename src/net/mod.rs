@@ -10,6 +10,7 @@ mod admin;
 mod clock;
 mod core;
 mod event_loop;
+mod filter;
 mod holder;
 mod http;
 pub mod log;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -14,6 +15,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::sys;
 use super::udp::explain;
 use crate::limits::{
     ACCEPT_PAUSE, CONNECT_TIMEOUT, CONNECTION_CLOSE_TIMEOUT, CONNECTION_IDLE,
@@ -149,10 +151,24 @@ impl Streams {
         Ok(local)
     }
 
+    /// The listeners and their addresses.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (SocketAddr, BorrowedFd<'_>)> {
+        self.listeners
+            .iter()
+            .map(|listener| (listener.local, listener.socket.as_fd()))
+    }
+
     /// Connections there are, those that are being closed included.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Their sockets.
+    #[cfg(test)]
+    pub(super) fn connection_sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let connections = self.connections.iter();
+        connections.map(|(_, connection)| connection.stream.as_fd())
     }
 
     /// Listener number `index` has somebody waiting.
@@ -252,6 +268,8 @@ impl Streams {
     ) -> io::Result<()> {
         let local = canonical(stream.local_addr()?);
         debug_assert_eq!(local.port(), self.listeners[listener].local.port());
+        // It begins with the listener's filter, which would go on as it is now.
+        sys::detach_filter(stream.as_fd())?;
         let source = Source::of(remote.ip());
         if self
             .strangers_of

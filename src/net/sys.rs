@@ -13,6 +13,7 @@ use std::ptr;
 
 use libc::{c_int, c_void, socklen_t};
 
+use crate::bpf::Instruction;
 use crate::limits::MESSAGE_BYTES_MAX;
 
 /// Datagrams that one call receives or sends at most. At 64 the cost of the call itself is below a tenth of the batch's.
@@ -434,6 +435,66 @@ pub(super) fn receive_control_messages(socket: BorrowedFd<'_>, v6: bool) -> io::
 pub fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+}
+
+/// Has the kernel run `program` on every packet of this socket before it is queued, in place of the program that it has.
+/// Sockets that a listener accepts begin with its program.
+///
+/// # Errors
+/// The kernel's: `ENOMEM` when the old and the new program together do not fit into the socket's option memory
+/// (`net.core.optmem_max`).
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    attach(socket, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Takes the socket's program away.
+///
+/// # Errors
+/// The kernel's. A socket without a program is none.
+pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    match set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Has the kernel choose by `program` which socket of this one's group (`SO_REUSEPORT`) receives a packet.
+///
+/// # Errors
+/// The kernel's: `ENOMEM` when the program is larger than `net.core.optmem_max`.
+pub fn attach_reuseport_program(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {
+    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+fn attach(socket: BorrowedFd<'_>, option: c_int, program: &[Instruction]) -> io::Result<()> {
+    let of = |instruction: &Instruction| libc::sock_filter {
+        code: instruction.code,
+        jt: instruction.jt,
+        jf: instruction.jf,
+        k: instruction.k,
+    };
+    let mut instructions: Vec<libc::sock_filter> = program.iter().map(of).collect();
+    let head = libc::sock_fprog {
+        len: u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: instructions.as_mut_ptr(),
+    };
+    let pointer: *const c_void = ptr::from_ref(&head).cast();
+    // SAFETY: `pointer` is that of a sock_fprog whose `filter` points to `len` instructions; both live until the call
+    // returns, and the kernel, which copies and checks them, writes to neither. The length is that of a sock_fprog.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            pointer,
+            size_of::<libc::sock_fprog>() as socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {

@@ -15,6 +15,7 @@ use super::store::Store;
 use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Input, Output};
+use crate::guard::{KernelEntry, KernelMark};
 use crate::limits;
 use crate::source::{ConnectionId, Flow, Source, Transport};
 use crate::store::Change;
@@ -34,7 +35,7 @@ enum Owned {
 
 /// Echoes datagrams and stream bytes; `close` and `trust` on a stream do that; `open ADDRESS` in a datagram connects there.
 #[derive(Default)]
-struct Echo {
+pub(super) struct Echo {
     out: Vec<Owned>,
     opened: Vec<Flow>,
     closed: Vec<ConnectionId>,
@@ -149,14 +150,24 @@ impl Core for Echo {
     fn accepts_connection(&mut self, _: Now, _: SocketAddr) -> bool {
         !self.refuse
     }
+
+    fn kernel_mark(&self) -> KernelMark {
+        KernelMark::default()
+    }
+
+    fn kernel_list(&mut self, _: Now, _: usize) -> Vec<KernelEntry> {
+        Vec::new()
+    }
+
+    fn kernel_holds(&mut self, _: &[KernelEntry], _: bool) {}
 }
 
 /// A running shell.
-struct Bench {
-    shell: Shell<Echo>,
+pub(super) struct Bench<C = Echo> {
+    pub(super) shell: Shell<C>,
     events: Events,
-    udp: SocketAddr,
-    tcp: SocketAddr,
+    pub(super) udp: SocketAddr,
+    pub(super) tcp: SocketAddr,
     http: Option<SocketAddr>,
     folder: tempfile::TempDir,
 }
@@ -166,8 +177,14 @@ impl Bench {
         Self::with("[http]\nlisten =\n")
     }
 
-    /// With this configuration, but any free ports; the first UDP and the first TCP address are those to talk to.
     fn with(text: &str) -> Self {
+        Self::around(text, |_, _| Echo::default())
+    }
+}
+
+impl<C: Core> Bench<C> {
+    /// With this configuration, but any free ports; the first UDP and the first TCP address are those to talk to.
+    pub(super) fn around(text: &str, core: impl FnOnce(Now, Config) -> C) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.ini");
         std::fs::write(&path, text).unwrap();
@@ -196,8 +213,9 @@ impl Bench {
         let (udp, tcp) = (address(Transport::Udp), address(Transport::Tcp));
         let http = bound.http.as_ref().map(|http| http.local);
         let running = Running::for_test(path, file, secrets, &store, &bound);
-        let core = Echo::default();
-        let shell = Shell::new(core, poll, bound, store, Clock::new(), running).unwrap();
+        let clock = Clock::new();
+        let core = core(clock.now(), running.config.clone());
+        let shell = Shell::new(core, poll, bound, store, clock, running).unwrap();
         Self {
             shell,
             events: Events::with_capacity(64),
@@ -209,7 +227,7 @@ impl Bench {
     }
 
     /// Turns until nothing happens for a moment.
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         loop {
             self.shell
                 .turn(&mut self.events, Some(Duration::from_millis(20)))
@@ -693,7 +711,7 @@ const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\
     [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\n[user 102]\n[trunk office]\naddresses = 198.51.100.4:5060\n\
     incoming = 100\n";
 
-impl Bench {
+impl<C: Core> Bench<C> {
     /// Sends one request, runs the loop, reads the answer: status, head, body.
     fn ask_with(
         &mut self,
@@ -731,7 +749,7 @@ impl Bench {
         )
     }
 
-    fn ask(&mut self, request: &str, body: &str) -> (u16, serde_json::Value) {
+    pub(super) fn ask(&mut self, request: &str, body: &str) -> (u16, serde_json::Value) {
         let token = self.shell.running.config.http.token.clone().unwrap();
         let (status, _, body) =
             self.ask_with(&format!("Authorization: bearer {token}\r\n"), request, body);
@@ -948,7 +966,13 @@ fn api_status_has_what_the_shell_knows() {
             > 4096
     );
     assert_eq!(status["guard"]["lanes"][0]["drops"], 0);
-    assert_eq!(status["guard"]["kernel"]["active"], false);
+    let kernel = &status["guard"]["kernel"];
+    assert_eq!(
+        (&kernel["active"], &kernel["bans"]),
+        (&true.into(), &0.into())
+    );
+    assert!(kernel["capacity"].as_u64().unwrap() > 10);
+    assert!(kernel["reason"].is_null());
     assert_eq!(status["store"]["ok"], true);
     assert!(status["guard"]["reassembly_failures"].is_u64());
 }
