@@ -55,8 +55,13 @@ impl Site {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sipkeep"));
+        self.command_by(Command::new("env"))
+    }
+
+    /// Through another program.
+    fn command_by(&self, mut command: Command) -> Command {
         command
+            .arg(env!("CARGO_BIN_EXE_sipkeep"))
             .arg("--config")
             .arg(self.folder.path().join("config.ini"));
         command.stdin(Stdio::null());
@@ -65,9 +70,14 @@ impl Site {
 
     /// Starts the server and waits until it answers.
     fn start(&self) -> Server {
+        self.start_by(|| Command::new("env"))
+    }
+
+    /// The same through a program that runs the one it is given, as `env` does.
+    fn start_by(&self, by: impl Fn() -> Command) -> Server {
         let out = self.folder.path().join("out");
         let errors = self.folder.path().join("errors");
-        let mut command = self.command();
+        let mut command = self.command_by(by());
         command.stdout(std::fs::File::create(&out).unwrap());
         command.stderr(std::fs::File::create(&errors).unwrap());
         let mut server = Server {
@@ -482,4 +492,88 @@ fn memory_at_the_start_is_small() {
         .unwrap();
     let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kibibytes < 6 * 1024, "{line}");
+}
+
+/// Whether the command can be run and says yes.
+fn succeeds(command: &mut Command) -> bool {
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// The kernel discards for a server of an ordinary user: `nobody`, if these tests run as root.
+#[test]
+fn kernel_filter_needs_no_privilege() {
+    let site = Site::new("[guard]\ndeny = 192.0.2.1, 198.51.100.0/24\n");
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+        ]);
+        command
+    };
+    let is_root = succeeds(Command::new("sh").args(["-c", "test $(id -u) = 0"]));
+    let program = env!("CARGO_BIN_EXE_sipkeep");
+    if is_root {
+        let owned = succeeds(
+            Command::new("chown")
+                .arg("-R")
+                .arg("65534")
+                .arg(site.folder.path()),
+        );
+        if !owned || !succeeds(as_nobody().args(["test", "-x", program])) {
+            println!("skipped: nobody cannot run {program}, or there is no setpriv");
+            return;
+        }
+    }
+    let server = site.start_by(|| {
+        if is_root {
+            as_nobody()
+        } else {
+            Command::new("env")
+        }
+    });
+    let kernel = server.status(&site.token())["guard"]["kernel"].clone();
+    assert_eq!(kernel["active"], true, "{kernel}");
+    assert_eq!(kernel["bans"], 2, "{kernel}");
+    let process = server.child.id();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let capabilities = status.lines().find(|line| line.starts_with("CapEff:"));
+    assert_eq!(capabilities, Some("CapEff:\t0000000000000000"));
+}
+
+/// With the option memory that was the default before Linux 6.8, in a network namespace of its own.
+#[test]
+fn three_hundred_bans_fit_into_little_memory() {
+    let deny: Vec<String> = (0..300)
+        .map(|n: u32| Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b1)).to_string())
+        .collect();
+    let site = Site::new(&format!("[guard]\ndeny = {}\n", deny.join(", ")));
+    let prepare = "echo 20480 > /proc/sys/net/core/optmem_max && ip link set lo up";
+    if !succeeds(Command::new("unshare").args(["-n", "sh", "-c", prepare])) {
+        println!("skipped: no network namespace with an option memory of its own can be made here");
+        return;
+    }
+    let script = format!(
+        "{prepare} || exit 1\n\"$0\" --config \"$1\" >&2 & server=$!\n\
+         for turn in $(seq 200); do \"$0\" --config \"$1\" status --json 2>/dev/null && break; sleep 0.1; done\n\
+         kill $server; wait $server"
+    );
+    let output = Command::new("unshare")
+        .args(["-n", "sh", "-c", &script, env!("CARGO_BIN_EXE_sipkeep")])
+        .arg(site.folder.path().join("config.ini"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&errors);
+    let kernel = &status["guard"]["kernel"];
+    assert_eq!(
+        (&kernel["active"], &kernel["bans"]),
+        (&true.into(), &300.into()),
+        "{kernel}"
+    );
+    let capacity = kernel["capacity"].as_u64().unwrap();
+    assert!((300..2_000).contains(&capacity), "{kernel}");
 }

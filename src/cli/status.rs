@@ -45,11 +45,15 @@ pub fn text(status: &Value, terminal: bool) -> String {
         format!("{}, {} packets discarded", at("mode"), at("guard.dropped")),
     );
     let kernel = if is("guard.kernel.active") {
-        format!(
+        let held = format!(
             "{} bans of {}",
             at("guard.kernel.bans"),
             at("guard.kernel.capacity")
-        )
+        );
+        match at("guard.kernel.reason").as_str() {
+            "-" => held,
+            reason => format!("{held}, {reason}"),
+        }
     } else {
         format!("off: {}", at("guard.kernel.reason"))
     };
@@ -155,12 +159,22 @@ user  source       failures
 
     #[test]
     fn an_answer_of_another_version_is_shown_as_far_as_it_goes() {
-        let text = text(
-            &json!({"store": {"ok": true}, "guard": {"kernel": {"active": true}}}),
+        let kernel = json!({"active": true});
+        let shown = text(
+            &json!({"store": {"ok": true}, "guard": {"kernel": kernel}}),
             true,
         );
-        assert!(text.starts_with("sipkeep        -, up -\n"), "{text}");
-        assert!(text.contains("state file     ok, - changes wait"), "{text}");
-        assert!(text.contains("kernel filter  - bans of -"), "{text}");
+        assert!(shown.starts_with("sipkeep        -, up -\n"), "{shown}");
+        assert!(
+            shown.contains("state file     ok, - changes wait"),
+            "{shown}"
+        );
+        assert!(shown.contains("kernel filter  - bans of -\n"), "{shown}");
+        let kernel = json!({"active": true, "bans": 3, "capacity": 700, "reason": "UDP only"});
+        let shown = text(&json!({"guard": {"kernel": kernel}}), true);
+        assert!(
+            shown.contains("kernel filter  3 bans of 700, UDP only\n"),
+            "{shown}"
+        );
     }
 }

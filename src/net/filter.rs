@@ -3,7 +3,8 @@
 //!
 //! The kernel charges a socket for the old and the new program while one replaces the other, so what it takes is tried out
 //! at start, with one program replacing another; where it takes less one day, half of it. What does not fit, and
-//! everything where the kernel refuses, is discarded in user space by the same rule.
+//! everything where the kernel refuses, is discarded in user space by the same rule: newer kernels let nobody without
+//! CAP_NET_ADMIN filter a TCP socket, and there connections of banned sources are closed as soon as they are accepted.
 //!
 //! A command of an administrator is in force before its answer; anything else within a quarter of a second.
 
@@ -37,10 +38,12 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub(super) struct Filter {
     /// What the kernel takes for one socket, as [`charge`] counts; `Err`: nothing, and why.
     room: Result<usize, String>,
+    /// Whether it lets us filter listeners, and why not.
+    listeners: Result<(), String>,
     /// So many bans have room, by family, once somebody asked.
     capacities: [OnceCell<usize>; 2],
-    /// What the programs that are attached were made from.
-    mark: KernelMark,
+    /// What the programs that are attached were made from; `None`: nothing was attached yet.
+    mark: Option<KernelMark>,
     /// No rebuilding before this without a command.
     rest_until: Instant,
     /// Not all of the list has room: its order matters.
@@ -63,14 +66,21 @@ struct Filtered<'a> {
 impl Filter {
     /// Tries out what the kernel takes.
     pub(super) fn new() -> Self {
-        Self::with_room(probe().map_err(|error| format!("the kernel refuses: {error}")))
+        let words = |error: io::Error| format!("the kernel refuses: {error}");
+        Self {
+            listeners: probe_listener().map_err(|error| {
+                format!("UDP only, TCP connections are closed when they are accepted: {error}")
+            }),
+            ..Self::with_room(probe().map_err(words))
+        }
     }
 
     fn with_room(room: Result<usize, String>) -> Self {
         Self {
             room,
+            listeners: Ok(()),
             capacities: Default::default(),
-            mark: KernelMark::default(),
+            mark: None,
             rest_until: Instant::default(),
             is_full: false,
             is_attached: false,
@@ -98,9 +108,11 @@ impl Filter {
             }
         }
         let mark = core.kernel_mark();
-        let is_commanded = mark.commands != self.mark.commands;
+        let is_commanded = self
+            .mark
+            .is_none_or(|known| known.commands != mark.commands);
         if is_commanded || self.due(mark).is_some_and(|at| at <= now.mono) {
-            self.mark = mark;
+            self.mark = Some(mark);
             self.rest_until = now.mono.plus(KERNEL_REBUILD);
             let list = core.kernel_list(now, KERNEL_LIST_MAX);
             self.rebuild(list, udp, streams, now);
@@ -115,10 +127,14 @@ impl Filter {
 
     fn due(&self, mark: KernelMark) -> Option<Instant> {
         if self.room.is_err() {
-            None
-        } else if mark.changes != self.mark.changes || mark.commands != self.mark.commands {
+            return None;
+        }
+        let Some(known) = self.mark else {
+            return Some(self.rest_until);
+        };
+        if mark.changes != known.changes || mark.commands != known.commands {
             Some(self.rest_until)
-        } else if self.is_full && mark.discarded != self.mark.discarded {
+        } else if self.is_full && mark.discarded != known.discarded {
             Some(self.rest_until.plus(KERNEL_REORDER - KERNEL_REBUILD))
         } else {
             None
@@ -139,6 +155,7 @@ impl Filter {
             (Err(reason), _) => Some(reason.clone()),
             (Ok(_), GuardMode::Enforce) => None,
         };
+        let active = reason.is_none();
         let room = self.room.as_ref().copied().unwrap_or(0);
         let capacity = FAMILIES
             .into_iter()
@@ -146,11 +163,13 @@ impl Filter {
             .filter(|(family, _)| sockets(udp, streams).any(|socket| socket.family == *family))
             .map(|(family, known)| *known.get_or_init(|| capacity(family, room)))
             .sum();
+        let has_listener = streams.listeners().next().is_some();
+        let in_part = self.listeners.as_ref().err().filter(|_| has_listener);
         KernelStatus {
-            active: reason.is_none(),
+            active,
             bans: self.held.len(),
-            capacity: if reason.is_none() { capacity } else { 0 },
-            reason,
+            capacity: if active { capacity } else { 0 },
+            reason: reason.or_else(|| in_part.cloned()),
         }
     }
 
@@ -227,6 +246,9 @@ impl Filter {
             let mut is_served = false;
             for socket in sockets(udp, streams).filter(|socket| socket.family == family) {
                 is_served = true;
+                if socket.sample == Sample::None && self.listeners.is_err() {
+                    continue;
+                }
                 let program = match socket.sample {
                     Sample::Some => &fitted,
                     Sample::None => &handshakes,
@@ -303,6 +325,17 @@ fn sockets<'a>(udp: &'a UdpSockets, streams: &'a Streams) -> impl Iterator<Item 
         .listeners()
         .map(move |(local, socket)| of(local, Sample::None, socket));
     datagrams.chain(listeners)
+}
+
+/// Tries whether a TCP socket can have a filter at all.
+///
+/// # Errors
+/// The kernel's: `PermissionDenied` since it needs CAP_NET_ADMIN.
+fn probe_listener() -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+        .or_else(|_| Socket::new(Domain::IPV6, Type::STREAM, None))?;
+    let accept = Instruction::of(op::RETURN, crate::bpf::ACCEPT);
+    sys::attach_filter(socket.as_fd(), &[accept])
 }
 
 /// The largest program that the kernel lets replace another of the same size, as [`charge`] counts, within 2 %.
@@ -538,6 +571,18 @@ mod tests {
         let mut bench = bench("");
         let (banned, other) = (Ipv4Addr::new(127, 0, 0, 5), Ipv4Addr::new(127, 0, 0, 6));
         bench.ban(banned);
+        if bench.shell.filter.listeners.is_err() {
+            let kernel = bench.kernel();
+            assert!(
+                kernel["reason"].as_str().unwrap().starts_with("UDP only, "),
+                "{kernel}"
+            );
+            println!("this kernel lets only privileged processes filter TCP: accepted and closed");
+            let mut connection = connect(&bench, banned).unwrap();
+            bench.run();
+            assert_eq!(io::Read::read(&mut connection, &mut [0]).unwrap_or(0), 0);
+            return;
+        }
         let error = connect(&bench, banned).unwrap_err();
         assert_eq!(
             error.kind(),
@@ -554,6 +599,28 @@ mod tests {
         assert_eq!(taken.unwrap_err().raw_os_error(), Some(libc::ENOENT));
         bench.unban(banned);
         assert!(connect(&bench, banned).is_ok());
+    }
+
+    /// As for an ordinary user on a kernel that lets nobody without privilege filter TCP.
+    #[test]
+    fn where_only_udp_can_be_filtered_it_is_and_status_says_so() {
+        let mut bench = bench("");
+        bench.shell.filter.listeners = Err("UDP only, ...".to_owned());
+        let banned = Ipv4Addr::new(127, 0, 0, 12);
+        bench.ban(banned);
+        flood(&mut bench, banned, 1_024);
+        assert!(bench.shell.core.from(banned) < 20);
+        let kernel = bench.kernel();
+        assert_eq!(
+            (&kernel["active"], &kernel["bans"]),
+            (&true.into(), &1.into())
+        );
+        assert_eq!(kernel["reason"], "UDP only, ...");
+        let mut connection = connect(&bench, banned).unwrap();
+        bench.run();
+        // Closed at once: its end, or a reset.
+        assert_eq!(io::Read::read(&mut connection, &mut [0]).unwrap_or(0), 0);
+        assert_eq!(bench.shell.io.streams.len(), 0);
     }
 
     #[test]

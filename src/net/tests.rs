@@ -972,7 +972,6 @@ fn api_status_has_what_the_shell_knows() {
         (&true.into(), &0.into())
     );
     assert!(kernel["capacity"].as_u64().unwrap() > 10);
-    assert!(kernel["reason"].is_null());
     assert_eq!(status["store"]["ok"], true);
     assert!(status["guard"]["reassembly_failures"].is_u64());
 }
