@@ -4,6 +4,8 @@
 //! Left out are bans that are only observed, those with reason `scan` (a known source, never dropped as a whole), sources
 //! that are exempt, and `deny` entries with a source of `allow` among them.
 
+use std::cmp::Ordering;
+
 use super::Guard;
 use super::ranges::Range;
 use crate::config::{GuardMode, Prefix};
@@ -85,39 +87,37 @@ impl Guard {
         let Self {
             bans, deny, allow, ..
         } = self;
-        // The entry, how busy it is, and how new.
-        let mut list: Vec<(KernelEntry, f32, u64)> = Vec::new();
+        let mut busiest = [Busiest::new(family_max), Busiest::new(family_max)];
+        let [v4, v6] = &mut busiest;
+        let mut push = |entry: KernelEntry, recent: f32, since: u64| {
+            let list = if entry.prefix.address.is_ipv4() {
+                &mut *v4
+            } else {
+                &mut *v6
+            };
+            list.push(Candidate {
+                entry,
+                recent,
+                since,
+            });
+        };
         for (at, range) in deny.iter_mut().enumerate() {
             range.load.update(now.mono, range.discarded);
             if !allow.overlaps(range) {
-                list.push((range.entry(at), range.load.recent(), u64::MAX));
+                push(range.entry(at), range.load.recent(), u64::MAX);
             }
         }
         for (source, ban, recent) in bans.by_load(now.mono) {
             let is_whole = !ban.observed && ban.reason != BanReason::Scan;
             if is_whole && !allow.contains(source) && !is_exempt(source) {
-                list.push((KernelEntry::ban(source), recent, ban.since.as_millis()));
+                push(KernelEntry::ban(source), recent, ban.since.as_millis());
             }
         }
-        let (mut v4, mut v6): (Vec<_>, Vec<_>) = list
+        busiest
             .into_iter()
-            .partition(|(entry, ..)| entry.prefix.address.is_ipv4());
-        for list in [&mut v4, &mut v6] {
-            let by_load = |one: &(KernelEntry, f32, u64), other: &(KernelEntry, f32, u64)| {
-                let loads = other.1.total_cmp(&one.1);
-                // Equally busy: what was banned last is most likely still sending.
-                loads.then(other.2.cmp(&one.2)).then_with(|| {
-                    let address = |entry: &KernelEntry| entry.prefix.address;
-                    address(&one.0).cmp(&address(&other.0))
-                })
-            };
-            if list.len() > family_max {
-                list.select_nth_unstable_by(family_max, by_load);
-                list.truncate(family_max);
-            }
-            list.sort_unstable_by(by_load);
-        }
-        v4.into_iter().chain(v6).map(|(entry, ..)| entry).collect()
+            .flat_map(Busiest::into_sorted)
+            .map(|candidate| candidate.entry)
+            .collect()
     }
 
     /// Notes what the kernel holds of a list that [`Guard::kernel_list`] gave: of those a packet that comes up to us is one
@@ -140,6 +140,63 @@ impl Guard {
             let is_it = listed.is_some_and(|(_, prefix)| *prefix == range.entry(at).prefix);
             range.held = is_it && (begin || range.held);
         }
+    }
+}
+
+/// What might go to the kernel.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    entry: KernelEntry,
+    recent: f32,
+    /// When its ban began, in ms; later than all of them for `deny`.
+    since: u64,
+}
+
+impl Candidate {
+    /// The busier first. Equally busy: what was banned last is most likely still sending.
+    fn order(&self, other: &Self) -> Ordering {
+        let loads = other.recent.total_cmp(&self.recent);
+        let address = |candidate: &Self| candidate.entry.prefix.address;
+        loads
+            .then(other.since.cmp(&self.since))
+            .then_with(|| address(self).cmp(&address(other)))
+    }
+}
+
+/// The busiest of any number of candidates, in memory for a few times as many as are wanted.
+#[derive(Debug)]
+struct Busiest {
+    candidates: Vec<Candidate>,
+    most: usize,
+}
+
+impl Busiest {
+    fn new(most: usize) -> Self {
+        Self {
+            candidates: Vec::new(),
+            most,
+        }
+    }
+
+    fn push(&mut self, candidate: Candidate) {
+        if self.candidates.len() >= self.most.saturating_mul(2).max(1) {
+            self.cut();
+        }
+        self.candidates.push(candidate);
+    }
+
+    fn cut(&mut self) {
+        if self.most < self.candidates.len() {
+            self.candidates
+                .select_nth_unstable_by(self.most, Candidate::order);
+            self.candidates.truncate(self.most);
+        }
+    }
+
+    fn into_sorted(mut self) -> Vec<Candidate> {
+        self.cut();
+        self.candidates.sort_unstable_by(Candidate::order);
+        self.candidates
     }
 }
 
@@ -244,6 +301,26 @@ mod tests {
         let two = guard.kernel_list(at(3_606), 1, |_| false);
         assert_eq!(two.len(), 2, "one of each family");
         assert_eq!(two[0].prefix.to_string(), "192.0.2.2");
+    }
+
+    #[test]
+    fn busiest_of_many_are_found_in_little_memory() {
+        let mut guard = guard("");
+        for n in 0..200u32 {
+            let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + n);
+            let source = Source::of(address.into());
+            guard.ban(at(0), source, None).unwrap();
+            for _ in 0..n * 7 % 200 {
+                guard.admit(at(1), source, false, false);
+            }
+        }
+        let list = guard.kernel_list(at(1), 10, |_| false);
+        let packets = |entry: &KernelEntry| match entry.prefix.address {
+            std::net::IpAddr::V4(v4) => (v4.to_bits() - 0x0a00_0000) * 7 % 200,
+            std::net::IpAddr::V6(_) => 0,
+        };
+        let busiest: Vec<u32> = list.iter().map(packets).collect();
+        assert_eq!(busiest, (190..200).rev().collect::<Vec<_>>());
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Filter {
     is_attached: bool,
     /// Entries in the programs.
     held: Vec<KernelEntry>,
+    /// Entries that should be: of families that have sockets.
+    wanted: usize,
     /// UDP sockets that may still have packets from before that; until they were read, no packet counts as a sample.
     unread: Vec<usize>,
 }
@@ -85,6 +87,7 @@ impl Filter {
             is_full: false,
             is_attached: false,
             held: Vec::new(),
+            wanted: 0,
             unread: Vec::new(),
         }
     }
@@ -215,7 +218,7 @@ impl Filter {
                 self.unread.push(index);
             }
         }
-        self.is_full = self.held.len() < list.len();
+        self.is_full = self.held.len() < self.wanted;
     }
 
     /// Attaches programs of this size everywhere; on an error some sockets have one and some have not.
@@ -227,6 +230,7 @@ impl Filter {
         streams: &Streams,
     ) -> io::Result<()> {
         self.held.clear();
+        self.wanted = 0;
         for family in FAMILIES {
             let entries: Vec<KernelEntry> = list
                 .iter()
@@ -262,6 +266,7 @@ impl Filter {
                 }
             }
             if is_served {
+                self.wanted += entries.len();
                 self.held.extend(entries.into_iter().take(held));
             }
         }
