@@ -172,3 +172,29 @@ fn network(address: IpAddr, bits: u8) -> IpAddr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::random::Random;
+
+    /// Bytes of few values, so that addresses nest, touch and are met by packets.
+    #[test]
+    fn body_holds_on_random_bytes() {
+        let mut random = Random::new(11);
+        for _ in 0..2_000 {
+            let length = random.below(600) as usize;
+            let values = [0, 1, 17, 0x20, 0x45, 0x60, 0x80, 0xff];
+            let mut data: Vec<u8> = (0..length)
+                .map(|_| match random.below(4) {
+                    0 => random.next_u64() as u8,
+                    _ => values[random.below(8) as usize],
+                })
+                .collect();
+            // Few entries, so that packets are left.
+            if let Some(count) = data.get_mut(3) {
+                *count %= 40;
+            }
+            super::filter(&data);
+        }
+    }
+}
