@@ -104,6 +104,7 @@ pub enum Verified {
 }
 
 /// A configured user.
+#[derive(Clone)]
 struct User {
     name: Box<str>,
     md5: Option<[u8; 16]>,
@@ -112,6 +113,7 @@ struct User {
 }
 
 /// Challenges, and checks what comes back.
+#[derive(Clone)]
 pub struct Authenticator {
     realm: Box<str>,
     /// As challenges have it: quoted, with escapes.

@@ -124,7 +124,7 @@ impl Party {
 }
 
 /// One side of a call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Leg {
     dialog: Dialog,
     party: Party,
@@ -146,7 +146,7 @@ struct Leg {
 }
 
 /// A callee leg.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Branch {
     leg: Leg,
     /// Its INVITE.
@@ -160,7 +160,7 @@ struct Branch {
 }
 
 /// A request on its way from one leg to the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Relay {
     from: u8,
     server: ServerId,
@@ -194,7 +194,7 @@ pub enum EndedBy {
     Server,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     serial: u32,
     state: State,
@@ -267,6 +267,7 @@ impl Context<'_> {
 }
 
 /// All calls.
+#[derive(Clone)]
 pub struct Calls {
     slots: slab::Slab<Call>,
     next_serial: u32,

@@ -5,7 +5,7 @@ use crate::message::{HeaderName, Message, Method};
 use crate::source::Flow;
 
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answerable {
     lines: Box<[u8]>,
     /// Record-Route of an INVITE, for responses that make a dialog (RFC 3261 §12.1.1).
