@@ -54,7 +54,7 @@ pub enum Output<'a> {
 }
 
 /// [`Output`] as it waits in the queue: bytes as a range of the arena.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Queued {
     Datagram {
         flow: Flow,
@@ -82,7 +82,7 @@ enum Queued {
 }
 
 /// The queue of outputs between two batches.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outputs {
     arena: Vec<u8>,
     queue: Vec<Queued>,

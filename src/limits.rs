@@ -25,12 +25,16 @@ pub const SALVAGED_BYTES_MAX: usize = 4_096;
 /// Bytes of outputs between two `clear_outputs`. Beyond it an output is dropped and counted: SIP repeats.
 pub const OUTPUT_ARENA_BYTES: usize = 1 << 20;
 
+/// The fixed tables of sources are this much smaller under cargo-fuzz: an endpoint is then made in microseconds instead of
+/// milliseconds, and the bounds come within reach of a program.
+const SHRUNK: usize = if cfg!(fuzzing) { 256 } else { 1 };
+
 /// Unproven sources that have a token bucket, 16 bytes each. The one with the least backlog goes.
-pub const UNPROVEN_SOURCES_MAX: usize = 65_536;
+pub const UNPROVEN_SOURCES_MAX: usize = 65_536 / SHRUNK;
 /// Proven sources with failures being counted.
-pub const PROVEN_SOURCES_MAX: usize = 65_536;
+pub const PROVEN_SOURCES_MAX: usize = 65_536 / SHRUNK;
 /// Known sources.
-pub const KNOWN_SOURCES_MAX: usize = 131_072;
+pub const KNOWN_SOURCES_MAX: usize = 131_072 / SHRUNK;
 /// Packets a second of one source over its budget that are peeked at for a nonce of ours (at most 31).
 pub const PEEKS_PER_SOURCE: u32 = 20;
 /// The same of all sources together.
@@ -38,13 +42,13 @@ pub const PEEKS_TOTAL: u32 = 2_000;
 /// Packets a second of a proven source.
 pub const PROVEN_RATE: u32 = 20;
 /// Sources that proved something and whose packets are being counted, 16 bytes each. The one idle longest goes.
-pub const RATED_SOURCES_MAX: usize = 65_536;
+pub const RATED_SOURCES_MAX: usize = 65_536 / SHRUNK;
 /// (source, user) pairs that are delayed or were lately, 32 bytes each. The one whose delay ends first goes.
-pub const DELAYED_PAIRS_MAX: usize = 16_384;
+pub const DELAYED_PAIRS_MAX: usize = 16_384 / SHRUNK;
 /// Sources whose ban is over but whose step still counts. The one banned longest ago goes.
-pub const PAST_BANS_MAX: usize = 65_536;
+pub const PAST_BANS_MAX: usize = 65_536 / SHRUNK;
 /// Bans; made by proven sources only, the soonest to end leaves first.
-pub const BANS_MAX: usize = 131_072;
+pub const BANS_MAX: usize = 131_072 / SHRUNK;
 
 /// Of the datagrams that the kernel discards for us one in so many passes, by which they are counted. A power of two.
 pub const KERNEL_SAMPLE: u32 = 1_024;

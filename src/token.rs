@@ -46,11 +46,12 @@ impl Tokens {
     }
 }
 
-/// Appends `digits` lower-case hexadecimal digits of `value`, the highest first.
-pub fn push_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
-    for position in (0..digits).rev() {
-        out.push(b"0123456789abcdef"[(value >> (position * 4) & 15) as usize]);
-    }
+/// The last `DIGITS` (at most 16) hexadecimal digits of `value`, lower-case, the highest first.
+pub fn hex<const DIGITS: usize>(value: u64) -> [u8; DIGITS] {
+    std::array::from_fn(|at| {
+        let position = DIGITS - 1 - at;
+        b"0123456789abcdef"[(value >> (position * 4) & 15) as usize]
+    })
 }
 
 /// Reads lower-case hexadecimal digits, at most 16 of them; `None` for anything else.
@@ -89,10 +90,10 @@ mod tests {
 
     #[test]
     fn hex_round_trips() {
-        let mut out = Vec::new();
-        push_hex(&mut out, 0x0123_4567_89ab_cdef, 16);
-        assert_eq!(out, b"0123456789abcdef");
-        assert_eq!(read_hex(&out), Some(0x0123_4567_89ab_cdef));
+        let digits = hex::<16>(0x0123_4567_89ab_cdef);
+        assert_eq!(&digits, b"0123456789abcdef");
+        assert_eq!(&hex::<3>(0x1234), b"234");
+        assert_eq!(read_hex(&digits), Some(0x0123_4567_89ab_cdef));
         assert_eq!(read_hex(b"12G4"), None);
         assert_eq!(read_hex(b""), None);
         assert_eq!(read_hex(b"00000000000000000"), None);

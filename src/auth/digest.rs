@@ -70,21 +70,23 @@ impl Computed<'_> {
     pub fn md5(&self, ha1: &[u8; 16]) -> [u8; 16] {
         let ha2: [u8; 16] = hash::<Md5>(&[self.method, self.uri]).into();
         let (mut a, mut b) = ([0; 32], [0; 32]);
-        hash::<Md5>(&self.parts(hex(ha1, &mut a), hex(&ha2, &mut b))).into()
+        self.response::<Md5>(hex(ha1, &mut a), hex(&ha2, &mut b))
+            .into()
     }
 
     /// The same with SHA-256.
     pub fn sha256(&self, ha1: &[u8; 32]) -> [u8; 32] {
         let ha2: [u8; 32] = hash::<Sha256>(&[self.method, self.uri]).into();
         let (mut a, mut b) = ([0; 64], [0; 64]);
-        hash::<Sha256>(&self.parts(hex(ha1, &mut a), hex(&ha2, &mut b))).into()
+        self.response::<Sha256>(hex(ha1, &mut a), hex(&ha2, &mut b))
+            .into()
     }
 
     /// RFC 7616 §3.4.1.
-    fn parts<'b>(&'b self, ha1: &'b [u8], ha2: &'b [u8]) -> Vec<&'b [u8]> {
+    fn response<D: Digest>(&self, ha1: &[u8], ha2: &[u8]) -> sha2::digest::Output<D> {
         match &self.qop {
-            Some(qop) => vec![ha1, self.nonce, qop.nc, qop.cnonce, qop.qop, ha2],
-            None => vec![ha1, self.nonce, ha2],
+            Some(qop) => hash::<D>(&[ha1, self.nonce, qop.nc, qop.cnonce, qop.qop, ha2]),
+            None => hash::<D>(&[ha1, self.nonce, ha2]),
         }
     }
 }

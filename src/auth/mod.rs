@@ -43,6 +43,7 @@ use subtle::ConstantTimeEq;
 use self::digest::{Algorithm, Computed, Qop, unhex};
 use self::replay::Replay;
 use crate::config::{Config, DigestOffer, Secret};
+use crate::message::header::quote;
 use crate::message::{DigestParams, HeaderName, Message, StartLine};
 use crate::nonce::{self, Nonce, Nonces};
 use crate::source::{Source, UserId};
@@ -103,6 +104,7 @@ pub enum Verified {
 }
 
 /// A configured user.
+#[derive(Clone)]
 struct User {
     name: Box<str>,
     md5: Option<[u8; 16]>,
@@ -111,8 +113,11 @@ struct User {
 }
 
 /// Challenges, and checks what comes back.
+#[derive(Clone)]
 pub struct Authenticator {
     realm: Box<str>,
+    /// As challenges have it: quoted, with escapes.
+    quoted_realm: Vec<u8>,
     offer: DigestOffer,
     nonces: Nonces,
     users: Vec<User>,
@@ -150,6 +155,7 @@ impl Authenticator {
         let nobody = derived("nobody");
         let mut authenticator = Self {
             realm: config.server.realm().into(),
+            quoted_realm: Vec::new(),
             offer: config.registrar.digest,
             nonces: Nonces::new(now, seed, last_key),
             users: Vec::new(),
@@ -171,6 +177,8 @@ impl Authenticator {
         before.extend(self.users.drain(..).map(|user| (user.name, user.replay)));
         self.names.clear();
         self.realm = config.server.realm().into();
+        self.quoted_realm.clear();
+        quote(self.realm.as_bytes(), &mut self.quoted_realm);
         self.offer = config.registrar.digest;
         for (index, user) in config.users.iter().enumerate() {
             let (md5, sha256) = self.ha1s(&user.name, user.secret.as_ref());
@@ -225,14 +233,9 @@ impl Authenticator {
     pub fn challenge(&mut self, now: Now, source: Source, stale: bool, out: &mut Vec<u8>) {
         let nonce = self.nonces.mint(now, source, self.realm.as_bytes());
         for algorithm in self.offered() {
-            out.extend_from_slice(b"WWW-Authenticate: Digest realm=\"");
-            for byte in self.realm.bytes() {
-                if matches!(byte, b'"' | b'\\') {
-                    out.push(b'\\');
-                }
-                out.push(byte);
-            }
-            out.extend_from_slice(b"\", nonce=\"");
+            out.extend_from_slice(b"WWW-Authenticate: Digest realm=");
+            out.extend_from_slice(&self.quoted_realm);
+            out.extend_from_slice(b", nonce=\"");
             out.extend_from_slice(&nonce);
             out.extend_from_slice(if stale {
                 b"\", stale=true, algorithm="

@@ -1,7 +1,6 @@
 //! Responses to the INVITEs of the branches: provisional ones pass, the first 2xx wins, refusals are weighed
 //! (RFC 3261 §13.2.2, §16.7).
 
-use super::reply::start_line_off;
 use super::*;
 use crate::dialog::write_contact;
 use crate::message::compose::Composer;
@@ -142,15 +141,10 @@ impl Calls {
                 );
             }
         }
-        let record = call.record.clone();
-        keep_record(context, &record);
-        context.event(
-            "answer",
-            vec![
-                ("id", record.id),
-                ("by", record.answered_by.unwrap_or_default()),
-            ],
-        );
+        let record = &call.record;
+        let by = record.answered_by.clone().unwrap_or_default();
+        context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
+        keep_record(context, record.clone());
         self.timers.arm(
             context.now.mono.plus(PROBE_INTERVAL),
             Timer::Probe(owner.call),
@@ -166,14 +160,14 @@ impl Calls {
         let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
             return;
         };
-        let mut composer = Composer::response(context.buffer, response.status(), "");
+        let mut composer = Composer::lines_into(context.buffer);
         carriage::write(
             &mut composer,
             response,
             branch.leg.party.is_trunk(),
             to_trunk,
         );
-        let lines = start_line_off(context.buffer);
+        let lines = context.buffer.as_slice();
         if branch.status.is_none() && lines.len() <= crate::limits::REFUSAL_BYTES_MAX {
             branch.refusal = lines.into();
         }

@@ -51,7 +51,8 @@ impl Calls {
         }
         call.state = State::Ending;
         let counted = std::mem::take(&mut call.counted);
-        let record = &mut call.record;
+        // Nobody asks an ending call for it.
+        let mut record = std::mem::take(&mut call.record);
         record.end = Some(context.now.unix);
         record.disposition = disposition;
         record.status = Some(status);
@@ -63,18 +64,17 @@ impl Calls {
         let millis = |since: Instant| context.now.mono.since(since).as_millis() as u64;
         record.duration_ms = Some(millis(call.started));
         record.talk_ms = Some(call.answered.map_or(0, millis));
-        let record = record.clone();
-        keep_record(context, &record);
         context.event(
             "end",
             vec![
-                ("id", record.id),
+                ("id", record.id.clone()),
                 ("disposition", record.disposition.to_owned()),
                 ("status", status.to_string()),
                 ("ended_by", record.ended_by.unwrap_or_default().to_owned()),
                 ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
             ],
         );
+        keep_record(context, record);
         self.live -= 1;
         self.count_out(counted);
     }

@@ -34,7 +34,7 @@ use crate::source::{Flow, TrunkId, UserId};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
-use crate::token::{Tokens, push_hex};
+use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
@@ -124,7 +124,7 @@ impl Party {
 }
 
 /// One side of a call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Leg {
     dialog: Dialog,
     party: Party,
@@ -146,7 +146,7 @@ struct Leg {
 }
 
 /// A callee leg.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Branch {
     leg: Leg,
     /// Its INVITE.
@@ -160,7 +160,7 @@ struct Branch {
 }
 
 /// A request on its way from one leg to the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Relay {
     from: u8,
     server: ServerId,
@@ -194,7 +194,7 @@ pub enum EndedBy {
     Server,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call {
     serial: u32,
     state: State,
@@ -250,9 +250,9 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The branch of an ACK to a 2xx: a transaction of its own that keeps no state (RFC 3261 §17.1.1.3).
-    fn stateless_branch(&mut self) -> Vec<u8> {
-        let mut branch = b"z9hG4bK".to_vec();
-        push_hex(&mut branch, self.tokens.next_u64(), 16);
+    fn stateless_branch(&mut self) -> [u8; 23] {
+        let mut branch = *b"z9hG4bK0123456789abcdef";
+        branch[7..].copy_from_slice(&hex::<16>(self.tokens.next_u64()));
         branch
     }
 
@@ -267,6 +267,7 @@ impl Context<'_> {
 }
 
 /// All calls.
+#[derive(Clone)]
 pub struct Calls {
     slots: slab::Slab<Call>,
     next_serial: u32,
@@ -530,7 +531,7 @@ impl Call {
     }
 
     /// Our tag towards the caller while it speaks with `branch`.
-    fn caller_tag(&self, index: u32, branch: u8) -> Vec<u8> {
+    fn caller_tag(&self, index: u32, branch: u8) -> [u8; 34] {
         let parts = TagParts {
             index,
             serial: self.serial,
@@ -569,6 +570,6 @@ impl Call {
 }
 
 /// A record is written when the call is answered and again when it is over.
-fn keep_record(context: &mut Context<'_>, record: &CallRecord) {
-    context.out.keep(Change::Record(Box::new(record.clone())));
+fn keep_record(context: &mut Context<'_>, record: CallRecord) {
+    context.out.keep(Change::Record(Box::new(record)));
 }

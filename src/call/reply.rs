@@ -4,14 +4,8 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method};
 use crate::source::Flow;
 
-/// The header lines of what was composed so far.
-pub fn start_line_off(buffer: &[u8]) -> &[u8] {
-    let end = memchr::memchr(b'\n', buffer).map_or(0, |end| end + 1);
-    buffer.get(end..).unwrap_or_default()
-}
-
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answerable {
     lines: Box<[u8]>,
     /// Record-Route of an INVITE, for responses that make a dialog (RFC 3261 §12.1.1).
@@ -23,22 +17,18 @@ pub struct Answerable {
 impl Answerable {
     /// Takes what is needed from a request; `buffer` is scratch.
     pub fn of(request: &Message<'_>, flow: &Flow, buffer: &mut Vec<u8>) -> Self {
-        Composer::response_to(buffer, request, flow, 180, "", b"");
-        let mut lines = Vec::with_capacity(buffer.len());
-        for line in buffer.split_inclusive(|byte| *byte == b'\n').skip(1) {
-            if !line.starts_with(b"To:") {
-                lines.extend_from_slice(line);
-            }
-        }
-        let mut composer = Composer::response(buffer, 180, "");
+        let mut composer = Composer::lines_into(buffer);
+        composer.repeated(request, flow);
+        let lines = buffer.as_slice().into();
+        let mut composer = Composer::lines_into(buffer);
         if request.method() == Method::Invite {
             for route in request.line_values(HeaderName::RecordRoute) {
                 composer.field("Record-Route", &[route]);
             }
         }
         Self {
-            lines: lines.into(),
-            routes: start_line_off(buffer).into(),
+            lines,
+            routes: buffer.as_slice().into(),
             to: request.to().raw.into(),
             needs_tag: request.to().tag().is_none(),
         }

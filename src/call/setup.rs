@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dialog::{write_contact, write_via};
-use crate::message::compose::{Composer, reason_phrase};
+use crate::message::compose::{Composer, append_address, append_host, reason_phrase};
 use crate::message::{HeaderName, Message};
 
 /// Where one branch goes.
@@ -37,8 +37,10 @@ pub struct Identity {
 impl Identity {
     /// Name-addr without a tag.
     fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
-        let mut value = self.display.clone();
-        if !value.is_empty() {
+        // An ordinary one with its tag fits.
+        let mut value = Vec::with_capacity(96);
+        if !self.display.is_empty() {
+            value.extend_from_slice(&self.display);
             value.push(b' ');
         }
         value.extend_from_slice(b"<sip:");
@@ -46,9 +48,10 @@ impl Identity {
             crate::message::escape_user(&self.user, &mut value);
             value.push(b'@');
         }
-        let host = self.host.clone();
-        let host = host.unwrap_or_else(|| crate::message::uri::host_text(ours));
-        value.extend_from_slice(host.as_bytes());
+        match &self.host {
+            Some(host) => value.extend_from_slice(host.as_bytes()),
+            None => append_host(&mut value, ours),
+        }
         value.push(b'>');
         value
     }
@@ -151,18 +154,17 @@ impl Calls {
             _ => (self.ring_timeout, Timer::RingTimeout(handle)),
         };
         self.timers.arm(context.now.mono.plus(wait), timer);
-        let record = self
-            .get(handle)
-            .map(|call| call.record.clone())
-            .unwrap_or_default();
-        context.event(
-            "call",
-            vec![
-                ("id", record.id),
-                ("caller", record.caller),
-                ("dialled", record.dialled),
-            ],
-        );
+        if let Some(call) = self.get(handle) {
+            let record = &call.record;
+            context.event(
+                "call",
+                vec![
+                    ("id", record.id.clone()),
+                    ("caller", record.caller.clone()),
+                    ("dialled", record.dialled.clone()),
+                ],
+            );
+        }
         // No transaction was free for any branch: the caller must not wait for nobody.
         self.conclude(handle, context);
         self.sweep(handle);
@@ -205,17 +207,17 @@ impl Calls {
         record.ended_by = Some("server");
         record.duration_ms = Some(0);
         record.talk_ms = Some(0);
-        keep_record(context, &record);
         context.event(
             "end",
             vec![
-                ("id", record.id),
-                ("caller", record.caller),
-                ("dialled", record.dialled),
+                ("id", record.id.clone()),
+                ("caller", record.caller.clone()),
+                ("dialled", record.dialled.clone()),
                 ("disposition", record.disposition.to_owned()),
                 ("status", status.to_string()),
             ],
         );
+        keep_record(context, record);
     }
 
     /// Adds a branch and sends its INVITE.
@@ -230,9 +232,7 @@ impl Calls {
             return;
         };
         let secret = context.tokens.next_u64();
-        let mut call_id = Vec::with_capacity(32);
-        push_hex(&mut call_id, context.tokens.next_u64(), 16);
-        push_hex(&mut call_id, context.tokens.next_u64(), 16);
+        let call_id = [0, 1].map(|_| hex::<16>(context.tokens.next_u64()));
         let Some(call) = self.get(handle) else { return };
         let leg = call.branches.len() as u8;
         let tag = TagParts {
@@ -242,14 +242,12 @@ impl Calls {
             secret,
         }
         .compose();
+        let mut local = setup.from.name_addr(target.ours.ip());
+        local.extend_from_slice(b";tag=");
+        local.extend_from_slice(&tag);
         let dialog = Dialog {
-            call_id: call_id.into(),
-            local: [
-                &setup.from.name_addr(target.ours.ip()),
-                b";tag=".as_slice(),
-                &tag,
-            ]
-            .concat(),
+            call_id: call_id.as_flattened().into(),
+            local,
             remote: target.to.name_addr(target.ours.ip()),
             remote_tag: Box::default(),
             remote_target: target.uri.as_slice().into(),
@@ -329,9 +327,10 @@ fn invitation_limit(request: &Message<'_>) -> Option<Duration> {
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
     // Milliseconds first, so that ids sort as the calls began.
-    let mut id = Vec::with_capacity(24);
-    push_hex(&mut id, context.now.unix.as_millis(), 12);
-    push_hex(&mut id, context.tokens.next_u64(), 12);
+    let begun = hex::<12>(context.now.unix.as_millis());
+    let id = [begun, hex::<12>(context.tokens.next_u64())];
+    let mut source = Vec::with_capacity(16);
+    append_address(&mut source, setup.flow.remote.ip());
     let through = setup.caller.through().or_else(|| {
         setup
             .targets
@@ -339,13 +338,13 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
             .and_then(|target| target.party.through())
     });
     CallRecord {
-        id: text(&id),
+        id: text(id.as_flattened()),
         start: context.now.unix,
         direction: setup.direction,
         caller: setup.caller_name.clone(),
         dialled: setup.dialled.clone(),
         through,
-        source: setup.flow.remote.ip().to_string(),
+        source: text(&source),
         user_agent: setup.request.value(HeaderName::UserAgent).map(text),
         caller_call_id: text(setup.request.call_id()),
         ..CallRecord::default()

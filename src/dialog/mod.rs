@@ -6,10 +6,10 @@
 
 use std::net::SocketAddr;
 
-use crate::message::compose::Composer;
+use crate::message::compose::{Composer, append_number, append_socket_address};
 use crate::message::{Message, Method, NameAddr, Uri};
 use crate::source::Flow;
-use crate::token::{push_hex, read_hex};
+use crate::token::{hex, read_hex};
 
 /// Which call and which of its legs a tag belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +26,12 @@ pub struct TagParts {
 
 impl TagParts {
     /// The tag: 34 hexadecimal digits.
-    pub fn compose(self) -> Vec<u8> {
-        let mut tag = Vec::with_capacity(34);
-        push_hex(&mut tag, self.index.into(), 8);
-        push_hex(&mut tag, self.serial.into(), 8);
-        push_hex(&mut tag, self.leg.into(), 2);
-        push_hex(&mut tag, self.secret, 16);
+    pub fn compose(self) -> [u8; 34] {
+        let mut tag = [0; 34];
+        tag[..8].copy_from_slice(&hex::<8>(self.index.into()));
+        tag[8..16].copy_from_slice(&hex::<8>(self.serial.into()));
+        tag[16..18].copy_from_slice(&hex::<2>(self.leg.into()));
+        tag[18..].copy_from_slice(&hex::<16>(self.secret));
         tag
     }
 
@@ -181,10 +181,11 @@ impl Dialog {
         composer.field("From", &[&self.local]);
         composer.field("To", &[&self.remote]);
         composer.field("Call-ID", &[&self.call_id]);
-        composer.field(
-            "CSeq",
-            &[cseq.to_string().as_bytes(), b" ", method.token().as_bytes()],
-        );
+        composer.field_with("CSeq", |line| {
+            append_number(line, cseq.into());
+            line.push(b' ');
+            line.extend_from_slice(method.token().as_bytes());
+        });
         composer.number("Max-Forwards", 70);
         composer
     }
@@ -192,18 +193,15 @@ impl Dialog {
 
 /// `Via` of a request of ours, with `rport` (RFC 3581).
 pub fn write_via(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr, branch: &[u8]) {
-    composer.field(
-        "Via",
-        &[
-            b"SIP/2.0/",
-            flow.transport.via_token().as_bytes(),
-            b" ",
-            ours.to_string().as_bytes(),
-            b";branch=",
-            branch,
-            b";rport",
-        ],
-    );
+    composer.field_with("Via", |line| {
+        line.extend_from_slice(b"SIP/2.0/");
+        line.extend_from_slice(flow.transport.via_token().as_bytes());
+        line.push(b' ');
+        append_socket_address(line, ours);
+        line.extend_from_slice(b";branch=");
+        line.extend_from_slice(branch);
+        line.extend_from_slice(b";rport");
+    });
 }
 
 /// `Contact` of ours: where requests within the dialog reach us.
@@ -213,10 +211,12 @@ pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr)
     } else {
         b""
     };
-    composer.field(
-        "Contact",
-        &[b"<sip:", ours.to_string().as_bytes(), transport, b">"],
-    );
+    composer.field_with("Contact", |line| {
+        line.extend_from_slice(b"<sip:");
+        append_socket_address(line, ours);
+        line.extend_from_slice(transport);
+        line.push(b'>');
+    });
 }
 
 fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {

@@ -275,7 +275,7 @@ impl Endpoint {
     }
 
     /// [`Endpoint::stateless_tag`] of a request.
-    pub(super) fn request_tag(&self, request: &Message<'_>) -> Vec<u8> {
+    pub(super) fn request_tag(&self, request: &Message<'_>) -> [u8; 16] {
         let from = request.from().tag().unwrap_or_default();
         let number = request.cseq().number.to_le_bytes();
         self.stateless_tag(&[request.via().branch, request.call_id(), from, &number])

@@ -209,9 +209,7 @@ impl Endpoint {
     }
 
     /// RFC 3261 §8.2.7: the To tag of an answer without state depends on nothing but the request.
-    pub(super) fn stateless_tag(&self, parts: &[&[u8]]) -> Vec<u8> {
-        let mut tag = Vec::with_capacity(16);
-        crate::token::push_hex(&mut tag, self.tag_hasher.hash_one(parts), 16);
-        tag
+    pub(super) fn stateless_tag(&self, parts: &[&[u8]]) -> [u8; 16] {
+        crate::token::hex(self.tag_hasher.hash_one(parts))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::call::{Arrival, Identity, Party, Setup, Target};
+use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
@@ -32,7 +33,7 @@ impl Endpoint {
         );
         // Full: silence here, the caller's retransmission comes when there may be room (RFC 3261 §17.1.1.2).
         let Some(server) = server else { return };
-        let dialled = dialled_number(arrival.request.request_uri());
+        let dialled = arrival.request.uri().map(number_of).unwrap_or_default();
         let mut setup = self.setup(arrival, identity, server, &dialled);
         let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
         let (calls, mut context) = self.split(now);
@@ -87,7 +88,8 @@ impl Endpoint {
             Who::Trunk(id) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 let name = trunk.map_or("", |trunk| trunk.name.as_str());
-                let user = dialled_number(request.from().uri);
+                let user = Uri::parse(request.from().uri);
+                let user = user.as_ref().map(number_of).unwrap_or_default();
                 let number = String::from_utf8_lossy(&user).into_owned();
                 let mut from = Identity {
                     display: Vec::new(),
@@ -176,7 +178,7 @@ impl Endpoint {
                 .user(incoming.as_bytes())
                 .map_or(Route::Nowhere, Route::User);
         }
-        if !self.is_ours(arrival.request.request_uri(), &arrival.flow) {
+        if !self.is_ours(arrival.request, &arrival.flow) {
             return Route::Nowhere;
         }
         if let Some(user) = self.auth.user(dialled) {
@@ -220,17 +222,18 @@ impl Endpoint {
             host: self.config.server.domains.first().cloned(),
             ..Identity::default()
         };
-        let mut targets: Vec<Target> = (self.location.bindings(user))
-            .filter(|binding| binding.deadline > now.mono && !is_own_flow(&binding.flow()))
-            .map(|binding| Target {
-                uri: binding.request_uri().to_vec(),
-                route: binding.path().to_vec(),
-                flow: binding.flow(),
-                ours: self.contact_address(&binding.flow()),
-                party: party.clone(),
-                to: to.clone(),
-            })
-            .collect();
+        let bindings = (self.location.bindings(user))
+            .filter(|binding| binding.deadline > now.mono && !is_own_flow(&binding.flow()));
+        // One is the rule; `collect` would make room for four.
+        let mut targets = Vec::with_capacity(1);
+        targets.extend(bindings.map(|binding| Target {
+            uri: binding.request_uri().to_vec(),
+            route: binding.path().to_vec(),
+            flow: binding.flow(),
+            ours: self.contact_address(&binding.flow()),
+            party: party.clone(),
+            to: to.clone(),
+        }));
         if targets.is_empty()
             && let Some(peer) = address
         {
@@ -299,14 +302,12 @@ fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String
     identity
 }
 
-/// The number that a URI names: its user part unescaped, without user parameters. The host of a URI without a user.
-fn dialled_number(uri: &[u8]) -> Vec<u8> {
+/// The number that a URI names: its user part unescaped, without user parameters. Empty without a user.
+fn number_of(uri: &Uri<'_>) -> Vec<u8> {
     let mut number = Vec::new();
-    if let Ok(uri) = Uri::parse(uri) {
-        uri.user_unescaped(&mut number);
-        if let Some(end) = number.iter().position(|byte| *byte == b';') {
-            number.truncate(end);
-        }
+    uri.user_unescaped(&mut number);
+    if let Some(end) = number.iter().position(|byte| *byte == b';') {
+        number.truncate(end);
     }
     number
 }
@@ -325,7 +326,7 @@ fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
     uri.push(b'@');
     // Without the scope of a link-local address: it means nothing to the peer.
     let remote = std::net::SocketAddr::new(flow.remote.ip(), flow.remote.port());
-    uri.extend_from_slice(remote.to_string().as_bytes());
+    append_socket_address(&mut uri, remote);
     if flow.transport == Transport::Tcp {
         uri.extend_from_slice(b";transport=tcp");
     }

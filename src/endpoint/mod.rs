@@ -83,6 +83,7 @@ const SIP_PORT: u16 = 5060;
 const HANG_UPS_AT_ONCE: usize = 200;
 
 /// The whole SIP server as a value.
+#[derive(Clone)]
 pub struct Endpoint {
     config: Config,
     started: Now,

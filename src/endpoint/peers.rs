@@ -22,7 +22,7 @@ struct Entry {
 }
 
 /// Who is who by address alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peers {
     by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
     /// The sources that those addresses lie in.

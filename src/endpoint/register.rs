@@ -120,7 +120,7 @@ impl Endpoint {
                 .local_networks
                 .iter()
                 .any(|network| network.contains(address))
-            && !self.is_ours(request.request_uri(), flow);
+            && !self.is_ours(request, flow);
         let is_news = |last: Instant| now.mono.since(last) >= MINUTE;
         if is_strange && self.strange_host_said.is_none_or(is_news) {
             self.strange_host_said = Some(now.mono);
@@ -132,9 +132,10 @@ impl Endpoint {
         is_strange
     }
 
-    /// Whether a URI's host is this server: one of the domains, or an address of ours. Without domains any host is.
-    pub(super) fn is_ours(&self, uri: &[u8], flow: &Flow) -> bool {
-        let Ok(uri) = Uri::parse(uri) else {
+    /// Whether a request's URI has this server for its host: one of the domains, or an address of ours. Without domains
+    /// any host is.
+    pub(super) fn is_ours(&self, request: &Message<'_>, flow: &Flow) -> bool {
+        let Some(uri) = request.uri() else {
             return false;
         };
         let domains = &self.config.server.domains;

@@ -43,7 +43,7 @@ pub(super) struct Evidence {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bans {
     hasher: Hasher,
     index: Index,

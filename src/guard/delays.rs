@@ -25,7 +25,7 @@ pub(super) enum Failed {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Delays {
     sets: Vec<[u64; WAYS * WORDS]>,
     hasher: Hasher,

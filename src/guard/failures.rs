@@ -72,7 +72,7 @@ impl std::fmt::Debug for Names {
 }
 
 /// The failures of one source. They begin anew after a ban, and are gone after a success (it is known then).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failures {
     /// The last ones, in ticks of the monotonic clock, as a ring.
     times: [u32; DAY_MAX],

@@ -12,7 +12,7 @@ const WAYS: usize = 8;
 type Bucket = [[u32; WAYS]; 2];
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
     buckets: Vec<Bucket>,
     mask: usize,

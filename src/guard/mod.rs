@@ -171,7 +171,7 @@ struct Past {
 }
 
 /// The guard; see the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Guard {
     config: config::Guard,
     /// When this configuration began, for `deny` entries.

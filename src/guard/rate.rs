@@ -74,7 +74,7 @@ pub(super) struct Bucket(u64);
 const WAYS: usize = 4;
 
 /// Buckets of proven, known and exempt sources. The one idle longest in its set goes: all that is lost is a backlog.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Buckets {
     /// Source's bits (0: free) and bucket, by turns.
     sets: Vec<[u64; WAYS * 2]>,

@@ -7,7 +7,7 @@ use crate::source::Source;
 
 const NONE: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node<T> {
     source: Source,
     /// Towards those touched later.
@@ -18,7 +18,7 @@ struct Node<T> {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Recent<T> {
     hasher: Hasher,
     index: Index,

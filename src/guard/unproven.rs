@@ -164,7 +164,7 @@ impl Rates {
 type Set = [[u32; WAYS]; 4];
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Unproven {
     sets: Vec<Set>,
     rates: Rates,

@@ -27,7 +27,7 @@ use crate::time::{Instant, Now};
 const NIL: u32 = u32::MAX;
 
 /// All bindings of all users.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Location {
     users: Vec<UserBindings>,
     slots: Vec<Slot>,
@@ -41,14 +41,14 @@ pub struct Location {
     serials: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct UserBindings {
     name: Box<str>,
     /// Slots: highest `q` first, then the one refreshed last.
     slots: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Slot {
     binding: Option<Binding>,
     /// The earliest time that the wheel will name this slot.

@@ -3,7 +3,7 @@
 //! Escapes nothing and validates nothing, but no value can end its line: CR and LF within one become blanks.
 
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::*;
 use crate::source::Flow;
@@ -17,10 +17,10 @@ impl<'b> Composer<'b> {
     /// Clears `buffer`, writes `METHOD uri SIP/2.0`.
     pub fn request(buffer: &'b mut Vec<u8>, method: &[u8], uri: &[u8]) -> Self {
         buffer.clear();
-        for part in [method, b" ", uri] {
-            append(buffer, part);
+        for part in [method, b" ", uri, b" SIP/2.0"] {
+            buffer.extend_from_slice(part);
         }
-        buffer.extend_from_slice(b" SIP/2.0\r\n");
+        end_line(buffer, 0);
         Self { buffer }
     }
 
@@ -30,14 +30,20 @@ impl<'b> Composer<'b> {
         buffer.extend_from_slice(b"SIP/2.0 ");
         append_number(buffer, u64::from(status));
         buffer.push(b' ');
-        append(buffer, reason.as_bytes());
-        buffer.extend_from_slice(b"\r\n");
+        buffer.extend_from_slice(reason.as_bytes());
+        end_line(buffer, 0);
+        Self { buffer }
+    }
+
+    /// Clears `buffer`, writes no start line: header lines that [`Composer::lines`] puts into messages.
+    pub fn lines_into(buffer: &'b mut Vec<u8>) -> Self {
+        buffer.clear();
         Self { buffer }
     }
 
     /// RFC 3261 §8.2.6.2: a response to `request`: all its Via lines, the top one stamped with `received` and `rport`
-    /// (§18.2.1, RFC 3581) from `flow.remote`, From, To with `to_tag` added if it has none (an empty `to_tag` is not added),
-    /// Call-ID, CSeq, and Timestamp on 100.
+    /// (§18.2.1, RFC 3581) from `flow.remote`, From, Call-ID, CSeq, To with `to_tag` added if it has none (an empty `to_tag` is
+    /// not added), and Timestamp on 100.
     pub fn response_to(
         buffer: &'b mut Vec<u8>,
         request: &Message<'_>,
@@ -47,14 +53,8 @@ impl<'b> Composer<'b> {
         to_tag: &[u8],
     ) -> Self {
         let mut composer = Self::response(buffer, status, reason);
-        composer.vias(request.line_values(HeaderName::Via), request.via(), flow);
-        composer.field("From", &[request.from().raw]);
+        composer.repeated(request, flow);
         composer.to(request.to().raw, request.to().tag().is_some(), to_tag);
-        composer.field("Call-ID", &[request.call_id()]);
-        composer.field(
-            "CSeq",
-            &[request.value(HeaderName::CSeq).unwrap_or_default()],
-        );
         if let (100, Some(timestamp)) = (status, request.value(HeaderName::Timestamp)) {
             composer.field("Timestamp", &[timestamp]);
         }
@@ -86,15 +86,22 @@ impl<'b> Composer<'b> {
         composer
     }
 
+    /// What every response to `request` repeats: Via, From, Call-ID and CSeq; To is as the response wants it.
+    pub fn repeated(&mut self, request: &Message<'_>, flow: &Flow) {
+        self.vias(request.line_values(HeaderName::Via), request.via(), flow);
+        self.field("From", &[request.from().raw]);
+        self.field("Call-ID", &[request.call_id()]);
+        let cseq = request.value(HeaderName::CSeq).unwrap_or_default();
+        self.field("CSeq", &[cseq]);
+    }
+
     fn vias<'v>(&mut self, lines: impl Iterator<Item = &'v [u8]>, top: &Via<'_>, flow: &Flow) {
         for (number, line) in lines.enumerate() {
-            self.buffer.extend_from_slice(b"Via: ");
             if number == 0 {
-                stamp(self.buffer, line, top, flow);
+                self.field_with("Via", |buffer| stamp(buffer, line, top, flow));
             } else {
-                append(self.buffer, line);
+                self.field("Via", &[line]);
             }
-            self.buffer.extend_from_slice(b"\r\n");
         }
     }
 
@@ -108,21 +115,25 @@ impl<'b> Composer<'b> {
 
     /// One field: `Name: ` and the parts, joined. CR and LF within parts become blanks (folding is undone).
     pub fn field(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
-        append(self.buffer, name.as_bytes());
-        self.buffer.extend_from_slice(b": ");
-        for part in parts {
-            append(self.buffer, part);
-        }
-        self.buffer.extend_from_slice(b"\r\n");
-        self
+        self.field_with(name, |buffer| {
+            for part in parts {
+                buffer.extend_from_slice(part);
+            }
+        })
     }
 
     /// One field with a number.
     pub fn number(&mut self, name: &str, number: u64) -> &mut Self {
-        append(self.buffer, name.as_bytes());
+        self.field_with(name, |buffer| append_number(buffer, number))
+    }
+
+    /// One field whose value is appended by `write`. CR and LF within it become blanks too.
+    pub fn field_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(name.as_bytes());
         self.buffer.extend_from_slice(b": ");
-        append_number(self.buffer, number);
-        self.buffer.extend_from_slice(b"\r\n");
+        write(self.buffer);
+        end_line(self.buffer, start);
         self
     }
 
@@ -143,42 +154,82 @@ impl<'b> Composer<'b> {
     }
 }
 
-/// Appends `part`, CR and LF as blanks.
-fn append(buffer: &mut Vec<u8>, part: &[u8]) {
-    let start = buffer.len();
-    buffer.extend_from_slice(part);
-    if memchr::memchr2(b'\r', b'\n', part).is_some() {
-        for byte in buffer.iter_mut().skip(start) {
+/// Ends the line that begins at `start`: CR and LF that are in it so far become blanks.
+fn end_line(buffer: &mut Vec<u8>, start: usize) {
+    let line = buffer.get_mut(start..).unwrap_or_default();
+    if memchr::memchr2(b'\r', b'\n', line).is_some() {
+        for byte in line {
             if matches!(byte, b'\r' | b'\n') {
                 *byte = b' ';
             }
         }
     }
+    buffer.extend_from_slice(b"\r\n");
 }
 
 /// Appends a decimal number. By hand: the formatting machinery takes longer than the rest of an ordinary header line.
 pub(crate) fn append_number(buffer: &mut Vec<u8>, number: u64) {
     // As many digits as u64::MAX has.
     let mut digits = [0; 20];
+    let mut first = 0;
     let mut rest = number;
-    for digit in digits.iter_mut().rev() {
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
         *digit = b'0' | (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
+            first = at;
             break;
         }
     }
-    buffer.extend(digits.iter().skip_while(|digit| **digit == 0));
+    buffer.extend_from_slice(digits.get(first..).unwrap_or_default());
 }
 
-fn append_address(buffer: &mut Vec<u8>, address: IpAddr) {
+/// [`append_number`] of what an IPv4 address has four of.
+fn append_octet(buffer: &mut Vec<u8>, octet: u8) {
+    if octet >= 100 {
+        buffer.push(b'0' | (octet / 100));
+    }
+    if octet >= 10 {
+        buffer.push(b'0' | (octet / 10 % 10));
+    }
+    buffer.push(b'0' | (octet % 10));
+}
+
+/// Appends address and port as their `Display` writes them, IPv6 in brackets.
+pub(crate) fn append_socket_address(buffer: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(address) => {
+            append_address(buffer, (*address.ip()).into());
+            buffer.push(b':');
+            append_number(buffer, address.port().into());
+        }
+        SocketAddr::V6(address) => {
+            // Writing to a Vec cannot fail.
+            let _ = write!(buffer, "{address}");
+        }
+    }
+}
+
+/// Appends an address as a URI's host: IPv6 in brackets.
+pub(crate) fn append_host(buffer: &mut Vec<u8>, address: IpAddr) {
+    if address.is_ipv6() {
+        buffer.push(b'[');
+        append_address(buffer, address);
+        buffer.push(b']');
+    } else {
+        append_address(buffer, address);
+    }
+}
+
+/// Appends an address as its `Display` writes it: IPv6 without brackets.
+pub(crate) fn append_address(buffer: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
-            append_number(buffer, a.into());
+            append_octet(buffer, a);
             for octet in [b, c, d] {
                 buffer.push(b'.');
-                append_number(buffer, octet.into());
+                append_octet(buffer, octet);
             }
         }
         IpAddr::V6(address) => {
@@ -196,31 +247,53 @@ fn stamp(buffer: &mut Vec<u8>, line: &[u8], top: &Via<'_>, flow: &Flow) {
         .unwrap_or((line, b""));
     let mut rport = false;
     for (number, part) in split_parameters(value).enumerate() {
-        let name_end = memchr::memchr(b'=', part).unwrap_or(part.len());
-        let name = scan::trim(part.get(..name_end).unwrap_or(part));
+        let part = scan::trim(part);
+        let is_named = |name: &[u8]| {
+            part.split_at_checked(name.len())
+                .is_some_and(|(start, rest)| {
+                    start.eq_ignore_ascii_case(name)
+                        && matches!(scan::trim(rest).first(), None | Some(b'='))
+                })
+        };
         if number == 0 {
-            append(buffer, scan::trim(part));
-        } else if name.eq_ignore_ascii_case(b"rport") {
+            buffer.extend_from_slice(part);
+        } else if is_named(b"rport") {
             if !std::mem::replace(&mut rport, true) {
                 buffer.extend_from_slice(b";rport=");
                 append_number(buffer, flow.remote.port().into());
             }
-        } else if !name.eq_ignore_ascii_case(b"received") {
+        } else if !is_named(b"received") {
             buffer.push(b';');
-            append(buffer, scan::trim(part));
+            buffer.extend_from_slice(part);
         }
     }
     if rport || Host::parse(top.host) != Some(Host::Address(remote)) {
         buffer.extend_from_slice(b";received=");
         append_address(buffer, remote);
     }
-    append(buffer, others);
+    buffer.extend_from_slice(others);
 }
 
 /// What stands before, between and behind the semicolons outside quotes.
 fn split_parameters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let (part, behind) = rest?.split_at_checked(semicolon(rest?))?;
+        rest = behind.get(1..);
+        Some(part)
+    })
+}
+
+/// Where the first semicolon outside quotes stands, else the end.
+fn semicolon(bytes: &[u8]) -> usize {
+    let Some(at) = memchr::memchr2(b';', b'"', bytes) else {
+        return bytes.len();
+    };
+    if bytes.get(at) == Some(&b';') {
+        return at;
+    }
     let (mut quoted, mut escaped) = (false, false);
-    value.split(move |&byte| {
+    let is_end = |&byte: &u8| {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
@@ -228,7 +301,8 @@ fn split_parameters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
             _ => {}
         }
         byte == b';' && !quoted
-    })
+    };
+    bytes.iter().position(is_end).unwrap_or(bytes.len())
 }
 
 /// The usual reason phrase of a status (RFC 3261 §21 and its extensions), or that of its class.
@@ -335,9 +409,16 @@ mod tests {
             assert_eq!(buffer, number.to_string().as_bytes());
         }
         for address in ["0.0.0.0", "127.0.0.1", "255.199.10.9", "::1", "2001:db8::7"] {
+            let address: IpAddr = address.parse().unwrap();
             let mut buffer = Vec::new();
-            append_address(&mut buffer, address.parse().unwrap());
-            assert_eq!(buffer, address.as_bytes());
+            append_address(&mut buffer, address);
+            assert_eq!(buffer, address.to_string().as_bytes());
+            for port in [0, 80, 5060, 65_535] {
+                let address = SocketAddr::new(address, port);
+                buffer.clear();
+                append_socket_address(&mut buffer, address);
+                assert_eq!(buffer, address.to_string().as_bytes());
+            }
         }
     }
 

@@ -60,10 +60,9 @@ impl<'a> Host<'a> {
             let address = ipv6(inner.strip_suffix(b"]")?)?;
             return Some(Self::Address(IpAddr::V6(address).to_canonical()));
         }
-        match kind_of_host(bytes) {
-            HostKind::Name => Some(Self::Name(bytes)),
-            HostKind::Digits => ipv4(bytes).map(|address| Self::Address(IpAddr::V4(address))),
-            HostKind::Malformed => None,
+        match ipv4(bytes) {
+            Some(address) => Some(Self::Address(IpAddr::V4(address))),
+            None => is_name(bytes).then_some(Self::Name(bytes)),
         }
     }
 
@@ -78,51 +77,51 @@ impl<'a> Host<'a> {
     }
 }
 
-enum HostKind {
-    Name,
-    /// The last label begins with a digit: an IPv4 address or nothing.
-    Digits,
-    Malformed,
-}
-
-/// `hostname`: labels begin and end with a letter or digit; a dot may end it.
-fn kind_of_host(bytes: &[u8]) -> HostKind {
+/// `hostname`: labels begin and end with a letter or digit; a dot may end it. The last label begins with no digit: where it
+/// does, there is an IPv4 address or nothing.
+fn is_name(bytes: &[u8]) -> bool {
     let mut before = b'.';
-    let mut is_digits = false;
-    let mut any = false;
+    let mut is_digits = true;
     for &byte in bytes {
         match byte {
-            b'.' if matches!(before, b'.' | b'-') => return HostKind::Malformed,
-            b'-' if before == b'.' => return HostKind::Malformed,
+            b'.' if matches!(before, b'.' | b'-') => return false,
+            b'-' if before == b'.' => return false,
             b'.' | b'-' => {}
-            _ if !scan::is(byte, scan::HOST) => return HostKind::Malformed,
-            _ if before == b'.' => {
-                is_digits = byte.is_ascii_digit();
-                any = true;
-            }
+            _ if !scan::is(byte, scan::HOST) => return false,
+            _ if before == b'.' => is_digits = byte.is_ascii_digit(),
             _ => {}
         }
         before = byte;
     }
-    match (any && before != b'-', is_digits) {
-        (false, _) => HostKind::Malformed,
-        (true, true) => HostKind::Digits,
-        (true, false) => HostKind::Name,
-    }
+    !is_digits && before != b'-'
 }
 
-/// Dotted decimal without leading zeros, in a third of the time that `str::parse` takes.
+/// Dotted decimal without leading zeros, each byte looked at once: most hosts are addresses.
 fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
     let mut octets = [0u8; 4];
-    let mut parts = bytes.split(|&byte| byte == b'.');
-    for octet in &mut octets {
-        let digits = parts.next()?;
-        if digits.len() > 3 || (digits.len() > 1 && digits.starts_with(b"0")) {
-            return None;
+    let mut places = octets.iter_mut();
+    let mut place = places.next()?;
+    let mut octet: Option<u8> = None;
+    for &byte in bytes {
+        match (byte, octet) {
+            (b'.', Some(value)) => {
+                *place = value;
+                place = places.next()?;
+                octet = None;
+            }
+            (b'0'..=b'9', before) => {
+                let digit = byte.wrapping_sub(b'0');
+                octet = Some(match before {
+                    None => digit,
+                    Some(0) => return None,
+                    Some(value) => value.checked_mul(10)?.checked_add(digit)?,
+                });
+            }
+            _ => return None,
         }
-        *octet = u8::try_from(scan::number(digits, 255)?).ok()?;
     }
-    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    *place = octet?;
+    places.next().is_none().then(|| Ipv4Addr::from(octets))
 }
 
 fn ipv6(inner: &[u8]) -> Option<Ipv6Addr> {
@@ -488,10 +487,9 @@ fn same_headers(one: &[u8], other: &[u8]) -> bool {
 
 /// An address as host of a URI: an IPv6 reference in brackets.
 pub fn host_text(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
+    let mut text = Vec::new();
+    compose::append_host(&mut text, address);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Appends `user` (unescaped) as the user part of a SIP URI: what RFC 3261 §25.1 allows there stands as it is, every other

@@ -16,7 +16,7 @@ use crate::source::{Flow, UserId};
 use crate::store::Change;
 use crate::time::Now;
 
-use request::{Registration, Wanted};
+use request::{ContactUri, Registration, Wanted};
 
 /// How a REGISTER is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,9 +188,9 @@ fn plan(
     contacts: &[Wanted<'_>],
     bindings: &[NewBinding<'_>],
 ) -> Result<Plan, Registered> {
-    let current: Vec<(BindingId, &Binding, Option<Uri<'_>>)> = location
+    let current: Vec<(BindingId, &Binding, ContactUri<'_>)> = location
         .entries(user)
-        .map(|(id, binding)| (id, binding, Uri::parse(binding.contact()).ok()))
+        .map(|(id, binding)| (id, binding, ContactUri::of(binding)))
         .collect();
     let mut plan = Plan::default();
     let mut is_free = vec![true; current.len()];
@@ -198,7 +198,7 @@ fn plan(
         // Of several one that is as it asks to be, with a reg-id or without: so no two without have the same contact. Then,
         // since equality of URIs is not transitive (§19.1.4), the very same text goes first.
         let found = (current.iter().enumerate())
-            .filter(|&(at, (_, binding, uri))| is_free[at] && wanted.is_same(binding, uri.as_ref()))
+            .filter(|&(at, (_, binding, uri))| is_free[at] && wanted.is_same(binding, uri))
             .min_by_key(|(_, (_, binding, _))| {
                 let is_other_kind = (wanted.reg_id == 0) != (binding.reg_id == 0);
                 (is_other_kind, binding.contact() != wanted.uri.raw)

@@ -1,6 +1,7 @@
 //! What a REGISTER with contacts asks for (RFC 3261 §10.3 step 7, RFC 3327 §5.3, RFC 5626 §6), read and checked by itself:
 //! no binding is looked at here.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use crate::config;
@@ -137,11 +138,11 @@ impl<'a> Wanted<'a> {
     }
 
     /// Whether `binding` is the one this contact means.
-    pub(super) fn is_same(&self, binding: &Binding, uri: Option<&Uri<'_>>) -> bool {
+    pub(super) fn is_same(&self, binding: &Binding, uri: &ContactUri<'_>) -> bool {
         is_same(
             (self.instance(), self.reg_id),
             (binding.instance(), binding.reg_id),
-            || uri.is_some_and(|uri| self.uri.equals(uri)),
+            || uri.equals(&self.uri),
         )
     }
 
@@ -157,6 +158,27 @@ impl<'a> Wanted<'a> {
     /// with another contact before. Two flows of one phone stand side by side, whatever their Call-ID (RFC 5626 §4.2).
     pub(super) fn supersedes(&self, binding: &Binding, call_id: &[u8]) -> bool {
         binding.call_id() == call_id && (self.reg_id == 0 || binding.reg_id == 0)
+    }
+}
+
+/// The URI of a binding's contact. Parsed when it is compared with another text, which a refresh does not need, and once.
+#[derive(Debug)]
+pub(super) struct ContactUri<'a> {
+    text: &'a [u8],
+    parsed: OnceCell<Option<Uri<'a>>>,
+}
+
+impl<'a> ContactUri<'a> {
+    pub(super) fn of(binding: &'a Binding) -> Self {
+        Self {
+            text: binding.contact(),
+            parsed: OnceCell::new(),
+        }
+    }
+
+    fn equals(&self, uri: &Uri<'_>) -> bool {
+        let parsed = || self.parsed.get_or_init(|| Uri::parse(self.text).ok());
+        self.text == uri.raw || parsed().as_ref().is_some_and(|own| uri.equals(own))
     }
 }
 

@@ -80,6 +80,7 @@ struct Request {
 }
 
 /// A user agent.
+#[derive(Clone)]
 pub struct Agent {
     /// Its name in the script.
     pub name: String,

@@ -54,7 +54,7 @@ pub struct Packet {
 }
 
 /// The network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Network {
     random: Random,
     /// When each arrives; those of one moment in the order in which they were sent.

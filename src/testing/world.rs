@@ -42,6 +42,7 @@ pub struct Delivery {
 }
 
 /// The server in its surroundings.
+#[derive(Clone)]
 pub struct World {
     /// The server.
     pub endpoint: Endpoint,

@@ -43,6 +43,7 @@ enum Event {
 }
 
 /// The CANCEL of an INVITE: a transaction of its own, in its INVITE's slot since it has the same branch.
+#[derive(Clone)]
 struct Cancel {
     /// `None`: it waits for the first provisional response (§9.1), and `bytes` are the Reason.
     state: Option<non_invite_client::State>,
@@ -50,6 +51,7 @@ struct Cancel {
     clocks: Clocks,
 }
 
+#[derive(Clone)]
 struct Client<O> {
     serial: u64,
     token: u64,
@@ -86,6 +88,7 @@ impl<O> Outcome<O> {
 }
 
 /// All client transactions.
+#[derive(Clone)]
 pub(super) struct Clients<O> {
     slots: Slab<Client<O>>,
     tokens: Tokens,

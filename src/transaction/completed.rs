@@ -31,6 +31,7 @@ struct Entry {
 }
 
 /// The ring.
+#[derive(Clone)]
 pub(super) struct Completed {
     entries: VecDeque<Entry>,
     pub(super) entries_max: usize,

@@ -45,6 +45,7 @@ impl ServerKey {
 }
 
 /// The secret keys.
+#[derive(Clone)]
 pub(super) struct Keys {
     first: RandomState,
     second: RandomState,

@@ -52,6 +52,7 @@ enum Event {
     Timer(Timer),
 }
 
+#[derive(Clone)]
 struct Server<O> {
     serial: u64,
     key: ServerKey,
@@ -74,6 +75,7 @@ enum Place {
 }
 
 /// All server transactions.
+#[derive(Clone)]
 pub(super) struct Servers<O> {
     slots: Slab<Server<O>>,
     places: HashMap<ServerKey, Place, IdentityState>,

@@ -41,6 +41,7 @@ const CLASS_T4: usize = 6;
 const CLASS_64_T1: usize = 7;
 
 /// Timers, serials and buffers.
+#[derive(Clone)]
 pub(super) struct Shared {
     pub timers: TimerQueue<Key>,
     serial: u64,

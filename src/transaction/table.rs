@@ -45,6 +45,7 @@ pub enum Expired<O> {
 /// All transactions. `O` is what the owner of one wants to be told by.
 ///
 /// Handles carry a serial: whatever is done with the handle of a transaction that has ended does nothing.
+#[derive(Clone)]
 pub struct Transactions<O> {
     pub(super) clients: Clients<O>,
     pub(super) servers: Servers<O>,

@@ -12,7 +12,7 @@ use crate::action::Outputs;
 use crate::source::{ConnectionId, Flow, Transport};
 
 /// A stream connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     /// Its flow.
     pub flow: Flow,
@@ -23,7 +23,7 @@ pub struct Stream {
 }
 
 /// All of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connections {
     streams: HashMap<ConnectionId, Stream, RandomState>,
     /// Connections that we opened, by where they lead.

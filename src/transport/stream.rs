@@ -75,7 +75,7 @@ pub enum Frame<'a> {
 }
 
 /// What a connection keeps between two segments: nothing but a few words while no message is unfinished.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Framer {
     /// The unfinished message from its first byte on. At most [`MESSAGE_BYTES_MAX`] bytes.
     buffer: Vec<u8>,
