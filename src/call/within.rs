@@ -6,8 +6,8 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
 use crate::transaction::ServerKey;
 
-/// A request as it arrived.
-#[derive(Debug)]
+/// A request as it arrived, its sender known.
+#[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// The request.
     pub request: &'a Message<'a>,

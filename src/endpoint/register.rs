@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::identity::Unknown;
 use super::*;
 use crate::call::Arrival;
-use crate::guard::Standing;
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
@@ -14,12 +14,12 @@ use crate::source::Who;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Endpoint {
-    pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
+    pub(super) fn register(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let Some((Who::User(user), arrival)) = self.identify(now, unknown) else {
             return;
         };
-        let arrival = &arrival.authenticated();
-        if self.refuse_unsupported(now, arrival) {
+        if let Some(status) = self.unsupported(arrival.request, &arrival.flow) {
+            self.send(now, &arrival, status);
             return;
         }
         let Some(own) = self.config.users.get(user.0 as usize) else {
@@ -48,7 +48,7 @@ impl Endpoint {
         );
         self.keep_changes();
         if registered.status == 200 && self.calls.calls_of(user) > 0 {
-            self.move_dialogs(user, arrival, &flows_before);
+            self.move_dialogs(user, &arrival, &flows_before);
         }
         let tag = self.request_tag(arrival.request);
         let mut composer = Composer::response_to(
@@ -61,8 +61,7 @@ impl Endpoint {
         );
         composer.lines(&self.lines).field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
-        let (_, mut context) = self.split(now);
-        arrival.send(registered.status, &mut context);
+        self.send(now, &arrival, registered.status);
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
             let own = self.config.users.get(user.0 as usize);
