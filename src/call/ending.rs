@@ -382,7 +382,7 @@ impl Calls {
 }
 
 /// Seconds after which a caller that was turned away may try again.
-pub(super) const RETRY_AFTER_S: u64 = 10;
+pub const RETRY_AFTER_S: u64 = 10;
 
 /// What a final status means for the record.
 pub(super) fn disposition(status: u16) -> &'static str {

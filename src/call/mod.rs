@@ -39,6 +39,7 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::ALLOW;
+pub use ending::RETRY_AFTER_S;
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};

@@ -480,8 +480,7 @@ impl Arrival<'_> {
         Self { reply, ..*self }
     }
 
-    /// A final response of our own, at once. An INVITE needs a transaction of its own for it; when there is none free, it
-    /// stays without: the caller repeats.
+    /// A final response of our own, at once.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
         let tag = context.stateless_branch();
         self.answer_tagged(status, retry_after, &tag, context);
@@ -517,25 +516,21 @@ impl Arrival<'_> {
         self.send(status, context);
     }
 
-    /// Sends the final response that was composed into the context's buffer.
+    /// Sends the final response that was composed into the context's buffer. An INVITE needs a transaction of its own
+    /// for it; when there is none free, nothing repeats it (RFC 3261 §8.2.7).
     pub fn send(&self, status: u16, context: &mut Context<'_>) {
         let now = context.now.mono;
-        if self.request.method() == Method::Invite {
-            if let Some(server) = context.transactions.open_server(
-                now,
-                self.key,
-                self.request,
-                &self.reply,
-                Owner::NOBODY,
-            ) {
-                context
-                    .transactions
-                    .respond(now, server, status, context.buffer, context.out);
+        let transactions = &mut *context.transactions;
+        if self.request.method() != Method::Invite {
+            transactions.complete(now, self.key, &self.reply, context.buffer, context.out);
+            return;
+        }
+        let owner = Owner::NOBODY;
+        match transactions.open_server(now, self.key, self.request, &self.reply, owner) {
+            Some(server) => {
+                transactions.respond(now, server, status, context.buffer, context.out);
             }
-        } else {
-            context
-                .transactions
-                .complete(now, self.key, &self.reply, context.buffer, context.out);
+            None => crate::source::Sink::send(context.out, &self.reply, context.buffer),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
 
 use super::*;
-use crate::call::{Arrival, Identity, Party, Setup, Target};
+use crate::call::{Arrival, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
@@ -30,8 +30,11 @@ impl Endpoint {
             &arrival.reply,
             Owner::NOBODY,
         );
-        // Full: silence here, the caller's retransmission comes when there may be room (RFC 3261 §17.1.1.2).
-        let Some(server) = server else { return };
+        let Some(server) = server else {
+            let (_, mut context) = self.split(now);
+            arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
+            return;
+        };
         let dialled = dialled_number(arrival.request.request_uri());
         let mut setup = self.setup(arrival, identity, server, &dialled);
         let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
