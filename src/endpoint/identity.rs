@@ -175,6 +175,12 @@ impl Endpoint {
                         self.accepted(now, unknown.flow(), credentials.username);
                         Some((user, unknown.arrival.authenticated()))
                     }
+                    // RFC 3261 §8.2.2.2: what came here a second way carries the credentials of the first, and is no
+                    // replay.
+                    Verified::Stale if self.is_merged(unknown) => {
+                        self.answer_unknown(unknown, 482);
+                        None
+                    }
                     Verified::Stale => {
                         self.challenge(now, unknown, standing, true);
                         None
@@ -189,6 +195,10 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    fn is_merged(&self, unknown: &Unknown<'_>) -> bool {
+        (self.transactions).is_merged(unknown.request(), unknown.arrival.key)
     }
 
     /// RFC 3261 §8.2.7: a final response that nothing remembers, whoever asks. His request's copy gets it again, and

@@ -52,7 +52,7 @@ impl Endpoint {
     /// What is wrong with an INVITE before anyone asks where it goes.
     fn unacceptable(&self, arrival: &Arrival<'_>) -> Option<u16> {
         let request = arrival.request;
-        if self.transactions.is_merged(request) {
+        if self.transactions.is_merged(request, arrival.key) {
             return Some(482);
         }
         if request.max_forwards() == Some(0) {

@@ -107,13 +107,9 @@ impl<O: Copy> Transactions<O> {
     }
 
     /// RFC 3261 §8.2.2.2: no To tag, and From tag, Call-ID and CSeq of a live transaction of another branch: it has
-    /// come here twice on different ways, and this one gets 482.
-    pub fn is_merged(&self, request: &Message<'_>) -> bool {
-        if request.to().tag().is_some() {
-            return false;
-        }
-        self.servers
-            .is_merged(self.keys.merge(request), self.key(request))
+    /// come here twice on different ways, and this one, whose key is `key`, gets 482.
+    pub fn is_merged(&self, request: &Message<'_>, key: ServerKey) -> bool {
+        request.to().tag().is_none() && self.servers.is_merged(self.keys.merge(request), key)
     }
 
     /// A new server transaction. `flow`: where its responses go. `None`: full (of transactions, or of the responses that
