@@ -237,9 +237,10 @@ impl Calls {
         };
         leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
-        let mut composer = leg
-            .dialog
-            .compose(context.buffer, method, cseq, branch.as_bytes());
+        // As from the caller's INVITE to the branches: what goes in circles over several servers must end.
+        let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
+        let branch = branch.as_bytes();
+        let mut composer = (leg.dialog).compose_relayed(context.buffer, method, cseq, branch, hops);
         if method != Method::Info {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
