@@ -78,6 +78,7 @@ impl Calls {
         // An ACK proves nothing: from another port it is taken, but nothing goes there.
         if located.is_from_peer || request.method() != Method::Ack {
             leg.dialog.flow = arrival.flow;
+            leg.lost = None;
         }
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
@@ -335,11 +336,13 @@ impl Calls {
         self.sweep(owner.call);
     }
 
-    /// A relayed request found nobody.
+    /// A relayed request found nobody. When it is only that there is no connection (480), the call goes on: whoever made it
+    /// makes another one, and the request can be repeated then.
     pub(super) fn relay_unanswered(
         &mut self,
         id: ClientId,
         owner: Owner,
+        status: u16,
         context: &mut Context<'_>,
     ) {
         let Some(call) = self.get(owner.call) else {
@@ -349,8 +352,10 @@ impl Calls {
             return;
         };
         let relay = call.relays.swap_remove(position);
-        relay.settle(408, context);
-        self.peer_is_gone(owner, false, context);
+        relay.settle(status, context);
+        if status == 408 {
+            self.peer_is_gone(owner, false, context);
+        }
         self.sweep(owner.call);
     }
 

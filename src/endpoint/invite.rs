@@ -112,6 +112,12 @@ impl Endpoint {
             server,
             caller,
             caller_home,
+            caller_phone: match identity {
+                Who::User(user) => (self.location.bindings(user))
+                    .find(|binding| binding.flow() == flow)
+                    .map(|binding| self.phone(binding)),
+                Who::Trunk(_) => None,
+            },
             caller_name,
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
@@ -231,6 +237,7 @@ impl Endpoint {
                 flow: binding.flow(),
                 ours: self.contact_address(&binding.flow()),
                 party: party.clone(),
+                phone: Some(self.phone(binding)),
                 to: to.clone(),
             })
             .collect();
@@ -247,6 +254,7 @@ impl Endpoint {
                 flow,
                 ours: self.contact_address(&flow),
                 party,
+                phone: None,
                 to,
             }));
         }
@@ -268,6 +276,7 @@ impl Endpoint {
                     flow,
                     ours: self.contact_address(&flow),
                     party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
+                    phone: None,
                     to: Identity {
                         user: number.to_vec(),
                         host: Some(crate::message::uri::host_text(flow.remote.ip())),

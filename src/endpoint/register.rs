@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::identity::Unknown;
 use super::*;
-use crate::call::Arrival;
+use crate::call::{Arrival, Phone};
+use crate::location::Binding;
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
@@ -89,7 +90,8 @@ impl Endpoint {
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other
     /// side has to say must reach it there. Gone is a flow whose binding this one has replaced; and a connection that is
-    /// closed, if the phone is at the same address, or if the user has no other one.
+    /// closed, if it was this very phone's, or if this one was not there before and is at the same address or the user's
+    /// only one.
     fn move_dialogs(&mut self, user: UserId, arrival: &Arrival<'_>, before: &[Flow]) {
         let flow = &arrival.flow;
         let after: Vec<Flow> = (self.location.bindings(user))
@@ -98,15 +100,30 @@ impl Endpoint {
         if !after.contains(flow) {
             return;
         }
-        let is_only = after.len() == 1;
+        let phones: Vec<Phone> = (self.location.bindings(user))
+            .filter(|binding| binding.flow() == *flow)
+            .map(|binding| self.phone(binding))
+            .collect();
+        let (is_new, is_only) = (!before.contains(flow), after.len() == 1);
         let connections = &self.connections;
-        self.calls.moved(user, (flow, arrival.ours), |own| {
+        self.calls.moved(user, (flow, arrival.ours), |own, phone| {
             before.contains(own) && !after.contains(own)
                 || own.connection.is_some_and(|connection| {
-                    !connections.is_open(connection)
-                        && (is_only || own.remote.ip() == flow.remote.ip())
+                    let is_same = phone.is_some_and(|phone| phones.contains(&phone));
+                    let is_near = is_only || own.remote.ip() == flow.remote.ip();
+                    !connections.is_open(connection) && (is_same || is_new && is_near)
                 })
         });
+    }
+
+    /// Which of its user's phones a binding is: the same with the same instance (RFC 5626 §4.1), or else the same Contact.
+    pub(super) fn phone(&self, binding: &Binding) -> Phone {
+        let name = if binding.instance().is_empty() {
+            (binding.contact().to_vec(), 0)
+        } else {
+            (binding.instance().to_ascii_lowercase(), binding.reg_id)
+        };
+        Phone(self.tag_hasher.hash_one(name))
     }
 
     /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the
