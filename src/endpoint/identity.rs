@@ -1,6 +1,7 @@
 //! Who sent a request (RFC 3261 §22): the source's address, or credentials. Until that is known nothing is remembered,
 //! and the answer goes to the datagram's own source (RFC 3261 §8.2.7).
 
+use super::invite::{dialled_number, without_separators};
 use super::*;
 use crate::api::Rfc3339;
 use crate::auth::{Presented, Verified};
@@ -164,6 +165,12 @@ impl Endpoint {
                 } else {
                     unknown.standing
                 };
+                // RFC 7616 §3.4.6: 400, before anything is known of the digest, so that the answer tells nothing of it,
+                // and without a strike, for it may be a phone's habit.
+                if is_diverted(unknown.request(), credentials.uri) {
+                    self.answer_unknown(unknown, 400);
+                    return None;
+                }
                 if self.guard.is_delayed(now, source, credentials.username)
                     && !(self.auth.user(credentials.username))
                         .is_some_and(|user| self.is_registered(user, unknown.flow()))
@@ -358,6 +365,19 @@ impl Endpoint {
         // Unproven or not: only to where it came from.
         self.out.send(unknown.flow(), &self.buffer);
     }
+}
+
+/// Whether an INVITE that begins a call asks for another number than its digest was computed for: whoever stands between
+/// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
+/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing;
+/// REGISTER has no number.
+fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
+    let number = |uri| without_separators(&dialled_number(uri));
+    let computed_for = number(uri);
+    request.method() == Method::Invite
+        && request.to().tag().is_none()
+        && !computed_for.is_empty()
+        && computed_for != number(request.request_uri())
 }
 
 /// RFC 3323 §4.1.1.3 and what phones make of it.

@@ -312,7 +312,7 @@ fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String
 }
 
 /// The number that a URI names: its user part unescaped, without user parameters. The host of a URI without a user.
-fn dialled_number(uri: &[u8]) -> Vec<u8> {
+pub(super) fn dialled_number(uri: &[u8]) -> Vec<u8> {
     let mut number = Vec::new();
     if let Ok(uri) = Uri::parse(uri) {
         uri.user_unescaped(&mut number);
@@ -324,7 +324,7 @@ fn dialled_number(uri: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 3966 §5.1.1: visual separators say nothing.
-fn without_separators(number: &[u8]) -> Vec<u8> {
+pub(super) fn without_separators(number: &[u8]) -> Vec<u8> {
     (number.iter().copied())
         .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
         .collect()
