@@ -33,7 +33,12 @@ impl Calls {
             context.buffer,
             context.out,
         );
-        self.finish(handle, status, disposition(status), by, context);
+        let disposition = match (status, by) {
+            // Nobody cancelled: the INVITE's own time was over.
+            (487, EndedBy::Server) => "no_answer",
+            _ => disposition(status),
+        };
+        self.finish(handle, status, disposition, by, context);
     }
 
     /// Writes the record and counts the parties out; what still runs is only waited for.
