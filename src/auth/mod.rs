@@ -160,14 +160,13 @@ impl Authenticator {
             dummy: (nobody.first_chunk().copied().unwrap_or_default(), nobody),
             nonce_finder: Finder::new(b"nonce=\""),
         };
-        authenticator.reload(now, config);
+        authenticator.reload(config);
         authenticator
     }
 
     /// Takes new users, realm and algorithms. What a user's nonces were used for stays with the name; a new realm makes
     /// all nonces stale.
-    pub fn reload(&mut self, now: Now, config: &Config) {
-        let _ = now;
+    pub fn reload(&mut self, config: &Config) {
         let mut before: HashMap<Box<str>, Replay, ahash::RandomState> =
             HashMap::with_hasher(self.hasher.clone());
         before.extend(self.users.drain(..).map(|user| (user.name, user.replay)));
@@ -671,7 +670,7 @@ mod tests {
             "Authorization: {}\r\n",
             authorization(&parsed(&values[0]), "100", "correct horse", 1)
         );
-        authenticator.reload(at(2), &config(&CONFIG.replace("sha256, md5", "md5")));
+        authenticator.reload(&config(&CONFIG.replace("sha256, md5", "md5")));
         assert_eq!(
             submit(&mut authenticator, at(2), source(), &line),
             Outcome::Stale
@@ -800,14 +799,13 @@ mod tests {
             "[user 100]",
             "[user 99]\npassword = hard to guess\n[user 100]",
         );
-        authenticator.reload(at(3), &config(&more));
+        authenticator.reload(&config(&more));
         assert_eq!(authenticator.user(b"100"), Some(UserId(1)));
         assert_eq!(
             submit(&mut authenticator, at(4), source(), &line),
             Outcome::Verified(Verified::Stale)
         );
         authenticator.reload(
-            at(5),
             &config(&CONFIG.replace("pbx.example", "new.example")),
         );
         assert_eq!(
