@@ -805,9 +805,7 @@ mod tests {
             submit(&mut authenticator, at(4), source(), &line),
             Outcome::Verified(Verified::Stale)
         );
-        authenticator.reload(
-            &config(&CONFIG.replace("pbx.example", "new.example")),
-        );
+        authenticator.reload(&config(&CONFIG.replace("pbx.example", "new.example")));
         assert_eq!(
             submit(&mut authenticator, at(6), source(), &line),
             Outcome::None,

@@ -142,9 +142,7 @@ fn generated(config: &Config, json: bool) -> Outcome {
     }
     let mut rows = vec![vec!["user".to_owned(), "password".to_owned()]];
     rows.extend(pairs().map(|(name, password)| {
-        let password = password
-            .clone()
-            .unwrap_or_else(|| AT_NEXT_START.into());
+        let password = password.clone().unwrap_or_else(|| AT_NEXT_START.into());
         vec![(*name).to_owned(), password]
     }));
     Ok(table::align(&rows, &[false, false]) + &token)
