@@ -87,6 +87,8 @@ pub struct Outputs {
     arena: Vec<u8>,
     queue: Vec<Queued>,
     dropped: u64,
+    /// The log is told of this batch's already.
+    is_told: bool,
 }
 
 impl Outputs {
@@ -119,12 +121,14 @@ impl Outputs {
 
     /// Forgets all; the memory stays for the next batch.
     pub fn clear(&mut self) {
+        self.is_told = false;
         self.arena.clear();
         self.queue.clear();
     }
 
     /// The same; what is to be kept is handed over instead.
     pub fn clear_keeping(&mut self, mut keep: impl FnMut(Change)) {
+        self.is_told = false;
         self.arena.clear();
         for queued in self.queue.drain(..) {
             if let Queued::Keep(change) = queued {
@@ -179,6 +183,14 @@ impl Outputs {
         let start = self.arena.len();
         if start + bytes.len() > OUTPUT_ARENA_BYTES {
             self.dropped += 1;
+            if !std::mem::replace(&mut self.is_told, true) {
+                self.event(Event {
+                    level: log::Level::Debug,
+                    name: "outputs_dropped",
+                    source: None,
+                    fields: vec![("since_start", self.dropped.to_string())],
+                });
+            }
             return None;
         }
         self.arena.extend_from_slice(bytes);
@@ -247,10 +259,27 @@ mod tests {
         for _ in 0..20 {
             outputs.send(&flow(), &message);
         }
-        assert_eq!(outputs.iter().len(), OUTPUT_ARENA_BYTES / message.len());
-        assert_eq!(
-            outputs.dropped(),
-            20 - (OUTPUT_ARENA_BYTES / message.len()) as u64
-        );
+        let sent = |outputs: &Outputs| {
+            let is_sent = |output: &Output<'_>| matches!(output, Output::Datagram { .. });
+            outputs.iter().filter(is_sent).count()
+        };
+        let told = |outputs: &Outputs| {
+            let events = outputs.iter().filter_map(|output| match output {
+                Output::Event(event) => Some((event.name, event.fields[0].1.clone())),
+                _ => None,
+            });
+            events.collect::<Vec<_>>()
+        };
+        assert_eq!(sent(&outputs), OUTPUT_ARENA_BYTES / message.len());
+        let dropped = 20 - sent(&outputs) as u64;
+        assert_eq!(outputs.dropped(), dropped);
+        // Once for each batch.
+        assert_eq!(told(&outputs), [("outputs_dropped", "1".to_owned())]);
+        outputs.clear();
+        for _ in 0..20 {
+            outputs.send(&flow(), &message);
+        }
+        let expected = ("outputs_dropped", (dropped + 1).to_string());
+        assert_eq!(told(&outputs), [expected]);
     }
 }

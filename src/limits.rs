@@ -80,6 +80,11 @@ pub const COMPLETED_BYTES_MAX: usize = 32 << 20;
 /// Live transactions for each call of `calls_max` (two legs, some branches) beside a fixed reserve of 4,096.
 pub const TRANSACTIONS_PER_CALL: usize = 8;
 
+/// Bytes of the responses that live server transactions keep, for each transaction that there may be: an ordinary one has
+/// less, and a peer who fills his requests with Via lines, which the response repeats, fills no more than this of the
+/// memory. While more is kept no server transaction begins: a new call gets 503, without one.
+pub const RESPONSE_BYTES_PER_TRANSACTION: usize = 2048;
+
 /// Bytes of one chunk of the ring of completed transactions: the longest message and its flow fit. An idle server keeps
 /// one, a busy one [`COMPLETED_BYTES_MAX`] of them.
 pub const COMPLETED_CHUNK_BYTES: usize = 128 << 10;

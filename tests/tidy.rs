@@ -778,6 +778,15 @@ fn check_length(file: &File) -> Vec<String> {
     }
 }
 
+/// An event whose name and fields stand in a message's text would be one quoted value of the log line.
+fn check_events(file: &File) -> Vec<String> {
+    let lines = file.text.lines().take(file.product().lines().count());
+    (lines.enumerate())
+        .filter(|(_, line)| line.contains("\"event="))
+        .map(|(number, _)| format!("{}:{}: event in a message", file.path, number + 1))
+        .collect()
+}
+
 /// In any text of the project, comments included.
 fn check_workshop(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
@@ -921,6 +930,11 @@ fn unsafe_code_stands_in_one_file() {
 #[test]
 fn nothing_is_left_unfinished() {
     over_all(check_unfinished);
+}
+
+#[test]
+fn events_are_logged_as_events() {
+    over_source(check_events);
 }
 
 #[test]
@@ -1166,6 +1180,14 @@ mod rules {
             ),
             0
         );
+    }
+
+    #[test]
+    fn an_event_in_a_message_is_found() {
+        let logged = "fn a() { log::warn!(\n\"event=slow seconds={s}\"\n); }";
+        assert_eq!(count(check_events, "src/net/a.rs", logged), 1);
+        let tested = format!("#[cfg(test)]\nmod tests {{\n{logged}\n}}");
+        assert_eq!(count(check_events, "src/net/a.rs", &tested), 0);
     }
 
     #[test]

@@ -14,10 +14,11 @@
 //! A user that does not exist, is only known by address or has no HA1 of the algorithm is checked against a dummy: the
 //! same work, the same answer. Passwords become HA1s at once and are not kept.
 //!
-//! The `uri` parameter is what the digest is computed over, and must look like a SIP or tel URI; it is not compared with
-//! the Request-URI as RFC 7616 §3.4.6 has it for HTTP. Phones leave out port and parameters, write the domain where the
-//! Request-URI has an address, and proxies in between rewrite the Request-URI; the nonce is bound to the source and its
-//! count is used up, so that credentials seen elsewhere are of no use anyway.
+//! The `uri` parameter is what the digest is computed over, and must look like a SIP or tel URI. As a whole it is not
+//! compared with the Request-URI as RFC 7616 §3.4.6 has it for HTTP: phones leave out port and parameters, write the
+//! domain where the Request-URI has an address. The nonce is bound to the source and its count is used up, so that
+//! credentials seen elsewhere are of no use. Only whoever stands in the way of an INVITE could send it on with another
+//! number, once, at the caller's expense; so [`Credentials::uri`] lets the caller of this module compare the user parts.
 //!
 //! Not here: `auth-int`, `-sess`, `userhash` (`username` must be a configured name), 407 of our own, who may do what.
 #![cfg_attr(
@@ -61,9 +62,10 @@ const URI_BYTES_MAX: usize = 1_024;
 pub struct Credentials<'a> {
     /// As received, without quotes; escapes are still in it ([`Authenticator::user`] reads them).
     pub username: &'a [u8],
+    /// The URI that the digest was computed over.
+    pub uri: &'a [u8],
     nonce: Nonce,
     nonce_text: &'a [u8],
-    uri: &'a [u8],
     response: Response,
     qop: Option<Qop<'a>>,
     nc: Option<u32>,
@@ -164,14 +166,13 @@ impl Authenticator {
             dummy: (nobody.first_chunk().copied().unwrap_or_default(), nobody),
             nonce_finder: Finder::new(b"nonce=\""),
         };
-        authenticator.reload(now, config);
+        authenticator.reload(config);
         authenticator
     }
 
     /// Takes new users, realm and algorithms. What a user's nonces were used for stays with the name; a new realm makes
     /// all nonces stale.
-    pub fn reload(&mut self, now: Now, config: &Config) {
-        let _ = now;
+    pub fn reload(&mut self, config: &Config) {
         let mut before: HashMap<Box<str>, Replay, ahash::RandomState> =
             HashMap::with_hasher(self.hasher.clone());
         before.extend(self.users.drain(..).map(|user| (user.name, user.replay)));
@@ -672,7 +673,7 @@ mod tests {
             "Authorization: {}\r\n",
             authorization(&parsed(&values[0]), "100", "correct horse", 1)
         );
-        authenticator.reload(at(2), &config(&CONFIG.replace("sha256, md5", "md5")));
+        authenticator.reload(&config(&CONFIG.replace("sha256, md5", "md5")));
         assert_eq!(
             submit(&mut authenticator, at(2), source(), &line),
             Outcome::Stale
@@ -801,16 +802,13 @@ mod tests {
             "[user 100]",
             "[user 99]\npassword = hard to guess\n[user 100]",
         );
-        authenticator.reload(at(3), &config(&more));
+        authenticator.reload(&config(&more));
         assert_eq!(authenticator.user(b"100"), Some(UserId(1)));
         assert_eq!(
             submit(&mut authenticator, at(4), source(), &line),
             Outcome::Verified(Verified::Stale)
         );
-        authenticator.reload(
-            at(5),
-            &config(&CONFIG.replace("pbx.example", "new.example")),
-        );
+        authenticator.reload(&config(&CONFIG.replace("pbx.example", "new.example")));
         assert_eq!(
             submit(&mut authenticator, at(6), source(), &line),
             Outcome::None,

@@ -33,7 +33,12 @@ impl Calls {
             context.buffer,
             context.out,
         );
-        self.finish(handle, status, disposition(status), by, context);
+        let disposition = match (status, by) {
+            // Nobody cancelled: the INVITE's own time was over.
+            (487, EndedBy::Server) => "no_answer",
+            _ => disposition(status),
+        };
+        self.finish(handle, status, disposition, by, context);
     }
 
     /// Writes the record and counts the parties out; what still runs is only waited for.
@@ -226,9 +231,28 @@ impl Calls {
             return;
         };
         call.waiting = call.waiting.saturating_sub(1);
+        if let Some(leg) = call.leg_mut(owner.leg) {
+            leg.lost = None;
+        }
         // RFC 5057: these two say that the peer has no such dialog, or is no more.
         if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
             self.peer_is_gone(owner, status == 481, context);
+        }
+        self.sweep(owner.call);
+    }
+
+    /// A probe had no connection to go on. Its peer is waited for until the next one.
+    fn out_of_reach(&mut self, owner: Owner, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
+        call.waiting = call.waiting.saturating_sub(1);
+        let now = context.now.mono;
+        let since = call
+            .leg_mut(owner.leg)
+            .map(|leg| *leg.lost.get_or_insert(now));
+        if since.is_some_and(|since| now.since(since) >= RETURN_TIME) {
+            self.peer_is_gone(owner, false, context);
         }
         self.sweep(owner.call);
     }
@@ -345,9 +369,9 @@ impl Calls {
                 let status = self.unreachable_status(owner, status);
                 self.branch_ends(owner, status, EndedBy::Server, context);
             }
-            Purpose::Relay => self.relay_unanswered(id, owner, context),
-            Purpose::Bye => self.own_request_ends(owner, status, context),
-            Purpose::Probe => self.own_request_ends(owner, 408, context),
+            Purpose::Relay => self.relay_unanswered(id, owner, status, context),
+            Purpose::Probe if status != 408 => self.out_of_reach(owner, context),
+            Purpose::Bye | Purpose::Probe => self.own_request_ends(owner, status, context),
             Purpose::Stray => {}
         }
     }
@@ -382,7 +406,7 @@ impl Calls {
 }
 
 /// Seconds after which a caller that was turned away may try again.
-pub(super) const RETRY_AFTER_S: u64 = 10;
+pub const RETRY_AFTER_S: u64 = 10;
 
 /// What a final status means for the record.
 pub(super) fn disposition(status: u16) -> &'static str {

@@ -39,6 +39,7 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::ALLOW;
+pub use ending::RETRY_AFTER_S;
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
@@ -46,6 +47,10 @@ pub use within::{Arrival, Located};
 /// How often the legs of an answered call are asked whether they still know of it. A phone that lost its power is
 /// noticed after this and 64·T1 at most.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
+/// probe. Of itself a phone comes back when it misses the answer to a keep-alive (RFC 5626 §4.4) or registers again.
+const RETURN_TIME: Duration = Duration::from_secs(540);
 
 /// Requests on their way from one leg to the other at a time, for each call. One more: 500 with Retry-After.
 const RELAYS_MAX: usize = 8;
@@ -123,6 +128,10 @@ impl Party {
     }
 }
 
+/// Which phone of a user: the same after it has registered on another flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phone(pub u64);
+
 /// One side of a call.
 #[derive(Clone, Debug)]
 struct Leg {
@@ -130,6 +139,10 @@ struct Leg {
     party: Party,
     /// Where a new connection leads to the peer; `None`: nowhere, as with a phone.
     home: Option<SocketAddr>,
+    /// Which of his user's phones the peer is; `None`: none that is registered.
+    phone: Option<Phone>,
+    /// Since when probes find no connection to the peer.
+    lost: Option<Instant>,
     /// Part of our tags on this leg.
     secret: u64,
     /// Our ACK to its last 2xx, with the CSeq number: sent again for each 2xx that comes again.
@@ -384,19 +397,21 @@ impl Calls {
         Page { items, next }
     }
 
-    /// A phone of this user has registered from another flow: his dialogs whose own flow is gone (`is_gone`) go on there.
+    /// A phone of this user has registered from another flow: his dialogs whose own flow is gone (`is_gone`, for this
+    /// flow and phone) go on there.
     pub fn moved(
         &mut self,
         user: UserId,
         way: (&Flow, SocketAddr),
-        is_gone: impl Fn(&Flow) -> bool,
+        is_gone: impl Fn(&Flow, Option<Phone>) -> bool,
     ) {
         for (_, call) in &mut self.slots {
             let branches = call.branches.iter_mut().map(|branch| &mut branch.leg);
             for leg in std::iter::once(&mut call.caller).chain(branches) {
                 let is_own = matches!(&leg.party, Party::User(own, _) if *own == user);
-                if is_own && leg.is_up && is_gone(&leg.dialog.flow) {
+                if is_own && leg.is_up && is_gone(&leg.dialog.flow, leg.phone) {
                     (leg.dialog.flow, leg.dialog.ours) = (*way.0, way.1);
+                    leg.lost = None;
                 }
             }
         }
@@ -469,6 +484,8 @@ impl Leg {
             dialog,
             party,
             home,
+            phone: None,
+            lost: None,
             secret,
             ack: None,
             ack_owed: None,

@@ -18,6 +18,8 @@ pub struct Target {
     pub ours: std::net::SocketAddr,
     /// Who that is.
     pub party: Party,
+    /// Which of his phones, if he is called at a binding.
+    pub phone: Option<Phone>,
     /// To towards him.
     pub to: Identity,
 }
@@ -72,6 +74,8 @@ pub struct Setup<'a> {
     pub caller: Party,
     /// Where a new connection leads to him, if it can be had.
     pub caller_home: Option<SocketAddr>,
+    /// Which of his phones he calls from, if it is registered.
+    pub caller_phone: Option<Phone>,
     /// Calling number, for records.
     pub caller_name: String,
     /// From towards the callees.
@@ -94,12 +98,13 @@ impl Calls {
             serial: self.next_serial,
         };
         self.next_serial = self.next_serial.wrapping_add(1);
-        let caller = Leg::new(
+        let mut caller = Leg::new(
             Dialog::from_request(setup.request, &setup.flow, setup.ours),
             setup.caller.clone(),
             setup.caller_home,
             context.tokens.next_u64(),
         );
+        caller.phone = setup.caller_phone;
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -234,11 +239,11 @@ impl Calls {
         let secret = context.tokens.next_u64();
         let call_id = [0, 1].map(|_| hex::<16>(context.tokens.next_u64()));
         let Some(call) = self.get(handle) else { return };
-        let leg = call.branches.len() as u8;
+        let leg_index = call.branches.len() as u8;
         let tag = TagParts {
             index: handle.index,
             serial: handle.serial,
-            leg,
+            leg: leg_index,
             secret,
         }
         .compose();
@@ -290,13 +295,15 @@ impl Calls {
 
         let owner = Owner {
             call: handle,
-            leg,
+            leg: leg_index,
             purpose: Purpose::Invite,
         };
         // A trunk was called where it is configured to be.
         let home = target.party.is_trunk().then_some(target.flow.remote);
+        let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
+        leg.phone = target.phone;
         call.branches.push(Branch {
-            leg: Leg::new(dialog, target.party.clone(), home, secret),
+            leg,
             client,
             status: None,
             ended_by: EndedBy::Callee,

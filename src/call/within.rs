@@ -6,8 +6,8 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
 use crate::transaction::ServerKey;
 
-/// A request as it arrived.
-#[derive(Debug)]
+/// A request as it arrived, its sender known.
+#[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// The request.
     pub request: &'a Message<'a>,
@@ -78,6 +78,7 @@ impl Calls {
         // An ACK proves nothing: from another port it is taken, but nothing goes there.
         if located.is_from_peer || request.method() != Method::Ack {
             leg.dialog.flow = arrival.flow;
+            leg.lost = None;
         }
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
@@ -237,9 +238,10 @@ impl Calls {
         };
         leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
-        let mut composer = leg
-            .dialog
-            .compose(context.buffer, method, cseq, branch.as_bytes());
+        // As from the caller's INVITE to the branches: what goes in circles over several servers must end.
+        let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
+        let branch = branch.as_bytes();
+        let mut composer = (leg.dialog).compose_relayed(context.buffer, method, cseq, branch, hops);
         if method != Method::Info {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
@@ -334,11 +336,13 @@ impl Calls {
         self.sweep(owner.call);
     }
 
-    /// A relayed request found nobody.
+    /// A relayed request found nobody. When it is only that there is no connection (480), the call goes on: whoever made it
+    /// makes another one, and the request can be repeated then.
     pub(super) fn relay_unanswered(
         &mut self,
         id: ClientId,
         owner: Owner,
+        status: u16,
         context: &mut Context<'_>,
     ) {
         let Some(call) = self.get(owner.call) else {
@@ -348,8 +352,10 @@ impl Calls {
             return;
         };
         let relay = call.relays.swap_remove(position);
-        relay.settle(408, context);
-        self.peer_is_gone(owner, false, context);
+        relay.settle(status, context);
+        if status == 408 {
+            self.peer_is_gone(owner, false, context);
+        }
         self.sweep(owner.call);
     }
 
@@ -480,8 +486,7 @@ impl Arrival<'_> {
         Self { reply, ..*self }
     }
 
-    /// A final response of our own, at once. An INVITE needs a transaction of its own for it; when there is none free, it
-    /// stays without: the caller repeats.
+    /// A final response of our own, at once.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
         let tag = context.stateless_branch();
         self.answer_tagged(status, retry_after, &tag, context);
@@ -517,25 +522,21 @@ impl Arrival<'_> {
         self.send(status, context);
     }
 
-    /// Sends the final response that was composed into the context's buffer.
+    /// Sends the final response that was composed into the context's buffer. An INVITE needs a transaction of its own
+    /// for it; when there is none free, nothing repeats it (RFC 3261 §8.2.7).
     pub fn send(&self, status: u16, context: &mut Context<'_>) {
         let now = context.now.mono;
-        if self.request.method() == Method::Invite {
-            if let Some(server) = context.transactions.open_server(
-                now,
-                self.key,
-                self.request,
-                &self.reply,
-                Owner::NOBODY,
-            ) {
-                context
-                    .transactions
-                    .respond(now, server, status, context.buffer, context.out);
+        let transactions = &mut *context.transactions;
+        if self.request.method() != Method::Invite {
+            transactions.complete(now, self.key, &self.reply, context.buffer, context.out);
+            return;
+        }
+        let owner = Owner::NOBODY;
+        match transactions.open_server(now, self.key, self.request, &self.reply, owner) {
+            Some(server) => {
+                transactions.respond(now, server, status, context.buffer, context.out);
             }
-        } else {
-            context
-                .transactions
-                .complete(now, self.key, &self.reply, context.buffer, context.out);
+            None => crate::source::Sink::send(context.out, &self.reply, context.buffer),
         }
     }
 }

@@ -15,7 +15,7 @@ Usage: sipkeep [COMMAND] [OPTIONS]
   check                  read the configuration, print what will run or every mistake
 
 Ask the running server:
-  status [--passwords]   how it is; the passwords that were made for users without one
+  status [--passwords]   how it is; the passwords and the API token that were made by the server
   registrations          phones that are registered
   calls                  calls that are up
   lines                  external lines and their state (not yet in this version)

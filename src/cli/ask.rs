@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use sipkeep::config::Config;
 use sipkeep::limits::PAGE_MAX;
+use sipkeep::net::HTTP_TOKEN;
 use sipkeep::net::store::read_secrets;
 use sipkeep::source::Source;
 
@@ -39,7 +40,7 @@ impl Server {
                         "state file {file}: no token yet; the server makes it at its first start"
                     )
                 };
-                secrets.get("http_token").ok_or_else(missing)?.to_owned()
+                secrets.get(HTTP_TOKEN).ok_or_else(missing)?.to_owned()
             }
         };
         Ok(Self {
@@ -100,38 +101,55 @@ pub fn status(config: &Config, passwords: bool, json: bool) -> Outcome {
     Ok(shown + blank + &super::status::text(&value, std::io::stdout().is_terminal()))
 }
 
-/// The passwords that the server made, for the users that have none in the file.
+/// The passwords that the server made, for the users that have none in the file, and the API's token likewise.
 fn generated(config: &Config, json: bool) -> Outcome {
     let users = config
         .users
         .iter()
         .filter(|user| user.secret.is_none() && user.addresses.is_empty());
     let names: Vec<&str> = users.map(|user| user.name.as_str()).collect();
-    let mut found: Vec<Option<String>> = Vec::new();
-    if !names.is_empty() {
-        let secrets = read_secrets(&config.server.state)?;
+    let has_token = config.http.listen.is_some() && config.http.token.is_none();
+    let (mut found, mut token): (Vec<Option<String>>, _) = (Vec::new(), None);
+    if !names.is_empty() || has_token {
+        let secrets = match read_secrets(&config.server.state) {
+            Err(error) if !names.is_empty() => return Err(error),
+            secrets => secrets.unwrap_or_default(),
+        };
         let secret = |name: &&str| secrets.get(&format!("password:{name}")).map(str::to_owned);
         found = names.iter().map(secret).collect();
+        token = secrets.get(HTTP_TOKEN).map(str::to_owned);
     }
     let pairs = || names.iter().zip(&found);
     if json {
-        let object: serde_json::Map<String, Value> = pairs()
+        let mut object: serde_json::Map<String, Value> = pairs()
             .map(|(name, password)| ((*name).to_owned(), json!(password)))
             .collect();
+        if has_token {
+            // No user can have this name.
+            object.insert("[http] token".into(), json!(token));
+        }
         return Ok(format!("{}\n", Value::Object(object)));
     }
+    let token = if has_token {
+        let token = token.unwrap_or_else(|| AT_NEXT_START.into());
+        format!("API token: {token}\n")
+    } else {
+        String::new()
+    };
     if names.is_empty() {
-        return Ok("Every user has a password of its own in the configuration.\n".into());
+        let text = "Every user has a password of its own in the configuration.\n";
+        return Ok(text.to_owned() + &token);
     }
     let mut rows = vec![vec!["user".to_owned(), "password".to_owned()]];
     rows.extend(pairs().map(|(name, password)| {
-        let password = password
-            .clone()
-            .unwrap_or_else(|| "(made at the next start)".into());
+        let password = password.clone().unwrap_or_else(|| AT_NEXT_START.into());
         vec![(*name).to_owned(), password]
     }));
-    Ok(table::align(&rows, &[false, false]))
+    Ok(table::align(&rows, &[false, false]) + &token)
 }
+
+/// In place of a secret that there is not yet.
+const AT_NEXT_START: &str = "(made at the next start)";
 
 /// `sipkeep registrations`, `calls`, `lines`, `bans`, `cdr`: all pages of the list.
 pub fn list(
@@ -539,7 +557,11 @@ mod tests {
         )
         .unwrap();
         store
-            .keep_secrets(&[("password:100", "zebra-lamp"), ("password:7", "old")])
+            .keep_secrets(&[
+                ("password:100", "zebra-lamp"),
+                ("password:7", "old"),
+                ("http_token", "t0ken"),
+            ])
             .unwrap();
         let users = "[user 100]\n[user 101]\n[user 102]\npassword = own;word\n[user 103]\naddresses = 10.0.0.1\n";
         let config = Config::read(&format!("[http]\nlisten =\n{users}"), folder.path()).unwrap();
@@ -553,6 +575,20 @@ user  password
         assert_eq!(status(&config, true, false).unwrap(), expected);
         let expected = "{\"100\":\"zebra-lamp\",\"101\":null}\n";
         assert_eq!(status(&config, true, true).unwrap(), expected);
+        // The token too, unless the file has one of its own or there is no API.
+        let of = |http: &str, users: &str| {
+            let text = format!("[http]\nlisten = 127.0.0.1:1\n{http}{users}");
+            generated(
+                &Config::read(&text, folder.path()).unwrap(),
+                !users.is_empty(),
+            )
+        };
+        let expected = "{\"100\":\"zebra-lamp\",\"[http] token\":\"t0ken\"}\n";
+        assert_eq!(of("", "[user 100]\n").unwrap(), expected);
+        let shown = of("", "").unwrap();
+        assert!(shown.ends_with("\nAPI token: t0ken\n"), "{shown}");
+        let shown = of("token = my-own-token-of-the-file\n", "").unwrap();
+        assert!(!shown.contains("oken"), "{shown}");
         drop(store); // the file was read while it was in use
     }
 }

@@ -379,7 +379,7 @@ const TRUNK: &[KeySpec] = &[
     key(
         "incoming",
         "",
-        "user or number that its calls go to; empty: by the called number",
+        "user that its calls go to; empty: by the called number",
     ),
     later("caller_id", "", "number shown on calls to it"),
     later(

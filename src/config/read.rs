@@ -650,14 +650,14 @@ impl Reader {
         }
     }
 
-    /// `incoming` names a user or is a number; whether a number leads somewhere is for the dial plan.
+    /// `incoming` names a user: without routes no other number leads anywhere.
     fn check_references(&mut self, sections: &[Fields<'_>], users: &[User], trunks: &[Trunk]) {
         let trunk_fields = sections.iter().filter(|fields| fields.spec.kind == "trunk");
         for (fields, trunk) in trunk_fields.zip(trunks) {
             let Some(incoming) = &trunk.incoming else {
                 continue;
             };
-            if !is_number(incoming) && !users.iter().any(|user| user.name == *incoming) {
+            if !users.iter().any(|user| user.name == *incoming) {
                 let hint = did_you_mean(incoming, users.iter().map(|user| user.name.as_str()));
                 let text = format!("no user {}{hint}", quote(incoming));
                 self.wrong(fields, "incoming", text);
@@ -681,13 +681,6 @@ fn named<'a, 'b>(
         _ => None,
     };
     sections.iter().filter_map(addresses).collect()
-}
-
-/// Something that can be dialled: digits, `*`, `#`, a leading `+`.
-pub(super) fn is_number(text: &str) -> bool {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    let dialled = |byte: u8| byte.is_ascii_digit() || byte == b'*' || byte == b'#';
-    !digits.is_empty() && digits.len() <= value::NAME_BYTES_MAX && digits.bytes().all(dialled)
 }
 
 /// A value that may be missing.

@@ -678,6 +678,10 @@ const WRONG: &[(&str, &[&str])] = &[
         &["3: [trunk b] incoming: no user \"reception\""],
     ),
     (
+        "[user 770]\n[trunk b]\naddresses = 192.0.2.1\nincoming = 77",
+        &["4: [trunk b] incoming: no user \"77\", did you mean \"770\"?"],
+    ),
+    (
         "[trunk b]\naddresses = 192.0.2.1\nincoming = user:100",
         &["3: [trunk b] incoming: no user \"user:100\""],
     ),
@@ -809,7 +813,9 @@ fn warnings_tell_what_is_allowed_but_risky() {
         [guard]\nallow = 0.0.0.0/0\ndeny = 198.51.100.0/24\n\
         [user 1]\naddresses = 192.168.1.5, 203.0.113.7:5060\n\
         [user 2]\naddresses = 198.51.100.3\n\
-        [trunk b]\naddresses = 198.51.100.4\nincoming = 77\n";
+        [trunk b]\naddresses = 198.51.100.4\n\
+        [user 3]\npassword = 7-chars\n[user 4]\npassword = 8-charsé\n\
+        [server]\nlisten = udp:0.0.0.0:5060\n[trunk c]\naddresses = 198.18.0.4\ntransport = tcp\n";
     let all = |config: &Config| -> Vec<String> {
         config
             .warnings()
@@ -828,7 +834,8 @@ fn warnings_tell_what_is_allowed_but_risky() {
         format!("config.ini:9: [user 2] addresses: 198.51.100.3 {forged}"),
         "config.ini:9: [user 2] addresses: 198.51.100.3 is denied by 198.51.100.0/24 in [guard]".into(),
         "config.ini:11: [trunk b] addresses: 198.51.100.4 is denied by 198.51.100.0/24 in [guard]".into(),
-        "config.ini:11: [trunk b] incoming: no user is called 77".into(),
+        "config.ini:13: [user 3] password: shorter than 8 characters, whoever sees one of its digests finds it by trying".into(),
+        "config.ini:19: [trunk c] transport: [server] listen has no tcp, it cannot reach us".into(),
     ];
     assert_eq!(all(&config), expected);
     let tcp = "[server]\nlisten = tcp:0.0.0.0:5060\n[user 1]\naddresses = 203.0.113.7\n";

@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Mistake, read};
+use super::{Config, Mistake, Secret};
 use crate::source::Transport;
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
 const TOKEN_CHARACTERS: usize = 16;
+
+/// Characters of a password that a cracker does not find by trying all: five tries a ban are enough to stop him here, but
+/// not where he has seen a digest.
+const PASSWORD_CHARACTERS: usize = 8;
 
 pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
     let mut warnings = Vec::new();
@@ -36,13 +40,20 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
     for prefix in config.guard.allow.iter().filter(|prefix| prefix.bits == 0) {
         warn(0, "[guard]".into(), format!("allow: {prefix} is everybody"));
     }
-    let udp = config
-        .server
-        .listen
-        .iter()
-        .any(|listen| listen.transport == Transport::Udp);
+    let listens =
+        |on: Transport| (config.server.listen.iter()).any(|listen| listen.transport == on);
+    let udp = listens(Transport::Udp);
     for user in &config.users {
         let section = || format!("[user {}]", user.name);
+        if let Some(Secret::Password(password)) = &user.secret
+            && password.chars().count() < PASSWORD_CHARACTERS
+        {
+            let text = format!(
+                "password: shorter than {PASSWORD_CHARACTERS} characters, whoever sees one of its \
+                 digests finds it by trying"
+            );
+            warn(user.line, section(), text);
+        }
         for peer in &user.addresses {
             if udp && is_public(config, peer.address) {
                 let text = format!(
@@ -81,15 +92,10 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
                 );
             }
         }
-        if let Some(incoming) = &trunk.incoming
-            && read::is_number(incoming)
-            && !config.users.iter().any(|user| user.name == *incoming)
-        {
-            warn(
-                trunk.line,
-                section(),
-                format!("incoming: no user is called {incoming}"),
-            );
+        if !listens(trunk.transport) {
+            let transport = trunk.transport.uri_token();
+            let text = format!("transport: [server] listen has no {transport}, it cannot reach us");
+            warn(trunk.line, section(), text);
         }
     }
     warnings.sort_by_key(|warning| warning.line);

@@ -161,6 +161,18 @@ impl Dialog {
         cseq: u32,
         branch: &[u8],
     ) -> Composer<'b> {
+        self.compose_relayed(buffer, method, cseq, branch, 70)
+    }
+
+    /// The same for a request that has come some way already: with this Max-Forwards.
+    pub fn compose_relayed<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+        method: Method,
+        cseq: u32,
+        branch: &[u8],
+        max_forwards: u8,
+    ) -> Composer<'b> {
         let first = first_route(&self.route_set);
         let strict = first.filter(|route| !is_loose(route));
         let target = strict.and_then(route_uri).unwrap_or(&self.remote_target);
@@ -186,7 +198,7 @@ impl Dialog {
             line.push(b' ');
             line.extend_from_slice(method.token().as_bytes());
         });
-        composer.number("Max-Forwards", 70);
+        composer.number("Max-Forwards", max_forwards.into());
         composer
     }
 }

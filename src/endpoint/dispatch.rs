@@ -1,11 +1,11 @@
 //! A request that parsed finds its owner (RFC 3261 §8.2, §9.2, §12.2.2, §17.2).
 
+use super::identity::Unknown;
 use super::*;
-use crate::call::{Arrival, Party};
+use crate::call::Arrival;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
-use crate::source::Who;
 use crate::transaction::Received;
 use crate::transport::response_flow;
 
@@ -52,137 +52,84 @@ impl Endpoint {
         }
         // Until its sender is known, to where it came from and nowhere else.
         let reply = response_flow(flow, request.via(), standing == Standing::Exempt);
-        let arrival = Arrival {
-            request,
-            flow: *flow,
-            ours: self.contact_address(flow),
-            reply,
-            key,
-        };
+        let ours = self.contact_address(flow);
+        let unknown = Unknown::new(request, flow, ours, reply, key, standing);
         match method {
-            Method::Ack => self.ack(now, &arrival),
-            Method::Cancel => self.cancel(now, &arrival, standing),
-            Method::Register => self.register(now, &arrival, standing),
-            _ if request.to().tag().is_some() => self.within(now, &arrival, standing),
-            Method::Options => self.options(now, &arrival, standing),
-            _ => self.outside(now, &arrival, standing),
+            Method::Ack => self.ack(now, &unknown),
+            Method::Cancel => self.cancel(now, &unknown),
+            Method::Register => self.register(now, &unknown),
+            _ if request.to().tag().is_some() => self.within(now, &unknown),
+            Method::Options => self.options(now, &unknown),
+            _ => self.outside(now, &unknown),
         }
     }
 
     /// An ACK cannot be challenged: it counts from the address of the leg's peer only.
-    fn ack(&mut self, now: Now, arrival: &Arrival<'_>) {
-        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
-            return;
-        };
-        let known = self.calls.remote(located).map(|remote| remote.ip());
-        if self.is_peer(located, &arrival.flow) || known == Some(arrival.flow.remote.ip()) {
+    fn ack(&mut self, now: Now, unknown: &Unknown<'_>) {
+        if let Some(located) = self.calls.locate(unknown.request(), unknown.flow())
+            && let Some(arrival) = self.acknowledging(located, unknown)
+        {
             let (calls, mut context) = self.split(now);
-            calls.receive(located, arrival, &mut context);
+            calls.receive(located, &arrival, &mut context);
         }
     }
 
     /// RFC 3261 §9.2. A CANCEL cannot be challenged either: it counts only from the flow of its INVITE.
-    fn cancel(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let key = self.transactions.invite_key(arrival.request);
-        let key = key.from_source(arrival.flow.remote.ip());
-        // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
-        let known = arrival.authenticated();
-        let found = self.transactions.find(key).filter(|(_, _, flow)| {
-            [known.flow.remote, known.reply.remote].contains(&flow.remote)
-                && flow.connection == arrival.flow.connection
-        });
-        match found {
-            Some((_, owner, _)) => {
+    fn cancel(&mut self, now: Now, unknown: &Unknown<'_>) {
+        match self.cancelling(unknown) {
+            Some((owner, arrival)) => {
                 let (calls, mut context) = self.split(now);
-                calls.cancel(owner, &known, &mut context);
+                calls.cancel(owner, &arrival, &mut context);
             }
-            None if standing == Standing::Unproven => {}
-            None => self.answer_stateless(arrival, 481),
+            None if unknown.standing == Standing::Unproven => {}
+            None => self.answer_unknown(unknown, 481),
         }
-    }
-
-    /// A final response that nothing remembers: no one else's request can be taken for a copy of what it answers.
-    fn answer_stateless(&mut self, arrival: &Arrival<'_>, status: u16) {
-        let tag = self.request_tag(arrival.request);
-        let mut composer = Composer::response_to(
-            &mut self.buffer,
-            arrival.request,
-            &arrival.flow,
-            status,
-            reason_phrase(status),
-            &tag,
-        );
-        composer.field("Server", &[b"sipkeep"]);
-        composer.finish(None, b"");
-        crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
     }
 
     /// A request with a To tag belongs to a dialog, or to nothing.
-    fn within(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let Some(located) = self.calls.locate(arrival.request, &arrival.flow) else {
+    fn within(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let Some(located) = self.calls.locate(unknown.request(), unknown.flow()) else {
             // A To tag proves nothing; strangers get silence.
-            if standing != Standing::Unproven {
-                self.answer(now, arrival, 481);
+            if unknown.standing != Standing::Unproven {
+                self.answer_unknown(unknown, 481);
             }
             return;
         };
-        if !self.is_peer(located, &arrival.flow) {
-            // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
-            // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
-            let user = match self.peers.lookup(&arrival.flow) {
-                // That address is somebody else.
-                Some(_) => None,
-                None => match self.authenticate(now, arrival, standing) {
-                    Some(user) => Some(user),
-                    None => return,
-                },
-            };
-            let party = self.calls.party(located);
-            if !matches!((party, user), (Some(Party::User(own, _)), Some(user)) if *own == user) {
-                self.answer(now, arrival, 403);
-                return;
-            }
-        }
+        let Some(arrival) = self.of_dialog(now, located, unknown) else {
+            return;
+        };
         // A BYE ends the call whatever else it asks for.
-        if arrival.request.method() != Method::Bye && self.refuse_extensions(now, arrival) {
+        if arrival.request.method() != Method::Bye
+            && let Some(status) = self.unsupported_extension(arrival.request, &arrival.flow)
+        {
+            self.send(now, &arrival, status);
             return;
         }
         let (calls, mut context) = self.split(now);
-        calls.receive(located, arrival, &mut context);
+        calls.receive(located, &arrival, &mut context);
     }
 
-    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
-    /// same user has registered from since (a phone registers again first when it has lost its connection).
-    fn is_peer(&self, located: crate::call::Located, flow: &Flow) -> bool {
-        located.is_from_peer
-            || match (self.calls.party(located), self.peers.lookup(flow)) {
-                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
-                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
-                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
-                _ => false,
-            }
-    }
-
-    /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer.
-    fn options(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        if !matches!(standing, Standing::Known | Standing::Exempt) {
-            let presented = self
-                .auth
-                .present(now, arrival.request, arrival.flow.source());
+    /// OPTIONS outside a dialog: what we can do, told to those we know; a stranger's is not worth an answer. It changes
+    /// nothing: answered anew each time it comes, it needs no memory.
+    fn options(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let request = unknown.request();
+        if !matches!(unknown.standing, Standing::Known | Standing::Exempt) {
+            let presented = (self.auth).present(now, request, unknown.flow().source());
             if !matches!(presented, crate::auth::Presented::Fresh(_))
-                || self.identify(now, arrival, standing).is_none()
+                || self.identify(now, unknown).is_none()
             {
                 return;
             }
         }
-        if self.refuse_unsupported(now, arrival) {
+        if self.unsupported(request, unknown.flow()).is_some() {
+            self.send_unknown(unknown);
             return;
         }
-        let tag = self.request_tag(arrival.request);
+        let tag = self.request_tag(request);
         let mut composer = Composer::response_to(
             &mut self.buffer,
-            arrival.request,
-            &arrival.flow,
+            request,
+            unknown.flow(),
             200,
             reason_phrase(200),
             &tag,
@@ -194,17 +141,17 @@ impl Endpoint {
             .field("Supported", &[b"path, outbound"])
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
-        // OPTIONS changes nothing: answered anew each time it comes, it needs no memory.
-        crate::source::Sink::send(&mut self.out, &arrival.reply, &self.buffer);
+        self.send_unknown(unknown);
     }
 
     /// Whatever else begins outside a dialog is authenticated before anything is said about it.
-    fn outside(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let Some(identity) = self.identify(now, arrival, standing) else {
+    fn outside(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let Some((identity, arrival)) = self.identify(now, unknown) else {
             return;
         };
-        let arrival = &arrival.authenticated();
-        if self.refuse_unsupported(now, arrival) {
+        let arrival = &arrival;
+        if let Some(status) = self.unsupported(arrival.request, &arrival.flow) {
+            self.send(now, arrival, status);
             return;
         }
         match arrival.request.method() {
@@ -218,23 +165,19 @@ impl Endpoint {
         }
     }
 
-    /// RFC 3261 §8.2.2.1, §8.2.2.3: a Request-URI or an extension that we do not have. `true`: refused.
-    pub(super) fn refuse_unsupported(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
-        let scheme = arrival
-            .request
-            .uri()
-            .map_or(Scheme::Other, |uri| uri.scheme);
+    /// RFC 3261 §8.2.2.1, §8.2.2.3: a Request-URI or an extension that we do not have. `Some`: the refusal is composed.
+    pub(super) fn unsupported(&mut self, request: &Message<'_>, flow: &Flow) -> Option<u16> {
+        let scheme = request.uri().map_or(Scheme::Other, |uri| uri.scheme);
         // `sips` asks for TLS on every hop, which we cannot promise.
         if !matches!(scheme, Scheme::Sip | Scheme::Tel) {
-            self.answer(now, arrival, 416);
-            return true;
+            self.refusal(request, flow, 416).finish(None, b"");
+            return Some(416);
         }
-        self.refuse_extensions(now, arrival)
+        self.unsupported_extension(request, flow)
     }
 
-    /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `true`: answered with 420.
-    fn refuse_extensions(&mut self, now: Now, arrival: &Arrival<'_>) -> bool {
-        let request = arrival.request;
+    /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `Some`: a 420 is composed.
+    fn unsupported_extension(&mut self, request: &Message<'_>, flow: &Flow) -> Option<u16> {
         let supported = |option: &&[u8]| {
             request.method() == Method::Register
                 && [&b"path"[..], b"outbound"]
@@ -246,32 +189,41 @@ impl Endpoint {
             .filter(|option| !supported(option))
             .collect();
         if unsupported.is_empty() {
-            return false;
+            return None;
         }
         unsupported.truncate(16);
         let list = unsupported.join(&b", "[..]);
-        let tag = self.request_tag(request);
-        let mut composer = Composer::response_to(
-            &mut self.buffer,
-            request,
-            &arrival.flow,
-            420,
-            reason_phrase(420),
-            &tag,
-        );
-        composer
-            .field("Unsupported", &[&list])
-            .field("Server", &[b"sipkeep"]);
+        let mut composer = self.refusal(request, flow, 420);
+        composer.field("Unsupported", &[&list]);
         composer.finish(None, b"");
-        let (_, mut context) = self.split(now);
-        arrival.send(420, &mut context);
-        true
+        Some(420)
+    }
+
+    /// Begins a final response of our own.
+    pub(super) fn refusal(
+        &mut self,
+        request: &Message<'_>,
+        flow: &Flow,
+        status: u16,
+    ) -> Composer<'_> {
+        let tag = self.request_tag(request);
+        let reason = reason_phrase(status);
+        let mut composer =
+            Composer::response_to(&mut self.buffer, request, flow, status, reason, &tag);
+        composer.field("Server", &[b"sipkeep"]);
+        composer
     }
 
     /// A final response of our own with nothing to say but its status.
     pub(super) fn answer(&mut self, now: Now, arrival: &Arrival<'_>, status: u16) {
         let (_, mut context) = self.split(now);
         arrival.answer(status, None, &mut context);
+    }
+
+    /// Sends the final response that is composed.
+    pub(super) fn send(&mut self, now: Now, arrival: &Arrival<'_>, status: u16) {
+        let (_, mut context) = self.split(now);
+        arrival.send(status, &mut context);
     }
 
     /// [`Endpoint::stateless_tag`] of a request.

@@ -1,88 +1,223 @@
 //! Who sent a request (RFC 3261 §22): the source's address, or credentials. Until that is known nothing is remembered,
 //! and the answer goes to the datagram's own source (RFC 3261 §8.2.7).
 
+use super::invite::{dialled_number, without_separators};
 use super::*;
 use crate::api::Rfc3339;
 use crate::auth::{Presented, Verified};
-use crate::call::Arrival;
+use crate::call::{Arrival, Located, Party};
 use crate::guard::{Charged, Standing};
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, NameAddr, Uri};
 use crate::source::{Offence, Sink, Who};
+use crate::transaction::ServerKey;
+
+/// A request of which nobody knows yet who sent it. All that it can have is an answer that leaves nothing behind: the
+/// [`Arrival`] that transactions and calls are made from comes out of it in this file only, with who it is.
+#[derive(Debug)]
+pub(super) struct Unknown<'a> {
+    arrival: Arrival<'a>,
+    /// What the guard knows of its source.
+    pub standing: Standing,
+}
+
+impl<'a> Unknown<'a> {
+    /// `ours`: our address on `flow`; `reply`: where its responses go.
+    pub fn new(
+        request: &'a Message<'a>,
+        flow: &Flow,
+        ours: SocketAddr,
+        reply: Flow,
+        key: ServerKey,
+        standing: Standing,
+    ) -> Self {
+        let arrival = Arrival {
+            request,
+            flow: *flow,
+            ours,
+            reply,
+            key,
+        };
+        Self { arrival, standing }
+    }
+
+    /// The request.
+    pub fn request(&self) -> &'a Message<'a> {
+        self.arrival.request
+    }
+
+    /// The way it came.
+    pub fn flow(&self) -> &Flow {
+        &self.arrival.flow
+    }
+}
 
 impl Endpoint {
-    /// Who sent this; `None`: not known, and whatever was to be answered has been.
-    pub(super) fn identify(
+    /// Who sent this, and it as one whose sender is known; `None`: not known, and whatever was to be answered has been.
+    pub(super) fn identify<'a>(
         &mut self,
         now: Now,
-        arrival: &Arrival<'_>,
-        standing: Standing,
-    ) -> Option<Who> {
-        let by_address = self.peers.lookup(&arrival.flow);
-        match by_address {
-            Some(Who::User(user)) if self.may_register_as(arrival.request, user) => {
-                return by_address;
-            }
-            Some(who) if arrival.request.method() != Method::Register => return Some(who),
-            _ => {}
+        unknown: &Unknown<'a>,
+    ) -> Option<(Who, Arrival<'a>)> {
+        let request = unknown.request();
+        let by_address = self.peers.lookup(unknown.flow()).filter(|who| match who {
+            Who::User(user) => self.may_register_as(request, *user),
+            Who::Trunk(_) => request.method() != Method::Register,
+        });
+        if let Some(who) = by_address {
+            return Some((who, unknown.arrival.authenticated()));
         }
-        let user = self.authenticate(now, arrival, standing)?;
-        self.check_identity(now, arrival, user)
+        let (user, arrival) = self.authenticate(now, unknown)?;
+        if !self.may_call_himself(request, user) {
+            self.answer(now, &arrival, 403);
+            return None;
+        }
+        Some((Who::User(user), arrival))
+    }
+
+    /// A request of a dialog from its peer, or from the leg's user at a new address; `None`: it has been answered.
+    pub(super) fn of_dialog<'a>(
+        &mut self,
+        now: Now,
+        located: Located,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
+        if self.is_peer(located, unknown.flow()) {
+            return Some(unknown.arrival);
+        }
+        // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
+        // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
+        let (user, arrival) = match self.peers.lookup(unknown.flow()) {
+            // That address is somebody else.
+            Some(_) => (None, unknown.arrival.authenticated()),
+            None => {
+                let (user, arrival) = self.authenticate(now, unknown)?;
+                (Some(user), arrival)
+            }
+        };
+        let party = self.calls.party(located);
+        if matches!((party, user), (Some(Party::User(own, _)), Some(user)) if *own == user) {
+            return Some(arrival);
+        }
+        self.answer(now, &arrival, 403);
+        None
+    }
+
+    /// An ACK that counts: from the peer of its leg, or at least from his address.
+    pub(super) fn acknowledging<'a>(
+        &self,
+        located: Located,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
+        let known = self.calls.remote(located).map(|remote| remote.ip());
+        (self.is_peer(located, unknown.flow()) || known == Some(unknown.flow().remote.ip()))
+            .then_some(unknown.arrival)
+    }
+
+    /// A CANCEL that came the way of its INVITE, and whose that is.
+    pub(super) fn cancelling<'a>(&self, unknown: &Unknown<'a>) -> Option<(Owner, Arrival<'a>)> {
+        let flow = unknown.flow();
+        let key = (self.transactions.invite_key(unknown.request())).from_source(flow.remote.ip());
+        // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
+        let known = unknown.arrival.authenticated();
+        let (_, owner, way) = self.transactions.find(key)?;
+        let is_its_way = [known.flow.remote, known.reply.remote].contains(&way.remote)
+            && way.connection == flow.connection;
+        is_its_way.then_some((owner, known))
+    }
+
+    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
+    /// same user has registered from since (a phone registers again first when it has lost its connection).
+    fn is_peer(&self, located: Located, flow: &Flow) -> bool {
+        located.is_from_peer
+            || match (self.calls.party(located), self.peers.lookup(flow)) {
+                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
+                _ => false,
+            }
     }
 
     /// Whose credentials this request carries, whatever it says of itself; `None`: nobody's, and it has been answered.
-    pub(super) fn authenticate(
+    fn authenticate<'a>(
         &mut self,
         now: Now,
-        arrival: &Arrival<'_>,
-        standing: Standing,
-    ) -> Option<UserId> {
-        let source = arrival.flow.source();
-        match self.auth.present(now, arrival.request, source) {
-            Presented::Malformed if standing != Standing::Unproven => {
-                self.answer(now, arrival, 400);
+        unknown: &Unknown<'a>,
+    ) -> Option<(UserId, Arrival<'a>)> {
+        let source = unknown.flow().source();
+        match self.auth.present(now, unknown.request(), source) {
+            Presented::Malformed if unknown.standing != Standing::Unproven => {
+                self.answer_unknown(unknown, 400);
                 None
             }
             Presented::None | Presented::Malformed => {
-                self.challenge(now, arrival, standing, false);
+                self.challenge(now, unknown, unknown.standing, false);
                 None
             }
             Presented::Stale => {
-                self.challenge(now, arrival, standing, true);
+                self.challenge(now, unknown, unknown.standing, true);
                 None
             }
             Presented::Fresh(credentials) => {
                 // A fresh nonce for this source: the packet is proven, and may be charged.
-                let standing = if standing == Standing::Unproven {
+                let standing = if unknown.standing == Standing::Unproven {
                     Standing::Proven
                 } else {
-                    standing
+                    unknown.standing
                 };
+                // RFC 7616 §3.4.6: 400, before anything is known of the digest, so that the answer tells nothing of it,
+                // and without a strike, for it may be a phone's habit.
+                if is_diverted(unknown.request(), credentials.uri) {
+                    self.answer_unknown(unknown, 400);
+                    return None;
+                }
                 if self.guard.is_delayed(now, source, credentials.username)
                     && !(self.auth.user(credentials.username))
-                        .is_some_and(|user| self.is_registered(user, &arrival.flow))
+                        .is_some_and(|user| self.is_registered(user, unknown.flow()))
                 {
                     return None;
                 }
-                match self.auth.verify(&credentials, arrival.request) {
+                match self.auth.verify(&credentials, unknown.request()) {
                     Verified::Accepted(user) => {
-                        self.accepted(now, arrival, credentials.username);
-                        Some(user)
+                        self.accepted(now, unknown.flow(), credentials.username);
+                        Some((user, unknown.arrival.authenticated()))
+                    }
+                    // RFC 3261 §8.2.2.2: what came here a second way carries the credentials of the first, and is no
+                    // replay.
+                    Verified::Stale if self.is_merged(unknown) => {
+                        self.answer_unknown(unknown, 482);
+                        None
                     }
                     Verified::Stale => {
-                        self.challenge(now, arrival, standing, true);
+                        self.challenge(now, unknown, standing, true);
                         None
                     }
                     Verified::Wrong { fingerprint } => {
                         let name = credentials.username;
                         if self.failed(now, source, name, fingerprint) {
-                            self.challenge(now, arrival, standing, false);
+                            self.challenge(now, unknown, standing, false);
                         }
                         None
                     }
                 }
             }
         }
+    }
+
+    fn is_merged(&self, unknown: &Unknown<'_>) -> bool {
+        (self.transactions).is_merged(unknown.request(), unknown.arrival.key)
+    }
+
+    /// RFC 3261 §8.2.7: a final response that nothing remembers, whoever asks. His request's copy gets it again, and
+    /// nobody else's can be taken for one.
+    pub(super) fn answer_unknown(&mut self, unknown: &Unknown<'_>, status: u16) {
+        (self.refusal(unknown.request(), unknown.flow(), status)).finish(None, b"");
+        self.send_unknown(unknown);
+    }
+
+    /// Sends what is composed, and forgets it.
+    pub(super) fn send_unknown(&mut self, unknown: &Unknown<'_>) {
+        self.out.send(&unknown.arrival.reply, &self.buffer);
     }
 
     /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
@@ -101,12 +236,12 @@ impl Endpoint {
     }
 
     /// A right answer came from this source.
-    fn accepted(&mut self, now: Now, arrival: &Arrival<'_>, name: &[u8]) {
-        let source = arrival.flow.source();
+    fn accepted(&mut self, now: Now, flow: &Flow, name: &[u8]) {
+        let source = flow.source();
         if self.guard.succeeded(now, source, name) {
             self.out.keep(Change::Known(source, now.unix));
         }
-        if let Some(connection) = arrival.flow.connection
+        if let Some(connection) = flow.connection
             && let Some(stream) = self.connections.get_mut(connection)
             && !stream.is_trusted
         {
@@ -179,23 +314,16 @@ impl Endpoint {
     }
 
     /// REGISTER: To is the authenticated user. Others: From is, or P-Preferred-Identity with an anonymous From.
-    fn check_identity(&mut self, now: Now, arrival: &Arrival<'_>, user: UserId) -> Option<Who> {
-        let request = arrival.request;
-        let is_own = if request.method() == Method::Register {
-            self.names(request.to().uri, user)
-        } else {
-            self.names(request.from().uri, user)
-                || is_anonymous(request.from())
-                    && request
-                        .value(HeaderName::PPreferredIdentity)
-                        .and_then(|value| NameAddr::parse(value).ok())
-                        .is_some_and(|preferred| self.names(preferred.uri, user))
-        };
-        if is_own {
-            return Some(Who::User(user));
+    fn may_call_himself(&self, request: &Message<'_>, user: UserId) -> bool {
+        if request.method() == Method::Register {
+            return self.names(request.to().uri, user);
         }
-        self.answer(now, arrival, 403);
-        None
+        self.names(request.from().uri, user)
+            || is_anonymous(request.from())
+                && request
+                    .value(HeaderName::PPreferredIdentity)
+                    .and_then(|value| NameAddr::parse(value).ok())
+                    .is_some_and(|preferred| self.names(preferred.uri, user))
     }
 
     /// Whether a URI is this user's address-of-record here.
@@ -215,28 +343,41 @@ impl Endpoint {
     }
 
     /// 401 with a fresh nonce: one datagram, no memory of it. The bytes are the same for users who exist and who do not.
-    fn challenge(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing, stale: bool) {
-        let source = arrival.flow.source();
-        let tag = self.request_tag(arrival.request);
+    fn challenge(&mut self, now: Now, unknown: &Unknown<'_>, standing: Standing, stale: bool) {
+        let source = unknown.flow().source();
+        let tag = self.request_tag(unknown.request());
         self.lines.clear();
         self.auth.challenge(now, source, stale, &mut self.lines);
         let mut composer = Composer::response_to(
             &mut self.buffer,
-            arrival.request,
-            &arrival.flow,
+            unknown.request(),
+            unknown.flow(),
             401,
             reason_phrase(401),
             &tag,
         );
         composer.lines(&self.lines);
         composer.finish(None, b"");
-        let (asked, answer) = (arrival.request.bytes().len(), self.buffer.len());
+        let (asked, answer) = (unknown.request().bytes().len(), self.buffer.len());
         if standing == Standing::Unproven && !self.guard.may_answer(now, source, asked, answer) {
             return;
         }
         // Unproven or not: only to where it came from.
-        self.out.send(&arrival.flow, &self.buffer);
+        self.out.send(unknown.flow(), &self.buffer);
     }
+}
+
+/// Whether an INVITE that begins a call asks for another number than its digest was computed for: whoever stands between
+/// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
+/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing;
+/// REGISTER has no number.
+fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
+    let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
+    if request.method() != Method::Invite || request.to().tag().is_some() {
+        return false;
+    }
+    let computed_for = Uri::parse(uri).as_ref().map(number).unwrap_or_default();
+    !computed_for.is_empty() && Some(computed_for) != request.uri().map(number)
 }
 
 /// RFC 3323 §4.1.1.3 and what phones make of it.

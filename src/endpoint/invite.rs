@@ -1,7 +1,7 @@
 //! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
 
 use super::*;
-use crate::call::{Arrival, Identity, Party, Setup, Target};
+use crate::call::{Arrival, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -31,9 +31,14 @@ impl Endpoint {
             &arrival.reply,
             Owner::NOBODY,
         );
-        // Full: silence here, the caller's retransmission comes when there may be room (RFC 3261 §17.1.1.2).
-        let Some(server) = server else { return };
-        let dialled = arrival.request.uri().map(number_of).unwrap_or_default();
+        let Some(server) = server else {
+            let (_, mut context) = self.split(now);
+            arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
+            return;
+        };
+        let dialled = (arrival.request.uri())
+            .map(dialled_number)
+            .unwrap_or_default();
         let mut setup = self.setup(arrival, identity, server, &dialled);
         let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
         let (calls, mut context) = self.split(now);
@@ -50,7 +55,7 @@ impl Endpoint {
     /// What is wrong with an INVITE before anyone asks where it goes.
     fn unacceptable(&self, arrival: &Arrival<'_>) -> Option<u16> {
         let request = arrival.request;
-        if self.transactions.is_merged(request) {
+        if self.transactions.is_merged(request, arrival.key) {
             return Some(482);
         }
         if request.max_forwards() == Some(0) {
@@ -89,7 +94,7 @@ impl Endpoint {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 let name = trunk.map_or("", |trunk| trunk.name.as_str());
                 let user = Uri::parse(request.from().uri);
-                let user = user.as_ref().map(number_of).unwrap_or_default();
+                let user = user.as_ref().map(dialled_number).unwrap_or_default();
                 let number = String::from_utf8_lossy(&user).into_owned();
                 let mut from = Identity {
                     display: Vec::new(),
@@ -111,6 +116,12 @@ impl Endpoint {
             server,
             caller,
             caller_home,
+            caller_phone: match identity {
+                Who::User(user) => (self.location.bindings(user))
+                    .find(|binding| binding.flow() == flow)
+                    .map(|binding| self.phone(binding)),
+                Who::Trunk(_) => None,
+            },
             caller_name,
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
@@ -232,6 +243,7 @@ impl Endpoint {
             flow: binding.flow(),
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
+            phone: Some(self.phone(binding)),
             to: to.clone(),
         }));
         if targets.is_empty()
@@ -247,6 +259,7 @@ impl Endpoint {
                 flow,
                 ours: self.contact_address(&flow),
                 party,
+                phone: None,
                 to,
             }));
         }
@@ -268,6 +281,7 @@ impl Endpoint {
                     flow,
                     ours: self.contact_address(&flow),
                     party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
+                    phone: None,
                     to: Identity {
                         user: number.to_vec(),
                         host: Some(crate::message::uri::host_text(flow.remote.ip())),
@@ -303,7 +317,7 @@ fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String
 }
 
 /// The number that a URI names: its user part unescaped, without user parameters. Empty without a user.
-fn number_of(uri: &Uri<'_>) -> Vec<u8> {
+pub(super) fn dialled_number(uri: &Uri<'_>) -> Vec<u8> {
     let mut number = Vec::new();
     uri.user_unescaped(&mut number);
     if let Some(end) = number.iter().position(|byte| *byte == b';') {
@@ -313,7 +327,7 @@ fn number_of(uri: &Uri<'_>) -> Vec<u8> {
 }
 
 /// RFC 3966 §5.1.1: visual separators say nothing.
-fn without_separators(number: &[u8]) -> Vec<u8> {
+pub(super) fn without_separators(number: &[u8]) -> Vec<u8> {
     (number.iter().copied())
         .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
         .collect()

@@ -165,7 +165,7 @@ impl Endpoint {
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.
     pub fn reload(&mut self, now: Now, config: Config) {
         self.changes.extend(self.location.reload(&config.users));
-        self.auth.reload(now, &config);
+        self.auth.reload(&config);
         self.guard.reload(now, &config.guard);
         let auth = &self.auth;
         let user = |name: &str| auth.user(name.as_bytes());

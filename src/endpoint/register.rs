@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::identity::Unknown;
 use super::*;
-use crate::call::Arrival;
-use crate::guard::Standing;
+use crate::call::{Arrival, Phone};
+use crate::location::Binding;
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Message, Uri};
 use crate::registrar;
@@ -14,12 +15,12 @@ use crate::source::Who;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Endpoint {
-    pub(super) fn register(&mut self, now: Now, arrival: &Arrival<'_>, standing: Standing) {
-        let Some(Who::User(user)) = self.identify(now, arrival, standing) else {
+    pub(super) fn register(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let Some((Who::User(user), arrival)) = self.identify(now, unknown) else {
             return;
         };
-        let arrival = &arrival.authenticated();
-        if self.refuse_unsupported(now, arrival) {
+        if let Some(status) = self.unsupported(arrival.request, &arrival.flow) {
+            self.send(now, &arrival, status);
             return;
         }
         let Some(own) = self.config.users.get(user.0 as usize) else {
@@ -48,7 +49,7 @@ impl Endpoint {
         );
         self.keep_changes();
         if registered.status == 200 && self.calls.calls_of(user) > 0 {
-            self.move_dialogs(user, arrival, &flows_before);
+            self.move_dialogs(user, &arrival, &flows_before);
         }
         let tag = self.request_tag(arrival.request);
         let mut composer = Composer::response_to(
@@ -61,8 +62,7 @@ impl Endpoint {
         );
         composer.lines(&self.lines).field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
-        let (_, mut context) = self.split(now);
-        arrival.send(registered.status, &mut context);
+        self.send(now, &arrival, registered.status);
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
             let own = self.config.users.get(user.0 as usize);
@@ -90,7 +90,8 @@ impl Endpoint {
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other
     /// side has to say must reach it there. Gone is a flow whose binding this one has replaced; and a connection that is
-    /// closed, if the phone is at the same address, or if the user has no other one.
+    /// closed, if it was this very phone's, or if this one was not there before and is at the same address or the user's
+    /// only one.
     fn move_dialogs(&mut self, user: UserId, arrival: &Arrival<'_>, before: &[Flow]) {
         let flow = &arrival.flow;
         let after: Vec<Flow> = (self.location.bindings(user))
@@ -99,15 +100,30 @@ impl Endpoint {
         if !after.contains(flow) {
             return;
         }
-        let is_only = after.len() == 1;
+        let phones: Vec<Phone> = (self.location.bindings(user))
+            .filter(|binding| binding.flow() == *flow)
+            .map(|binding| self.phone(binding))
+            .collect();
+        let (is_new, is_only) = (!before.contains(flow), after.len() == 1);
         let connections = &self.connections;
-        self.calls.moved(user, (flow, arrival.ours), |own| {
+        self.calls.moved(user, (flow, arrival.ours), |own, phone| {
             before.contains(own) && !after.contains(own)
                 || own.connection.is_some_and(|connection| {
-                    !connections.is_open(connection)
-                        && (is_only || own.remote.ip() == flow.remote.ip())
+                    let is_same = phone.is_some_and(|phone| phones.contains(&phone));
+                    let is_near = is_only || own.remote.ip() == flow.remote.ip();
+                    !connections.is_open(connection) && (is_same || is_new && is_near)
                 })
         });
+    }
+
+    /// Which of its user's phones a binding is: the same with the same instance (RFC 5626 §4.1), or else the same Contact.
+    pub(super) fn phone(&self, binding: &Binding) -> Phone {
+        let name = if binding.instance().is_empty() {
+            (binding.contact().to_vec(), 0)
+        } else {
+            (binding.instance().to_ascii_lowercase(), binding.reg_id)
+        };
+        Phone(self.tag_hasher.hash_one(name))
     }
 
     /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the

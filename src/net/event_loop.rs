@@ -580,6 +580,7 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
         streams,
         store,
     } = io;
+    let unsent = udp.unsent;
     for output in core.outputs() {
         match output {
             Output::Datagram { flow, .. } => udp.announce(&flow),
@@ -601,6 +602,13 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             _ => None,
         })
     });
+    if udp.unsent > unsent {
+        let fields = vec![
+            ("datagrams", (udp.unsent - unsent).to_string()),
+            ("since_start", udp.unsent.to_string()),
+        ];
+        log::event(now, &event(::log::Level::Debug, "unsent", fields));
+    }
     core.clear_outputs_keeping(|change| store.keep(change));
 }
 

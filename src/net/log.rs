@@ -214,6 +214,24 @@ pub fn event(now: Now, event: &Event) {
     write(text);
 }
 
+/// Writes an event of the shell itself, from any of its threads.
+pub fn say<const N: usize>(
+    level: log::Level,
+    name: &'static str,
+    fields: [(&'static str, String); N],
+) {
+    if level <= log::max_level() {
+        let fields = fields.into();
+        let event = Event {
+            level,
+            name,
+            source: None,
+            fields,
+        };
+        write(line(Rfc3339(wall_clock()), &event));
+    }
+}
+
 /// Writes the summary of what was left out if it is due. For the loop, at [`next_tick`] or more often.
 pub fn tick(now: Now) {
     let text = lines(&mut throttle(), now, None);
@@ -619,5 +637,18 @@ mod tests {
             text,
             "time=T level=info message=\"config.ini:3: [guard] \\\"x\\\"\"\n"
         );
+    }
+
+    #[test]
+    fn what_the_shell_says_is_an_event_with_fields() {
+        let fields = vec![("path", "a b.db".to_owned()), ("pending", "3".to_owned())];
+        let event = Event {
+            level: log::Level::Error,
+            name: "store_failed",
+            source: None,
+            fields,
+        };
+        let expected = "time=T level=error event=store_failed path=\"a b.db\" pending=3\n";
+        assert_eq!(line("T", &event), expected);
     }
 }

@@ -24,4 +24,4 @@ pub mod sys;
 mod tests;
 mod udp;
 
-pub use start::run;
+pub use start::{HTTP_TOKEN, run};

@@ -25,7 +25,7 @@ const PASSWORD_CHARACTERS: usize = 14;
 /// Characters of a generated token, 158 bits. Nobody types it.
 const TOKEN_CHARACTERS: usize = 32;
 /// Name of the token among the state file's secrets.
-const HTTP_TOKEN: &str = "http_token";
+pub const HTTP_TOKEN: &str = "http_token";
 
 /// The configuration that runs, and what is needed to read it again.
 pub(super) struct Running {

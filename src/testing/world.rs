@@ -315,6 +315,7 @@ impl World {
         let mut opened = Vec::new();
         let mut closed = Vec::new();
         let mut banned = Vec::new();
+        let mut written_to_gone = Vec::new();
         for output in self.endpoint.outputs() {
             match output {
                 Output::Datagram { flow, bytes } => {
@@ -325,8 +326,11 @@ impl World {
                     to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
                 }
                 Output::StreamBytes { connection, bytes } => {
-                    if let Some(peer) = self.connections.get(&connection) {
-                        to_peers.push((*peer, Payload::Bytes(connection, bytes.to_vec())));
+                    match self.connections.get(&connection) {
+                        Some(peer) => {
+                            to_peers.push((*peer, Payload::Bytes(connection, bytes.to_vec())));
+                        }
+                        None => written_to_gone.push(connection),
                     }
                 }
                 Output::OpenStream { connection, remote } => {
@@ -389,6 +393,11 @@ impl World {
             };
             self.network.send(self.now.mono, peer.ip(), packet);
             self.send_payload(peer, Payload::Closed(connection));
+        }
+        for connection in written_to_gone {
+            let input = Input::StreamClosed { connection };
+            self.endpoint.handle_input(self.now, input);
+            self.take_outputs();
         }
     }
 }

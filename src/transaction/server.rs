@@ -81,6 +81,8 @@ pub(super) struct Servers<O> {
     places: HashMap<ServerKey, Place, IdentityState>,
     /// RFC 3261 §8.2.2.2: the live transaction of a From tag, Call-ID and CSeq.
     merges: HashMap<u64, u32, RandomState>,
+    /// Bytes of the responses that live transactions keep.
+    held_bytes: usize,
     pub(super) completed: Completed,
 }
 
@@ -90,12 +92,18 @@ impl<O: Copy> Servers<O> {
             slots: Slab::new(),
             places: HashMap::default(),
             merges: HashMap::with_hasher(keys.state()),
+            held_bytes: 0,
             completed: Completed::new(completed_max),
         }
     }
 
     pub fn live(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Bytes of the responses that live transactions keep: with a peer's Via lines in them, whatever he makes of those.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     pub fn completed(&self) -> &Completed {
@@ -228,8 +236,10 @@ impl<O: Copy> Servers<O> {
         if server.bytes.capacity() == 0 {
             server.bytes = shared.take_buffer();
         }
+        let before = server.bytes.len();
         server.bytes.clear();
         server.bytes.extend_from_slice(bytes);
+        self.held_bytes = (self.held_bytes.saturating_sub(before)).saturating_add(bytes.len());
         self.run(shared, now, id, Event::Respond(status), out);
     }
 
@@ -375,7 +385,9 @@ impl<O: Copy> Servers<O> {
                 false
             }
             Machine::Invite(Invite::Confirmed, _) => {
-                shared.give_buffer(std::mem::take(&mut server.bytes));
+                let bytes = std::mem::take(&mut server.bytes);
+                self.held_bytes = self.held_bytes.saturating_sub(bytes.len());
+                shared.give_buffer(bytes);
                 false
             }
             Machine::Invite(Invite::Proceeding | Invite::Completed | Invite::Accepted, _) => false,
@@ -395,6 +407,7 @@ impl<O: Copy> Servers<O> {
     /// Takes a slot out; its response, if any, is the caller's to give back.
     fn free(&mut self, shared: &mut Shared, index: u32) -> Option<Server<O>> {
         let mut server = self.slots.try_remove(index as usize)?;
+        self.held_bytes = self.held_bytes.saturating_sub(server.bytes.len());
         server.clocks.stop(&mut shared.timers);
         if let Some(&Place::Live(place)) = self.places.get(&server.key)
             && place == index

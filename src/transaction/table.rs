@@ -10,6 +10,7 @@ use super::effects::Report;
 use super::key::{Keys, ServerKey};
 use super::server::{Received, ServerId, Servers};
 use super::shared::{Shared, Side};
+use crate::limits::RESPONSE_BYTES_PER_TRANSACTION;
 use crate::message::{Message, Method};
 use crate::source::{ConnectionId, Flow, Sink};
 use crate::time::Instant;
@@ -107,16 +108,13 @@ impl<O: Copy> Transactions<O> {
     }
 
     /// RFC 3261 §8.2.2.2: no To tag, and From tag, Call-ID and CSeq of a live transaction of another branch: it has
-    /// come here twice on different ways, and this one gets 482.
-    pub fn is_merged(&self, request: &Message<'_>) -> bool {
-        if request.to().tag().is_some() {
-            return false;
-        }
-        self.servers
-            .is_merged(self.keys.merge(request), self.key(request))
+    /// come here twice on different ways, and this one, whose key is `key`, gets 482.
+    pub fn is_merged(&self, request: &Message<'_>, key: ServerKey) -> bool {
+        request.to().tag().is_none() && self.servers.is_merged(self.keys.merge(request), key)
     }
 
-    /// A new server transaction. `flow`: where its responses go. `None`: full, or there is one of this key already.
+    /// A new server transaction. `flow`: where its responses go. `None`: full (of transactions, or of the responses that
+    /// they keep, [`crate::limits::RESPONSE_BYTES_PER_TRANSACTION`]), or there is one of this key already.
     ///
     /// Whoever opens it must answer it: RFC 3261 knows no timer for a request without a final response, so the time
     /// is of no use here yet.
@@ -128,7 +126,8 @@ impl<O: Copy> Transactions<O> {
         flow: &Flow,
         owner: O,
     ) -> Option<ServerId> {
-        if self.live() >= self.live_max {
+        let held_max = (self.live_max).saturating_mul(RESPONSE_BYTES_PER_TRANSACTION);
+        if self.live() >= self.live_max || self.servers.held_bytes() >= held_max {
             return None;
         }
         let merge = self.keys.merge(request);

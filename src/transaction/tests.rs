@@ -224,11 +224,39 @@ impl World {
         );
         assert_eq!(self.table.next_deadline(), None);
         assert!(self.table.shared.timers.is_empty());
+        assert_eq!(self.table.servers.held_bytes(), 0);
     }
 }
 
 const HALF: u64 = 500;
 
+#[test]
+fn responses_of_live_transactions_have_a_bound_of_their_own() {
+    let live_max = 20;
+    let mut world = World::bounded(live_max, 100);
+    let long = vec![b'v'; 8 * crate::limits::RESPONSE_BYTES_PER_TRANSACTION];
+    let open = |world: &mut World, n: u32| {
+        let bytes = request("INVITE", &format!("z9hG4bK{n}"), n, "");
+        let message = parse(&bytes).unwrap();
+        let key = world.table.key(&message);
+        (world.table).open_server(world.out.now, key, &message, &tcp(), n)
+    };
+    let mut opened = 0;
+    while let Some(id) = open(&mut world, opened) {
+        (world.table).respond(world.out.now, id, 404, &long, &mut world.out);
+        opened += 1;
+    }
+    assert_eq!(
+        opened, 3,
+        "each takes what eight may have: the third goes beyond"
+    );
+    assert!(world.table.live() < live_max);
+    // Timer H: without an ACK they are forgotten, and there is room.
+    world.pass_ms(32_000);
+    assert!(open(&mut world, 7).is_some());
+    world.table = Transactions::new(&[7; 32], 1, 1);
+    world.assert_empty();
+}
 // ---- owners and connections
 
 #[test]

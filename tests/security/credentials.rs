@@ -477,3 +477,60 @@ fn nothing_is_replayed_after_a_restart() {
         assert_eq!(later.counts(), (0, 0, 0));
     }
 }
+
+#[test]
+fn an_answer_for_one_number_calls_no_other() {
+    let mut site = Site::new();
+    let invite = |uri: &str| {
+        let request = Request::new("INVITE").by("100").sdp();
+        Request {
+            uri: uri.to_owned(),
+            ..request
+        }
+    };
+    // What phones write differently: host, port, parameters, escapes, separators.
+    for (digest, asked) in [
+        ("sip:103@192.0.2.100", "sip:103@192.0.2.100"),
+        (
+            "sip:103@pbx.example:5060",
+            "sip:103@192.0.2.100;transport=udp",
+        ),
+        ("sip:%3103@192.0.2.100;user=phone", "sip:103@192.0.2.100"),
+        ("sip:1-0-3@192.0.2.100", "sip:103@192.0.2.100"),
+        ("sip:192.0.2.100:5060", "sip:103@192.0.2.100"),
+    ] {
+        let challenge = site.udp(STRANGER, invite(digest).text()).only();
+        let signed = invite(digest).sign(&challenge, "100", PASSWORD);
+        let signed = Request {
+            uri: asked.to_owned(),
+            ..signed
+        };
+        let outcome = site.udp(STRANGER, signed.text());
+        assert_eq!(outcome.statuses(), [100], "{digest} {asked}");
+        site.pass(Duration::from_secs(300));
+    }
+    // Whoever stands in the way sends it elsewhere: nothing of the digest shows, right or wrong, and nobody is charged.
+    for password in [PASSWORD, "wrong"] {
+        for asked in [
+            "sip:102@192.0.2.100",
+            "sip:192.0.2.100",
+            "sip:9103@192.0.2.100",
+            "tel:+43900123",
+        ] {
+            let challenge = site
+                .udp(STRANGER, invite("sip:103@192.0.2.100").text())
+                .only();
+            let signed = invite("sip:103@192.0.2.100").sign(&challenge, "100", password);
+            let diverted = Request {
+                uri: asked.to_owned(),
+                ..signed.clone()
+            };
+            let outcome = site.udp(STRANGER, diverted.text());
+            assert_eq!(outcome.statuses(), [400], "{asked}");
+            assert!(outcome.events.is_empty() && outcome.kept.is_empty());
+            assert_eq!(site.counts(), (0, 0, 0));
+            assert_eq!(site.endpoint.census().transactions_live, 0);
+            site.pass(Duration::from_secs(60));
+        }
+    }
+}

@@ -402,3 +402,80 @@ fn a_connection_is_trusted_once_its_peer_has_answered_right() {
         assert_eq!(outcome.trusted, [ConnectionId(number)]);
     }
 }
+
+/// Everything that can be said without a password, whole and with a To tag that looks like ours.
+fn without_credentials() -> Vec<Request> {
+    let digest =
+        "Authorization: Digest username=\"100\", realm=\"192.0.2.100\", uri=\"sip:a\", nonce=\"1\"";
+    let long = format!(
+        "Via: SIP/2.0/TCP 10.9.9.9;branch=z9hG4bK{}",
+        "x".repeat(50_000)
+    );
+    let mut requests = Vec::new();
+    for method in [
+        "INVITE",
+        "BYE",
+        "CANCEL",
+        "OPTIONS",
+        "REGISTER",
+        "SUBSCRIBE",
+        "UPDATE",
+        "INFO",
+        "PRACK",
+        "FOO",
+    ] {
+        for to_tag in ["", ";tag=1", ";tag=00000000000000010080123456789abcdef0"] {
+            for line in [
+                "X-Nothing: more",
+                digest,
+                "Authorization: Digest username=\"100",
+                "Authorization: Digest username=\"100\", realm=\"192.0.2.100\"",
+                "Proxy-Authorization: Digest",
+                "Require: nothing-we-know",
+                long.as_str(),
+            ] {
+                let mut request = Request::new(method).by("100").line(line);
+                request.to.push_str(to_tag);
+                request.uri = if line.starts_with("Require") {
+                    "tel:+431".to_owned()
+                } else {
+                    request.uri
+                };
+                requests.push(request);
+            }
+        }
+    }
+    requests
+}
+
+#[test]
+fn nobody_leaves_a_transaction_behind_before_he_is_known() {
+    for is_known in [false, true] {
+        let mut site = Site::new();
+        if is_known {
+            // Somebody behind this address has a password: that is no word for his neighbours.
+            site.prove(STRANGER);
+            site.pass(Duration::from_secs(60));
+        }
+        assert_eq!(site.endpoint.census().transactions_completed, 0);
+        let neighbour = "203.0.113.7:50000";
+        let connection = site.connect(neighbour, 4);
+        let mut statuses = std::collections::BTreeMap::new();
+        for request in without_credentials() {
+            site.udp(neighbour, request.text());
+            let outcome = site.tcp(connection, request.text());
+            assert!(outcome.closed.is_empty(), "{request:?}");
+            for status in outcome.statuses() {
+                *statuses.entry(status).or_insert(0) += 1;
+            }
+            let census = site.endpoint.census();
+            let left = (census.transactions_live, census.transactions_completed);
+            assert_eq!(left, (0, 0), "{request:?}");
+            site.jump(Duration::from_millis(200));
+        }
+        // They were read and refused, not dropped.
+        for status in [400, 401, 481] {
+            assert!(statuses.get(&status) > Some(&5), "{status}: {statuses:?}");
+        }
+    }
+}

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use log::Level;
 use rusqlite::Connection;
 
 use self::pending::{Lost, Pending};
@@ -37,6 +38,7 @@ use self::schema::OpenError;
 use self::writer::{SecretRequest, Writer};
 use crate::api::{self, StoreStatus};
 use crate::limits;
+use crate::net::log::say;
 use crate::store::{CdrQuery, Change, Snapshot};
 use crate::time::UnixTime;
 
@@ -198,7 +200,8 @@ impl Store {
         locked(&shared.state).cdr_keep = cdr_keep;
         let mut writer = Writer::new(Arc::clone(&shared), path.clone(), lock, connection);
         if let Some(reason) = stuck {
-            log::error!("event=store_read_only path={path:?} error={reason:?}");
+            let fields = [("path", path.display().to_string()), ("error", reason)];
+            say(Level::Error, "store_read_only", fields);
         }
         writer.work(false);
         let reader = Reader::start(path.clone(), wake).map_err(|error| failed(&error))?;
@@ -420,7 +423,8 @@ fn lock(path: &Path) -> Result<File, String> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     if let Err(error) = written {
-        log::debug!("event=store_lock_unnamed error={:?}", error.to_string());
+        let fields = [("error", error.to_string())];
+        say(Level::Debug, "store_lock_unnamed", fields);
     }
     Ok(file)
 }
@@ -489,10 +493,12 @@ fn load_secrets(connection: &Connection) -> rusqlite::Result<(Secrets, Option<No
 /// The rows; one log line about those that were left out.
 fn kept<T>(table: &str, loaded: rows::Loaded<T>) -> Vec<T> {
     if let Some(reason) = loaded.reason {
-        log::warn!(
-            "event=store_row_skipped table={table} rows={} reason={reason:?}",
-            loaded.skipped
-        );
+        let fields = [
+            ("table", table.to_owned()),
+            ("rows", loaded.skipped.to_string()),
+            ("reason", reason),
+        ];
+        say(Level::Warn, "store_row_skipped", fields);
     }
     loaded.rows
 }

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 
+use log::Level;
 use rusqlite::types::Value;
 use rusqlite::{Connection, InterruptHandle, params_from_iter};
 
 use super::{locked, rows, schema};
 use crate::api::{Cdr, Page, Rfc3339};
 use crate::limits;
+use crate::net::log::say;
 use crate::store::CdrQuery;
 
 /// One answer: the ticket of its question, and the page.
@@ -181,7 +183,8 @@ fn select(
         match rows::record(row) {
             Ok(record) => page.items.push(record),
             Err(reason) => {
-                log::warn!("event=store_row_skipped table=call_records reason={reason:?}")
+                let fields = [("table", "call_records".to_owned()), ("reason", reason)];
+                say(Level::Warn, "store_row_skipped", fields);
             }
         }
     }

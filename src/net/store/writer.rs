@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use log::Level;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
 use super::pending::{KeptBinding, Lost, Pending};
@@ -30,6 +31,7 @@ use super::schema::{self, OpenError};
 use super::{Shared, State, locked, unix_now};
 use crate::api::Rfc3339;
 use crate::limits;
+use crate::net::log::say;
 use crate::store::{BanRow, BindingKey};
 use crate::time::UnixTime;
 
@@ -274,10 +276,8 @@ impl Writer {
         }
         if now.elapsed() > SLOW {
             if !self.was_slow {
-                log::warn!(
-                    "event=store_slow seconds={:.1}",
-                    now.elapsed().as_secs_f32()
-                );
+                let seconds = format!("{:.1}", now.elapsed().as_secs_f32());
+                say(Level::Warn, "store_slow", [("seconds", seconds)]);
             }
             self.was_slow = true;
         } else {
@@ -303,11 +303,13 @@ impl Writer {
         let before = std::mem::replace(&mut state.error, text.clone());
         drop(state);
 
-        let path = &self.path;
+        let path = || self.path.display().to_string();
         if let Some(text) = text {
             // Once for each kind of failure, not for each attempt.
             if before.as_ref() != Some(&text) {
-                log::error!("event=store_failed path={path:?} error={text:?} pending={pending}");
+                let pending = pending.to_string();
+                let fields = [("path", path()), ("error", text), ("pending", pending)];
+                say(Level::Error, "store_failed", fields);
             }
             let delay = self
                 .failure
@@ -318,10 +320,10 @@ impl Writer {
                 delay,
             });
         } else if self.failure.take().is_some() {
-            log::warn!("event=store_recovered path={path:?}");
+            say(Level::Warn, "store_recovered", [("path", path())]);
         }
         if lost != self.lost_logged {
-            log::error!("event=store_lost lost=\"{lost}\"");
+            say(Level::Error, "store_lost", [("lost", lost.to_string())]);
             self.lost_logged = lost;
         }
     }
@@ -545,7 +547,8 @@ impl Writer {
         if found.is_some() {
             return Err("the file was replaced by another one; a restart reads it".into());
         }
-        log::error!("event=store_file_gone path={:?}", self.path);
+        let path = self.path.display().to_string();
+        say(Level::Error, "store_file_gone", [("path", path)]);
         let copy = schema::beside(&self.path, ".new");
         let text = |error: &dyn std::fmt::Display| format!("the file was deleted, and: {error}");
         let _ = fs::remove_file(&copy);
@@ -581,11 +584,14 @@ pub(super) fn replace_broken(
         .map_err(|error| format!("it is broken ({reason}) and cannot be set aside: {error}"))?;
     let mut connection = schema::open(path).map_err(|error| error.to_string())?;
     let rescued = schema::rescue(&aside, &mut connection).map_err(|error| error.to_string())?;
-    log::error!(
-        "event=store_set_aside path={path:?} reason={reason:?} kept_as={aside:?} rows_rescued={} all_tried={}",
-        rescued.rows,
-        !rescued.cut_short
-    );
+    let fields = [
+        ("path", path.display().to_string()),
+        ("reason", reason.to_owned()),
+        ("kept_as", aside.display().to_string()),
+        ("rows_rescued", rescued.rows.to_string()),
+        ("all_tried", (!rescued.cut_short).to_string()),
+    ];
+    say(Level::Error, "store_set_aside", fields);
     Ok(connection)
 }
 
@@ -610,10 +616,8 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
                 Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
             ) =>
         {
-            log::error!(
-                "event=store_row_refused table={table} error={:?}",
-                error.to_string()
-            );
+            let fields = [("table", table.to_owned()), ("error", error.to_string())];
+            say(Level::Error, "store_row_refused", fields);
             Ok(())
         }
         other => other,
@@ -634,7 +638,8 @@ fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
     let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {
-        log::warn!("event=calls_interrupted count={interrupted}");
+        let fields = [("count", interrupted.to_string())];
+        say(Level::Warn, "calls_interrupted", fields);
     }
     Ok(())
 }

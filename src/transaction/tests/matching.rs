@@ -154,7 +154,10 @@ fn merged_requests() {
     let second = request("INVITE", "z9hG4bK2", 1, "");
     let in_dialog = request("INVITE", "z9hG4bK3", 1, "to1");
     let later = request("INVITE", "z9hG4bK4", 2, "");
-    let merged = |world: &World, bytes: &[u8]| world.table.is_merged(&parse(bytes).unwrap());
+    let merged = |world: &World, bytes: &[u8]| {
+        let request = parse(bytes).unwrap();
+        (world.table).is_merged(&request, world.table.key(&request))
+    };
     assert!(!merged(&world, &first));
     let id = world.server(&first, udp(), 1);
     assert!(!merged(&world, &first), "a retransmission is none");
