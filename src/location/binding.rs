@@ -66,6 +66,9 @@ pub struct Binding {
     /// Neighbours in the list of bindings with the same flow.
     pub(super) next: u32,
     pub(super) previous: u32,
+    /// Neighbours in the list of all bindings.
+    pub(super) newer: u32,
+    pub(super) older: u32,
 }
 
 /// Bytes of the User-Agent that are kept.
@@ -119,6 +122,8 @@ impl Binding {
             flow: PackedFlow::new(&new.flow),
             next: u32::MAX,
             previous: u32::MAX,
+            newer: u32::MAX,
+            older: u32::MAX,
         })
     }
 

@@ -2,7 +2,7 @@
 //! RFC 5626 §3).
 //!
 //! A slab of bindings; each user has a short list of slots, in the order that callers try them; a keyed index leads from a flow to the
-//! bindings that came on it. Expiry is a wheel of whole seconds that holds a few entries for a slot, however often a phone
+//! bindings that came on it; one list has all of them, the one refreshed last first. Expiry is a wheel of whole seconds that holds a few entries for a slot, however often a phone
 //! refreshes.
 //!
 //! What a REGISTER may do is `registrar`'s to decide: nothing here reads a message. Nothing here logs or writes either: what
@@ -37,8 +37,12 @@ pub struct Location {
     flows: HashMap<u64, u32, RandomState>,
     /// Made at the first binding, since the time is not known before.
     wheel: Option<Wheel<u32>>,
+    /// Head of the list of all bindings: the one refreshed last.
+    newest: u32,
     refreshes: u64,
     serials: u64,
+    /// Grows whenever a UDP flow gets its first binding or loses its last one.
+    flow_changes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -78,8 +82,10 @@ impl Location {
             count: 0,
             flows: HashMap::with_hasher(keys),
             wheel: None,
+            newest: NIL,
             refreshes: 0,
             serials: 0,
+            flow_changes: 0,
         }
     }
 
@@ -173,6 +179,7 @@ impl Location {
         for (name, (_, slots)) in gone {
             for slot in slots {
                 if let Some(binding) = self.take(slot) {
+                    self.note_left(&binding.flow());
                     changes.push(Change::BindingGone(Box::new(binding.key(&name))));
                 }
             }
@@ -232,6 +239,9 @@ impl Location {
         binding.deadline = now.mono.plus(new.lifetime);
         self.refreshes += 1;
         binding.refreshed = self.refreshes;
+        if new.flow.connection.is_none() && self.has_flow(&new.flow).is_none() {
+            self.flow_changes += 1;
+        }
         let old = replaces.and_then(|BindingId(slot)| self.unlist(slot));
         match &old {
             Some(old) => {
@@ -243,8 +253,8 @@ impl Location {
                 binding.serial = self.serials;
             }
         }
-        if let Some(old) = old.filter(|old| !old.is_kept_as(&binding)) {
-            self.report_gone(&old, changes);
+        if let Some(old) = old.as_ref().filter(|old| !old.is_kept_as(&binding)) {
+            self.report_gone(old, changes);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -260,12 +270,16 @@ impl Location {
             .partition_point(|&other| self.binding(other).is_some_and(|other| other.q > binding.q));
         self.users[user.0 as usize].slots.insert(place, slot);
         self.slots[slot as usize].binding = Some(binding);
+        if let Some(old) = old {
+            self.note_left(&old.flow());
+        }
         Some(BindingId(slot))
     }
 
     /// Removes a binding.
     pub fn remove(&mut self, id: BindingId, changes: &mut Vec<Change>) {
         if let Some(binding) = self.unlist(id.0) {
+            self.note_left(&binding.flow());
             self.report_gone(&binding, changes);
         }
     }
@@ -323,6 +337,18 @@ impl Location {
     /// How many bindings there are.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Another number than before whenever the set of UDP flows that bindings are on has changed: a refresh from where the
+    /// phone was changes nothing. O(1).
+    pub fn flow_changes(&self) -> u64 {
+        self.flow_changes
+    }
+
+    /// All bindings, the one refreshed last first.
+    pub fn recent(&self) -> impl Iterator<Item = &Binding> {
+        let next = |binding: &&Binding| self.binding(binding.older);
+        std::iter::successors(self.binding(self.newest), next)
     }
 
     /// One page of all bindings in the order of the configuration's users, then of age. The cursor is `USER.BINDING`
@@ -391,18 +417,38 @@ impl Location {
                 self.flows.insert(key, binding.next);
             }
         }
+        let (newer, older) = (binding.newer, binding.older);
+        match self.binding_mut(newer) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+        if let Some(older) = self.binding_mut(older) {
+            older.newer = newer;
+        }
         self.free.push(slot);
         self.count -= 1;
         Some(binding)
     }
 
-    /// Puts a binding at the head of the list of its flow.
+    /// A binding that was on this flow is not any more.
+    fn note_left(&mut self, flow: &Flow) {
+        if flow.connection.is_none() && self.has_flow(flow).is_none() {
+            self.flow_changes += 1;
+        }
+    }
+
+    /// Puts a binding at the head of the list of its flow and of the list of all.
     fn link(&mut self, slot: u32, binding: &mut Binding) {
         let key = self.flow_key(&binding.flow());
         binding.previous = NIL;
         binding.next = self.flows.insert(key, slot).unwrap_or(NIL);
         if let Some(next) = self.binding_mut(binding.next) {
             next.previous = slot;
+        }
+        (binding.newer, binding.older) = (NIL, self.newest);
+        self.newest = slot;
+        if let Some(older) = self.binding_mut(binding.older) {
+            older.newer = slot;
         }
     }
 

@@ -439,6 +439,57 @@ fn an_ordinary_binding_is_small() {
     );
 }
 
+/// Lanes are made anew when this says so: not at every refresh.
+#[test]
+fn flows_that_come_and_go_are_noticed_and_refreshes_are_not() {
+    let mut location = Location::new(&users(2), &SEED);
+    let mut noticed = {
+        let mut before = 0;
+        move |location: &Location| {
+            let is_news = location.flow_changes() != before;
+            before = location.flow_changes();
+            is_news
+        }
+    };
+    let changes = &mut Vec::new();
+    let (one, two) = (UserId(0), UserId(1));
+    let first = location.put(at_ms(0), one, None, &new("sip:a", flow(1), 60), changes);
+    assert!(noticed(&location));
+    let first = location.put(at_ms(0), one, first, &new("sip:a", flow(1), 60), changes);
+    assert!(!noticed(&location), "a refresh");
+    let other = location.put(at_ms(0), two, None, &new("sip:b", flow(1), 30), changes);
+    assert!(!noticed(&location), "another account of the same phone");
+    location.remove(other.unwrap(), changes);
+    assert!(!noticed(&location), "the flow has a binding still");
+    let first = location.put(at_ms(0), one, first, &new("sip:a", flow(2), 60), changes);
+    assert!(noticed(&location), "the phone has moved");
+    location.put(
+        at_ms(0),
+        two,
+        None,
+        &new("sip:b", stream(3, 3), 60),
+        changes,
+    );
+    location.connection_closed(ConnectionId(3), changes);
+    assert!(!noticed(&location), "a stream needs no lane");
+    location.remove(first.unwrap(), changes);
+    assert!(noticed(&location), "removed");
+    location.put(at_ms(0), one, None, &new("sip:a", flow(1), 60), changes);
+    noticed(&location);
+    location.expire(at_ms(61_000), changes);
+    assert!(noticed(&location), "expired");
+    location.put(
+        at_ms(61_000),
+        one,
+        None,
+        &new("sip:a", flow(1), 60),
+        changes,
+    );
+    noticed(&location);
+    location.reload(&[]);
+    assert!(noticed(&location), "its user is gone");
+}
+
 proptest! {
     /// The lists of flows stay whole under any order of coming and going.
     #[test]
@@ -446,6 +497,7 @@ proptest! {
         program in prop::collection::vec((0u8..4, 0u16..6, 0usize..20), 1..120),
     ) {
         let mut location = Location::new(&users(1), &SEED);
+        // In the order of their last refresh.
         let mut model: Vec<(BindingId, u16)> = Vec::new();
         let number_flow = |number: u16| if number.is_multiple_of(2) { flow(number) } else { stream(number, number.into()) };
         for (what, number, which) in program {
@@ -470,6 +522,9 @@ proptest! {
                 let is_live = model.iter().any(|(_, other)| *other == number);
                 prop_assert_eq!(location.has_flow(&number_flow(number)).is_some(), is_live);
             }
+            let recent: Vec<Flow> = location.recent().map(Binding::flow).collect();
+            let expected: Vec<Flow> = model.iter().rev().map(|(_, number)| number_flow(*number)).collect();
+            prop_assert_eq!(recent, expected);
             prop_assert_eq!(location.count(), model.len());
             prop_assert_eq!(location.bindings(UserId(0)).count(), model.len());
             prop_assert!(location.flows.len() <= 6);
