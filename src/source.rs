@@ -133,6 +133,28 @@ pub enum Who {
     Trunk(TrunkId),
 }
 
+/// Whose packets a queue of received datagrams is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Trunks and users by address.
+    Peers,
+    /// Registered phones, by address and port.
+    Phones,
+    /// Everybody else.
+    Strangers,
+}
+
+/// A place in a lane: packets from there are received on its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Of the sender, canonical.
+    pub address: IpAddr,
+    /// `None`: any port.
+    pub port: Option<u16>,
+    /// Where.
+    pub lane: Lane,
+}
+
 /// What a proven source can be charged with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Offence {

@@ -165,6 +165,50 @@ impl Server {
         serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
+    /// What waits and what was lost in the server's UDP sockets: strangers', phones', peers' (proc(5) /proc/net/udp).
+    fn queues(&self) -> Vec<Queue> {
+        let IpAddr::V4(address) = self.sip.ip() else {
+            panic!("not IPv4")
+        };
+        let local = format!("{:08X}:{:04X}", address.to_bits().to_be(), self.sip.port());
+        let text = std::fs::read_to_string("/proc/net/udp").unwrap();
+        let mut queues: Vec<Queue> = (text.lines().map(str::split_whitespace))
+            .map(Iterator::collect::<Vec<&str>>)
+            .filter(|fields| fields[1] == local)
+            .map(|fields| Queue {
+                bytes: u64::from_str_radix(fields[4].split_once(':').unwrap().1, 16).unwrap(),
+                drops: fields[12].parse().unwrap(),
+            })
+            .collect();
+        // The kernel lists the one that was bound last first.
+        queues.reverse();
+        queues
+    }
+
+    /// Which of these sockets receives what `socket` sends: its bytes must mean nothing. `None`: the kernel discards it.
+    fn lane_of(&self, socket: &UdpSocket) -> Option<usize> {
+        let is_filled = |queues: &[Queue]| queues.iter().position(|queue| queue.bytes > 0);
+        self.signal("STOP");
+        socket.send(b"\r\n\r\n").unwrap();
+        let lane = is_filled(&self.queues());
+        self.signal("CONT");
+        let begin = Instant::now();
+        while is_filled(&self.queues()).is_some() {
+            assert!(begin.elapsed() < PATIENCE, "nothing is read");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        lane
+    }
+
+    /// Waits until a socket is received in this lane.
+    fn wait_for_lane(&self, socket: &UdpSocket, lane: usize) {
+        let begin = Instant::now();
+        while self.lane_of(socket) != Some(lane) {
+            assert!(begin.elapsed() < PATIENCE, "never in lane {lane}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn signal(&self, name: &str) {
         let process = self.child.id().to_string();
         let status = Command::new("kill")
@@ -197,6 +241,16 @@ impl Drop for Server {
     }
 }
 
+/// A socket of the server.
+struct Queue {
+    bytes: u64,
+    drops: u64,
+}
+
+const STRANGERS: usize = 0;
+const PHONES: usize = 1;
+const PEERS: usize = 2;
+
 /// Where a telephone's messages go.
 enum Wire {
     Udp(UdpSocket),
@@ -213,7 +267,11 @@ struct Phone {
 
 impl Phone {
     fn udp(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).unwrap();
+        Self::udp_at(IpAddr::from([127, 0, 0, 1]), server)
+    }
+
+    fn udp_at(address: IpAddr, server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.connect(server).unwrap();
         let local = socket.local_addr().unwrap();
@@ -222,6 +280,14 @@ impl Phone {
             local,
             server,
             cseq: 0,
+        }
+    }
+
+    /// The socket of one that speaks UDP.
+    fn socket(&self) -> &UdpSocket {
+        match &self.wire {
+            Wire::Udp(socket) => socket,
+            Wire::Tcp(_) => panic!("TCP"),
         }
     }
 
@@ -576,4 +642,140 @@ fn three_hundred_bans_fit_into_little_memory() {
     );
     let capacity = kernel["capacity"].as_u64().unwrap();
     assert!((300..2_000).contains(&capacity), "{kernel}");
+}
+
+/// Strangers have filled their queue and send on: a registered phone gets every answer, and nothing of it is lost.
+#[test]
+fn a_registered_phone_is_served_while_strangers_fill_their_queue() {
+    let site = Site::new("[user 100]\npassword = kx7-mmq2-9\n");
+    let server = site.start();
+    let stranger = |last| Phone::udp_at(IpAddr::from([127, 0, 0, last]), server.sip);
+    let mut phone = stranger(9);
+    assert!(
+        phone
+            .log_in("100", "kx7-mmq2-9")
+            .starts_with("SIP/2.0 200 ")
+    );
+    server.wait_for_lane(phone.socket(), PHONES);
+    let strangers: Vec<Phone> = (1..6).map(|last| stranger(100 + last)).collect();
+    assert_eq!(server.lane_of(strangers[0].socket()), Some(STRANGERS));
+    server.signal("STOP");
+    let flood = |count: u32| {
+        for _ in 0..count {
+            for stranger in &strangers {
+                stranger.socket().send(&[b'x'; 1_000]).unwrap();
+            }
+        }
+    };
+    let mut sent = 0;
+    while server.queues()[STRANGERS].drops == 0 {
+        flood(100);
+        sent += 1;
+        assert!(sent < 1_000, "no buffer is that large");
+    }
+    server.signal("CONT");
+    for _ in 0..20 {
+        flood(200);
+        assert!(
+            phone
+                .log_in("100", "kx7-mmq2-9")
+                .starts_with("SIP/2.0 200 ")
+        );
+    }
+    let lanes = server.status(&site.token())["guard"]["lanes"].clone();
+    let drops = |lane: usize| lanes[lane]["drops"].as_u64().unwrap();
+    assert_eq!(lanes[2]["name"], "strangers");
+    assert!(drops(2) > 0, "{lanes}");
+    assert_eq!((drops(0), drops(1)), (0, 0), "{lanes}");
+}
+
+/// A lane is a queue and no privilege: who is banned gets no answer there either, and a known source is thinned.
+#[test]
+fn the_guard_holds_in_lanes() {
+    let site = Site::new("[guard]\nknown_rate = 5\n[user 100]\npassword = kx7-mmq2-9\n");
+    let server = site.start();
+    let mut phone = Phone::udp_at(IpAddr::from([127, 0, 0, 9]), server.sip);
+    assert!(
+        phone
+            .log_in("100", "kx7-mmq2-9")
+            .starts_with("SIP/2.0 200 ")
+    );
+    server.wait_for_lane(phone.socket(), PHONES);
+    let answers = |phone: &mut Phone, requests: u32| {
+        let socket = phone.socket().try_clone().unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let message = |number: u32| {
+            format!(
+                "OPTIONS sip:{sip} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKo{number};rport\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:100@{sip}>;tag=a\r\nTo: <sip:{sip}>\r\nCall-ID: o{number}\r\n\
+             CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
+                sip = server.sip,
+            )
+        };
+        for number in 0..requests {
+            socket.send(message(number).as_bytes()).unwrap();
+        }
+        let mut bytes = [0; 2_048];
+        let mut answers = 0;
+        while answers < requests && socket.recv(&mut bytes).is_ok() {
+            answers += 1;
+        }
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        answers
+    };
+    // What showed the lane may have used up the rate of that second.
+    let answers_in_the_end = |phone: &mut Phone, requests: u32| {
+        let begin = Instant::now();
+        loop {
+            let answers = answers(phone, requests);
+            if answers > 0 || begin.elapsed() > PATIENCE {
+                return answers;
+            }
+        }
+    };
+    let thinned = answers_in_the_end(&mut phone, 100);
+    assert!(thinned > 0 && thinned < 100, "{thinned} of 100");
+    let command = |words: &[&str]| assert!(site.command().args(words).status().unwrap().success());
+    command(&["ban", "127.0.0.9"]);
+    assert_eq!(answers(&mut phone, 3), 0);
+    // It is received where the kernel's filter is, and with it not at all.
+    let begin = Instant::now();
+    while server.lane_of(phone.socket()) == Some(PHONES) {
+        assert!(begin.elapsed() < PATIENCE, "has its place still");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(answers(&mut phone, 3), 0);
+    command(&["unban", "127.0.0.9"]);
+    assert!(answers_in_the_end(&mut phone, 3) > 0);
+    server.wait_for_lane(phone.socket(), PHONES);
+}
+
+/// Trunks come and go with the configuration, and their places with them.
+#[test]
+fn hangup_signal_changes_who_has_a_place() {
+    let user = "[user 100]\npassword = kx7-mmq2-9\n";
+    let site = Site::new(user);
+    let server = site.start();
+    let token = site.token();
+    let trunk = Phone::udp_at(IpAddr::from([127, 0, 0, 9]), server.sip);
+    assert_eq!(server.lane_of(trunk.socket()), Some(STRANGERS));
+    let peers = || {
+        let lanes = server.status(&token)["guard"]["lanes"].clone();
+        let capacity = |lane: usize| lanes[lane]["capacity"].as_u64().unwrap();
+        assert!(capacity(0) > 100, "{lanes}");
+        capacity(0) - capacity(1)
+    };
+    assert_eq!(peers(), 0);
+    site.write(&format!(
+        "{user}[trunk a]\naddresses = 127.0.0.9, 127.0.0.10:5060\n"
+    ));
+    server.signal("HUP");
+    server.wait_for_lane(trunk.socket(), PEERS);
+    assert_eq!(peers(), 2);
+    site.write(user);
+    server.signal("HUP");
+    server.wait_for_lane(trunk.socket(), STRANGERS);
+    assert_eq!(peers(), 0);
 }

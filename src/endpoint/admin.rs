@@ -69,6 +69,7 @@ impl Endpoint {
                     ("mode", self.mode_name().to_owned()),
                 ];
                 self.stranger_event("ban", source, fields);
+                self.lane_changes += 1;
                 if !self.guard.is_observing() {
                     self.out.keep(Change::Ban(row.clone()));
                     self.out.banned(source);
@@ -82,6 +83,7 @@ impl Endpoint {
         if !self.guard.unban(now, source) {
             return Answer::NotFound(format!("no such ban: {source}"));
         }
+        self.lane_changes += 1;
         self.out.keep(Change::BanGone(source));
         let fields = vec![
             ("source", source.to_string()),

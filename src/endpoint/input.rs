@@ -191,6 +191,7 @@ impl Endpoint {
         self.location.expire(now, &mut self.changes);
         self.keep_changes();
         while let Some(source) = self.guard.expire(now) {
+            self.lane_changes += 1;
             let fields = vec![("source", source.to_string()), ("by", "time".to_owned())];
             self.out.event(Event {
                 level: log::Level::Info,

@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `invite` where a number leads, `admin` answers administrators.
+//! `invite` where a number leads, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 #[cfg(feature = "testing")]
@@ -10,6 +10,7 @@ mod dispatch;
 mod identity;
 mod input;
 mod invite;
+mod lanes;
 mod peers;
 mod register;
 
@@ -108,6 +109,8 @@ pub struct Endpoint {
     changes: Vec<Change>,
     /// When a stranger who asked for another host was last spoken of.
     strange_host_said: Option<Instant>,
+    /// Grows with whatever but a registration changes who has a place in a lane.
+    lane_changes: u64,
 }
 
 impl Endpoint {
@@ -144,6 +147,7 @@ impl Endpoint {
             lines: Vec::with_capacity(1024),
             changes: Vec::new(),
             strange_host_said: None,
+            lane_changes: 0,
             config,
         }
     }
@@ -179,6 +183,7 @@ impl Endpoint {
         let (live_max, completed_max) = transactions_max(&config);
         self.transactions.set_limits(live_max, completed_max);
         self.config = config;
+        self.lane_changes += 1;
         self.keep_changes();
     }
 

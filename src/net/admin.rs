@@ -10,11 +10,12 @@ use subtle::ConstantTimeEq;
 use super::core::Core;
 use super::filter::Filter;
 use super::http::{Reply, Request, Response};
+use super::lanes::Lanes;
 use super::measure::{self, Latencies};
 use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
-use crate::api::{Answer, Cdr, Command, LaneStatus, Page, Rfc3339, Status};
+use crate::api::{Answer, Cdr, Command, Page, Rfc3339, Status};
 use crate::config::{Config, Trunk, User, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::source::Source;
@@ -28,6 +29,7 @@ pub(super) struct Admin<'a, C> {
     pub(super) udp: &'a mut UdpSockets,
     pub(super) streams: &'a Streams,
     pub(super) filter: &'a mut Filter,
+    pub(super) lanes: &'a Lanes,
     pub(super) latencies: &'a Latencies,
     pub(super) config: &'a Config,
     pub(super) now: Now,
@@ -316,30 +318,13 @@ impl<C: Core> Admin<'_, C> {
     }
 
     /// Adds what only the shell knows.
-    fn complete(&self, status: &mut Status) {
+    fn complete(&mut self, status: &mut Status) {
         status.memory_bytes = measure::memory_bytes();
         status.latency_us = self.latencies.status();
         status.store = self.store.status();
         status.guard.reassembly_failures = measure::reassembly_failures();
         status.guard.kernel = (self.filter).status(&self.config.guard, self.udp, self.streams);
-        let mut lanes: Vec<LaneStatus> = Vec::new();
-        for socket in &self.udp.sockets {
-            let name = socket.lane.name;
-            let bytes = socket.receive_buffer_bytes;
-            match lanes.iter_mut().find(|lane| lane.name == name) {
-                Some(lane) => {
-                    lane.receive_buffer_bytes += bytes;
-                    lane.drops += socket.drops;
-                }
-                None => lanes.push(LaneStatus {
-                    name: name.to_owned(),
-                    capacity: 0,
-                    receive_buffer_bytes: bytes,
-                    drops: socket.drops,
-                }),
-            }
-        }
-        status.guard.lanes = lanes;
+        status.guard.lanes = self.lanes.status(self.udp);
     }
 
     fn health(&self) -> Response {

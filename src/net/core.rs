@@ -6,6 +6,7 @@ use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
+use crate::source::Place;
 use crate::store::Change;
 use crate::time::{Instant, Now};
 
@@ -23,6 +24,8 @@ pub(super) trait Core {
     fn kernel_mark(&self) -> KernelMark;
     fn kernel_list(&mut self, now: Now, family_max: usize) -> Vec<KernelEntry>;
     fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool);
+    fn lane_changes(&self) -> u64;
+    fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place>;
 }
 
 impl Core for Endpoint {
@@ -72,5 +75,13 @@ impl Core for Endpoint {
 
     fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool) {
         Endpoint::kernel_holds(self, held, begin);
+    }
+
+    fn lane_changes(&self) -> u64 {
+        Endpoint::lane_changes(self)
+    }
+
+    fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place> {
+        Endpoint::lane_places(self, now, places_max)
     }
 }

@@ -19,7 +19,7 @@ use super::core::Core;
 use super::log;
 use super::streams::Streams;
 use super::sys;
-use super::udp::{STRANGERS, UdpSockets};
+use super::udp::UdpSockets;
 use crate::api::KernelStatus;
 use crate::bpf::check::charge;
 use crate::bpf::drop::{Sample, capacity, filter};
@@ -27,6 +27,7 @@ use crate::bpf::{Family, INSTRUCTIONS_MAX, Instruction, op};
 use crate::config::{self, GuardMode, Prefix};
 use crate::guard::{KernelEntry, KernelMark};
 use crate::limits::{KERNEL_LIST_MAX, KERNEL_REBUILD, KERNEL_REORDER};
+use crate::source::Lane;
 use crate::time::{Instant, Now};
 
 /// Room for less than this is none: about ten bans.
@@ -213,7 +214,7 @@ impl Filter {
         }
         // What is queued now came past the old programs.
         for (index, socket) in udp.sockets.iter_mut().enumerate() {
-            if socket.lane == STRANGERS {
+            if socket.lane == Lane::Strangers {
                 socket.readable = true;
                 self.unread.push(index);
             }
@@ -324,7 +325,7 @@ fn sockets<'a>(udp: &'a UdpSockets, streams: &'a Streams) -> impl Iterator<Item 
     let datagrams = udp
         .sockets
         .iter()
-        .filter(|socket| socket.lane == STRANGERS)
+        .filter(|socket| socket.lane == Lane::Strangers)
         .map(move |socket| of(socket.local, Sample::Some, socket.as_fd()));
     let listeners = streams
         .listeners()
@@ -392,6 +393,7 @@ mod tests {
     use crate::config::Config;
     use crate::endpoint::{Endpoint, Input, Output};
     use crate::limits::KERNEL_SAMPLE;
+    use crate::source::Place;
     use crate::store::{Change, Snapshot};
 
     /// The server, and the datagrams that came up to it.
@@ -447,6 +449,14 @@ mod tests {
             self.endpoint.accepts_connection(now, remote)
         }
 
+        fn lane_changes(&self) -> u64 {
+            self.endpoint.lane_changes()
+        }
+
+        fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place> {
+            self.endpoint.lane_places(now, places_max)
+        }
+
         fn kernel_mark(&self) -> KernelMark {
             self.endpoint.kernel_mark()
         }
@@ -487,7 +497,7 @@ mod tests {
     impl Bench<Watched> {
         /// Reads what waits.
         fn shell_turns(&mut self) {
-            self.shell.receive_datagrams();
+            self.shell.receive_datagrams(&mut self.events).unwrap();
             self.shell.update_filter(self.shell.now());
         }
 

@@ -60,26 +60,34 @@ pub(super) fn reassembly_failures() -> u64 {
         + v6_reassembly_failures(&read("/proc/net/snmp6"))
 }
 
-/// Two lines begin with `Ip:`, names and then values.
+/// Datagrams that UDP sockets of this machine (of its network namespace) lost because a receive buffer was full, IPv4 and
+/// IPv6; `None` where /proc does not tell.
+pub(super) fn full_buffers() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/net/snmp").ok()?;
+    let v6 = std::fs::read_to_string("/proc/net/snmp6").unwrap_or_default();
+    let of_v6 = v6_value(&v6, "Udp6RcvbufErrors").unwrap_or(0);
+    Some(v4_value(&text, "Udp:", "RcvbufErrors")? + of_v6)
+}
+
 fn v4_reassembly_failures(text: &str) -> u64 {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip:"));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
-        return 0;
-    };
-    let position = names
-        .split_whitespace()
-        .position(|name| name == "ReasmFails");
-    position
-        .and_then(|position| values.split_whitespace().nth(position))
-        .and_then(|value| value.parse().ok())
-        .unwrap_or(0)
+    v4_value(text, "Ip:", "ReasmFails").unwrap_or(0)
+}
+
+/// Of a protocol there are two lines that begin alike, names and then values.
+fn v4_value(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let position = names.split_whitespace().position(|own| own == name)?;
+    values.split_whitespace().nth(position)?.parse().ok()
 }
 
 fn v6_reassembly_failures(text: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix("Ip6ReasmFails"))
-        .and_then(|value| value.trim().parse().ok())
-        .unwrap_or(0)
+    v6_value(text, "Ip6ReasmFails").unwrap_or(0)
+}
+
+fn v6_value(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -96,6 +104,9 @@ mod tests {
             "Ip: Forwarding ReasmOKs ReasmFails FragOKs\nIp: 1 22 33 44\nIcmp: InMsgs\nIcmp: 5\n";
         assert_eq!(v4_reassembly_failures(snmp), 33);
         assert_eq!(v4_reassembly_failures("Ip: A\n"), 0);
+        let snmp = "Udp: InErrors RcvbufErrors\nUdp: 9 7\nUdpLite: InErrors\nUdpLite: 0\n";
+        assert_eq!(v4_value(snmp, "Udp:", "RcvbufErrors"), Some(7));
+        assert!(full_buffers().is_some());
         let snmp6 = "Ip6ReasmOKs                     \t7\nIp6ReasmFails                   \t9\n";
         assert_eq!(v6_reassembly_failures(snmp6), 9);
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  start ──▶ event_loop ──▶ udp (sys), streams, http (admin) ──▶ core ──▶ outputs ──▶ udp, streams, store, log
+//!                       ▲ lanes: who is received first
 //! ```
 //!
 //! One thread runs all of it but the disk and the log's writer. Not here: what any byte of SIP means.
@@ -13,6 +14,7 @@ mod event_loop;
 mod filter;
 mod holder;
 mod http;
+mod lanes;
 pub mod log;
 mod measure;
 mod peers;

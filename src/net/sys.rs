@@ -8,6 +8,7 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -22,7 +23,7 @@ pub const BATCH: usize = 64;
 /// Bytes of one slot: the longest datagram there is, so that none is cut.
 const SLOT: usize = MESSAGE_BYTES_MAX + 1;
 
-/// Room for the control messages of one datagram: `IPV6_PKTINFO` (40) and `SO_RXQ_OVFL` (24), with some to spare.
+/// Room for the control messages of one datagram: `IPV6_PKTINFO` takes 40, the rest is to spare.
 #[repr(C, align(16))]
 #[derive(Clone, Copy)]
 struct Control([u8; 128]);
@@ -35,8 +36,6 @@ pub struct Received<'a> {
     pub local: Option<(IpAddr, u32)>,
     /// The payload.
     pub bytes: &'a [u8],
-    /// Datagrams that this socket lost for want of buffer since it was opened, if the kernel said so.
-    pub drops: Option<u32>,
 }
 
 /// Buffers for one recvmmsg, allocated once. The payload's 4 MiB are zero pages until a datagram is written into them.
@@ -75,12 +74,21 @@ impl ReceiveBatch {
     /// # Errors
     /// `WouldBlock` when nothing waits.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.receive_at_most(socket, BATCH)
+    }
+
+    /// The same, with a bound below [`BATCH`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits.
+    pub fn receive_at_most(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        let most = most.min(BATCH);
         self.count = 0;
         let bytes = self.bytes.as_mut_ptr();
         let names = self.names.as_mut_ptr();
         let controls = self.controls.as_mut_ptr();
         let vectors = self.vectors.as_mut_ptr();
-        for (index, header) in self.headers.iter_mut().enumerate() {
+        for (index, header) in self.headers.iter_mut().take(most).enumerate() {
             let vector = vectors.wrapping_add(index);
             // SAFETY: `index < BATCH`, the length of `vectors`; nothing else refers to it now.
             unsafe {
@@ -99,27 +107,34 @@ impl ReceiveBatch {
             message.msg_flags = 0;
             header.msg_len = 0;
         }
-        // SAFETY: `headers` has BATCH elements; each points to an iovec, a name and a control buffer of its own in boxes
-        // that `self` owns, that live beyond the call and that nobody else touches during it; the lengths are theirs.
+        // SAFETY: `headers` has BATCH elements; each of the first `most` points to an iovec, a name and a control buffer of
+        // its own in boxes that `self` owns, that live beyond the call and that nobody else touches during it; the lengths
+        // are theirs.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                BATCH as _,
+                most as _,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
         };
         self.count = usize::try_from(received)
             .map_err(|_| io::Error::last_os_error())?
-            .min(BATCH);
+            .min(most);
         Ok(self.count)
     }
 
     /// The datagrams of the last [`receive`](Self::receive), in order, without those that were cut or whose sender is
     /// neither IPv4 nor IPv6.
     pub fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
-        (0..self.count).filter_map(|index| self.datagram(index))
+        self.datagrams_of(0..self.count)
+    }
+
+    /// Those of some places of the batch.
+    pub fn datagrams_of(&self, places: Range<usize>) -> impl Iterator<Item = Received<'_>> {
+        let end = places.end.min(self.count);
+        (places.start..end).filter_map(|index| self.datagram(index))
     }
 
     fn datagram(&self, index: usize) -> Option<Received<'_>> {
@@ -134,14 +149,13 @@ impl ReceiveBatch {
             remote,
             local: None,
             bytes: &self.bytes[start..start + length],
-            drops: None,
         };
         read_control(&header.msg_hdr, &mut received);
         Some(received)
     }
 }
 
-/// Reads the destination address and the drop counter from a received message's control buffer.
+/// Reads the destination address from a received message's control buffer.
 fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
     // SAFETY: the kernel filled `msg_control` of `msg_controllen` bytes in a buffer that lives as long as the batch
     // that `message` is part of; CMSG_FIRSTHDR and CMSG_NXTHDR stay inside it and give null at its end.
@@ -172,10 +186,6 @@ fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
                     0
                 };
                 received.local = Some((address.into(), scope));
-            }
-            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if whole(size_of::<u32>()) => {
-                // SAFETY: as above.
-                received.drops = Some(unsafe { ptr::read_unaligned(data.cast::<u32>()) });
             }
             _ => {}
         }
@@ -411,21 +421,53 @@ fn write_address(storage: &mut libc::sockaddr_storage, address: SocketAddr) -> s
     }
 }
 
-/// Asks the kernel to tell, with each datagram of this socket, the address it was sent to and how many were lost.
+/// Asks the kernel to tell, with each datagram of this socket, the address it was sent to.
 ///
 /// # Errors
 /// The kernel's.
 pub(super) fn receive_control_messages(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
     if v6 {
-        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
     } else {
-        set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
     }
-    match set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1) {
-        // Not every kernel counts (user-mode emulation does not): `Received::drops` is `None` then.
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
-        result => result,
+}
+
+/// A socket's receive queue as the kernel sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// Bytes of buffer that what waits takes, with the kernel's bookkeeping; up to a quarter of the buffer too many.
+    pub bytes: usize,
+    /// Datagrams that were lost since the socket was opened. The counter wraps.
+    pub drops: u32,
+}
+
+/// Asks about a socket's receive queue (`SO_MEMINFO`).
+///
+/// # Errors
+/// Not every kernel tells (user-mode emulation does not).
+pub fn receive_queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
+    let mut values = [0u32; libc::SK_MEMINFO_DROPS as usize + 1];
+    let mut length = size_of_val(&values) as socklen_t;
+    let pointer: *mut c_void = values.as_mut_ptr().cast();
+    // SAFETY: `pointer` is that of `length` bytes to write to, and `length` is that of a socklen_t.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            pointer,
+            &mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
     }
+    // Older kernels tell fewer values: the others stay 0.
+    Ok(Queue {
+        bytes: values[libc::SK_MEMINFO_RMEM_ALLOC as usize] as usize,
+        drops: values[libc::SK_MEMINFO_DROPS as usize],
+    })
 }
 
 /// Sets a receive buffer beyond `net.core.rmem_max` (needs CAP_NET_ADMIN).
@@ -672,9 +714,9 @@ mod tests {
         assert_eq!(receive.datagrams().count(), 0);
     }
 
-    /// What the socket lost for want of buffer is told with the next datagram.
+    /// What waits in a socket and what it lost for want of buffer.
     #[test]
-    fn drops_are_counted() {
+    fn queue_and_drops_are_told() {
         let server = socket("127.0.0.1:0");
         socket2::SockRef::from(&server)
             .set_recv_buffer_size(4096)
@@ -684,13 +726,14 @@ mod tests {
         for _ in 0..200 {
             client.send_to(&[0; 1000], to).unwrap();
         }
+        let queue = receive_queue(server.as_fd()).unwrap();
+        assert!(queue.bytes >= 1000, "{queue:?}");
         let mut receive = ReceiveBatch::new();
-        let before = receive.receive(server.as_fd()).unwrap();
-        while receive.receive(server.as_fd()).is_ok() {}
-        client.send_to(&[0; 1000], to).unwrap();
-        assert_eq!(receive.receive(server.as_fd()).unwrap(), 1);
-        let drops = receive.datagrams().next().unwrap().drops.unwrap();
-        assert_eq!(drops as usize + before, 200);
+        let received = receive.receive_at_most(server.as_fd(), 2).unwrap();
+        assert_eq!((received, receive.datagrams().count()), (2, 2));
+        assert_eq!(receive.datagrams_of(1..9).count(), 1);
+        let rest = receive.receive(server.as_fd()).unwrap_or(0);
+        assert_eq!(queue.drops as usize + received + rest, 200);
     }
 
     #[test]

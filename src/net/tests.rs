@@ -1,6 +1,8 @@
 //! The loop on real sockets of this machine, around a small core that echoes. Single-threaded: a test writes, lets the
 //! loop turn, and reads.
 
+mod lanes;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use crate::config::Config;
 use crate::endpoint::{Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
 use crate::limits;
-use crate::source::{ConnectionId, Flow, Source, Transport};
+use crate::source::{ConnectionId, Flow, Place, Source, Transport};
 use crate::store::Change;
 use crate::time::{Instant, Now, UnixTime};
 
@@ -49,13 +51,23 @@ pub(super) struct Echo {
     commands: Vec<Command>,
     stopped: bool,
     busy: bool,
+    lane_changes: u64,
+    places: Vec<Place>,
+    /// Payloads in the order of their handling.
+    payloads: Vec<Vec<u8>>,
+    /// Called with the number of datagrams handled before this one.
+    on_datagram: Option<Box<dyn FnMut(usize)>>,
 }
 
 impl Core for Echo {
     fn handle_input(&mut self, _: Now, input: Input<'_>) {
         match input {
             Input::Datagram { flow, bytes } => {
+                if let Some(on_datagram) = &mut self.on_datagram {
+                    on_datagram(self.datagrams.len());
+                }
                 self.datagrams.push(flow);
+                self.payloads.push(bytes.to_vec());
                 let text = String::from_utf8_lossy(bytes);
                 match text.strip_prefix("open ") {
                     Some(address) => {
@@ -160,12 +172,20 @@ impl Core for Echo {
     }
 
     fn kernel_holds(&mut self, _: &[KernelEntry], _: bool) {}
+
+    fn lane_changes(&self) -> u64 {
+        self.lane_changes
+    }
+
+    fn lane_places(&self, _: Now, places_max: usize) -> Vec<Place> {
+        self.places.iter().copied().take(places_max).collect()
+    }
 }
 
 /// A running shell.
 pub(super) struct Bench<C = Echo> {
     pub(super) shell: Shell<C>,
-    events: Events,
+    pub(super) events: Events,
     pub(super) udp: SocketAddr,
     pub(super) tcp: SocketAddr,
     http: Option<SocketAddr>,
@@ -298,9 +318,9 @@ fn several_sockets_and_both_families_have_a_batch_each() {
         .shell
         .io
         .udp
-        .sockets
+        .strangers
         .iter()
-        .map(|socket| socket.local)
+        .map(|&place| bench.shell.io.udp.sockets[place].local)
         .collect();
     let v6 = UdpSocket::bind("[::1]:0").unwrap();
     v6.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -958,14 +978,14 @@ fn api_status_has_what_the_shell_knows() {
     let status = bench.ask("GET /api/v1/status", "").1;
     assert!(status["memory_bytes"].as_u64().unwrap() > 1_000_000);
     assert!(status["latency_us"]["p50"].as_u64().unwrap() > 0);
-    assert_eq!(status["guard"]["lanes"][0]["name"], "strangers");
-    assert!(
-        status["guard"]["lanes"][0]["receive_buffer_bytes"]
-            .as_u64()
-            .unwrap()
-            > 4096
-    );
-    assert_eq!(status["guard"]["lanes"][0]["drops"], 0);
+    for (lane, name) in ["peers", "phones", "strangers"].iter().enumerate() {
+        let lane = &status["guard"]["lanes"][lane];
+        assert_eq!(lane["name"], *name);
+        assert!(lane["receive_buffer_bytes"].as_u64().unwrap() > 4096);
+        assert_eq!(lane["drops"], 0);
+        let capacity = lane["capacity"].as_u64().unwrap();
+        assert_eq!(capacity > 100, *name != "strangers", "{lane}");
+    }
     let kernel = &status["guard"]["kernel"];
     assert_eq!(
         (&kernel["active"], &kernel["bans"]),

@@ -1,6 +1,18 @@
 //! UDP sockets of the loop: binding, batches in, batches out. Which socket an answer leaves by; what could not be sent.
 //!
-//! No SIP. Addresses are those of ip(7) `IP_PKTINFO`: what came to one address is answered from it.
+//! Each address that is listened on has a group of three sockets (socket(7) `SO_REUSEPORT`), a lane each: one for
+//! strangers, one for registered phones, one for trunks and users by address. A program in the kernel chooses among them
+//! by the sender (`lanes` makes it); each has a receive buffer of its own, so that strangers fill none but theirs.
+//!
+//! - The first socket is bound alone, so that another program on the port is noticed, and shares it only then. Who shares
+//!   the port afterwards, a process of the same user, gets nothing: the program names the first three only.
+//! - No socket of a group is closed before all are: the kernel would move the last into its place.
+//! - A socket for IPv6 takes no IPv4, so each family has groups of its own.
+//! - Where the kernel refuses any of it there is one socket, in the strangers' lane, and `status` shows lanes without
+//!   places.
+//!
+//! No SIP. Addresses are those of ip(7) `IP_PKTINFO`: what came to one address is answered from it. Answers leave by any
+//! socket of the group, which all have the same address: by the first.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -10,26 +22,16 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::lanes;
 use super::sys::{self, BATCH, Outgoing, ReceiveBatch, SendBatch};
-use crate::source::{Flow, Transport};
+use crate::limits::{LISTEN_MAX, RECEIVE_BUFFER_BYTES};
+use crate::source::{Flow, Lane, Transport};
 
-/// Bytes of receive buffer that are asked for: about 6,500 datagrams of 420 bytes, 30 ms of a flood of 200,000 a second.
-const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Lanes in the order of their sockets within a group: what the kernel's program returns is the index here.
+pub(super) const GROUP: [Lane; 3] = [Lane::Strangers, Lane::Phones, Lane::Peers];
 
-/// A priority class: whose packets a socket receives. Lower numbers are read first, and to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Lane {
-    /// 0 is read first.
-    pub(super) priority: u8,
-    /// As `status` shows it.
-    pub(super) name: &'static str,
-}
-
-/// Everybody whom no other lane is for. The lanes of known peers come before it.
-pub(super) const STRANGERS: Lane = Lane {
-    priority: 1,
-    name: "strangers",
-};
+/// Sockets that there may be.
+pub(super) const SOCKETS_MAX: usize = LISTEN_MAX * GROUP.len();
 
 /// A bound socket.
 pub(super) struct UdpSocket {
@@ -42,36 +44,17 @@ pub(super) struct UdpSocket {
     pub(super) readable: bool,
     /// Receive buffer obtained, as the kernel counts (twice what was asked for, with its bookkeeping).
     pub(super) receive_buffer_bytes: usize,
-    /// Datagrams that the kernel dropped because that buffer was full.
-    pub(super) drops: u64,
-    /// Last value of the kernel's own counter, which wraps.
-    drops_seen: u32,
+    /// Datagrams that were received and dropped: held back, and there was no room for them.
+    pub(super) unheld: u64,
+    /// Datagrams that the kernel dropped because that buffer was full, as last asked, and its own counter then, which wraps.
+    drops: (u64, u32),
     /// Outputs of the batch at hand that leave by it.
     waiting: usize,
 }
 
 impl UdpSocket {
-    /// Binds a socket that shares its port with nobody.
-    ///
-    /// # Errors
-    /// For people, with the address.
-    pub(super) fn bind(
-        registry: &Registry,
-        token: Token,
-        address: SocketAddr,
-    ) -> Result<Self, String> {
-        let socket = Self::open(address).map_err(|error| explain("udp", address, &error))?;
-        registry
-            .register(
-                &mut SourceFd(&socket.socket.as_raw_fd()),
-                token,
-                Interest::READABLE,
-            )
-            .map_err(|error| explain("udp", address, &error))?;
-        Ok(socket)
-    }
-
-    fn open(address: SocketAddr) -> io::Result<Self> {
+    /// Opens a socket and binds it, if it is the first of its group to a port that nobody else has.
+    fn open(address: SocketAddr, lane: Lane) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -86,7 +69,11 @@ impl UdpSocket {
             // Not privileged: the kernel then gives what net.core.rmem_max allows, which `status` shows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         }
-        // Neither SO_REUSEADDR nor SO_REUSEPORT: another program on this port makes this fail, whatever that one set.
+        if lane != GROUP[0] {
+            socket.set_reuse_port(true)?;
+        }
+        // The first has neither SO_REUSEADDR nor SO_REUSEPORT: another program on this port makes this fail, whatever
+        // that one set.
         socket.bind(&address.into())?;
         let local = socket
             .local_addr()?
@@ -96,32 +83,67 @@ impl UdpSocket {
         Ok(Self {
             socket,
             local,
-            lane: STRANGERS,
+            lane,
             readable: true,
             receive_buffer_bytes,
-            drops: 0,
-            drops_seen: 0,
+            unheld: 0,
+            drops: (0, 0),
             waiting: 0,
         })
     }
 
-    /// Receives a batch. False: nothing waits any more once it is dealt with.
-    pub(super) fn receive(&mut self, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        let result = batch.receive(self.socket.as_fd());
+    /// Opens the rest of the group of a bound socket. `steer` gives the group its first program.
+    ///
+    /// # Errors
+    /// The kernel's; the socket is alone again then.
+    fn share(&self, steer: impl Fn(&Self) -> io::Result<()>) -> io::Result<[Self; 2]> {
+        let share = || {
+            self.socket.set_reuse_port(true)?;
+            let [_, second, third] = GROUP;
+            let others = [
+                Self::open(self.local, second)?,
+                Self::open(self.local, third)?,
+            ];
+            steer(self)?;
+            Ok(others)
+        };
+        share().inspect_err(|_| {
+            // It worked a moment ago, or was never set.
+            let _ = self.socket.set_reuse_port(false);
+        })
+    }
+
+    fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let descriptor = self.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+    }
+
+    /// Datagrams lost since it was opened.
+    pub(super) fn drops(&mut self) -> u64 {
+        if let Ok(queue) = sys::receive_queue(self.as_fd()) {
+            let (drops, seen) = &mut self.drops;
+            *drops += u64::from(queue.drops.wrapping_sub(*seen));
+            *seen = queue.drops;
+        }
+        self.drops.0 + self.unheld
+    }
+
+    /// Receives a batch of at most `most`. `readable` says afterwards whether more may wait once it is dealt with.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing waits.
+    pub(super) fn receive(&mut self, batch: &mut ReceiveBatch, most: usize) -> io::Result<usize> {
+        let result = batch.receive_at_most(self.socket.as_fd(), most);
         // A short batch means that the kernel met an empty queue: what comes later is a new edge for epoll.
         self.readable = match &result {
-            Ok(count) => *count == BATCH,
+            Ok(count) => *count == most.min(BATCH),
             Err(error) => error.kind() == ErrorKind::Interrupted,
         };
         result
     }
 
     /// The flow of a received datagram; `None` if it is from nowhere that could be answered.
-    pub(super) fn flow(&mut self, datagram: &sys::Received<'_>) -> Option<Flow> {
-        if let Some(drops) = datagram.drops {
-            self.drops += u64::from(drops.wrapping_sub(self.drops_seen));
-            self.drops_seen = drops;
-        }
+    pub(super) fn flow(&self, datagram: &sys::Received<'_>) -> Option<Flow> {
         let local = match datagram.local {
             Some((IpAddr::V4(v4), _)) => SocketAddr::from((v4, self.local.port())),
             Some((IpAddr::V6(v6), scope)) => {
@@ -149,9 +171,16 @@ impl AsFd for UdpSocket {
     }
 }
 
-/// All UDP sockets, those of the lower lane numbers first, with the buffers they share.
+/// All UDP sockets, with the buffers they share.
 pub(super) struct UdpSockets {
+    /// Those of a group one behind the other, in the order of [`GROUP`].
     pub(super) sockets: Vec<UdpSocket>,
+    /// Places of the first socket of each group.
+    pub(super) groups: Vec<usize>,
+    /// Places of the lanes' sockets in the order in which they are read.
+    pub(super) lanes: Vec<usize>,
+    /// Places of the strangers' sockets.
+    pub(super) strangers: Vec<usize>,
     send: SendBatch,
     /// Datagrams that could not be sent (buffer full, unreachable). SIP repeats what matters.
     pub(super) unsent: u64,
@@ -161,9 +190,51 @@ impl UdpSockets {
     pub(super) fn new() -> Self {
         Self {
             sockets: Vec::new(),
+            groups: Vec::new(),
+            lanes: Vec::new(),
+            strangers: Vec::new(),
             send: SendBatch::new(),
             unsent: 0,
         }
+    }
+
+    /// Binds sockets to an address that no other program has; their events carry `token` and those that follow it, one
+    /// for each place in `sockets`. The address with the port that it got.
+    ///
+    /// # Errors
+    /// For people, with the address.
+    pub(super) fn bind(
+        &mut self,
+        registry: &Registry,
+        token: usize,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, String> {
+        let in_words = |error: io::Error| explain("udp", address, &error);
+        let first = UdpSocket::open(address, GROUP[0]).map_err(in_words)?;
+        let local = first.local;
+        let others = match first.share(lanes::steer_to_strangers) {
+            Ok(others) => {
+                self.groups.push(self.sockets.len());
+                Some(others)
+            }
+            Err(error) => {
+                ::log::warn!("udp:{local}: no lanes, strangers share a queue with phones: {error}");
+                None
+            }
+        };
+        for socket in std::iter::once(first).chain(others.into_iter().flatten()) {
+            let place = self.sockets.len();
+            (socket.register(registry, Token(token + place))).map_err(in_words)?;
+            if socket.lane == Lane::Strangers {
+                self.strangers.push(place);
+            } else {
+                self.lanes.push(place);
+            }
+            self.sockets.push(socket);
+        }
+        let sockets = &self.sockets;
+        self.lanes.sort_by_key(|&place| sockets[place].lane);
+        Ok(local)
     }
 
     /// The socket that an output leaves by: bound to just this address, else to all of its family and port, else any of its
@@ -282,5 +353,55 @@ pub(super) fn explain(transport: &str, address: SocketAddr, error: &io::Error) -
             format!("{transport}:{address}: no permission to use port {port}")
         }
         _ => format!("{transport}:{address}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    fn join(address: SocketAddr) -> io::Result<UdpSocket> {
+        UdpSocket::open(address, Lane::Phones)
+    }
+
+    /// Where the kernel takes no programs there is one socket as before, and nobody else can have its port.
+    #[test]
+    fn without_programs_a_socket_stays_alone() {
+        let first = UdpSocket::open(ANY, Lane::Strangers).unwrap();
+        let refused = first.share(|_| Err(ErrorKind::Unsupported.into()));
+        assert_eq!(refused.err().unwrap().kind(), ErrorKind::Unsupported);
+        let joined = join(first.local).err().unwrap();
+        assert_eq!(joined.kind(), ErrorKind::AddrInUse);
+        let client = std::net::UdpSocket::bind(ANY).unwrap();
+        for _ in 0..100 {
+            client.send_to(b"x", first.local).unwrap();
+        }
+        let mut first = first;
+        let mut batch = ReceiveBatch::new();
+        assert_eq!(first.receive(&mut batch, BATCH).unwrap(), BATCH);
+        assert_eq!(first.receive(&mut batch, BATCH).unwrap(), 100 - BATCH);
+    }
+
+    /// A socket that another program of this user adds to a group gets nothing, and its end changes nothing.
+    #[test]
+    fn who_joins_a_group_gets_nothing() {
+        let mut first = UdpSocket::open(ANY, Lane::Strangers).unwrap();
+        let _others = first.share(lanes::steer_to_strangers).unwrap();
+        let mut joined = join(first.local).unwrap();
+        let mut batch = ReceiveBatch::new();
+        for is_joined in [true, false] {
+            for _ in 0..50 {
+                // Another port each: it is by this that the kernel spreads datagrams if nobody says otherwise.
+                let client = std::net::UdpSocket::bind(ANY).unwrap();
+                client.send_to(b"x", first.local).unwrap();
+            }
+            assert_eq!(first.receive(&mut batch, BATCH).unwrap(), 50);
+            if is_joined {
+                assert!(joined.receive(&mut batch, BATCH).is_err());
+                joined = UdpSocket::open(ANY, Lane::Strangers).unwrap();
+            }
+        }
     }
 }
