@@ -1,6 +1,7 @@
 //! The command line of `sipkeep-load`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::prelude::*;
@@ -8,6 +9,7 @@ use lexopt::prelude::*;
 /// What `--help` prints.
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
+sipkeep-load lanes --server PROGRAM [OPTIONS]
 sipkeep-load echo|drop --listen ADDRESS:PORT
 
 Scenarios
@@ -17,6 +19,13 @@ Scenarios
   calls          INVITE, 180, 200, ACK, BYE; both sides are played here
   ping           OPTIONS, and whatever comes back is the answer: for the echo loop
   flood          a scanner's INVITEs; no answer is expected
+
+lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
+second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
+threshold, from sources that are ever new; then a trunk's calls, 10 a second, while its address is forged.
+  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the trunk's is the first)
+  --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
+  --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 
 Load
   --window N     closed loop: so many at a time (128)
@@ -28,6 +37,8 @@ Load
   --password TEXT      of all of them (n7-wetter-koffer)
   --domain HOST        of addresses-of-record (the target's address)
   --bind ADDRESS       own address (127.0.0.1)
+  --flows N            register: sockets that the users are spread over (1)
+  --trunk ADDR         calls: all come from there, without registration
   --sources N          flood: addresses it comes from, 127.64.0.0 onward (1)
 
 Report
@@ -81,12 +92,21 @@ pub enum Loop {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// `--help`
     Help,
     /// Generate load.
     Load(Scenario),
+    /// Measure what floods leave of the service of those who are known.
+    Lanes {
+        /// The server to start.
+        server: PathBuf,
+        /// Of the floods, a second.
+        rates: Vec<f64>,
+        /// Unix user of the server.
+        user_id: Option<u32>,
+    },
     /// Be a server that does nothing.
     Loop {
         /// Which.
@@ -121,6 +141,10 @@ pub struct Arguments {
     pub domain: Option<String>,
     pub bind: IpAddr,
     pub sources: u32,
+    /// Sockets that registered users are spread over.
+    pub flows: usize,
+    /// Where calls come from without registration.
+    pub trunk: Option<IpAddr>,
     pub pid: Option<u32>,
     pub json: bool,
 }
@@ -142,7 +166,8 @@ impl Arguments {
 /// What is wrong, for people.
 pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
-    let (mut target, mut listen) = (None, None);
+    let (mut target, mut listen, mut server) = (None, None, None);
+    let (mut rates, mut user_id) = (vec![50e3, 100e3, 200e3], None);
     let mut arguments = Arguments {
         command: Command::Help,
         target: SocketAddr::from(([127, 0, 0, 1], 5060)),
@@ -154,6 +179,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         domain: None,
         bind: IpAddr::from([127, 0, 0, 1]),
         sources: 1,
+        flows: 1,
+        trunk: None,
         pid: None,
         json: false,
     };
@@ -178,6 +205,16 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("domain") => arguments.domain = Some(parser.value()?.string()?),
             Long("bind") => arguments.bind = parser.value()?.parse()?,
             Long("sources") => arguments.sources = parser.value()?.parse()?,
+            Long("flows") => {
+                arguments.flows = parser.value()?.parse()?;
+                if arguments.flows == 0 {
+                    return Err("--flows: at least 1".into());
+                }
+            }
+            Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
+            Long("server") => server = Some(PathBuf::from(parser.value()?)),
+            Long("user-id") => user_id = Some(parser.value()?.parse()?),
+            Long("rates") => rates = flood_rates(&parser.value()?.string()?)?,
             Long("pid") => arguments.pid = Some(parser.value()?.parse()?),
             Long("json") => arguments.json = true,
             _ => return Err(argument.unexpected()),
@@ -194,6 +231,16 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         arguments.command = Command::Loop { kind, listen };
         return Ok(arguments);
     }
+    if word == "lanes" {
+        let server = server.ok_or("--server is missing")?;
+        arguments.target = target.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15_060)));
+        arguments.command = Command::Lanes {
+            server,
+            rates,
+            user_id,
+        };
+        return Ok(arguments);
+    }
     let scenario = (Scenario::ALL.into_iter())
         .find(|scenario| scenario.name() == word)
         .ok_or_else(|| format!("no scenario {word:?}"))?;
@@ -208,6 +255,14 @@ fn rate(rate: f64) -> Result<Pace, lexopt::Error> {
     } else {
         Err("--rate: more than 0".into())
     }
+}
+
+fn flood_rates(text: &str) -> Result<Vec<f64>, lexopt::Error> {
+    let rates: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
+    rates
+        .ok()
+        .filter(|rates| rates.iter().all(|rate| rate.is_finite() && *rate > 0.0))
+        .ok_or_else(|| format!("--rates: {text:?} is no list of rates").into())
 }
 
 fn seconds(seconds: f64) -> Result<Duration, lexopt::Error> {
@@ -262,6 +317,9 @@ mod tests {
             &["options", "--target", "127.0.0.1:1", "--window", "0"],
             &["options", "--target", "127.0.0.1:1", "--rate", "-1"],
             &["options", "--target", "127.0.0.1:1", "--users", "9-5"],
+            &["register", "--target", "127.0.0.1:1", "--flows", "0"],
+            &["lanes"],
+            &["lanes", "--server", "x", "--rates", "5,-1"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

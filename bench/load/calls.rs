@@ -4,7 +4,7 @@
 //! The callee keeps nothing: it answers a repeated INVITE as the first one, and does not repeat its 200. Where packets
 //! are lost a call may so end as lost that a phone would have saved.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sipkeep::message::compose::Composer;
 use sipkeep::message::{HeaderName, Message, Method, parse};
@@ -45,6 +45,8 @@ pub struct Calls {
     password: String,
     numbers: (u32, u32),
     buffer: Vec<u8>,
+    /// Whom all calls come from, without registration or password.
+    trunk: Option<IpAddr>,
 }
 
 impl Calls {
@@ -67,6 +69,7 @@ impl Calls {
             password: arguments.password.clone(),
             numbers: arguments.users,
             buffer: Vec::new(),
+            trunk: arguments.trunk,
         })
     }
 
@@ -215,6 +218,10 @@ fn copy(composer: &mut Composer<'_>, answer: &Message<'_>, names: &[HeaderName])
 impl Scenario for Calls {
     const SOCKETS: usize = 2;
 
+    fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
+        vec![self.trunk.unwrap_or(bind), bind]
+    }
+
     fn bound(&mut self, locals: &[SocketAddr]) {
         self.locals = [locals[CALLER], locals[CALLEE]];
     }
@@ -224,7 +231,8 @@ impl Scenario for Calls {
         self.users = (self.numbers.0..=self.numbers.1).map(new).collect();
         self.users.truncate(self.users.len() & !1);
         let (target, domain) = (self.target, &self.domain);
-        for (socket, place) in [(CALLER, 0), (CALLEE, 1)] {
+        let callers = self.trunk.is_none().then_some((CALLER, 0));
+        for (socket, place) in callers.into_iter().chain([(CALLEE, 1)]) {
             let users = self.users.iter_mut().skip(place).step_by(2);
             message::register_all(users, sockets, socket, target, domain, run)?;
         }

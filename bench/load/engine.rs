@@ -5,7 +5,7 @@
 //! a table: `z9hG4bK`, the run's number, the slot, the serial, eight hexadecimal digits each.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -62,6 +62,14 @@ pub enum Verdict {
 pub trait Scenario {
     /// Whom requests come from beside the first socket: sockets in all.
     const SOCKETS: usize;
+    /// Addresses of those sockets.
+    fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
+        vec![bind; Self::SOCKETS]
+    }
+    /// The socket that a job's requests leave by.
+    fn socket(&self, _slot: u32) -> usize {
+        0
+    }
     /// Called once with the sockets' addresses.
     fn bound(&mut self, locals: &[SocketAddr]);
     /// What happens before the load: registrations. Sends and receives by itself.
@@ -134,15 +142,19 @@ struct Engine<S> {
     is_warm: bool,
 }
 
-/// Plays a scenario.
+/// Plays a scenario. `prepared` is called when it has registered whom it needs.
 ///
 /// # Errors
 /// Why there is nothing to report, for people.
-pub fn run<S: Scenario>(arguments: &Arguments, mut scenario: S) -> Result<Report, String> {
+pub fn run<S: Scenario>(
+    arguments: &Arguments,
+    mut scenario: S,
+    prepared: impl FnOnce(),
+) -> Result<Report, String> {
     let io = |error: std::io::Error| format!("{}: {error}", arguments.target);
     let mut sockets = Vec::new();
-    for _ in 0..S::SOCKETS {
-        sockets.push(Udp::bind(SocketAddr::new(arguments.bind, 0)).map_err(io)?);
+    for address in scenario.addresses(arguments.bind) {
+        sockets.push(Udp::bind(SocketAddr::new(address, 0)).map_err(io)?);
     }
     let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
     let mut bytes = [0; 4];
@@ -150,6 +162,7 @@ pub fn run<S: Scenario>(arguments: &Arguments, mut scenario: S) -> Result<Report
     let run = u32::from_le_bytes(bytes);
     scenario.bound(&locals);
     scenario.prepare(&mut sockets, run)?;
+    prepared();
     let mut engine = Engine::new(
         scenario,
         run,
@@ -304,7 +317,7 @@ impl<S: Scenario> Engine<S> {
         slot.serial = job.serial;
         slot.class = 0;
         slot.timer = Some(self.timers.arm(now, 0, job));
-        self.out.push(0, &slot.request);
+        self.out.push(self.scenario.socket(job.slot), &slot.request);
     }
 
     /// Repeats what was not answered, gives up what never was.
@@ -319,7 +332,7 @@ impl<S: Scenario> Engine<S> {
             self.tally.retransmitted += u64::from(!slot.is_warmup);
             slot.class += 1;
             slot.timer = Some(self.timers.arm(now, slot.class, job));
-            self.out.push(0, &slot.request);
+            self.out.push(self.scenario.socket(job.slot), &slot.request);
         }
     }
 

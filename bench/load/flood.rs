@@ -14,14 +14,114 @@ use crate::report::Report;
 use crate::socket::{Outbox, Udp};
 
 /// The first of the addresses that the flood comes from.
-const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
+pub const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
+
+/// What a flood is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A scanner's calls to foreign numbers.
+    Invite,
+    /// A first REGISTER, as any phone sends it.
+    Register,
+}
+
+/// Sends at a rate.
+pub struct Generator {
+    sockets: [Udp; 1],
+    batch: ReceiveBatch,
+    out: Outbox,
+    request: Vec<u8>,
+    run: u32,
+    target: SocketAddr,
+    domain: String,
+    kind: Kind,
+    rate: f64,
+    /// The first address it comes from and how many there are; `None`: that of the socket.
+    sources: Option<(Ipv4Addr, u32)>,
+    begun: Instant,
+    /// Datagrams composed so far; the kernel may have refused some.
+    pub sent: u32,
+    /// Datagrams that came back.
+    pub answers: u64,
+}
+
+impl Generator {
+    /// Begins now.
+    ///
+    /// # Errors
+    /// The kernel's, for people.
+    pub fn new(
+        arguments: &Arguments,
+        kind: Kind,
+        rate: f64,
+        sources: Option<(Ipv4Addr, u32)>,
+    ) -> Result<Self, String> {
+        let target = arguments.target;
+        let bind = match sources {
+            Some(_) => Ipv4Addr::UNSPECIFIED.into(),
+            None => arguments.bind,
+        };
+        let socket = Udp::bind(SocketAddr::new(bind, 0));
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+        Ok(Self {
+            sockets: [socket.map_err(|error| format!("{target}: {error}"))?],
+            batch: ReceiveBatch::new(),
+            out: Outbox::default(),
+            request: Vec::new(),
+            run: u32::from_le_bytes(bytes),
+            target,
+            domain: arguments.domain(),
+            kind,
+            rate,
+            sources,
+            begun: Instant::now(),
+            sent: 0,
+            answers: 0,
+        })
+    }
+
+    /// Datagrams that the kernel did not take.
+    pub fn unsent(&self) -> u64 {
+        self.sockets[0].unsent
+    }
+
+    /// Sends what is due, at most a batch; sleeps for a moment if nothing is.
+    ///
+    /// # Errors
+    /// The kernel's, for people.
+    pub fn step(&mut self) -> Result<(), String> {
+        let io = |error: std::io::Error| format!("{}: {error}", self.target);
+        let due = self.begun.elapsed().as_secs_f64() * self.rate;
+        while self.out.len() < BATCH && f64::from(self.sent) < due {
+            let source = self.sources.map(|(first, count)| {
+                let address = first.to_bits().wrapping_add(self.sent % count);
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), 0)
+            });
+            let job = Job {
+                run: self.run,
+                slot: 0,
+                serial: self.sent,
+            };
+            compose(self.kind, job, &self.domain, &mut self.request);
+            self.out.push_from(0, &self.request, source);
+            self.sent = self.sent.wrapping_add(1);
+        }
+        if self.out.len() == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        self.out.send(&mut self.sockets, self.target).map_err(io)?;
+        self.sockets[0].look_again();
+        self.answers += self.sockets[0].receive(&mut self.batch).map_err(io)? as u64;
+        Ok(())
+    }
+}
 
 /// Sends for the warm-up and the measured time. `done` counts what was sent, `strange` what came back.
 ///
 /// # Errors
 /// The kernel's, for people.
 pub fn run(arguments: &Arguments) -> Result<Report, String> {
-    let io = |error: std::io::Error| format!("{}: {error}", arguments.target);
     let pace = arguments.pace.unwrap_or(Pace::Rate(f64::INFINITY));
     let Pace::Rate(rate) = pace else {
         return Err("flood: nothing comes back, so there is no --window".to_owned());
@@ -30,79 +130,41 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
     if many && !arguments.target.is_ipv4() {
         return Err("--sources: over IPv4 only".to_owned());
     }
-    let bind = if many {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        arguments.bind
-    };
-    let mut sockets = [Udp::bind(SocketAddr::new(bind, 0)).map_err(io)?];
-    let mut batch = ReceiveBatch::new();
-    let mut out = Outbox::default();
-    let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-    let run = u32::from_le_bytes(bytes);
+    let sources = many.then_some((FIRST_SOURCE, arguments.sources));
+    let mut generator = Generator::new(arguments, Kind::Invite, rate, sources)?;
     let read = || -> Result<(Option<CpuTime>, u64), String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
         Ok((cpu, process::socket_drops(arguments.target)))
     };
-
-    let begun = Instant::now();
-    let warm_at = begun + arguments.warmup;
+    let warm_at = generator.begun + arguments.warmup;
     let end_at = warm_at + arguments.measured;
-    let mut request = Vec::new();
-    let (mut sent, mut answers) = (0u32, 0);
     let mut first = None;
     let last = loop {
         let now = Instant::now();
         if first.is_none() && now >= warm_at {
-            first = Some((now, sent, sockets[0].unsent, read()?));
+            first = Some((now, generator.sent, generator.unsent(), read()?));
         }
         if now >= end_at {
             break now;
         }
-        let due = now.duration_since(begun).as_secs_f64() * rate;
-        while out.len() < BATCH && f64::from(sent) < due {
-            let source = arguments.sources.checked_sub(2).map(|_| {
-                let address = FIRST_SOURCE
-                    .to_bits()
-                    .wrapping_add(sent % arguments.sources);
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), 0)
-            });
-            compose(
-                Job {
-                    run,
-                    slot: 0,
-                    serial: sent,
-                },
-                &arguments.domain(),
-                &mut request,
-            );
-            out.push_from(0, &request, source);
-            sent = sent.wrapping_add(1);
-        }
-        if out.len() == 0 {
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        out.send(&mut sockets, arguments.target).map_err(io)?;
-        sockets[0].look_again();
-        answers += sockets[0].receive(&mut batch).map_err(io)? as u64;
+        generator.step()?;
     };
     // What waits at the server still is its work of the measured time.
     std::thread::sleep(Duration::from_millis(100));
     let (cpu, drops) = read()?;
     let (first_at, first_sent, first_unsent, (first_cpu, first_drops)) =
-        first.unwrap_or((begun, 0, 0, (None, 0)));
-    let unsent = sockets[0].unsent - first_unsent;
+        first.unwrap_or((generator.begun, 0, 0, (None, 0)));
+    let unsent = generator.unsent() - first_unsent;
     Ok(Report {
         scenario: "flood",
         pace,
         elapsed: last.duration_since(first_at),
-        done: u64::from(sent.wrapping_sub(first_sent)).saturating_sub(unsent),
+        done: u64::from(generator.sent.wrapping_sub(first_sent)).saturating_sub(unsent),
         failed: 0,
         statuses: BTreeMap::new(),
         lost: 0,
         retransmitted: 0,
-        strange: answers,
+        strange: generator.answers,
         unsent,
         server_drops: drops.saturating_sub(first_drops),
         latency: None,
@@ -113,21 +175,51 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
     })
 }
 
-fn compose(job: Job, domain: &str, out: &mut Vec<u8>) {
+fn compose(kind: Kind, job: Job, domain: &str, out: &mut Vec<u8>) {
     out.clear();
     let branch = message::branch(job);
+    match kind {
+        Kind::Invite => invite(&branch, domain.as_bytes(), out),
+        Kind::Register => register(&branch, domain.as_bytes(), out),
+    }
+}
+
+fn register(branch: &[u8], domain: &[u8], out: &mut Vec<u8>) {
+    let unique = &branch[7..];
+    let parts: [&[u8]; 14] = [
+        b"REGISTER sip:",
+        domain,
+        b" SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.66:5071;branch=",
+        branch,
+        b";rport\r\nMax-Forwards: 70\r\nFrom: <sip:100@",
+        domain,
+        b">;tag=",
+        unique,
+        b"\r\nTo: <sip:100@",
+        domain,
+        b">\r\nCall-ID: ",
+        unique,
+        b"\r\nCSeq: 1 REGISTER\r\nContact: <sip:100@192.0.2.66:5071>\r\nExpires: 3600\r\n",
+        b"User-Agent: Desk Phone 5.1\r\nContent-Length: 0\r\n\r\n",
+    ];
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+fn invite(branch: &[u8], domain: &[u8], out: &mut Vec<u8>) {
     let unique = &branch[7..];
     let parts: [&[u8]; 15] = [
         b"INVITE sip:900442030000000@",
-        domain.as_bytes(),
+        domain,
         b" SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.66:5071;branch=",
-        &branch,
+        branch,
         b";rport\r\nMax-Forwards: 70\r\nFrom: \"100\" <sip:100@",
-        domain.as_bytes(),
+        domain,
         b">;tag=",
         unique,
         b"\r\nTo: <sip:900442030000000@",
-        domain.as_bytes(),
+        domain,
         b">\r\nCall-ID: ",
         unique,
         b"\r\nCSeq: 1 INVITE\r\nContact: <sip:100@192.0.2.66:5071>\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\n",

@@ -7,6 +7,7 @@ mod arguments;
 mod calls;
 mod engine;
 mod flood;
+mod lanes;
 mod loops;
 mod message;
 mod process;
@@ -41,15 +42,20 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<String, String> {
     let report = match &arguments.command {
         Command::Help => return Ok(arguments::HELP.to_owned()),
+        Command::Lanes {
+            server,
+            rates,
+            user_id,
+        } => return lanes::run(arguments, server, rates, *user_id),
         Command::Loop { kind, listen } => return loops::run(*kind, *listen),
         Command::Load(Scenario::Flood) => flood::run(arguments)?,
         Command::Load(Scenario::Calls) => {
             let scenario = calls::Calls::new(arguments)?;
-            engine::run(arguments, scenario)?
+            engine::run(arguments, scenario, || {})?
         }
         Command::Load(scenario) => {
             let scenario = requests::Requests::new(*scenario, arguments)?;
-            engine::run(arguments, scenario)?
+            engine::run(arguments, scenario, || {})?
         }
     };
     Ok(if arguments.json {

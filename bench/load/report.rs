@@ -46,6 +46,15 @@ impl Report {
         self.done as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
+    /// Share of one processor that the server took; 0: not said.
+    pub fn busy(&self) -> f64 {
+        let cpu = self
+            .cpu
+            .as_ref()
+            .map_or(0.0, |cpu| cpu.total().as_secs_f64());
+        cpu / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
     /// Microseconds of CPU a job.
     fn each(&self, time: Duration) -> f64 {
         // What the server's socket lost it did not work on.
@@ -91,8 +100,7 @@ impl Report {
                 "cpu_first_thread_us",
                 round(self.each(cpu.first_thread)).into(),
             );
-            let busy = cpu.total().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9);
-            add("cpu_busy", round(busy).into());
+            add("cpu_busy", round(self.busy()).into());
         }
         if let Some(bytes) = self.resident_bytes {
             add("resident_bytes", bytes.into());
@@ -158,8 +166,7 @@ impl Report {
                     "{each:.2} each ({user:.2} user, {system:.2} system; {first:.2} in the first thread)"
                 ),
             );
-            let busy = cpu.total().as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9);
-            line("server busy", format!("{:.0} %", busy * 100.0));
+            line("server busy", format!("{:.0} %", self.busy() * 100.0));
             if self.messages_of_job > 2 {
                 let messages = self.messages_of_job;
                 let each = each / f64::from(messages);

@@ -1,7 +1,7 @@
 //! Scenarios of one request and one answer: OPTIONS, REGISTER with and without credentials.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sipkeep::message::compose::Composer;
 use sipkeep::message::parse;
@@ -18,7 +18,9 @@ pub struct Requests {
     domain: String,
     /// First lines and the Via line as far as the branch.
     head: Vec<u8>,
-    local: SocketAddr,
+    locals: Vec<SocketAddr>,
+    /// Sockets that the users are spread over.
+    flows: usize,
     users: Vec<User>,
     /// Users with no request in progress: nobody has two registrations of one binding under way.
     idle: VecDeque<usize>,
@@ -39,7 +41,12 @@ impl Requests {
             target: arguments.target,
             domain: arguments.domain(),
             head: Vec::new(),
-            local: arguments.target,
+            locals: Vec::new(),
+            flows: if name == Name::Register {
+                arguments.flows
+            } else {
+                1
+            },
             users: Vec::new(),
             idle: VecDeque::new(),
             playing: Vec::new(),
@@ -93,14 +100,23 @@ impl Requests {
 impl Scenario for Requests {
     const SOCKETS: usize = 1;
 
+    fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
+        vec![bind; self.flows]
+    }
+
+    fn socket(&self, slot: u32) -> usize {
+        let user = self.playing.get(slot as usize).copied().flatten();
+        user.map_or(0, |user| user % self.flows)
+    }
+
     fn bound(&mut self, locals: &[SocketAddr]) {
-        self.local = locals[0];
+        self.locals = locals.to_vec();
         let method = if self.name == Name::Register401 {
             "REGISTER"
         } else {
             "OPTIONS"
         };
-        let (domain, local) = (&self.domain, self.local);
+        let (domain, local) = (&self.domain, locals[0]);
         self.head =
             format!("{method} sip:{domain} SIP/2.0\r\nVia: SIP/2.0/UDP {local};rport;branch=")
                 .into_bytes();
@@ -112,8 +128,10 @@ impl Scenario for Requests {
         }
         let new = |number| User::new(number, &self.domain, &self.password, run);
         self.users = (self.numbers.0..=self.numbers.1).map(new).collect();
-        let users = self.users.iter_mut();
-        message::register_all(users, sockets, 0, self.target, &self.domain, run)?;
+        for flow in 0..self.flows {
+            let users = self.users.iter_mut().skip(flow).step_by(self.flows);
+            message::register_all(users, sockets, flow, self.target, &self.domain, run)?;
+        }
         self.idle = (0..self.users.len()).collect();
         Ok(())
     }
@@ -131,7 +149,8 @@ impl Scenario for Requests {
             self.playing.resize(slot + 1, None);
         }
         self.playing[slot] = Some(user);
-        self.users[user].register(&message::branch(job), self.local, &self.domain, request);
+        let local = self.locals[user % self.flows];
+        self.users[user].register(&message::branch(job), local, &self.domain, request);
         true
     }
 
@@ -152,11 +171,12 @@ impl Scenario for Requests {
                 let Some(user) = self.playing.get(next.slot as usize).copied().flatten() else {
                     return Verdict::Failed;
                 };
+                let local = self.locals[user % self.flows];
                 let user = &mut self.users[user];
                 if !parse(bytes).is_ok_and(|answer| user.challenged(&answer)) {
                     return Verdict::Failed;
                 }
-                user.register(&message::branch(next), self.local, &self.domain, request);
+                user.register(&message::branch(next), local, &self.domain, request);
                 Verdict::Next
             }
             (_, 100..200) => Verdict::Waits,
@@ -170,7 +190,7 @@ impl Scenario for Requests {
         // The server asks phones for nothing in these scenarios; whoever does is told so.
         let Ok(request) = parse(bytes) else { return };
         let mut answer = Vec::new();
-        let flow = message::flow(self.local, self.target);
+        let flow = message::flow(self.locals[socket], self.target);
         Composer::response_to(
             &mut answer,
             &request,

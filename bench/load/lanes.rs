@@ -1,0 +1,399 @@
+//! What floods leave of the service of those who are known: registered phones that refresh on flows of their own, and a
+//! trunk whose address is forged. Starts a server of its own, which ends with the measurement.
+//!
+//! Latencies are those of `register` and `calls` in an open loop. On a machine of few processors generator, server and
+//! phones take time from each other: only the comparison with the first line says something.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::arguments::{Arguments, Pace, Scenario};
+use crate::calls::Calls;
+use crate::engine;
+use crate::flood::{FIRST_SOURCE, Generator, Kind};
+use crate::process;
+use crate::report::Report;
+use crate::requests::Requests;
+
+/// Refreshes a second of all phones together.
+const REFRESHES: f64 = 200.0;
+/// Calls a second of the trunk.
+const CALLS: f64 = 10.0;
+/// Phones, each on a flow of its own.
+const PHONES: u32 = 100;
+const FIRST_USER: u32 = 1_000;
+/// Where phones and the trunk are.
+const PHONES_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 9);
+const TRUNK_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 10);
+/// The first of the addresses that are banned, and how many.
+const BANNED: (Ipv4Addr, u32) = (Ipv4Addr::new(127, 63, 0, 1), 10);
+/// Sources that each stay below every threshold.
+const QUIET_SOURCES: u32 = 60_000;
+/// Sources before one comes again: 127.64.0.0/10 and what follows it.
+const NEW_SOURCES: u32 = 12_000_000;
+/// For the server to start, and for who has registered to get a place.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PLACES_WITHIN: Duration = Duration::from_millis(600);
+
+/// A flood that runs beside a measurement.
+#[derive(Clone, Copy)]
+struct Flood {
+    name: &'static str,
+    rate: f64,
+    kind: Kind,
+    sources: (Ipv4Addr, u32),
+}
+
+/// One line of the report.
+struct Line {
+    who: &'static str,
+    flood: &'static str,
+    /// Datagrams a second, as sent.
+    rate: f64,
+    report: Report,
+    /// p99 against that without flood.
+    ratio: f64,
+    /// Datagrams lost in the lanes' queues: peers', phones', strangers'.
+    drops: Vec<u64>,
+}
+
+/// Measures everything; the report.
+///
+/// # Errors
+/// What went wrong, for people.
+pub fn run(
+    arguments: &Arguments,
+    server: &Path,
+    rates: &[f64],
+    user_id: Option<u32>,
+) -> Result<String, String> {
+    let server = Server::start(arguments, server, user_id)?;
+    let mut arguments = Arguments {
+        bind: PHONES_ADDRESS.into(),
+        users: (FIRST_USER, FIRST_USER + PHONES - 1),
+        flows: PHONES as usize,
+        pid: Some(server.child.id()),
+        pace: Some(Pace::Rate(REFRESHES)),
+        ..arguments.clone()
+    };
+    for number in 0..BANNED.1 {
+        let address = Ipv4Addr::from_bits(BANNED.0.to_bits() + number);
+        server.ask(&["ban", &address.to_string()])?;
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    let phones = |flood: Option<&Flood>, lines: &mut Vec<Line>| {
+        measure(
+            &arguments,
+            &server,
+            "phones",
+            flood,
+            lines,
+            |arguments, prepared| {
+                let scenario = Requests::new(Scenario::Register, arguments)?;
+                engine::run(arguments, scenario, prepared)
+            },
+        )
+    };
+    phones(None, &mut lines)?;
+    let kinds = [
+        ("banned", Kind::Invite, BANNED),
+        ("quiet", Kind::Register, (FIRST_SOURCE, QUIET_SOURCES)),
+        ("new", Kind::Register, (FIRST_SOURCE, NEW_SOURCES)),
+    ];
+    for (name, kind, sources) in kinds {
+        for &rate in rates {
+            let flood = Flood {
+                name,
+                rate,
+                kind,
+                sources,
+            };
+            phones(Some(&flood), &mut lines)?;
+        }
+    }
+    let forged = Flood {
+        name: "forged trunk",
+        rate: rates.first().copied().unwrap_or(REFRESHES),
+        kind: Kind::Register,
+        sources: (TRUNK_ADDRESS, 1),
+    };
+    phones(Some(&forged), &mut lines)?;
+    arguments.pace = Some(Pace::Rate(CALLS));
+    arguments.trunk = Some(TRUNK_ADDRESS.into());
+    let trunk = |flood: Option<&Flood>, lines: &mut Vec<Line>| {
+        measure(
+            &arguments,
+            &server,
+            "trunk",
+            flood,
+            lines,
+            |arguments, prepared| {
+                let scenario = Calls::new(arguments)?;
+                engine::run(arguments, scenario, prepared)
+            },
+        )
+    };
+    trunk(None, &mut lines)?;
+    trunk(Some(&forged), &mut lines)?;
+    let status = server.status()?;
+    Ok(if arguments.json {
+        as_json(&lines, &status)
+    } else {
+        as_table(&lines, &status)
+    })
+}
+
+/// One measurement, beside a flood or none.
+fn measure(
+    arguments: &Arguments,
+    server: &Server,
+    who: &'static str,
+    flood: Option<&Flood>,
+    lines: &mut Vec<Line>,
+    play: impl Fn(&Arguments, &dyn Fn()) -> Result<Report, String>,
+) -> Result<(), String> {
+    let before = server.drops()?;
+    let flooding = flood.map(|flood| Flooding::start(arguments, flood));
+    let report = play(arguments, &|| {
+        // Phones have registered, and get their places before the flood begins.
+        std::thread::sleep(PLACES_WITHIN);
+        if let Some(flooding) = &flooding {
+            flooding.is_on.store(true, Ordering::Relaxed);
+        }
+    });
+    let rate = flooding.map_or(Ok(0.0), Flooding::stop);
+    let (report, rate) = (report?, rate?);
+    let drops = server.drops()?;
+    let drops = drops.iter().zip(&before).map(|(now, then)| now - then);
+    let p99 = |report: &Report| quantile(report, 0.99);
+    let alone = lines.iter().find(|line| line.who == who);
+    let alone = alone.map_or(p99(&report), |line| p99(&line.report));
+    lines.push(Line {
+        who,
+        flood: flood.map_or("none", |flood| flood.name),
+        rate,
+        ratio: p99(&report) as f64 / alone.max(1) as f64,
+        drops: drops.collect(),
+        report,
+    });
+    Ok(())
+}
+
+fn quantile(report: &Report, quantile: f64) -> u64 {
+    let latency = report.latency.as_ref();
+    latency.map_or(0, |latency| latency.value_at_quantile(quantile))
+}
+
+/// A thread that floods once it is told to.
+struct Flooding {
+    is_on: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<f64, String>>,
+}
+
+impl Flooding {
+    fn start(arguments: &Arguments, flood: &Flood) -> Self {
+        let (is_on, is_over) = (Arc::default(), Arc::default());
+        let flood = {
+            let (arguments, flood) = (arguments.clone(), *flood);
+            let (is_on, is_over) = (Arc::clone(&is_on), Arc::clone(&is_over));
+            move || send(&arguments, flood, &is_on, &is_over)
+        };
+        Self {
+            is_on,
+            is_over,
+            thread: std::thread::spawn(flood),
+        }
+    }
+
+    /// Datagrams a second that were sent.
+    fn stop(self) -> Result<f64, String> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let result = self.thread.join();
+        result.map_err(|_| "the flood's thread panicked".to_owned())?
+    }
+}
+
+/// Datagrams a second that were sent.
+fn send(
+    arguments: &Arguments,
+    flood: Flood,
+    is_on: &AtomicBool,
+    is_over: &AtomicBool,
+) -> Result<f64, String> {
+    while !is_on.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let sources = Some(flood.sources);
+    let mut generator = Generator::new(arguments, flood.kind, flood.rate, sources)?;
+    let begun = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        generator.step()?;
+    }
+    let sent = u64::from(generator.sent).saturating_sub(generator.unsent());
+    Ok(sent as f64 / begun.elapsed().as_secs_f64().max(1e-9))
+}
+
+/// The server under measurement, with a folder of its own; both are gone with this value.
+struct Server {
+    child: Child,
+    program: PathBuf,
+    folder: PathBuf,
+    target: SocketAddr,
+}
+
+impl Server {
+    fn start(arguments: &Arguments, program: &Path, user_id: Option<u32>) -> Result<Self, String> {
+        let IpAddr::V4(_) = arguments.target.ip() else {
+            return Err("--target: over IPv4 only".to_owned());
+        };
+        let folder = std::env::temp_dir().join(format!("sipkeep-load-{}", std::process::id()));
+        let said = |error: std::io::Error| format!("{}: {error}", folder.display());
+        std::fs::create_dir(&folder).map_err(said)?;
+        std::fs::write(folder.join("config.ini"), configuration(arguments)).map_err(said)?;
+        let mut command = Self::command(program, &folder);
+        if let Some(user_id) = user_id {
+            use std::os::unix::process::CommandExt;
+            std::os::unix::fs::chown(&folder, Some(user_id), None).map_err(said)?;
+            command.uid(user_id);
+        }
+        let child = command
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let mut server = Self {
+            child,
+            program: program.to_owned(),
+            folder,
+            target: arguments.target,
+        };
+        let begun = Instant::now();
+        while server.status().is_err() {
+            let ended = server.child.try_wait().map_err(|error| error.to_string())?;
+            if ended.is_some() || begun.elapsed() > PATIENCE {
+                return Err("the server does not start".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    fn command(program: &Path, folder: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg("--config")
+            .arg(folder.join("config.ini"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// A command for the running server; what it prints.
+    fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
+        let output = Self::command(&self.program, &self.folder)
+            .args(words)
+            .output()
+            .map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(format!("{}: {}", words.join(" "), output.status))
+        }
+    }
+
+    fn status(&self) -> Result<Value, String> {
+        let text = self.ask(&["status", "--json"])?;
+        serde_json::from_slice(&text).map_err(|error| error.to_string())
+    }
+
+    /// Datagrams lost so far, lane for lane, and at the end those of all sockets together.
+    fn drops(&self) -> Result<Vec<u64>, String> {
+        let status = self.status()?;
+        let lanes = status["guard"]["lanes"].as_array().cloned();
+        let drops = lanes.unwrap_or_default();
+        let drops = drops.iter().map(|lane| lane["drops"].as_u64().unwrap_or(0));
+        Ok(drops.chain([process::socket_drops(self.target)]).collect())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already, and what is left of the folder does no harm.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn configuration(arguments: &Arguments) -> String {
+    let target = arguments.target;
+    let http = SocketAddr::new(target.ip(), target.port().wrapping_add(1));
+    let mut text = format!(
+        "[server]\nlisten = udp:{target}\n[http]\nlisten = {http}\n[trunk load]\naddresses = {TRUNK_ADDRESS}\n"
+    );
+    for user in FIRST_USER..FIRST_USER + PHONES {
+        text.push_str(&format!(
+            "[user {user}]\npassword = {}\n",
+            arguments.password
+        ));
+    }
+    text
+}
+
+fn as_table(lines: &[Line], status: &Value) -> String {
+    let mut text = format!(
+        "{:<8}{:<14}{:>9}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7}{:>6}  dropped: peers, phones, strangers\n",
+        "who",
+        "flood",
+        "sent/s",
+        "done",
+        "lost",
+        "repeated",
+        "p50 us",
+        "p99 us",
+        "max us",
+        "ratio",
+        "busy"
+    );
+    for line in lines {
+        let report = &line.report;
+        let drops: Vec<String> = line.drops.iter().take(3).map(u64::to_string).collect();
+        let max = report.latency.as_ref().map_or(0, |latency| latency.max());
+        text.push_str(&format!(
+            "{:<8}{:<14}{:>9.0}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7.1}{:>5.0}%  {}\n",
+            line.who,
+            line.flood,
+            line.rate,
+            report.done,
+            report.lost + report.failed,
+            report.retransmitted,
+            quantile(report, 0.5),
+            quantile(report, 0.99),
+            max,
+            line.ratio,
+            report.busy() * 100.0,
+            drops.join(", "),
+        ));
+    }
+    text.push_str(&format!("lanes {}", status["guard"]["lanes"]));
+    text
+}
+
+fn as_json(lines: &[Line], status: &Value) -> String {
+    let line = |line: &Line| {
+        let report = &line.report;
+        json!({
+            "who": line.who, "flood": line.flood, "flood_rate": line.rate, "p99_ratio": line.ratio,
+            "drops": line.drops, "report": serde_json::from_str::<Value>(&report.json()).unwrap_or_default(),
+        })
+    };
+    let lines: Vec<Value> = lines.iter().map(line).collect();
+    json!({ "scenario": "lanes", "lines": lines, "lanes": status["guard"]["lanes"] }).to_string()
+}
