@@ -50,6 +50,10 @@ pub const KNOWN_SOURCES_MAX: usize = 131_072 / SHRUNK;
 pub const PEEKS_PER_SOURCE: u32 = 20;
 /// The same of all sources together.
 pub const PEEKS_TOTAL: u32 = 2_000;
+/// One part in so many of `unproven_total` is kept for requests that come again.
+pub const REPEATS_SHARE: u64 = 4;
+/// Requests that were turned away and are known when they come again, 4 bytes each. The one seen longest ago goes.
+pub const REPEATS_MAX: usize = 262_144;
 /// Packets a second of a proven source.
 pub const PROVEN_RATE: u32 = 20;
 /// Sources that proved something and whose packets are being counted, 16 bytes each. The one idle longest goes.

@@ -4,6 +4,7 @@
 mod bans;
 mod credentials;
 mod dialogs;
+mod floods;
 mod harness;
 mod parsing;
 mod strangers;

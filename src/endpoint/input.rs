@@ -4,8 +4,8 @@ use super::*;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
-use crate::transport::Stream;
 use crate::transport::stream::{Frame, FrameError, Framer, PONG};
+use crate::transport::{Stream, raw_branch};
 
 impl Endpoint {
     pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
@@ -19,18 +19,22 @@ impl Endpoint {
         self.message(now, flow, standing, bytes);
     }
 
-    /// The guard's word on a packet, from its source alone; over budget, one look for a nonce of ours.
+    /// The guard's word on a packet, from its source alone; over budget, one look for its branch, and one for a nonce of ours.
     fn admit(&mut self, now: Now, flow: &Flow, bytes: &[u8]) -> Option<Standing> {
         let source = flow.source();
         let who = self.peers.lookup(flow).is_some();
         let is_stream = flow.connection.is_some();
-        let admission = match self.guard.admit(now, source, who, is_stream) {
-            Admission::Peek if self.auth.peek(now, bytes, source) => self.guard.prove(now, source),
-            admission => admission,
-        };
+        let mut admission = self.guard.admit(now, source, who, is_stream);
+        if admission == Admission::Crowded {
+            let branch = raw_branch(bytes);
+            admission = self.guard.admit_repeated(now, source, branch);
+        }
+        if admission == Admission::Peek && self.auth.peek(now, bytes, source) {
+            admission = self.guard.prove(now, source);
+        }
         match admission {
             Admission::Admit(standing) => Some(standing),
-            Admission::Drop | Admission::Peek => None,
+            Admission::Drop | Admission::Peek | Admission::Crowded => None,
         }
     }
 

@@ -7,6 +7,7 @@
 //!     │ known (right answer in 30 days) ──▶ Known    known_rate
 //!     │ on a stream ──────────────────────▶ Proven   20 a second
 //!     │ else unproven: token bucket ──────▶ Unproven, whose answers `may_answer` decides about
+//!     │ `unproven_total` is used up ──────▶ Crowded ── `admit_repeated`: Unproven if it comes again, else Peek
 //!     └ over the budget ──────────────────▶ Peek ── a fresh nonce: `prove` ──▶ Proven
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `unproven` | token buckets and byte accounts of strangers, 16 bytes a source |
+//! | `repeats` | requests that were turned away, to be known when they come again |
 //! | `rate` | rates, and buckets of proven and known sources |
 //! | `failures` | failures of proven sources within the window and the day |
 //! | `bans` | bans in force, by source and by end |
@@ -25,9 +27,7 @@
 //! | `kernel` | what the kernel is to discard for us |
 //! | `index`, `recent` | the tables below these |
 //!
-//! Places kept for what is not here yet: lanes ask the table of known sources; widening of IPv6 prefixes hooks into `Guard::begin_ban`;
-//! the scan budget of neighbours (names tried behind a known source) hooks into the known branch of [`Guard::charge`];
-//! the preference of retransmissions when `unproven_total` is used up sits in [`Guard::may_answer`].
+//! Places kept for what is not here yet: lanes ask the table of known sources.
 //!
 //! It does not parse, log, keep files or close connections: what it decides is returned, and the endpoint acts.
 #![cfg_attr(
@@ -50,6 +50,7 @@ mod listing;
 mod ranges;
 mod rate;
 mod recent;
+mod repeats;
 mod unproven;
 
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub use self::kernel::{KernelEntry, KernelMark};
 use self::ranges::Ranges;
 use self::rate::{Bucket, Buckets, Rate};
 use self::recent::Recent;
+use self::repeats::Repeats;
 use self::unproven::{Budget, Unproven};
 use crate::config::{self, GuardMode};
 use crate::limits;
@@ -93,6 +95,8 @@ pub enum Standing {
 pub enum Admission {
     /// Not read, not answered.
     Drop,
+    /// Within its own budget, but all strangers together are over theirs: ask [`Guard::admit_repeated`].
+    Crowded,
     /// Over budget: look for a nonce of ours and nothing else; if there is a fresh one, ask [`Guard::prove`].
     Peek,
     /// Read it.
@@ -184,7 +188,10 @@ pub struct Guard {
     failures: Recent<Failures>,
     delays: Delays,
     unproven: Unproven,
+    repeats: Repeats,
+    /// All of it, and what requests that did not come before may have of it.
     unproven_total: (Rate, Bucket),
+    unproven_new: Rate,
     peeks_total: (Rate, Bucket),
     buckets: Buckets,
     hasher: Hasher,
@@ -208,6 +215,7 @@ impl Guard {
     ) -> Self {
         let hasher = Hasher::new(seed);
         let proven_rate = Rate::new(Some(limits::PROVEN_RATE), limits::PROVEN_RATE);
+        let unproven_total = rate_of_a_second(config.unproven_total);
         let peeks_rate = Rate::new(Some(limits::PEEKS_TOTAL), limits::PEEKS_TOTAL);
         let mut guard = Self {
             since: now.unix,
@@ -219,7 +227,9 @@ impl Guard {
             failures: Recent::new(hasher.clone(), limits::PROVEN_SOURCES_MAX),
             delays: Delays::new(hasher.clone()),
             unproven: Unproven::new(config.unproven_rate, config.unproven_burst),
-            unproven_total: (rate_of_a_second(config.unproven_total), Bucket::default()),
+            repeats: Repeats::new(hasher.clone()),
+            unproven_total: (unproven_total, Bucket::default()),
+            unproven_new: unproven_total.leaving(limits::REPEATS_SHARE),
             peeks_total: (peeks_rate, Bucket::default()),
             buckets: Buckets::new(limits::RATED_SOURCES_MAX),
             hasher,
@@ -275,6 +285,7 @@ impl Guard {
         self.unproven
             .reload(config.unproven_rate, config.unproven_burst);
         self.unproven_total.0 = rate_of_a_second(config.unproven_total);
+        self.unproven_new = self.unproven_total.0.leaving(limits::REPEATS_SHARE);
         self.known_rate = rate_of_a_second(config.known_rate);
         self.config = config.clone();
         self.commands = self.commands.wrapping_add(1);
@@ -344,10 +355,10 @@ impl Guard {
         if stream {
             return self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
         }
-        let (rate, bucket) = &self.unproven_total;
-        let any_left = rate.has(bucket, now.mono);
+        let any_left = self.unproven_new.has(&self.unproven_total.1, now.mono);
         match self.unproven.admit(now.mono, (hash, tag), any_left) {
             Budget::Within => Admission::Admit(Standing::Unproven),
+            Budget::Crowded => Admission::Crowded,
             Budget::Peek if self.peeks_total.0.take(&mut self.peeks_total.1, now.mono) => {
                 Admission::Peek
             }
@@ -365,6 +376,29 @@ impl Guard {
     ) -> Admission {
         if self.buckets.take(hash, source, rate, now.mono) {
             Admission::Admit(standing)
+        } else {
+            Admission::Drop
+        }
+    }
+
+    /// A packet that found [`Admission::Crowded`]. `branch` is that of its topmost Via, if it was found: with the same one
+    /// turned away 400 ms ago or longer it is a retransmission, for which a part of `unproven_total` is kept. A phone
+    /// repeats what is not answered and so gets in, however many others ask once.
+    pub fn admit_repeated(&mut self, now: Now, source: Source, branch: Option<&[u8]>) -> Admission {
+        let hashes = self.hasher.source_and_tag(source);
+        let (rate, bucket) = &self.unproven_total;
+        if branch.is_some_and(|branch| self.repeats.is_repeated(now.mono, source, branch))
+            && rate.has(bucket, now.mono)
+            && self.unproven.admit(now.mono, hashes, true) == Budget::Within
+        {
+            // It was counted when it was only crowded.
+            self.dropped = self.dropped.saturating_sub(1);
+            return Admission::Admit(Standing::Unproven);
+        }
+        if self.unproven.may_peek(now.mono, hashes)
+            && self.peeks_total.0.take(&mut self.peeks_total.1, now.mono)
+        {
+            Admission::Peek
         } else {
             Admission::Drop
         }
@@ -978,11 +1012,30 @@ mod tests {
                 Admission::Admit(_) => {
                     answered += u32::from(guard.may_answer(at(1), source(n), 400, 500))
                 }
-                Admission::Peek => peeked += 1,
-                Admission::Drop => {}
+                Admission::Crowded => {
+                    let branch = n.to_be_bytes();
+                    let admission = guard.admit_repeated(at(1), source(n), Some(&branch));
+                    peeked += u32::from(admission == Admission::Peek);
+                }
+                Admission::Peek | Admission::Drop => unreachable!("each is within its own budget"),
             }
         }
-        assert_eq!((answered, peeked), (1_000, 2_000));
+        assert_eq!((answered, peeked), (750, 2_000));
+        // Half a second later: what came back goes to whoever comes first, what was kept to those that come again.
+        let (now, mut first, mut again) = (at_ms(1_500), 0, 0);
+        for n in 1_000..3_000u32 {
+            let admission = admit(&mut guard, now, source(n));
+            if admission == Admission::Crowded {
+                let admission = guard.admit_repeated(now, source(n), Some(&n.to_be_bytes()));
+                if admission == Admission::Admit(Standing::Unproven) {
+                    again += u32::from(guard.may_answer(now, source(n), 400, 500));
+                }
+            } else {
+                first += u32::from(guard.may_answer(now, source(n), 400, 500));
+            }
+        }
+        assert_eq!((first, again), (500, 250));
+        assert_eq!(guard.dropped(), 99_250 + 1_250);
         guard.succeeded(at(1), source(5), b"100");
         assert_eq!(
             admit(&mut guard, at(1), source(5)),

@@ -37,6 +37,16 @@ impl Rate {
         }
     }
 
+    /// The same rate for those who come first: one part in `parts` of what may come at once is kept for others.
+    pub fn leaving(self, parts: u64) -> Self {
+        let kept = self.burst_ns.checked_div(parts).unwrap_or(0);
+        let one = self.interval_ns.min(self.burst_ns);
+        Self {
+            burst_ns: self.burst_ns.saturating_sub(kept).max(one),
+            ..self
+        }
+    }
+
     /// When the backlog of one more would be worked off, if it may pass.
     #[inline]
     fn after(self, backlog_until: u64, now: Instant) -> Option<u64> {
@@ -140,6 +150,34 @@ mod tests {
             .filter(|ms| rate.take(&mut bucket, Instant::from_micros(start + ms * 1000)))
             .count();
         assert!((199..=200).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn a_part_is_left_to_others() {
+        let rate = Rate::new(Some(1_000), 1_000);
+        let (first, mut bucket) = (rate.leaving(4), Bucket::default());
+        let now = Instant::from_micros(7_000_000);
+        let mut passed =
+            |rate: Rate, now| (0..2_000).filter(|_| rate.take(&mut bucket, now)).count();
+        assert_eq!((passed(first, now), passed(rate, now)), (750, 250));
+        let later = Instant::from_micros(7_100_000);
+        assert_eq!(
+            (passed(first, later), passed(rate, later)),
+            (0, 100),
+            "they go first"
+        );
+        assert!(
+            Rate::new(Some(1), 1)
+                .leaving(4)
+                .has(&Bucket::default(), now),
+            "a single one"
+        );
+        assert!(
+            !Rate::new(Some(0), 1)
+                .leaving(4)
+                .has(&Bucket::default(), now)
+        );
+        assert!(Rate::new(None, 1).leaving(4).has(&Bucket::default(), now));
     }
 
     #[test]

@@ -91,6 +91,8 @@ impl Account {
 pub(super) enum Budget {
     /// An answer was taken from the bucket.
     Within,
+    /// There is one in it, but it was not to be taken.
+    Crowded,
     /// Over it, but few enough of its packets were peeked at in this second.
     Peek,
     /// Over both.
@@ -192,18 +194,24 @@ impl Unproven {
             return Budget::Over;
         };
         let backlog = rates.backlog(*until, ticks);
-        if may_take && backlog.saturating_add(rates.interval) <= rates.burst {
+        if backlog.saturating_add(rates.interval) <= rates.burst {
+            if !may_take {
+                return Budget::Crowded;
+            }
             let interval = rates.interval_after((*account >> 24) as u8);
             *until = ticks.wrapping_add(backlog).wrapping_add(interval);
             return Budget::Within;
         }
-        let mut unpacked = Account::unpack(*account, *stamp, now);
-        if unpacked.peeked >= limits::PEEKS_PER_SOURCE {
-            return Budget::Over;
+        match peek(now, account, stamp) {
+            true => Budget::Peek,
+            false => Budget::Over,
         }
-        unpacked.peeked = unpacked.peeked.saturating_add(1);
-        [*account, *stamp] = unpacked.pack();
-        Budget::Peek
+    }
+
+    /// Whether few enough of its packets were peeked at in this second; now one more was.
+    pub fn may_peek(&mut self, now: Instant, source: (u32, u32)) -> bool {
+        self.cell(ticks(now), source)
+            .is_some_and(|(_, [_, account, stamp])| peek(now, account, stamp))
     }
 
     /// Whether `bytes_out` may answer `bytes_in`, and `total` agrees; then they are on the account and one more
@@ -272,6 +280,16 @@ impl Unproven {
         ];
         Some((&self.rates, cell))
     }
+}
+
+fn peek(now: Instant, account: &mut u32, stamp: &mut u32) -> bool {
+    let mut unpacked = Account::unpack(*account, *stamp, now);
+    let may = unpacked.peeked < limits::PEEKS_PER_SOURCE;
+    if may {
+        unpacked.peeked = unpacked.peeked.saturating_add(1);
+        [*account, *stamp] = unpacked.pack();
+    }
+    may
 }
 
 /// The place whose backlog is worked off longest before `latest`, give or take half a millisecond: place and time lie in
@@ -397,6 +415,10 @@ mod tests {
     fn zero_is_nothing_and_empty_no_limit() {
         let mut none = Unproven::new(Some(0), 10);
         assert_eq!(admit(&mut none, at(1), source(1), true), Budget::Peek);
+        assert_eq!(
+            admit(&mut table(), at(1), source(1), false),
+            Budget::Crowded
+        );
         let mut unlimited = Unproven::new(None, 10);
         assert!((0..1000).all(|_| admit(&mut unlimited, at(1), source(1), true) == Budget::Within));
     }
@@ -406,12 +428,12 @@ mod tests {
         let mut table = table();
         let mut count = |now| {
             (0..100)
-                .filter(|_| admit(&mut table, at(now), source(1), false) == Budget::Peek)
+                .filter(|_| admit(&mut table, at(now), source(1), true) == Budget::Peek)
                 .count()
         };
+        assert_eq!(count(9_000), 20, "behind ten that are answered");
+        assert_eq!(count(9_900), 0);
         assert_eq!(count(10_000), 20);
-        assert_eq!(count(10_900), 0);
-        assert_eq!(count(11_000), 20);
     }
 
     #[test]

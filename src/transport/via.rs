@@ -29,6 +29,26 @@ pub fn response_flow(flow: &Flow, via: &Via<'_>, trusted: bool) -> Flow {
     answer
 }
 
+/// Bytes of a message that [`raw_branch`] looks at: the topmost Via stands well before.
+const BRANCH_WITHIN: usize = 1_024;
+/// Bytes of a branch that count.
+const BRANCH_BYTES_MAX: usize = 128;
+
+/// The first branch parameter of a message that was not parsed: in what phones send, that of the topmost Via. It tells
+/// a retransmission, which repeats it byte for byte, and is good for nothing else.
+pub fn raw_branch(bytes: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"branch=";
+    let head = bytes.get(..BRANCH_WITHIN).unwrap_or(bytes);
+    let start = memchr::memmem::find(head, NAME)?.saturating_add(NAME.len());
+    let rest = head.get(start..)?;
+    let rest = rest.get(..BRANCH_BYTES_MAX).unwrap_or(rest);
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n'));
+    rest.get(..end.unwrap_or(rest.len()))
+        .filter(|branch| !branch.is_empty())
+}
+
 /// With or without a value: a proxy that stamps a value itself still asks for the symmetric way.
 fn has_rport(via: &Via<'_>) -> bool {
     via.rport || via.params.get("rport").is_some()
@@ -39,6 +59,36 @@ mod tests {
     use super::*;
     use crate::message::Params;
     use crate::source::{ConnectionId, Transport};
+
+    #[test]
+    fn the_branch_is_found_without_parsing() {
+        let long = [b"x branch=".as_slice(), &[b'b'; 500]].concat();
+        for (bytes, branch) in [
+            (
+                &b"OPTIONS sip:a SIP/2.0\r\nv: SIP/2.0/UDP a;branch=z9hG4bK1;rport\r\n"[..],
+                Some(&b"z9hG4bK1"[..]),
+            ),
+            (
+                b"Via: SIP/2.0/UDP a;branch=z9hG4bK2\r\nVia: SIP/2.0/UDP b;branch=z9hG4bK3",
+                Some(b"z9hG4bK2"),
+            ),
+            (
+                b"Via: SIP/2.0/UDP a;branch=z9hG4bK4, SIP/2.0/UDP b",
+                Some(b"z9hG4bK4"),
+            ),
+            (b"Via: SIP/2.0/UDP a;branch=cut", Some(b"cut")),
+            (b"Via: SIP/2.0/UDP a;branch=\r\n", None),
+            (b"Via: SIP/2.0/UDP a;branch", None),
+            (b"", None),
+            (&long, Some(&[b'b'; BRANCH_BYTES_MAX])),
+        ] {
+            assert_eq!(raw_branch(bytes), branch, "{}", bytes.escape_ascii());
+        }
+        let far = [&[b' '; BRANCH_WITHIN - 10][..], b"branch=far away"].concat();
+        assert_eq!(raw_branch(&far), Some(&b"far"[..]), "what lies within");
+        let too_far = [&[b' '; BRANCH_WITHIN][..], b"branch=far"].concat();
+        assert_eq!(raw_branch(&too_far), None);
+    }
 
     fn flow(transport: Transport) -> Flow {
         Flow {
