@@ -53,13 +53,20 @@ pub const PEEKS_TOTAL: u32 = 2_000;
 /// One part in so many of `unproven_total` is kept for requests that come again.
 pub const REPEATS_SHARE: u64 = 4;
 /// Requests that were turned away and are known when they come again, 4 bytes each. The one seen longest ago goes.
-pub const REPEATS_MAX: usize = 262_144;
+pub const REPEATS_MAX: usize = 262_144 / SHRUNK;
 /// Packets a second of a proven source.
 pub const PROVEN_RATE: u32 = 20;
 /// Sources that proved something and whose packets are being counted, 16 bytes each. The one idle longest goes.
 pub const RATED_SOURCES_MAX: usize = 65_536 / SHRUNK;
-/// (source, user) pairs that are delayed or were lately, 32 bytes each. The one whose delay ends first goes.
+/// Places in each of four rows of the sketch of (source, user) pairs that are delayed, 32 bytes for all four; at most 2^16.
 pub const DELAYED_PAIRS_MAX: usize = 16_384 / SHRUNK;
+/// Known sources on the budget of strangers because of too many names that failed there. The soonest to end leaves first.
+pub const WATCHED_MAX: usize = 4_096 / SHRUNK;
+/// Phones with a wrong password that are shown. The one that failed longest ago goes.
+pub const MISCONFIGURED_MAX: usize = 64;
+/// Challenges that whoever proves only that he receives them (on a stream) may leave unanswered before the budget of
+/// unproven sources holds for him too.
+pub const UNANSWERED_FREE: u8 = 20;
 /// Sources whose ban is over but whose step still counts. The one banned longest ago goes.
 pub const PAST_BANS_MAX: usize = 65_536 / SHRUNK;
 /// Bans; made by proven sources only, the soonest to end leaves first.

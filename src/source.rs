@@ -60,31 +60,89 @@ impl Flow {
     }
 }
 
-/// A source as the guard counts it: an IPv4 address or an IPv6 /64.
+/// A source as the guard counts it: an IPv4 address or an IPv6 /64. Bans also know IPv6 /56 and /48, which no packet has
+/// as its source but which cover the sources in them.
 ///
-/// 64 bits: IPv6 keeps its upper half; IPv4 lies in `::/64`'s place under a prefix nobody is given.
+/// 64 bits. IPv6 keeps its upper half; the rest lies where multicast addresses would, which nobody sends from:
+///
+/// ```text
+/// an IPv6 /64      pp pp pp pp pp pp pp pp
+/// an IPv6 /56      ff pp pp pp pp pp pp pp
+/// an IPv6 /48      ff ff pp pp pp pp pp pp
+/// an IPv4 address  ff ff ff ff aa bb cc dd
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(u64);
 
-/// Upper half of `64:ff9b:1::/64`-like local space: no packet on the wire comes from ffff::/64.
 const IPV4_TAG: u64 = 0xffff_ffff_0000_0000;
+const P48_TAG: u64 = 0xffff_0000_0000_0000;
+const P56_TAG: u64 = 0xff00_0000_0000_0000;
 
 impl Source {
-    /// The source of an address; IPv4-mapped IPv6 counts as IPv4.
+    /// The source of an address; IPv4-mapped IPv6 counts as IPv4. A multicast address, which is nobody's, counts as ::.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(IPV4_TAG | u64::from(v4.to_bits())),
+            IpAddr::V6(v6) if v6.is_multicast() => Self(0),
             IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64),
         }
     }
 
-    /// The first address of this source: the address itself, or the /64's network address.
+    /// The first address of this source: the address itself, or the network address of the prefix.
     pub fn address(self) -> IpAddr {
-        if self.0 & IPV4_TAG == IPV4_TAG {
-            IpAddr::V4(Ipv4Addr::from_bits(self.0 as u32))
-        } else {
-            IpAddr::V6(Ipv6Addr::from_bits(u128::from(self.0) << 64))
+        match self.0 & IPV4_TAG == IPV4_TAG {
+            true => IpAddr::V4(Ipv4Addr::from_bits(self.0 as u32)),
+            false => IpAddr::V6(Ipv6Addr::from_bits(u128::from(self.span().0) << 64)),
         }
+    }
+
+    /// How many bits of the address count: 32 of an IPv4 address, 64, 56 or 48 of an IPv6 address.
+    pub const fn prefix_bits(self) -> u8 {
+        match self.0 {
+            bits if bits & IPV4_TAG == IPV4_TAG => 32,
+            bits if bits & P48_TAG == P48_TAG => 48,
+            bits if bits & P56_TAG == P56_TAG => 56,
+            _ => 64,
+        }
+    }
+
+    /// The next wider prefix around it: the /56 of a /64, the /48 of a /56.
+    pub const fn widened(self) -> Option<Self> {
+        match self.prefix_bits() {
+            64 => Some(Self(P56_TAG | self.0 >> 8)),
+            56 => Some(Self(P48_TAG | (self.0 & !P56_TAG) >> 8)),
+            _ => None,
+        }
+    }
+
+    /// The 256 sources that it is made of, one step narrower; of a /64 or an IPv4 address none.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let (first, tag) = match self.prefix_bits() {
+            56 => (self.0 << 8, 0),
+            48 => ((self.0 & !P48_TAG) << 8, P56_TAG),
+            _ => (0, 0),
+        };
+        let count = if matches!(self.prefix_bits(), 56 | 48) {
+            256
+        } else {
+            0
+        };
+        (0..count).map(move |part| Self(tag | first | part))
+    }
+
+    /// First and last of the packets' sources, as [`Source::bits`], that it covers.
+    pub const fn span(self) -> (u64, u64) {
+        match self.prefix_bits() {
+            56 => (self.0 << 8, self.0 << 8 | 0xff),
+            48 => (self.0 << 16, self.0 << 16 | 0xffff),
+            _ => (self.0, self.0),
+        }
+    }
+
+    /// Whether packets from `other` (a single source) are within this one.
+    pub const fn covers(self, other: Self) -> bool {
+        let (first, last) = self.span();
+        first <= other.0 && other.0 <= last
     }
 
     /// The 64 bits themselves, for hashing.
@@ -94,11 +152,11 @@ impl Source {
 }
 
 impl std::fmt::Display for Source {
-    /// `203.0.113.7` or `2001:db8::/64`.
+    /// `203.0.113.7`, `2001:db8::/64`, `2001:db8::/56` or `2001:db8::/48`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.address() {
             IpAddr::V4(v4) => v4.fmt(f),
-            IpAddr::V6(v6) => write!(f, "{v6}/64"),
+            IpAddr::V6(v6) => write!(f, "{v6}/{}", self.prefix_bits()),
         }
     }
 }
@@ -106,13 +164,19 @@ impl std::fmt::Display for Source {
 impl std::str::FromStr for Source {
     type Err = std::net::AddrParseError;
 
-    /// Reads an address, with or without `/64` behind an IPv6 one.
+    /// Reads an address, with or without `/64`, `/56` or `/48` behind an IPv6 one.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let address = text
-            .strip_suffix("/64")
-            .filter(|a| a.contains(':'))
-            .unwrap_or(text);
-        address.parse().map(Self::of)
+        let of = |address: &str| address.parse().map(Self::of);
+        let wider = |source: Self| source.widened().unwrap_or(source);
+        match text
+            .split_once('/')
+            .filter(|(address, _)| address.contains(':'))
+        {
+            Some((address, "64")) => of(address),
+            Some((address, "56")) => of(address).map(wider),
+            Some((address, "48")) => of(address).map(wider).map(wider),
+            _ => of(text),
+        }
     }
 }
 
@@ -166,4 +230,84 @@ pub enum Offence {
 pub trait Sink {
     /// Sends `bytes` along `flow`. A full queue drops and counts: SIP repeats what matters.
     fn send(&mut self, flow: &Flow, bytes: &[u8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        text.parse().expect("a source")
+    }
+
+    #[test]
+    fn sources_are_written_as_they_are_read() {
+        for (text, written, bits) in [
+            ("203.0.113.7", "203.0.113.7", 32),
+            ("255.255.255.255", "255.255.255.255", 32),
+            ("::ffff:203.0.113.7", "203.0.113.7", 32),
+            ("2001:db8:1:2:3::4", "2001:db8:1:2::/64", 64),
+            ("2001:db8:1:2::/64", "2001:db8:1:2::/64", 64),
+            ("2001:db8:1:2ff::/56", "2001:db8:1:200::/56", 56),
+            ("2001:db8:1:2ff::7/48", "2001:db8:1::/48", 48),
+            ("::1", "::/64", 64),
+            ("::/56", "::/56", 56),
+            ("::/48", "::/48", 48),
+            ("fdff:ffff:ffff:ffff::/56", "fdff:ffff:ffff:ff00::/56", 56),
+            ("ff02::1", "::/64", 64),
+        ] {
+            let source = source(text);
+            assert_eq!(
+                (source.to_string().as_str(), source.prefix_bits()),
+                (written, bits),
+                "{text}"
+            );
+            assert_eq!(source.to_string().parse(), Ok(source), "{text}");
+        }
+        for text in [
+            "203.0.113.7/32",
+            "2001:db8::/47",
+            "2001:db8::/",
+            "/64",
+            "::/64/64",
+            "",
+        ] {
+            assert!(text.parse::<Source>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn prefixes_cover_their_sources_only() {
+        let narrow = source("2001:db8:1:2ff::");
+        let wide = narrow.widened().unwrap();
+        let wider = wide.widened().unwrap();
+        assert_eq!(
+            (wide, wider),
+            (source("2001:db8:1:200::/56"), source("2001:db8:1::/48"))
+        );
+        assert_eq!(
+            (wider.widened(), source("192.0.2.1").widened()),
+            (None, None)
+        );
+        assert!(narrow.covers(narrow) && wide.covers(narrow) && wider.covers(narrow));
+        for (outside, by_wider) in [
+            ("2001:db8:1:300::", true),
+            ("2001:db8:1:1ff::", true),
+            ("2001:db8:2::", false),
+            ("192.0.2.1", false),
+        ] {
+            assert!(!wide.covers(source(outside)), "{outside}");
+            assert_eq!(wider.covers(source(outside)), by_wider, "{outside}");
+        }
+        let parts: Vec<_> = wide.parts().collect();
+        assert_eq!((parts.len(), parts[0xff]), (256, narrow));
+        assert!(parts.iter().all(|part| part.widened() == Some(wide)));
+        let parts: Vec<_> = wider.parts().collect();
+        assert_eq!((parts.len(), parts[2]), (256, wide));
+        assert!(parts.iter().all(|part| part.widened() == Some(wider)));
+        assert_eq!(
+            narrow.parts().count() + source("192.0.2.1").parts().count(),
+            0
+        );
+    }
 }

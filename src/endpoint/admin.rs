@@ -40,9 +40,14 @@ impl Endpoint {
                 bans: self.guard.ban_count(),
             },
             guard: GuardStatus {
-                dropped: self.guard.dropped(),
+                // What `mode = observe` would have dropped.
+                dropped: match self.guard.is_observing() {
+                    true => self.guard.would_drop(),
+                    false => self.guard.dropped(),
+                },
                 ..GuardStatus::default()
             },
+            misconfigured: self.guard.misconfigured(now),
             ..Status::default()
         }
     }
@@ -56,7 +61,7 @@ impl Endpoint {
     }
 
     fn ban(&mut self, now: Now, source: Source, duration: Option<std::time::Duration>) -> Answer {
-        if self.peers.has_source(source) {
+        if self.peers.any_within(source) {
             return Answer::Refused(format!("{source} is the address of a trunk or user"));
         }
         match self.guard.ban(now, source, duration) {

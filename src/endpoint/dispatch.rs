@@ -44,7 +44,11 @@ impl Endpoint {
             return;
         }
         let is_stranger = matches!(standing, Standing::Unproven | Standing::Proven);
-        if is_stranger && (is_scanner(request) || self.is_strange_host(now, request, flow)) {
+        if is_stranger && is_scanner(request) {
+            self.guard.suspect(now, flow.source());
+            return;
+        }
+        if is_stranger && self.is_strange_host(now, request, flow) {
             return;
         }
         if let Some(who) = self.peers.lookup(flow) {
@@ -81,8 +85,10 @@ impl Endpoint {
                 let (calls, mut context) = self.split(now);
                 calls.cancel(owner, &arrival, &mut context);
             }
-            None if unknown.standing == Standing::Unproven => {}
-            None => self.answer_unknown(unknown, 481),
+            None if self.may_tell(now, unknown.flow().source(), unknown.standing) => {
+                self.answer_unknown(unknown, 481);
+            }
+            None => {}
         }
     }
 
@@ -90,7 +96,7 @@ impl Endpoint {
     fn within(&mut self, now: Now, unknown: &Unknown<'_>) {
         let Some(located) = self.calls.locate(unknown.request(), unknown.flow()) else {
             // A To tag proves nothing; strangers get silence.
-            if unknown.standing != Standing::Unproven {
+            if self.may_tell(now, unknown.flow().source(), unknown.standing) {
                 self.answer_unknown(unknown, 481);
             }
             return;

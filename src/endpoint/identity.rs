@@ -10,6 +10,7 @@ use crate::guard::{Charged, Standing};
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, NameAddr, Uri};
 use crate::source::{Offence, Sink, Who};
+use crate::store::{BanReason, BanRow};
 use crate::transaction::ServerKey;
 
 /// A request of which nobody knows yet who sent it. All that it can have is an answer that leaves nothing behind: the
@@ -146,7 +147,7 @@ impl Endpoint {
     ) -> Option<(UserId, Arrival<'a>)> {
         let source = unknown.flow().source();
         match self.auth.present(now, unknown.request(), source) {
-            Presented::Malformed if unknown.standing != Standing::Unproven => {
+            Presented::Malformed if self.may_tell(now, source, unknown.standing) => {
                 self.answer_unknown(unknown, 400);
                 None
             }
@@ -168,18 +169,21 @@ impl Endpoint {
                 // RFC 7616 §3.4.6: 400, before anything is known of the digest, so that the answer tells nothing of it,
                 // and without a strike, for it may be a phone's habit.
                 if is_diverted(unknown.request(), credentials.uri) {
-                    self.answer_unknown(unknown, 400);
+                    if self.may_tell(now, source, standing) {
+                        self.answer_unknown(unknown, 400);
+                    }
                     return None;
                 }
-                if self.guard.is_delayed(now, source, credentials.username)
-                    && !(self.auth.user(credentials.username))
-                        .is_some_and(|user| self.is_registered(user, unknown.flow()))
+                let own = self.auth.user(credentials.username);
+                let name = self.name_of(own).unwrap_or(credentials.username);
+                if self.guard.is_delayed(now, source, name)
+                    && !own.is_some_and(|own| self.is_registered(own, unknown.flow()))
                 {
                     return None;
                 }
                 match self.auth.verify(&credentials, unknown.request()) {
                     Verified::Accepted(user) => {
-                        self.accepted(now, unknown.flow(), credentials.username);
+                        self.accepted(now, unknown.flow(), user);
                         Some((user, unknown.arrival.authenticated()))
                     }
                     // RFC 3261 §8.2.2.2: what came here a second way carries the credentials of the first, and is no
@@ -193,8 +197,8 @@ impl Endpoint {
                         None
                     }
                     Verified::Wrong { fingerprint } => {
-                        let name = credentials.username;
-                        if self.failed(now, source, name, fingerprint) {
+                        let user = (own, credentials.username);
+                        if self.failed(now, source, user, fingerprint) {
                             self.challenge(now, unknown, standing, false);
                         }
                         None
@@ -220,6 +224,12 @@ impl Endpoint {
         self.out.send(&unknown.arrival.reply, &self.buffer);
     }
 
+    /// The name as it is configured: a name may be written with escapes in many ways.
+    fn name_of(&self, user: Option<UserId>) -> Option<&[u8]> {
+        let user = self.config.users.get(user?.0 as usize)?;
+        Some(user.name.as_bytes())
+    }
+
     /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
     /// same address guesses does not delay him, and his dialogs go on there.
     pub(super) fn is_registered(&self, user: UserId, flow: &Flow) -> bool {
@@ -236,9 +246,11 @@ impl Endpoint {
     }
 
     /// A right answer came from this source.
-    fn accepted(&mut self, now: Now, flow: &Flow, name: &[u8]) {
+    fn accepted(&mut self, now: Now, flow: &Flow, user: UserId) {
         let source = flow.source();
-        if self.guard.succeeded(now, source, name) {
+        let users = &self.config.users;
+        let name = users.get(user.0 as usize).map_or("", |own| &own.name);
+        if self.guard.succeeded(now, source, name.as_bytes()) {
             self.out.keep(Change::Known(source, now.unix));
         }
         if let Some(connection) = flow.connection
@@ -250,52 +262,96 @@ impl Endpoint {
         }
     }
 
-    /// A wrong answer to a fresh nonce; `true`: still to be answered.
-    fn failed(&mut self, now: Now, source: Source, name: &[u8], fingerprint: u64) -> bool {
-        let user = String::from_utf8_lossy(name).into_owned();
-        let who = self.peers.has_source(source);
-        match self
-            .guard
-            .charge(now, source, who, Offence::Credentials, name, fingerprint)
-        {
-            Charged::Banned(row) => {
-                let fields = vec![
-                    ("source", source.to_string()),
-                    ("reason", "credentials".to_owned()),
-                    ("failures", row.failures.to_string()),
-                    ("user", user),
-                    ("until", Rfc3339(row.until).to_string()),
-                    ("mode", self.mode_name().to_owned()),
-                ];
-                let is_enforced = self.config.guard.mode == crate::config::GuardMode::Enforce;
-                self.stranger_event("ban", source, fields);
-                if is_enforced {
-                    self.out.keep(Change::Ban(row));
+    /// A wrong answer to a fresh nonce, as `user`: who that is, if he exists, and his name as it came. `true`: still to be
+    /// answered.
+    fn failed(
+        &mut self,
+        now: Now,
+        source: Source,
+        (own, sent): (Option<UserId>, &[u8]),
+        fingerprint: u64,
+    ) -> bool {
+        let users = &self.config.users;
+        let own = own.and_then(|own| users.get(own.0 as usize));
+        let name = own.map_or(sent, |own| own.name.as_bytes());
+        let peers = &self.peers;
+        let is_exempt = |source| peers.has_source(source);
+        let charged = self.guard.charge(
+            now,
+            source,
+            is_exempt,
+            Offence::Credentials,
+            name,
+            fingerprint,
+        );
+        let is_neighbour = match &charged {
+            Charged::Delayed { .. } => true,
+            Charged::Banned(rows) => rows.iter().any(|row| row.reason == BanReason::Scan),
+            Charged::Counted { .. } | Charged::Repeated => false,
+        };
+        let mended = own.filter(|_| is_neighbour);
+        let news = mended.and_then(|own| {
+            let failures = self.guard.misconfigured_news(now, source, &own.name)?;
+            Some((own.name.clone(), failures))
+        });
+        if let Some((user, failures)) = news {
+            let fields = vec![
+                ("user", user),
+                ("source", source.to_string()),
+                ("failures", failures.to_string()),
+            ];
+            self.stranger_event("misconfigured", source, fields);
+        }
+        let user = String::from_utf8_lossy(sent).into_owned();
+        let mut fields = vec![("source", source.to_string()), ("user", user)];
+        match charged {
+            Charged::Banned(rows) => return self.begin_bans(rows, &fields),
+            Charged::Counted { failures } => fields.push(("failures", failures.to_string())),
+            Charged::Delayed { seconds } => fields.push(("delay_s", seconds.to_string())),
+            Charged::Repeated => return true,
+        }
+        self.stranger_event("failure", source, fields);
+        true
+    }
+
+    /// Bans begin, of a source and perhaps of prefixes around it. `true`: it is still answered.
+    fn begin_bans(&mut self, rows: Vec<BanRow>, failure: &[(&'static str, String)]) -> bool {
+        let is_enforced = !self.guard.is_observing();
+        let mut is_answered = true;
+        for row in rows {
+            let source = row.source;
+            let (reason, is_dropped) = match row.reason {
+                BanReason::Scan => ("scan", false),
+                _ => ("credentials", true),
+            };
+            let user = failure.iter().find(|(name, _)| *name == "user");
+            let mut fields = vec![
+                ("source", source.to_string()),
+                ("reason", reason.to_owned()),
+                ("failures", row.failures.to_string()),
+            ];
+            fields.extend(user.cloned());
+            fields.push(("until", Rfc3339(row.until).to_string()));
+            fields.push(("mode", self.mode_name().to_owned()));
+            self.stranger_event("ban", source, fields);
+            if is_enforced {
+                self.out.keep(Change::Ban(Box::new(row)));
+                if is_dropped {
                     self.out.banned(source);
+                    is_answered = false;
                 }
-                !is_enforced
             }
-            Charged::Counted { failures } => {
-                let failures = failures.to_string();
-                let fields = vec![
-                    ("source", source.to_string()),
-                    ("user", user),
-                    ("failures", failures),
-                ];
-                self.stranger_event("failure", source, fields);
-                true
-            }
-            Charged::Delayed { seconds } => {
-                let seconds = seconds.to_string();
-                let fields = vec![
-                    ("source", source.to_string()),
-                    ("user", user),
-                    ("delay_s", seconds),
-                ];
-                self.stranger_event("failure", source, fields);
-                true
-            }
-            Charged::Repeated => true,
+        }
+        is_answered
+    }
+
+    /// Whether whoever has not answered a challenge right may be told that something is wrong: a stranger whose datagrams
+    /// prove nothing never, one on a stream a few times.
+    pub(super) fn may_tell(&mut self, now: Now, source: Source, standing: Standing) -> bool {
+        match standing {
+            Standing::Unproven => false,
+            Standing::Proven => self.guard.may_challenge(now, source),
+            Standing::Known | Standing::Exempt => true,
         }
     }
 
@@ -359,7 +415,11 @@ impl Endpoint {
         composer.lines(&self.lines);
         composer.finish(None, b"");
         let (asked, answer) = (unknown.request().bytes().len(), self.buffer.len());
-        if standing == Standing::Unproven && !self.guard.may_answer(now, source, asked, answer) {
+        let may = match standing {
+            Standing::Unproven => self.guard.may_answer(now, source, asked, answer),
+            standing => self.may_tell(now, source, standing),
+        };
+        if !may {
             return;
         }
         // Unproven or not: only to where it came from.

@@ -25,6 +25,10 @@ impl Endpoint {
         let who = self.peers.lookup(flow).is_some();
         let is_stream = flow.connection.is_some();
         let mut admission = self.guard.admit(now, source, who, is_stream);
+        if admission == Admission::Watched {
+            let is_live = self.location.has_flow(flow).is_some();
+            admission = self.guard.admit_watched(now, source, is_stream, is_live);
+        }
         if admission == Admission::Crowded {
             let branch = raw_branch(bytes);
             admission = self.guard.admit_repeated(now, source, branch);
@@ -34,7 +38,7 @@ impl Endpoint {
         }
         match admission {
             Admission::Admit(standing) => Some(standing),
-            Admission::Drop | Admission::Peek | Admission::Crowded => None,
+            _ => None,
         }
     }
 
@@ -149,19 +153,24 @@ impl Endpoint {
                     calls.receive_response(id, owner, &response, (flow, ours), &mut context);
                 }
             }
-            Err(error) => self.bad_message(flow, standing, bytes, error),
+            Err(error) => self.bad_message(now, flow, standing, bytes, error),
         }
     }
 
     /// 400, 505 or 513 with the reason to whoever has shown that he receives it, silence to others.
     fn bad_message(
         &mut self,
+        now: Now,
         flow: &Flow,
         standing: Standing,
         bytes: &[u8],
         error: message::Error,
     ) {
-        if standing == Standing::Unproven {
+        let source = flow.source();
+        if matches!(standing, Standing::Unproven | Standing::Proven) {
+            self.guard.suspect(now, source);
+        }
+        if !self.may_tell(now, source, standing) {
             return;
         }
         let Some(skeleton) = message::salvage(bytes) else {

@@ -125,6 +125,10 @@ impl Endpoint {
         let auth = Authenticator::new(now, &config, &seed, kept.nonce_key);
         let mut location = Location::new(&config.users, &seed);
         location.restore(now, &kept.bindings);
+        let mut guard = Guard::new(now, &config.guard, &seed, kept.bans, kept.known);
+        for binding in &kept.bindings {
+            guard.restore_account(Source::of(binding.remote.ip()), binding.user.as_bytes());
+        }
         let (key, made) = auth.key();
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
@@ -132,7 +136,7 @@ impl Endpoint {
             started: now,
             is_stopping: false,
             to_hang_up: Vec::new(),
-            guard: Guard::new(now, &config.guard, &seed, kept.bans, kept.known),
+            guard,
             auth,
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
@@ -248,10 +252,11 @@ impl Endpoint {
     pub fn accepts_connection(&mut self, now: Now, remote: SocketAddr) -> bool {
         let who = self.peers.has_address(remote.ip().to_canonical());
         let source = Source::of(remote.ip());
-        matches!(
-            self.guard.admit(now, source, who, true),
-            Admission::Admit(_)
-        )
+        let admission = match self.guard.admit(now, source, who, true) {
+            Admission::Watched => self.guard.admit_watched(now, source, true, false),
+            admission => admission,
+        };
+        matches!(admission, Admission::Admit(_))
     }
 
     /// The calls, and what they need of the rest.

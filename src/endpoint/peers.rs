@@ -95,6 +95,11 @@ impl Peers {
         self.sources.contains(&source)
     }
 
+    /// Whether any entry lies in this source or in a prefix that is one.
+    pub fn any_within(&self, source: Source) -> bool {
+        self.has_source(source) || self.sources.iter().any(|own| source.covers(*own))
+    }
+
     /// A user by address has spoken: without a configured port, that is where he is called.
     pub fn spoke(&mut self, who: Who, flow: &Flow) {
         // Over UDP only: a connection that he opened may be gone when he is called.

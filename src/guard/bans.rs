@@ -59,6 +59,8 @@ pub(super) struct Bans {
     heap: Vec<u32>,
     free: Vec<u32>,
     capacity: usize,
+    /// How many of them are of prefixes that cover several sources.
+    wide: usize,
 }
 
 impl Bans {
@@ -74,6 +76,7 @@ impl Bans {
             heap: Vec::with_capacity(capacity),
             free: Vec::with_capacity(capacity),
             capacity,
+            wide: 0,
         }
     }
 
@@ -95,11 +98,32 @@ impl Bans {
         })
     }
 
-    /// Whether `source` is banned now; a ban that has ended but was not yet taken out is none.
+    /// Whether any of them covers several sources.
+    #[inline]
+    pub fn has_wide(&self) -> bool {
+        self.wide > 0
+    }
+
+    /// Whether `source` itself is banned now; a ban that has ended but was not yet taken out is none.
     pub fn contains(&self, source: Source, now: Instant) -> bool {
-        self.slot(source)
+        self.contains_hashed(self.hasher.source(source), source, now)
+    }
+
+    /// The same with the hash at hand.
+    #[inline]
+    pub fn contains_hashed(&self, hash: u32, source: Source, now: Instant) -> bool {
+        self.slot_of(hash, source)
             .and_then(|slot| self.hot.get(slot as usize))
             .is_some_and(|h| h.until > now)
+    }
+
+    /// The ban that holds for packets of `source` now: its own, or that of a prefix around it.
+    pub fn find(&self, source: Source, now: Instant) -> Option<Source> {
+        let wide = source.widened().filter(|_| self.has_wide());
+        let all = [Some(source), wide, wide.and_then(Source::widened)];
+        all.into_iter()
+            .flatten()
+            .find(|source| self.contains(*source, now))
     }
 
     /// Whether a packet of `source` is to be discarded; then it is counted.
@@ -169,6 +193,7 @@ impl Bans {
             }
         };
         self.index.insert(self.hasher.source(source), slot);
+        self.wide = self.wide.saturating_add(is_wide(source));
         self.heap.push(slot);
         self.changes = self.changes.wrapping_add(1);
         self.rise(self.heap.len().saturating_sub(1));
@@ -178,6 +203,7 @@ impl Bans {
     pub fn remove(&mut self, source: Source) -> Option<Evidence> {
         let slot = self.slot(source)?;
         self.index.remove(self.hasher.source(source), slot);
+        self.wide = self.wide.saturating_sub(is_wide(source));
         let place = *self.places.get(slot as usize)? as usize;
         let last = self.heap.pop()?;
         // Unless it was the last itself, the last takes its place and finds its own from there.
@@ -315,6 +341,11 @@ impl Bans {
         }
         self.note(place);
     }
+}
+
+/// 1 if it covers several sources.
+fn is_wide(source: Source) -> usize {
+    usize::from(matches!(source.prefix_bits(), 48 | 56))
 }
 
 impl Evidence {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use super::bans::Evidence;
+use super::distinct::Distinct;
 use crate::config;
+use crate::store::BanReason;
 use crate::time::{Instant, Now, UnixTime};
 
 /// Failures in a day, without one success, that ban whatever `failures_max` says.
@@ -81,8 +84,10 @@ pub(super) struct Failures {
     /// How many there were; the rings' places follow from it.
     count: u32,
     /// How many since the last ban, for people.
-    pub count_since_ban: u32,
+    count_since_ban: u32,
     pub names: Names,
+    /// Names that failed within a day, and when that day began.
+    distinct: (Distinct, Instant),
     pub first_seen: UnixTime,
     pub last_seen: UnixTime,
 }
@@ -95,6 +100,7 @@ impl Failures {
             count: 0,
             count_since_ban: 0,
             names: Names::new(),
+            distinct: (Distinct::default(), now.mono),
             first_seen: now.unix,
             last_seen: now.unix,
         }
@@ -109,8 +115,17 @@ impl Failures {
             .any(|answer| *answer == fold(fingerprint))
     }
 
-    /// Counts one.
-    pub fn add(&mut self, now: Now, user: &[u8], fingerprint: u64) {
+    /// How many names failed today, about.
+    pub fn names_failed(&self) -> u32 {
+        self.distinct.0.count()
+    }
+
+    /// Counts one; `name` is a hash of the user.
+    pub fn add(&mut self, now: Now, (user, name): (&[u8], u64), fingerprint: u64) {
+        if now.mono.since(self.distinct.1) >= DAY {
+            self.distinct = (Distinct::default(), now.mono);
+        }
+        self.distinct.0.add(name);
         let count = self.count as usize;
         if let Some(time) = self.times.get_mut(count.checked_rem(DAY_MAX).unwrap_or(0)) {
             *time = tick(now.mono);
@@ -148,9 +163,26 @@ impl Failures {
         self.within(now, config.failures_window) >= max || self.within(now, DAY) >= DAY_MAX
     }
 
-    /// After a ban: failures begin anew, names and answers stay.
+    /// After a ban or a success: failures begin anew, names and answers stay.
     pub fn begin_anew(&mut self) {
         self.times = [0; DAY_MAX];
+    }
+
+    /// What a ban tells of them; it begins now. How many there were begins anew too.
+    pub fn evidence(&mut self, now: Now, reason: BanReason) -> Evidence {
+        self.begin_anew();
+        self.distinct.0 = Distinct::default();
+        Evidence {
+            reason,
+            failures: std::mem::take(&mut self.count_since_ban),
+            step: 0,
+            names: self.names,
+            first_seen: self.first_seen,
+            last_seen: self.last_seen,
+            since: now.unix,
+            until: now.unix,
+            observed: false,
+        }
     }
 }
 
@@ -182,7 +214,7 @@ mod tests {
     fn the_window_slides() {
         let mut failures = Failures::new(at(1));
         for second in [1, 50, 70] {
-            failures.add(at(second), b"100", second);
+            failures.add(at(second), (b"100", 0), second);
         }
         let window = Duration::from_secs(60);
         assert_eq!(failures.within(at(70).mono, window), 2);
@@ -198,11 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn names_are_counted_for_a_day() {
+        let mut failures = Failures::new(at(1));
+        for n in 0..6u64 {
+            failures.add(at(n * 14_000), (b"", n % 3), n);
+        }
+        assert_eq!(failures.names_failed(), 3);
+        failures.add(at(86_401), (b"", 0), 7);
+        assert_eq!(failures.names_failed(), 1, "another day");
+    }
+
+    #[test]
     fn the_last_sixteen_answers_count_once() {
         let mut failures = Failures::new(at(1));
         assert!(!failures.has(0), "an empty place is no answer");
         for n in 0..20u64 {
-            failures.add(at(1), b"", n << 40);
+            failures.add(at(1), (b"", 0), n << 40);
         }
         assert!((4..20u64).all(|n| failures.has(n << 40)));
         assert!((0..4u64).all(|n| !failures.has(n << 40)));

@@ -50,9 +50,8 @@ impl Guard {
         let limit = limit.max(1);
         // The first `limit` + 1 behind `after`, the last of them on top.
         let mut first = BinaryHeap::new();
-        let bans = self
-            .bans
-            .iter()
+        let bans = (self.bans.iter())
+            .chain(self.watched.iter())
             .map(|(source, ban)| Cursor::ban(ban.since, source));
         let deny = (0..self.deny.as_slice().len()).map(Cursor::Deny);
         for cursor in bans
@@ -81,8 +80,11 @@ impl Guard {
 
     /// The ban of this source as the administration shows it.
     pub fn ban_of(&self, source: Source) -> Option<api::Ban> {
-        let ban = self.bans.get(source)?;
-        let (last_seen, discarded_estimated) = self.bans.traffic(source);
+        let table = [&self.bans, &self.watched];
+        let (ban, table) = table
+            .into_iter()
+            .find_map(|table| Some((table.get(source)?, table)))?;
+        let (last_seen, discarded_estimated) = table.traffic(source);
         Some(api::Ban {
             source: source.to_string(),
             reason: ban.reason,

@@ -66,6 +66,15 @@ impl Ranges {
         self.find(source).is_some()
     }
 
+    /// Whether it holds any of the sources that a prefix covers, or `source` itself.
+    pub fn overlaps(&self, source: Source) -> bool {
+        let (first, last) = source.span();
+        let behind = self.ranges.partition_point(|range| range.last < first);
+        self.ranges
+            .get(behind)
+            .is_some_and(|range| range.first <= last)
+    }
+
     pub fn count_discarded(&mut self, at: usize) {
         if let Some(range) = self.ranges.get_mut(at) {
             let packets = if range.held { KERNEL_SAMPLE } else { 1 };
@@ -93,7 +102,11 @@ impl Ranges {
 
 /// First and last source of a prefix.
 fn range(prefix: &Prefix) -> Range {
-    let first = Source::of(prefix.address).bits();
+    let first = match prefix.address {
+        // A multicast one is nobody's source, but a prefix all the same.
+        IpAddr::V6(v6) if v6.is_multicast() => (v6.to_bits() >> 64) as u64,
+        address => Source::of(address).bits(),
+    };
     let bits = u32::from(prefix.bits);
     let host = match prefix.address {
         // IPv4 lies in the lower 32 bits of a source.
@@ -163,6 +176,21 @@ mod tests {
             "::",
         ] {
             assert!(!ranges.contains(outside.parse().unwrap()), "{outside}");
+        }
+        for (prefix, expected) in [
+            ("10.1.1.1", true),
+            ("11.1.1.1", false),
+            ("2001:db8::/48", true),
+            ("2001:db8:0:80::/56", true),
+            ("2001:db8:0:100::/56", false),
+            ("2001:db9::/56", true),
+            ("2001:dba::/48", false),
+        ] {
+            assert_eq!(
+                ranges.overlaps(prefix.parse().unwrap()),
+                expected,
+                "{prefix}"
+            );
         }
     }
 

@@ -76,6 +76,14 @@ impl<T> Recent<T> {
             .map(|node| &node.value)
     }
 
+    /// The value of `source`, to be changed; it is not touched by that.
+    pub fn get_mut(&mut self, source: Source) -> Option<&mut T> {
+        let slot = self.slot(source)?;
+        self.nodes
+            .get_mut(slot as usize)
+            .map(|node| &mut node.value)
+    }
+
     /// The value of `source`, now the one touched last; made by `make` if it was not there, at the bound in place of
     /// the one touched longest ago.
     pub fn touch(&mut self, source: Source, make: impl FnOnce() -> T) -> Option<&mut T> {

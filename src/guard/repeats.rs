@@ -37,7 +37,7 @@ impl Repeats {
         let hash = self.hasher.pair(source, branch);
         // Never 0: that is a free place.
         let tag = ((hash >> 32) as u32 & 0xffff_0000).max(0x1_0000);
-        let set = hash as usize >> 1 & self.sets.len().wrapping_sub(1);
+        let set = hash as usize & self.sets.len().wrapping_sub(1);
         let Some(cells) = self.sets.get_mut(set) else {
             return false;
         };

@@ -242,7 +242,37 @@ impl Unproven {
         may
     }
 
-    /// It proved that it receives what we send to it.
+    /// Whether one more challenge may go to whoever receives what we send to it, but answers nothing: the first ones may,
+    /// then the bucket decides.
+    pub fn may_challenge(&mut self, now: Instant, source: (u32, u32)) -> bool {
+        let ticks = ticks(now);
+        let Some((rates, [until, account, stamp])) = self.cell(ticks, source) else {
+            return false;
+        };
+        let mut unpacked = Account::unpack(*account, *stamp, now);
+        if unpacked.unanswered >= limits::UNANSWERED_FREE {
+            let backlog = rates.backlog(*until, ticks);
+            if backlog.saturating_add(rates.interval) > rates.burst {
+                return false;
+            }
+            let interval = rates.interval_after(unpacked.unanswered);
+            *until = ticks.wrapping_add(backlog).wrapping_add(interval);
+        }
+        unpacked.unanswered = unpacked.unanswered.saturating_add(1);
+        [*account, *stamp] = unpacked.pack();
+        true
+    }
+
+    /// It did what phones do not: as good as a challenge that it left unanswered.
+    pub fn suspect(&mut self, now: Instant, source: (u32, u32)) {
+        if let Some((_, [_, account, stamp])) = self.cell(ticks(now), source) {
+            let mut unpacked = Account::unpack(*account, *stamp, now);
+            unpacked.unanswered = unpacked.unanswered.saturating_add(1);
+            [*account, *stamp] = unpacked.pack();
+        }
+    }
+
+    /// It answered a challenge.
     pub fn prove(&mut self, (hash, tag): (u32, u32)) {
         let set = hash as usize & self.sets.len().wrapping_sub(1);
         let Some([tags, _, accounts, _]) = self.sets.get_mut(set) else {

@@ -526,7 +526,7 @@ impl Streams {
 
     /// Closes all connections of a source.
     pub(super) fn ban(&mut self, source: Source) {
-        let of_source = |connection: &Connection| Source::of(connection.remote.ip()) == source;
+        let of_source = |connection: &Connection| source.covers(Source::of(connection.remote.ip()));
         let keys: Vec<usize> = self
             .connections
             .iter()
