@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn what_phones_do_not_send_costs_answers_too() {
         let mut guard = guard_of("");
-        let answers = |guard: &mut Guard, source, start| {
+        let answers = |guard: &mut Guard, source, start: u64| {
             let of_second = |second| {
                 let now = at(start + second);
                 let is_in = admit(guard, now, source) == Admission::Admit(Standing::Unproven);
