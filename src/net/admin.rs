@@ -362,8 +362,9 @@ pub(super) fn cdrs_response(answer: Result<Page<Cdr>, String>) -> Response {
 }
 
 fn parse_source(text: &str) -> Result<Source, String> {
-    text.parse()
-        .map_err(|_| format!("source: \"{text}\" is not an IPv4 address or an IPv6 /64"))
+    text.parse().map_err(|_| {
+        format!("source: \"{text}\" is not an IPv4 address or an IPv6 /64, /56 or /48")
+    })
 }
 
 /// A page of what the configuration lists, in the order of the file.

@@ -511,3 +511,111 @@ fn what_deny_names_is_never_answered_and_allow_never_banned() {
     let answer = site.endpoint.command(site.now, command);
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
 }
+
+#[test]
+fn a_ban_of_a_prefix_is_shown_kept_and_lifted_as_what_it_is() {
+    let mut site = Site::of(&CONFIG.replace("addresses = 192.0.2.3", "addresses = 2001:db8:2::7"));
+    let mut last = Outcome::default();
+    for subnet in 0..4 {
+        for n in 0..5 {
+            last = site.fail(&format!("[2001:db8:1:{subnet}::5]:5060"), "100", n);
+            site.jump(Duration::from_secs(1));
+        }
+    }
+    let wide: Source = "2001:db8:1::/56".parse().unwrap();
+    let own: Source = "2001:db8:1:3::/64".parse().unwrap();
+    assert_eq!(last.banned, [own, wide], "their connections are closed");
+    let kept: Vec<_> = (last.kept.iter())
+        .filter_map(|change| match change {
+            Change::Ban(row) => Some((**row).clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(kept.len(), 2);
+    let inside = "[2001:db8:1:ff::1]:5060";
+    let register = || Request::new("REGISTER").user("100").text();
+    assert!(site.udp(inside, register()).is_silent());
+    let connection = site.connect(inside, 2);
+    assert_eq!(site.tcp(connection, register()).closed, [connection]);
+    let kept = Snapshot {
+        bans: kept,
+        ..Snapshot::default()
+    };
+    let mut restarted = Site::restarted(CONFIG, site.now, kept);
+    assert!(restarted.udp(inside, register()).is_silent());
+    let command = Command::Bans {
+        after: None,
+        limit: 10,
+    };
+    let Answer::Bans(page) = site.endpoint.command(site.now, command) else {
+        panic!("no list")
+    };
+    let items = page.items.iter();
+    let shown: Vec<_> = items
+        .map(|ban| (ban.source.as_str(), ban.failures))
+        .collect();
+    assert_eq!(
+        shown[..2],
+        [("2001:db8:1:3::/64", 5), ("2001:db8:1::/56", 20)],
+        "newest first"
+    );
+    assert_eq!(shown.len(), 5);
+    let unban =
+        |site: &mut Site, source| site.endpoint.command(site.now, Command::Unban { source });
+    assert!(matches!(unban(&mut site, wide), Answer::Done));
+    assert!(!matches!(unban(&mut site, wide), Answer::Done));
+    assert_eq!(site.udp(inside, register()).statuses(), [401]);
+    assert!(site.udp("[2001:db8:1:3::5]:5060", register()).is_silent());
+    // By hand too, but not where a user by address is.
+    for (source, is_banned) in [("2001:db8:1::/48", true), ("2001:db8:2::/48", false)] {
+        let command = Command::Ban {
+            source: source.parse().unwrap(),
+            duration: None,
+        };
+        let answer = site.endpoint.command(site.now, command);
+        assert_eq!(
+            matches!(answer, Answer::Banned(_)),
+            is_banned,
+            "{source}: {answer:?}"
+        );
+    }
+    assert!(site.udp(inside, register()).is_silent());
+}
+
+#[test]
+fn observing_says_what_it_would_do_to_neighbours_and_does_not() {
+    let config = CONFIG.replace("[server]\n", "[guard]\nmode = observe\n[server]\n");
+    let mut site = Site::of(&config);
+    site.prove("192.0.2.7:5060");
+    let mut said = Vec::new();
+    for n in 0..30 {
+        let outcome = site.fail("192.0.2.7:5070", &format!("name{n}"), n);
+        assert_eq!(outcome.statuses(), [401], "{n}");
+        assert!(
+            outcome.banned.is_empty() && outcome.kept.is_empty(),
+            "{outcome:#?}"
+        );
+        said.extend(outcome.events);
+    }
+    let bans: Vec<_> = said.iter().filter(|(name, _)| *name == "ban").collect();
+    assert_eq!(bans.len(), 1, "{bans:?}");
+    assert_eq!(
+        (&*bans[0].1["reason"], &*bans[0].1["mode"]),
+        ("scan", "observe")
+    );
+    for _ in 0..100 {
+        let outcome = site.udp("192.0.2.7:5070", Request::new("OPTIONS").text());
+        assert_eq!(outcome.statuses(), [200], "as known as ever");
+    }
+    let before = site.status().guard.dropped;
+    for n in 0..100 {
+        site.udp(
+            STRANGER,
+            Request::new("REGISTER").user(&n.to_string()).text(),
+        );
+    }
+    assert!(
+        site.status().guard.dropped > before,
+        "what would have been dropped"
+    );
+}
