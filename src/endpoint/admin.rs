@@ -107,7 +107,7 @@ impl Endpoint {
     pub fn kernel_list(&mut self, now: Now, family_max: usize) -> Vec<KernelEntry> {
         let peers = &self.peers;
         self.guard
-            .kernel_list(now, family_max, |source| peers.has_source(source))
+            .kernel_list(now, family_max, |source| peers.any_within(source))
     }
 
     /// What the kernel holds of such a list: see [`Guard::kernel_holds`].

@@ -97,7 +97,8 @@ impl Peers {
 
     /// Whether any entry lies in this source or in a prefix that is one.
     pub fn any_within(&self, source: Source) -> bool {
-        self.has_source(source) || self.sources.iter().any(|own| source.covers(*own))
+        let is_prefix = matches!(source.prefix_bits(), 48 | 56);
+        self.has_source(source) || is_prefix && self.sources.iter().any(|own| source.covers(*own))
     }
 
     /// A user by address has spoken: without a configured port, that is where he is called.

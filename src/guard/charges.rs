@@ -85,7 +85,7 @@ impl Guard {
         is_exempt: impl Fn(Source) -> bool,
     ) -> Option<(Source, Evidence)> {
         let wide = source.widened()?;
-        if self.bans.contains(wide, now.mono) || self.allow.overlaps(wide) {
+        if self.bans.contains(wide, now.mono) || self.allow.any_within(wide) {
             return None;
         }
         let mut parts = wide

@@ -74,7 +74,8 @@ impl Guard {
     }
 
     /// What the kernel should discard now, the busiest first, at most so many entries of each family. Empty unless bans are
-    /// enforced and the kernel is to be asked. `is_exempt`: the source is one of a user by address, a line or a trunk.
+    /// enforced and the kernel is to be asked. `is_exempt`: the source is one of a user by address, a line or a trunk,
+    /// or a prefix with such a one in it.
     pub fn kernel_list(
         &mut self,
         now: Now,
@@ -109,7 +110,7 @@ impl Guard {
         }
         for (source, ban, recent) in bans.by_load(now.mono) {
             let is_whole = !ban.observed && ban.reason != BanReason::Scan;
-            if is_whole && !allow.contains(source) && !is_exempt(source) {
+            if is_whole && !allow.any_within(source) && !is_exempt(source) {
                 push(KernelEntry::ban(source), recent, ban.since.as_millis());
             }
         }
@@ -124,8 +125,7 @@ impl Guard {
     /// of a sample of [`crate::limits::KERNEL_SAMPLE`]. Without `begin`, only that it holds nothing else any more.
     pub fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool) {
         let bans = held.iter().filter(|entry| entry.deny.is_none());
-        self.bans
-            .hold(bans.map(|entry| Source::of(entry.prefix.address)), begin);
+        self.bans.hold(bans.map(KernelEntry::source), begin);
         let mut denied: Vec<(usize, Prefix)> = held
             .iter()
             .filter_map(|entry| Some((entry.deny?, entry.prefix)))
@@ -202,11 +202,23 @@ impl Busiest {
 
 impl KernelEntry {
     fn ban(source: Source) -> Self {
-        let address = source.address();
-        let bits = if address.is_ipv4() { 32 } else { 64 };
         Self {
-            prefix: Prefix { address, bits },
+            prefix: Prefix {
+                address: source.address(),
+                bits: source.prefix_bits(),
+            },
             deny: None,
+        }
+    }
+
+    /// The source that is banned.
+    fn source(&self) -> Source {
+        let source = Source::of(self.prefix.address);
+        let wide = source.widened();
+        match self.prefix.bits {
+            56 => wide.unwrap_or(source),
+            48 => wide.and_then(Source::widened).unwrap_or(source),
+            _ => source,
         }
     }
 }
@@ -254,6 +266,42 @@ mod tests {
     fn list(guard: &mut Guard, now: Now) -> Vec<String> {
         let list = guard.kernel_list(now, 100, |_| false);
         list.iter().map(|entry| entry.prefix.to_string()).collect()
+    }
+
+    #[test]
+    fn bans_of_prefixes_are_held_as_such() {
+        let mut guard = guard("allow = 2001:db8:3::7");
+        for text in [
+            "2001:db8:1::/56",
+            "2001:db8:2::/48",
+            "2001:db8:1::/64",
+            "192.0.2.1",
+        ] {
+            guard.ban(at(1), source(text), None).unwrap();
+        }
+        let entries = guard.kernel_list(at(2), 100, |_| false);
+        let mut shown: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.prefix.to_string())
+            .collect();
+        shown.sort();
+        assert_eq!(
+            shown,
+            [
+                "192.0.2.1",
+                "2001:db8:1::/56",
+                "2001:db8:1::/64",
+                "2001:db8:2::/48"
+            ]
+        );
+        assert!(guard.ban(at(1), source("2001:db8:3::/48"), None).is_err());
+        guard.kernel_holds(&entries, true);
+        guard.admit(at(3), source("2001:db8:2:99::"), false, false);
+        let wide = guard.ban_of(source("2001:db8:2::/48")).unwrap();
+        assert_eq!(
+            wide.discarded_estimated,
+            u64::from(crate::limits::KERNEL_SAMPLE)
+        );
     }
 
     fn packets(guard: &mut Guard, now: Now, text: &str, count: u32) {
@@ -333,7 +381,7 @@ mod tests {
         guard.ban(at(0), source("192.0.2.2"), None).unwrap();
         for n in 0..5 {
             let proven = source("192.0.2.3");
-            guard.charge(at(1), proven, false, Offence::Credentials, b"100", n);
+            guard.charge(at(1), proven, |_| false, Offence::Credentials, b"100", n);
         }
         let exempt = source("192.0.2.2");
         let of = |guard: &mut Guard, now| {
@@ -392,7 +440,7 @@ mod tests {
             guard.charge(
                 at(6),
                 source("192.0.2.3"),
-                false,
+                |_| false,
                 Offence::Credentials,
                 b"100",
                 n,

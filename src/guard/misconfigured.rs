@@ -19,7 +19,7 @@ struct Phone {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Misconfigured(Vec<Phone>);
 
 impl Misconfigured {

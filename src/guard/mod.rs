@@ -294,7 +294,7 @@ impl Guard {
                 if past.step_now(now) > 0 {
                     self.past.touch(row.source, || past);
                 }
-            } else if !self.allow.overlaps(row.source) {
+            } else if !self.allow.any_within(row.source) {
                 // A clock that is behind (no battery, no network yet) must not make a ban last for years.
                 let left = row.until.since(now.unix).min(row.until.since(row.since));
                 let table = match row.reason {
@@ -324,7 +324,7 @@ impl Guard {
         for table in [&mut self.bans, &mut self.watched] {
             let lifted: Vec<Source> = table
                 .iter()
-                .filter(|(source, ban)| allow.overlaps(*source) || enforce && ban.observed)
+                .filter(|(source, ban)| allow.any_within(*source) || enforce && ban.observed)
                 .map(|(source, _)| source)
                 .collect();
             for source in lifted {
@@ -567,7 +567,7 @@ impl Guard {
         if self.config.mode == GuardMode::Off {
             return Err("the guard is off".to_owned());
         }
-        if self.allow.overlaps(source) {
+        if self.allow.any_within(source) {
             return Err(format!("{source} is in allow"));
         }
         let duration = duration.unwrap_or(self.config.ban);

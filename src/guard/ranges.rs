@@ -67,12 +67,9 @@ impl Ranges {
     }
 
     /// Whether it holds any of the sources that a prefix covers, or `source` itself.
-    pub fn overlaps(&self, source: Source) -> bool {
+    pub fn any_within(&self, source: Source) -> bool {
         let (first, last) = source.span();
-        let behind = self.ranges.partition_point(|range| range.last < first);
-        self.ranges
-            .get(behind)
-            .is_some_and(|range| range.first <= last)
+        self.any_between(first, last)
     }
 
     pub fn count_discarded(&mut self, at: usize) {
@@ -84,11 +81,13 @@ impl Ranges {
 
     /// Whether any source lies in one of these ranges and in that one.
     pub fn overlaps(&self, other: &Range) -> bool {
-        let behind = self
-            .ranges
-            .partition_point(|range| range.first <= other.last);
+        self.any_between(other.first, other.last)
+    }
+
+    fn any_between(&self, first: u64, last: u64) -> bool {
+        let behind = self.ranges.partition_point(|range| range.first <= last);
         let nearest = behind.checked_sub(1).and_then(|at| self.ranges.get(at));
-        nearest.is_some_and(|range| range.last >= other.first)
+        nearest.is_some_and(|range| range.last >= first)
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Range> {
@@ -187,7 +186,7 @@ mod tests {
             ("2001:dba::/48", false),
         ] {
             assert_eq!(
-                ranges.overlaps(prefix.parse().unwrap()),
+                ranges.any_within(prefix.parse().unwrap()),
                 expected,
                 "{prefix}"
             );

@@ -14,7 +14,7 @@ const WAYS: usize = 8;
 const REPEATED_AFTER_MS: u32 = 400;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Repeats {
     /// Hash in the upper half, when it was seen in the lower: milliseconds, which wrap after a minute. Then a request may
     /// be taken for a new one once more, or, one in 65,536, for another.
