@@ -5,6 +5,7 @@ mod peers;
 mod replay;
 mod scenario;
 mod security;
+mod siege;
 mod simulate;
 mod tidy;
 mod torture;

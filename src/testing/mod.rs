@@ -2,7 +2,7 @@
 //!
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
 //! `scenario` plays such scripts from text files; `phone` plays itself, and `simulate` lets many of them live with the
-//! server on a bad network.
+//! server on a bad network; `siege` has them besieged. `invariants` is what must hold in both.
 
 pub mod agent;
 pub mod fuzz;
@@ -10,10 +10,12 @@ pub mod fuzz_auth;
 pub mod fuzz_endpoint;
 pub mod fuzz_filter;
 pub mod fuzz_stream;
+pub mod invariants;
 pub mod network;
 pub mod phone;
 pub mod random;
 pub mod scenario;
+pub mod siege;
 pub mod simulate;
 pub mod world;
 

@@ -34,6 +34,15 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A seed for what is hashed and signed under test.
+    pub fn bytes(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for chunk in bytes.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_le_bytes());
+        }
+        bytes
+    }
+
     /// A number below `bound`; 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 {

@@ -3,17 +3,17 @@
 //! What must hold whatever the seed: every INVITE gets a final response; every call that was answered is exactly one record;
 //! no honest source is banned; no table grows beyond its bound; after silence nothing is left.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::invariants;
 use super::network::Link;
 use super::phone::{Outcome, Phone, Sent};
 use super::random::Random;
 use super::world::{Delivery, Seen, World};
 use crate::config::Config;
-use crate::source::{Source, Transport};
+use crate::source::Transport;
 use crate::time::Instant;
 
 const PHONES: u64 = 20;
@@ -346,46 +346,8 @@ impl Office {
                     phone.user, phone.address
                 ));
             }
-            if phone.accused {
-                return Err(format!(
-                    "the phone at {} was told of a missing ACK",
-                    phone.address
-                ));
-            }
-            for (call_id, outcome) in &phone.outcomes {
-                let over: Vec<_> = (self.world.records.values())
-                    .filter(|(_, _, record)| record.caller_call_id == *call_id)
-                    .collect();
-                match outcome {
-                    Outcome::Final(200) => {
-                        let is_one = matches!(over.as_slice(), [(1, 1, record)]
-                            if record.disposition == "answered");
-                        if !is_one {
-                            return Err(format!("answered call {call_id} has records {over:?}"));
-                        }
-                    }
-                    // Cancelled before the challenge came back: nobody was called.
-                    Outcome::Final(401) if over.is_empty() => {}
-                    Outcome::Final(status) => {
-                        let is_one = matches!(over.as_slice(), [(0 | 1, 1, _)]);
-                        if !is_one {
-                            return Err(format!("call {call_id}: {status}, records {over:?}"));
-                        }
-                    }
-                    Outcome::Pending | Outcome::Timeout => {
-                        return Err(format!(
-                            "call {call_id} of {}: {outcome:?}, records {over:?}",
-                            phone.address
-                        ));
-                    }
-                }
-            }
         }
-        for (up, over, record) in self.world.records.values() {
-            if *over != 1 || *up > 1 || (*up == 1) != (record.disposition == "answered") {
-                return Err(format!("kept {up} times up, {over} times over: {record:?}"));
-            }
-        }
+        invariants::every_call_has_its_record(&self.world, &self.phones)?;
         let census = self.world.endpoint.census();
         if census.has_calls {
             return Err(format!("calls that do not end: {census:?}"));
@@ -420,14 +382,7 @@ impl Office {
         {
             return Err(format!("after silence there is left {census:?}"));
         }
-        let honest: BTreeSet<Source> = self
-            .phones
-            .iter()
-            .map(|phone| Source::of(phone.address.ip()))
-            .collect();
-        if let Some(source) = self.world.banned.intersection(&honest).next() {
-            return Err(format!("an honest source was banned: {source}"));
-        }
+        invariants::nobody_honest_is_banned(&self.world, &self.phones)?;
         let outcomes = || self.phones.iter().flat_map(|phone| phone.outcomes.values());
         let count = |wanted: u16| {
             outcomes()

@@ -4,7 +4,7 @@
 //! connections with even numbers. Peers are addresses; whoever plays them takes what [`World::run`] hands out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::network::{Link, Network, Packet, Payload};
@@ -13,7 +13,7 @@ use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::source::{ConnectionId, Flow, Source, Transport};
-use crate::store::{CallRecord, Change, Snapshot};
+use crate::store::{BanRow, BindingRow, CallRecord, Change, Snapshot};
 use crate::time::{Instant, Now, UnixTime};
 
 /// 2026-01-01T00:00:00Z, when every simulation begins.
@@ -41,6 +41,55 @@ pub struct Delivery {
     pub seen: Seen,
 }
 
+/// What the server wanted kept, as a state file would have it.
+#[derive(Debug, Default)]
+struct Kept {
+    bindings: BTreeMap<(String, Vec<u8>), BindingRow>,
+    bans: BTreeMap<Source, BanRow>,
+    known: BTreeMap<Source, UnixTime>,
+    nonce_key: Option<([u8; 32], UnixTime)>,
+}
+
+impl Kept {
+    fn keep(&mut self, change: &Change) {
+        match change {
+            Change::Binding(row) => {
+                let key = (row.user.clone(), row.contact.clone());
+                self.bindings.insert(key, (**row).clone());
+            }
+            Change::BindingGone { user, contact } => {
+                self.bindings.remove(&(user.clone(), contact.clone()));
+            }
+            Change::Ban(row) => {
+                self.bans.insert(row.source, (**row).clone());
+            }
+            Change::BanGone(source) => {
+                self.bans.remove(source);
+            }
+            Change::Known(source, last) => {
+                self.known.insert(*source, *last);
+            }
+            Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
+            // Kept by the world itself, with how often.
+            Change::Record(_) => {}
+        }
+    }
+
+    fn snapshot(&self, now: UnixTime) -> Snapshot {
+        let bindings = self.bindings.values().filter(|row| row.expires > now);
+        Snapshot {
+            bindings: bindings.cloned().collect(),
+            bans: self.bans.values().cloned().collect(),
+            known: self
+                .known
+                .iter()
+                .map(|(source, last)| (*source, *last))
+                .collect(),
+            nonce_key: self.nonce_key,
+        }
+    }
+}
+
 /// The server in its surroundings.
 #[derive(Clone)]
 pub struct World {
@@ -56,6 +105,9 @@ pub struct World {
     pub ended: Vec<String>,
     /// Sources banned at any time.
     pub banned: BTreeSet<Source>,
+    /// Bytes of the datagrams that the server sent to each address, and how many those were.
+    pub received: BTreeMap<IpAddr, (u64, u64)>,
+    kept: Kept,
     now: Now,
     server: SocketAddr,
     connections: BTreeMap<ConnectionId, SocketAddr>,
@@ -69,11 +121,7 @@ pub struct World {
 impl World {
     /// A server that was just started. `server`: the one address that it listens on, with every transport.
     pub fn new(config: Config, server: SocketAddr, seed: u64, link: Link) -> Self {
-        let mut bytes = [0; 32];
-        let mut random = Random::new(seed).fork("server");
-        for chunk in bytes.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&random.next_u64().to_le_bytes());
-        }
+        let bytes = Random::new(seed).fork("server").bytes();
         let now = Now {
             mono: Instant::from_micros(1_000_000),
             unix: UnixTime::from_millis(BEGIN_UNIX_MS),
@@ -85,6 +133,8 @@ impl World {
             records: BTreeMap::new(),
             ended: Vec::new(),
             banned: BTreeSet::new(),
+            received: BTreeMap::new(),
+            kept: Kept::default(),
             now,
             server,
             connections: BTreeMap::new(),
@@ -175,6 +225,18 @@ impl World {
     /// A new configuration.
     pub fn reload(&mut self, config: Config) {
         self.endpoint.reload(self.now, config);
+        self.take_outputs();
+    }
+
+    /// The power goes, and is back `after` that: a server with another seed and what the one before had kept. Connections
+    /// are gone; what is under way still arrives.
+    pub fn restart(&mut self, config: Config, seed: u64, after: Duration) {
+        self.set(self.now.mono.plus(after));
+        self.connections.clear();
+        self.by_peer.clear();
+        let bytes = Random::new(seed).fork("server").bytes();
+        let kept = self.kept.snapshot(self.now.unix);
+        self.endpoint = Endpoint::new(self.now, config, bytes, kept);
         self.take_outputs();
     }
 
@@ -323,6 +385,8 @@ impl World {
                         flow.local, self.server,
                         "sent from an address that is not ours"
                     );
+                    let (sum, count) = self.received.entry(flow.remote.ip()).or_default();
+                    (*sum, *count) = (*sum + bytes.len() as u64, *count + 1);
                     to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
                 }
                 Output::StreamBytes { connection, bytes } => {
@@ -355,7 +419,7 @@ impl World {
                     }
                     entry.2 = (**record).clone();
                 }
-                Output::Keep(_) => {}
+                Output::Keep(change) => self.kept.keep(change),
                 Output::Event(event) => self.events.push(event.clone()),
             }
         }

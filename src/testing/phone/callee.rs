@@ -86,17 +86,20 @@ impl Phone {
         let added = self.add(dialog, Phase::Ringing, Some((server, bytes)), tag);
         assert_eq!(added, id);
         match self.random.below(100) {
+            _ if !self.habits.is_moody => self.answered_soon(now, id, out),
             0..15 => self.refuse(now, id, 486, out),
             15..20 => self.refuse(now, id, 603, out),
             20..30 => self.respond(now, id, 180, out),
-            _ => {
-                if self.random.chance(700) {
-                    self.respond(now, id, 180, out);
-                }
-                let after = self.random.between(0, 8_000);
-                self.later(now, after, Todo::Answer(id));
-            }
+            _ => self.answered_soon(now, id, out),
         }
+    }
+
+    fn answered_soon(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        if self.random.chance(700) {
+            self.respond(now, id, 180, out);
+        }
+        let after = self.random.between(0, self.habits.answer_ms_max);
+        self.later(now, after, Todo::Answer(id));
     }
 
     /// A response to the INVITE of a call that rings, or to a re-INVITE.

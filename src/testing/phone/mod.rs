@@ -24,8 +24,42 @@ use crate::transport::{Frame, Framer};
 
 /// A phone has a few calls at most.
 const TRANSACTIONS_MAX: usize = 256;
-/// Challenges answered for one request before the phone gives up.
-const CHALLENGES_MAX: u32 = 4;
+
+/// How a phone and whoever sits at it behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// Transactions at a time: more for what stands for many phones (a carrier).
+    pub transactions_max: usize,
+    /// Challenges answered for one request before the phone gives up.
+    pub challenges_max: u32,
+    /// How long it waits after a refused registration, in milliseconds, from and to.
+    pub retry_ms: (u64, u64),
+    /// It begins a registration every so many milliseconds, whatever becomes of the one before: broken.
+    pub hammers_ms: Option<u64>,
+    /// Callers who lose patience, per mille.
+    pub impatient: u32,
+    /// Called, it is sometimes busy or not at home.
+    pub is_moody: bool,
+    /// It is answered within this time, in milliseconds ...
+    pub answer_ms_max: u64,
+    /// ... and one side hangs up within this.
+    pub talk_ms_max: u64,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self {
+            transactions_max: TRANSACTIONS_MAX,
+            challenges_max: 4,
+            retry_ms: (30_000, 30_000),
+            hammers_ms: None,
+            impatient: 250,
+            is_moody: true,
+            answer_ms_max: 8_000,
+            talk_ms_max: 60_000,
+        }
+    }
+}
 
 /// What a transaction of the phone is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +69,8 @@ enum What {
     Invite(u32),
     Reinvite(u32),
     Incoming(u32),
+    Info(u32),
+    Bye(u32),
     Other,
 }
 
@@ -113,6 +149,12 @@ pub struct Phone {
     pub accused: bool,
     /// Its last REGISTER got a 200.
     pub is_registered: bool,
+    /// When its first one did.
+    pub registered_at: Option<Instant>,
+    /// Transactions of its own that never got a final response, and 2xx of its own that never got an ACK.
+    pub lost: Vec<String>,
+    /// What it does when. Set it before the phone does anything.
+    pub habits: Habits,
     secret: Secret,
     flow: Flow,
     random: Random,
@@ -140,10 +182,7 @@ impl Phone {
         random: &Random,
     ) -> Self {
         let mut random = random.fork(user);
-        let mut seed = [0; 32];
-        for chunk in seed.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&random.next_u64().to_le_bytes());
-        }
+        let seed = random.bytes();
         let connection = (transport == Transport::Tcp).then_some(ConnectionId(0));
         let flow = Flow {
             transport,
@@ -159,6 +198,9 @@ impl Phone {
             outcomes: BTreeMap::new(),
             accused: false,
             is_registered: false,
+            registered_at: None,
+            lost: Vec::new(),
+            habits: Habits::default(),
             secret: Secret::Password(password.into()),
             flow,
             registration: Dialog {
@@ -189,6 +231,39 @@ impl Phone {
         phone.registration = phone.new_dialog(&own);
         phone.registration.remote_target = format!("sip:{DOMAIN}").into_bytes().into();
         phone
+    }
+
+    /// With these habits.
+    pub fn with(mut self, habits: Habits) -> Self {
+        if habits.transactions_max != self.habits.transactions_max {
+            let most = habits.transactions_max;
+            self.transactions = Transactions::new(&self.random.bytes(), most, most);
+        }
+        self.habits = habits;
+        self
+    }
+
+    /// The power is back, or it was carried elsewhere: it knows its account and perhaps its last nonce, nothing else.
+    pub fn reboot(&mut self, address: SocketAddr, keeps_nonce: bool) {
+        let mut random = self.random.fork("reboot");
+        let most = self.habits.transactions_max;
+        self.transactions = Transactions::new(&random.bytes(), most, most);
+        self.random = random;
+        self.address = address;
+        self.flow.local = address;
+        self.todo.clear();
+        self.calls.clear();
+        self.is_registered = false;
+        self.registered_at = None;
+        self.is_refreshing = false;
+        self.lost.clear();
+        if !keeps_nonce {
+            (self.challenge, self.nc) = (None, 0);
+        }
+        let own = format!("sip:{}@{DOMAIN}", self.user);
+        let target = self.registration.remote_target.clone();
+        self.registration = self.new_dialog(&own);
+        self.registration.remote_target = target;
     }
 
     fn new_dialog(&mut self, to: &str) -> Dialog {
@@ -288,6 +363,22 @@ impl Phone {
         self.register_challenges = 0;
         self.is_refreshing = true;
         self.send_register(now, out);
+        if let Some(every) = self.habits.hammers_ms {
+            self.later(now, every, Todo::Refresh);
+        }
+    }
+
+    /// The next registration, unless one is begun by the clock anyway.
+    fn register_later(&mut self, now: Instant, (from, to): (u64, u64)) {
+        self.is_refreshing = false;
+        if self.habits.hammers_ms.is_none() {
+            let wait = if from < to {
+                self.random.between(from, to)
+            } else {
+                from
+            };
+            self.later(now, wait, Todo::Refresh);
+        }
     }
 
     fn send_register(&mut self, now: Instant, out: &mut Sent) {
@@ -303,7 +394,7 @@ impl Phone {
         self.outcomes.insert(call_id, Outcome::Pending);
         let id = self.add(dialog, Phase::Calling, None, Vec::new());
         // One in four loses patience; some of them at the very moment when the other side may answer.
-        if self.random.chance(250) {
+        if self.random.chance(self.habits.impatient) {
             let patience = self.random.between(0, 8_000);
             self.later(now, patience, Todo::Cancel(id));
         }
@@ -407,7 +498,7 @@ impl Phone {
         let Some(mut dialog) = up.map(|call| call.dialog.clone()) else {
             return;
         };
-        self.send_request(now, &mut dialog, Method::Info, What::Other, out);
+        self.send_request(now, &mut dialog, Method::Info, What::Info(id), out);
         if let Some(call) = self.calls.get_mut(&id) {
             call.dialog = dialog;
         }
@@ -433,7 +524,7 @@ impl Phone {
         };
         call.phase = Phase::Over;
         let mut dialog = call.dialog.clone();
-        self.send_request(now, &mut dialog, Method::Bye, What::Other, out);
+        self.send_request(now, &mut dialog, Method::Bye, What::Bye(id), out);
         if let Some(call) = self.calls.get_mut(&id) {
             call.dialog = dialog;
         }
@@ -486,7 +577,7 @@ impl Phone {
             What::Register => self.register_response(now, &message, out),
             What::Invite(call) => self.invite_response(now, call, &message, out),
             What::Reinvite(call) => self.reinvite_response(now, call, id, &message, out),
-            What::Incoming(_) | What::Other => {}
+            What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
         }
     }
 
@@ -499,21 +590,24 @@ impl Phone {
     fn register_response(&mut self, now: Instant, response: &Message<'_>, out: &mut Sent) {
         match response.status() {
             100..=199 => {}
-            401 if self.register_challenges < CHALLENGES_MAX => {
-                self.register_challenges += 1;
+            401 => {
                 self.learn_challenge(response);
-                self.send_register(now, out);
+                if self.register_challenges < self.habits.challenges_max {
+                    self.register_challenges += 1;
+                    self.send_register(now, out);
+                } else {
+                    self.is_registered = false;
+                    self.register_later(now, self.habits.retry_ms);
+                }
             }
             200..=299 => {
                 self.is_registered = true;
-                self.is_refreshing = false;
-                let refresh = self.random.between(200_000, 300_000);
-                self.later(now, refresh, Todo::Refresh);
+                self.registered_at.get_or_insert(now);
+                self.register_later(now, (200_000, 300_000));
             }
             _ => {
                 self.is_registered = false;
-                self.is_refreshing = false;
-                self.later(now, 30_000, Todo::Refresh);
+                self.register_later(now, self.habits.retry_ms);
             }
         }
     }
@@ -532,7 +626,7 @@ impl Phone {
             return;
         }
         call.client = None;
-        if status == 401 && call.challenges < CHALLENGES_MAX && !call.is_cancelled {
+        if status == 401 && call.challenges < self.habits.challenges_max && !call.is_cancelled {
             call.challenges += 1;
             self.learn_challenge(response);
             self.invite(now, id, What::Invite(id), out);
@@ -557,7 +651,7 @@ impl Phone {
 
     /// What happens in a call that is up.
     fn plan_call(&mut self, now: Instant, id: u32) {
-        let talk = self.random.between(0, 60_000);
+        let talk = self.random.between(0, self.habits.talk_ms_max);
         self.later(now, talk, Todo::HangUp(id));
         if self.random.chance(300) {
             let when = self.random.between(0, talk);
@@ -616,11 +710,9 @@ impl Phone {
     fn expired(&mut self, now: Instant, expired: Expired<What>, out: &mut Sent) {
         match expired {
             Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => {
+                self.lost.push(format!("{owner:?} unanswered at {now:?}"));
                 match owner {
-                    What::Register => {
-                        self.is_refreshing = false;
-                        self.later(now, 5_000, Todo::Refresh);
-                    }
+                    What::Register => self.register_later(now, (5_000, 5_000)),
                     What::Invite(id) => {
                         if let Some(call) = self.calls.get_mut(&id) {
                             call.phase = Phase::Over;
@@ -635,10 +727,12 @@ impl Phone {
                         }
                         self.hang_up(now, id, out);
                     }
-                    What::Incoming(_) | What::Other => {}
+                    What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
                 }
             }
             Expired::NotAcknowledged { owner, .. } => {
+                self.lost
+                    .push(format!("{owner:?} not acknowledged at {now:?}"));
                 if let What::Incoming(id) = owner {
                     if let Some(call) = self.calls.get_mut(&id) {
                         call.unacknowledged = None;
