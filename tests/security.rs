@@ -5,6 +5,7 @@ mod bans;
 mod credentials;
 mod dialogs;
 mod floods;
+mod equal;
 mod harness;
 mod parsing;
 mod strangers;

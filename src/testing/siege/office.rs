@@ -65,12 +65,13 @@ pub fn run(seed: u64) -> Result<Summary, String> {
     // A working day: some are registered, and so the address is known. They take their nonces along.
     let was_here = random.chance(700);
     if was_here {
-        let early = phones.split_off(phones.len() - 20);
+        let count = if random.chance(500) { phones.len() } else { 20 };
+        let early = phones.split_off(phones.len() - count);
         siege.phones = early;
         siege.find_phones();
         for index in 0..siege.phones.len() {
             siege.plan(
-                siege.now().plus(Duration::from_millis(index as u64 * 200)),
+                siege.now().plus(Duration::from_millis(index as u64 * 50)),
                 index,
                 Act::Register,
             );
