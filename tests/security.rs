@@ -4,8 +4,8 @@
 mod bans;
 mod credentials;
 mod dialogs;
-mod floods;
 mod equal;
+mod floods;
 mod harness;
 mod parsing;
 mod strangers;

@@ -19,6 +19,7 @@ Scenarios
   calls          INVITE, 180, 200, ACK, BYE; both sides are played here
   ping           OPTIONS, and whatever comes back is the answer: for the echo loop
   flood          a scanner's INVITEs; no answer is expected
+  forged         REGISTERs of strangers, each of another source: --sources of them, once
 
 lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
 second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
@@ -30,7 +31,7 @@ threshold, from sources that are ever new; then a trunk's calls, 10 a second, wh
 Load
   --window N     closed loop: so many at a time (128)
   --rate N       open loop: so many a second; latency counts from when each was due
-                 (flood: without it as fast as it goes)
+                 (flood, forged: without it as fast as it goes)
   --seconds S    time that is measured (5)
   --warmup S     time before it that is not (1)
   --users FIRST-LAST   user names, numbers: 1000-1099; calls go from even places to odd ones
@@ -39,7 +40,8 @@ Load
   --bind ADDRESS       own address (127.0.0.1)
   --flows N            register: sockets that the users are spread over (1)
   --trunk ADDR         calls: all come from there, without registration
-  --sources N          flood: addresses it comes from, 127.64.0.0 onward (1)
+  --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
+                       each below fd00::/16, which must be local (bench/forged makes it so)
 
 Report
   --pid PID      the server's process: its CPU time for each message, its memory
@@ -58,6 +60,7 @@ pub enum Scenario {
     Calls,
     Ping,
     Flood,
+    Forged,
 }
 
 impl Scenario {
@@ -70,16 +73,18 @@ impl Scenario {
             Self::Calls => "calls",
             Self::Ping => "ping",
             Self::Flood => "flood",
+            Self::Forged => "forged",
         }
     }
 
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Options,
         Self::Register401,
         Self::Register,
         Self::Calls,
         Self::Ping,
         Self::Flood,
+        Self::Forged,
     ];
 }
 

@@ -1,12 +1,13 @@
-//! A scanner's flood: INVITEs to foreign numbers, from as many addresses as wanted, at a rate or as fast as it goes.
+//! A scanner's flood: INVITEs to foreign numbers, from as many addresses as wanted, at a rate or as fast as it goes;
+//! and strangers each of whom is seen once.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sipkeep::net::sys::{BATCH, ReceiveBatch};
 
-use crate::arguments::{Arguments, Pace};
+use crate::arguments::{Arguments, Pace, Scenario};
 use crate::engine::Job;
 use crate::message;
 use crate::process::{self, CpuTime};
@@ -15,6 +16,10 @@ use crate::socket::{Outbox, Udp};
 
 /// The first of the addresses that the flood comes from.
 pub const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
+/// The same over IPv6.
+const FIRST_SOURCE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+/// No forged source comes twice: longer than any flood of them.
+const FORGED_LASTS: Duration = Duration::from_secs(86_400);
 
 /// What a flood is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +41,11 @@ pub struct Generator {
     domain: String,
     kind: Kind,
     rate: f64,
-    /// The first address it comes from and how many there are; `None`: that of the socket.
-    sources: Option<(Ipv4Addr, u32)>,
+    /// The first address it comes from and how many there are, over IPv6 a /64 each; `None`: that of the socket.
+    sources: Option<(IpAddr, u32)>,
     begun: Instant,
+    /// Datagrams in all.
+    most: u32,
     /// Datagrams composed so far; the kernel may have refused some.
     pub sent: u32,
     /// Datagrams that came back.
@@ -54,11 +61,13 @@ impl Generator {
         arguments: &Arguments,
         kind: Kind,
         rate: f64,
-        sources: Option<(Ipv4Addr, u32)>,
+        sources: Option<(impl Into<IpAddr>, u32)>,
     ) -> Result<Self, String> {
         let target = arguments.target;
+        let sources = sources.map(|(first, count)| (first.into(), count));
         let bind = match sources {
-            Some(_) => Ipv4Addr::UNSPECIFIED.into(),
+            Some((IpAddr::V4(_), _)) => Ipv4Addr::UNSPECIFIED.into(),
+            Some((IpAddr::V6(_), _)) => Ipv6Addr::UNSPECIFIED.into(),
             None => arguments.bind,
         };
         let socket = Udp::bind(SocketAddr::new(bind, 0));
@@ -76,6 +85,7 @@ impl Generator {
             rate,
             sources,
             begun: Instant::now(),
+            most: u32::MAX,
             sent: 0,
             answers: 0,
         })
@@ -93,11 +103,10 @@ impl Generator {
     pub fn step(&mut self) -> Result<(), String> {
         let io = |error: std::io::Error| format!("{}: {error}", self.target);
         let due = self.begun.elapsed().as_secs_f64() * self.rate;
-        while self.out.len() < BATCH && f64::from(self.sent) < due {
-            let source = self.sources.map(|(first, count)| {
-                let address = first.to_bits().wrapping_add(self.sent % count);
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(address)), 0)
-            });
+        while self.out.len() < BATCH && self.sent < self.most && f64::from(self.sent) < due {
+            let source = self
+                .sources
+                .map(|(first, count)| nth(first, self.sent % count));
             let job = Job {
                 run: self.run,
                 slot: 0,
@@ -122,29 +131,62 @@ impl Generator {
 /// # Errors
 /// The kernel's, for people.
 pub fn run(arguments: &Arguments) -> Result<Report, String> {
+    let many = arguments.sources > 1;
+    let sources = many.then_some((first_source(arguments.target), arguments.sources));
+    let times = (arguments.warmup, arguments.warmup + arguments.measured);
+    play(Scenario::Flood, arguments, sources, times, u32::MAX)
+}
+
+/// Sends once from each of the sources.
+///
+/// # Errors
+/// The kernel's, for people.
+pub fn run_forged(arguments: &Arguments) -> Result<Report, String> {
+    let sources = (first_source(arguments.target), arguments.sources);
+    let times = (Duration::ZERO, FORGED_LASTS);
+    play(
+        Scenario::Forged,
+        arguments,
+        Some(sources),
+        times,
+        arguments.sources,
+    )
+}
+
+/// Until the second of the times, or until `most` are sent; measured from the first on.
+fn play(
+    scenario: Scenario,
+    arguments: &Arguments,
+    sources: Option<(IpAddr, u32)>,
+    (warmup, end): (Duration, Duration),
+    most: u32,
+) -> Result<Report, String> {
     let pace = arguments.pace.unwrap_or(Pace::Rate(f64::INFINITY));
     let Pace::Rate(rate) = pace else {
-        return Err("flood: nothing comes back, so there is no --window".to_owned());
+        return Err(format!(
+            "{}: nothing comes back, so there is no --window",
+            scenario.name()
+        ));
     };
-    let many = arguments.sources > 1;
-    if many && !arguments.target.is_ipv4() {
-        return Err("--sources: over IPv4 only".to_owned());
-    }
-    let sources = many.then_some((FIRST_SOURCE, arguments.sources));
-    let mut generator = Generator::new(arguments, Kind::Invite, rate, sources)?;
+    let kind = match scenario {
+        Scenario::Forged => Kind::Register,
+        _ => Kind::Invite,
+    };
+    let mut generator = Generator::new(arguments, kind, rate, sources)?;
+    generator.most = most;
     let read = || -> Result<(Option<CpuTime>, u64), String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
         Ok((cpu, process::socket_drops(arguments.target)))
     };
-    let warm_at = generator.begun + arguments.warmup;
-    let end_at = warm_at + arguments.measured;
+    let warm_at = generator.begun + warmup;
+    let end_at = generator.begun + end;
     let mut first = None;
     let last = loop {
         let now = Instant::now();
         if first.is_none() && now >= warm_at {
             first = Some((now, generator.sent, generator.unsent(), read()?));
         }
-        if now >= end_at {
+        if now >= end_at || generator.sent == most {
             break now;
         }
         generator.step()?;
@@ -156,7 +198,7 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         first.unwrap_or((generator.begun, 0, 0, (None, 0)));
     let unsent = generator.unsent() - first_unsent;
     Ok(Report {
-        scenario: "flood",
+        scenario: scenario.name(),
         pace,
         elapsed: last.duration_since(first_at),
         done: u64::from(generator.sent.wrapping_sub(first_sent)).saturating_sub(unsent),
@@ -173,6 +215,25 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
         cpu: cpu.zip(first_cpu).map(|(now, then)| now.since(&then)),
         resident_bytes: arguments.pid.and_then(process::resident_bytes),
     })
+}
+
+fn first_source(target: SocketAddr) -> IpAddr {
+    match target {
+        SocketAddr::V4(_) => FIRST_SOURCE.into(),
+        SocketAddr::V6(_) => FIRST_SOURCE_V6.into(),
+    }
+}
+
+/// The address that a source has.
+fn nth(first: IpAddr, number: u32) -> SocketAddr {
+    let address = match first {
+        IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits().wrapping_add(number)).into(),
+        IpAddr::V6(first) => {
+            let network = u128::from(number) << 64;
+            Ipv6Addr::from_bits(first.to_bits().wrapping_add(network)).into()
+        }
+    };
+    SocketAddr::new(address, 0)
 }
 
 fn compose(kind: Kind, job: Job, domain: &str, out: &mut Vec<u8>) {

@@ -49,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<String, String> {
         } => return lanes::run(arguments, server, rates, *user_id),
         Command::Loop { kind, listen } => return loops::run(*kind, *listen),
         Command::Load(Scenario::Flood) => flood::run(arguments)?,
+        Command::Load(Scenario::Forged) => flood::run_forged(arguments)?,
         Command::Load(Scenario::Calls) => {
             let scenario = calls::Calls::new(arguments)?;
             engine::run(arguments, scenario, || {})?

@@ -13,7 +13,7 @@ use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::source::{ConnectionId, Flow, Source, Transport};
-use crate::store::{BanRow, BindingRow, CallRecord, Change, Snapshot};
+use crate::store::{BanRow, BindingKey, BindingRow, CallRecord, Change, Snapshot};
 use crate::time::{Instant, Now, UnixTime};
 
 /// 2026-01-01T00:00:00Z, when every simulation begins.
@@ -42,9 +42,9 @@ pub struct Delivery {
 }
 
 /// What the server wanted kept, as a state file would have it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Kept {
-    bindings: BTreeMap<(String, Vec<u8>), BindingRow>,
+    bindings: BTreeMap<BindingKey, BindingRow>,
     bans: BTreeMap<Source, BanRow>,
     known: BTreeMap<Source, UnixTime>,
     nonce_key: Option<([u8; 32], UnixTime)>,
@@ -54,11 +54,10 @@ impl Kept {
     fn keep(&mut self, change: &Change) {
         match change {
             Change::Binding(row) => {
-                let key = (row.user.clone(), row.contact.clone());
-                self.bindings.insert(key, (**row).clone());
+                self.bindings.insert(row.key(), (**row).clone());
             }
-            Change::BindingGone { user, contact } => {
-                self.bindings.remove(&(user.clone(), contact.clone()));
+            Change::BindingGone(key) => {
+                self.bindings.remove(&**key);
             }
             Change::Ban(row) => {
                 self.bans.insert(row.source, (**row).clone());

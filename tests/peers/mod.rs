@@ -9,6 +9,7 @@ mod cli;
 mod harness;
 mod lifecycle;
 mod phones;
+mod power;
 mod sipp;
 mod sipsak;
 mod sipvicious;
