@@ -36,7 +36,8 @@ use crate::time::Instant;
 
 /// Where the server is.
 const SERVER: ([u8; 4], u16) = ([192, 0, 2, 1], 5060);
-/// Credentials of phones that forgers know.
+/// Credentials of phones that forgers know: of those who registered before the first flood. Who hears a packet on its way
+/// and is faster than it is takes its place; no guard can tell, so that is not played.
 const OVERHEARD_MAX: usize = 32;
 
 /// What happened, for people and to see that something did. Plays add to what they have of it.
@@ -123,6 +124,7 @@ struct Siege {
     /// When each phone does something by itself; some entries are of the past.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     plan: BinaryHeap<Reverse<(Instant, (usize, Act))>>,
+    /// See [`OVERHEARD_MAX`].
     overheard: Vec<Vec<u8>>,
     buffer: Vec<u8>,
     /// `TRACE=1`: every message of a phone on standard output.
@@ -294,7 +296,7 @@ impl Siege {
             if self.is_traced {
                 self.trace(index, ">", &bytes);
             }
-            if self.overheard.len() < OVERHEARD_MAX {
+            if self.floods.is_empty() && self.overheard.len() < OVERHEARD_MAX {
                 self.overhear(&bytes);
             }
             self.world.send(address, &bytes);

@@ -6,9 +6,6 @@
 //!   3  1,000 forged packets a second, below `known_rate`: the phone refreshes and calls, and loses nothing
 //! ```
 //!
-//! Among the credentials that are sent again are the victim's own in 3, as one who can listen would have them: what is
-//! failed with them delays the pair of user and source, but no live flow.
-//!
 //! In half of the seeds the forger also strikes in the middle of the first registration, when nothing but the nonce that
 //! the phone has just got can let it in; then with 10 packets a second, for the server looks for nonces in 20 packets a
 //! second of a source that is over its budget and no more. A forger above that keeps a newcomer out, as the contract of
