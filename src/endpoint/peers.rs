@@ -50,7 +50,10 @@ impl Peers {
         let mut peers = Self::new(config, self.hasher.clone());
         for (id, flow) in &self.last_flows {
             let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
-            if let Some(id) = name.and_then(&user) {
+            // An address that the file no longer gives him is perhaps another's by now.
+            if let Some(id) = name.and_then(&user)
+                && peers.lookup(flow) == Some(Who::User(id))
+            {
                 peers.last_flows.insert(id, *flow);
             }
         }
@@ -230,5 +233,23 @@ mod tests {
         let spoken = flow(Transport::Udp, "192.0.2.1:7000");
         peers.spoke(Who::User(UserId(0)), &spoken);
         assert_eq!(peers.last_flow(UserId(0)), Some(&spoken));
+    }
+
+    #[test]
+    fn after_a_reload_a_user_is_called_only_where_he_still_is() {
+        let read = |text: &str| Config::read(text, Path::new(".")).expect("a good configuration");
+        let old = read("[user 100]\naddresses = 192.0.2.1\n[user 101]\naddresses = 192.0.2.2\n");
+        let mut peers = Peers::new(&old, RandomState::with_seeds(1, 2, 3, 4));
+        let spoken = flow(Transport::Udp, "192.0.2.1:7000");
+        let stays = flow(Transport::Udp, "192.0.2.2:7000");
+        peers.spoke(Who::User(UserId(0)), &spoken);
+        peers.spoke(Who::User(UserId(1)), &stays);
+        let new = read("[user 101]\naddresses = 192.0.2.2\n[user 100]\naddresses = 192.0.2.6\n");
+        let place = |name: &str| (new.users.iter().zip(0..)).find(|(user, _)| user.name == name);
+        peers.reload(&old, &new, |name| {
+            place(name).map(|(_, index)| UserId(index))
+        });
+        assert_eq!(peers.last_flow(UserId(1)), None, "192.0.2.1 is gone");
+        assert_eq!(peers.last_flow(UserId(0)), Some(&stays));
     }
 }
