@@ -307,7 +307,10 @@ impl Leg {
     }
 
     /// The 2xx came again, so our ACK was lost.
-    pub(super) fn repeat_ack(&self, cseq: u32, context: &mut Context<'_>) {
+    pub(super) fn repeat_ack(&mut self, cseq: u32, context: &mut Context<'_>) {
+        if (self.ack.as_ref()).is_some_and(|(number, _)| *number == cseq) {
+            self.reconnect(context);
+        }
         if let Some((number, bytes)) = &self.ack
             && *number == cseq
         {

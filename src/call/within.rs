@@ -75,11 +75,7 @@ impl Calls {
             return;
         };
         let request = arrival.request;
-        // An ACK proves nothing: from another port it is taken, but nothing goes there.
-        if located.is_from_peer || request.method() != Method::Ack {
-            leg.dialog.flow = arrival.flow;
-            leg.lost = None;
-        }
+        // An ACK proves nothing: nothing goes to where it came from.
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
             return;
@@ -90,6 +86,7 @@ impl Calls {
             return;
         }
         (leg.dialog.flow, leg.dialog.ours) = (arrival.flow, arrival.ours);
+        leg.lost = None;
         if request.max_forwards() == Some(0) && request.method() != Method::Bye {
             arrival.answer(483, None, context);
             return;
@@ -108,6 +105,11 @@ impl Calls {
             return;
         };
         let other = call.other(located.leg);
+        let brings_answer = call.leg(other).is_some_and(|leg| leg.ack_owed.is_some());
+        // From elsewhere it may say that the 2xx has come, but not what the answer to the offer is: the 2xx goes on.
+        if brings_answer && !located.is_from_peer {
+            return;
+        }
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
         };
@@ -291,7 +293,7 @@ impl Calls {
         };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
-            if let Some(leg) = call.leg(owner.leg) {
+            if let Some(leg) = call.leg_mut(owner.leg) {
                 leg.repeat_ack(response.cseq().number, context);
             }
             return;

@@ -216,6 +216,10 @@ pub fn write_via(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr, bra
     });
 }
 
+/// User part of our Contact. No user can have this name, and no number leads there: the digest of a re-INVITE, which phones
+/// compute for our Contact, is none of a call to somebody.
+pub const CONTACT_USER: &[u8] = b"~";
+
 /// `Contact` of ours: where requests within the dialog reach us.
 pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr) {
     let transport: &[u8] = if flow.transport == crate::source::Transport::Tcp {
@@ -225,6 +229,8 @@ pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr)
     };
     composer.field_with("Contact", |line| {
         line.extend_from_slice(b"<sip:");
+        line.extend_from_slice(CONTACT_USER);
+        line.push(b'@');
         append_socket_address(line, ours);
         line.extend_from_slice(transport);
         line.push(b'>');

@@ -71,7 +71,7 @@ impl Endpoint {
     /// An ACK cannot be challenged: it counts from the address of the leg's peer only.
     fn ack(&mut self, now: Now, unknown: &Unknown<'_>) {
         if let Some(located) = self.calls.locate(unknown.request(), unknown.flow())
-            && let Some(arrival) = self.acknowledging(located, unknown)
+            && let Some((located, arrival)) = self.acknowledging(located, unknown)
         {
             let (calls, mut context) = self.split(now);
             calls.receive(located, &arrival, &mut context);

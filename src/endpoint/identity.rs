@@ -104,15 +104,18 @@ impl Endpoint {
         None
     }
 
-    /// An ACK that counts: from the peer of its leg, or at least from his address.
+    /// An ACK that counts: from the peer of its leg (so it is marked), or at least from his address.
     pub(super) fn acknowledging<'a>(
         &self,
         located: Located,
         unknown: &Unknown<'a>,
-    ) -> Option<Arrival<'a>> {
+    ) -> Option<(Located, Arrival<'a>)> {
         let known = self.calls.remote(located).map(|remote| remote.ip());
-        (self.is_peer(located, unknown.flow()) || known == Some(unknown.flow().remote.ip()))
-            .then_some(unknown.arrival)
+        let is_from_peer = self.is_peer(located, unknown.flow());
+        let mut located = located;
+        located.is_from_peer = is_from_peer;
+        (is_from_peer || known == Some(unknown.flow().remote.ip()))
+            .then_some((located, unknown.arrival))
     }
 
     /// A CANCEL that came the way of its INVITE, and whose that is.
@@ -429,8 +432,8 @@ impl Endpoint {
 
 /// Whether an INVITE that begins a call asks for another number than its digest was computed for: whoever stands between
 /// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
-/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing;
-/// REGISTER has no number.
+/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing, and
+/// its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
 fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
     let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
     if request.method() != Method::Invite || request.to().tag().is_some() {

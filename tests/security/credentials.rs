@@ -534,3 +534,22 @@ fn an_answer_for_one_number_calls_no_other() {
         }
     }
 }
+
+/// Whoever sees the re-INVITE of a phone cannot make a call to somebody of it.
+#[test]
+fn an_answer_for_our_contact_calls_nobody() {
+    let mut site = Site::new();
+    let call = Call::up(&mut site);
+    let challenge = site.challenge(STRANGER);
+    let reinvite = Request {
+        uri: call.contact.clone(),
+        ..Request::new("INVITE").by("100").sdp()
+    };
+    let signed = reinvite.sign(&challenge, "100", PASSWORD);
+    let diverted = Request {
+        uri: "sip:103@192.0.2.100".to_owned(),
+        ..signed.clone()
+    };
+    assert_eq!(site.udp(STRANGER, diverted.text()).statuses(), [400]);
+    assert_eq!(site.udp(STRANGER, signed.text()).statuses(), [404]);
+}

@@ -196,6 +196,9 @@ fn an_ack_from_another_port_does_not_move_the_dialog() {
     let mut site = Site::new();
     let call = Call::up(&mut site);
     site.udp("192.0.2.2:5999", call.within("ACK", 1).text());
+    // Nor does a request that is out of order.
+    let outcome = site.udp("192.0.2.2:5999", call.within("OPTIONS", 0).text());
+    assert_eq!(outcome.statuses(), [500]);
     let contact = header(&call.outgoing, "Contact")
         .unwrap()
         .trim_matches(['<', '>']);
