@@ -76,6 +76,8 @@ pub const BANS_MAX: usize = 131_072 / SHRUNK;
 pub const KERNEL_SAMPLE: u32 = 1_024;
 /// Bans of each family that are considered for the kernel, the busiest first: more than any program holds.
 pub const KERNEL_LIST_MAX: usize = 4_096;
+/// After rebuilding the kernel's filters so many times as long no ban of an administrator makes us do it again.
+pub const KERNEL_PAUSES: u32 = 20;
 /// Between two rebuildings of the kernel's filters, unless an administrator says something.
 pub const KERNEL_REBUILD: Duration = Duration::from_millis(250);
 /// The same when only the order of bans may have changed, and not all of them fit.

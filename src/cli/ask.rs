@@ -338,8 +338,8 @@ pub fn ban(config: &Config, source: Source, duration: Option<&str>, json: bool) 
 
 /// `sipkeep unban ADDR`.
 pub fn unban(config: &Config, source: Source, json: bool) -> Outcome {
-    // The address alone, since the slash of a block would have to be escaped; the server finds its block.
-    let path = format!("bans/{}", source.address());
+    // With its length: the /64 and the /48 that begins with it are two bans.
+    let path = format!("bans/{source}");
     let body = Server::of(config)?.ask("DELETE", &path, "")?;
     Ok(if json {
         line_end(body)
@@ -515,7 +515,10 @@ mod tests {
     #[test]
     fn bans_are_made_and_lifted() {
         let body = r#"{"source":"203.0.113.7","until":"2026-03-01T16:00:00.000Z"}"#;
-        let (config, server) = serve(vec![(201, body), (200, "{}"), (204, "")]);
+        let reason =
+            r#"{"error":"2001:db8::/64 lies in 2001:db8::/56, which is banned: lift that first"}"#;
+        let replies = vec![(201, body), (200, "{}"), (409, reason), (204, "")];
+        let (config, server) = serve(replies);
         let source: Source = "203.0.113.7".parse().unwrap();
         let said = ban(&config, source, Some("4h"), false);
         assert_eq!(
@@ -524,10 +527,13 @@ mod tests {
         );
         let said = unban(&config, "2001:db8::7".parse().unwrap(), false);
         assert_eq!(said.unwrap(), "2001:db8::/64 is not banned any more\n");
+        let said = unban(&config, "2001:db8::/56".parse().unwrap(), false).unwrap_err();
+        assert!(said.contains("lift that first"), "{said}");
         assert_eq!(hangup(&config, "a/b", false).unwrap(), "a/b is ended\n");
         let expected = [
             r#"POST /api/v1/bans {"for":"4h","source":"203.0.113.7"}"#,
-            "DELETE /api/v1/bans/2001:db8::",
+            "DELETE /api/v1/bans/2001:db8::/64",
+            "DELETE /api/v1/bans/2001:db8::/56",
             "DELETE /api/v1/calls/a%2Fb",
         ];
         assert_eq!(server.join().unwrap(), expected);

@@ -498,8 +498,8 @@ impl Reader {
             ban.min(ban_max)
         };
         self.ordered(fields, ("ban", ban), ("ban_max", ban_max));
-        let allow = self.list(fields, "allow", value::prefix);
-        let deny = self.list(fields, "deny", value::prefix);
+        let allow = self.list(fields, "allow", value::source_prefix);
+        let deny = self.list(fields, "deny", value::source_prefix);
         for prefix in &deny {
             if allow.contains(prefix) {
                 self.wrong(fields, "deny", format!("{prefix} is in allow as well"));

@@ -572,6 +572,16 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [guard] deny: \"example.com\" is not an IP address or block"],
     ),
     (
+        "[guard]\nallow = ::\ndeny = ff02::1, 224.0.0.0/4, 0.0.0.0, 255.255.255.255",
+        &[
+            "2: [guard] allow: \"::\" is nobody's address: the unspecified address",
+            "3: [guard] deny: \"ff02::1\" is nobody's address: multicast",
+            "3: [guard] deny: \"224.0.0.0/4\" is nobody's address: multicast",
+            "3: [guard] deny: \"0.0.0.0\" is nobody's address: the unspecified address",
+            "3: [guard] deny: \"255.255.255.255\" is nobody's address: the broadcast address",
+        ],
+    ),
+    (
         "[guard]\nallow = 192.0.2.0/24\ndeny = 192.0.2.0/24",
         &["3: [guard] deny: 192.0.2.0/24 is in allow as well"],
     ),

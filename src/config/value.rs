@@ -260,6 +260,20 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     Ok(Prefix { address, bits })
 }
 
+/// A prefix that packets can come from: not one of multicast addresses, and not the unspecified or the broadcast address.
+pub(super) fn source_prefix(text: &str) -> Result<Prefix, String> {
+    let prefix = prefix(text)?;
+    let is_single = prefix.bits == if prefix.address.is_ipv4() { 32 } else { 128 };
+    let is_broadcast = prefix.address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let why = match prefix.address {
+        address if address.is_multicast() => "multicast",
+        address if address.is_unspecified() && is_single => "the unspecified address",
+        _ if is_broadcast => "the broadcast address",
+        _ => return Ok(prefix),
+    };
+    Err(format!("{} is nobody's address: {why}", quote(text)))
+}
+
 /// The address with all bits behind the first `bits` cleared.
 fn network_of(address: IpAddr, bits: u8) -> IpAddr {
     let bits = u32::from(bits);

@@ -85,6 +85,9 @@ impl Endpoint {
     }
 
     fn unban(&mut self, now: Now, source: Source) -> Answer {
+        if let Some(reason) = self.guard.still_banned(now, source) {
+            return Answer::Refused(reason);
+        }
         if !self.guard.unban(now, source) {
             return Answer::NotFound(format!("no such ban: {source}"));
         }

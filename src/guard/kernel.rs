@@ -5,6 +5,7 @@
 //! that are exempt, and `deny` entries with a source of `allow` among them.
 
 use std::cmp::Ordering;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Guard;
 use super::ranges::Range;
@@ -16,6 +17,9 @@ use crate::time::{Instant, Now};
 /// What a source sent counts half after so many seconds. Long enough that, of a source that the kernel holds, a sample of
 /// 1 in 1,024 comes within it at 10 packets a second.
 const HALF_LIFE_S: f32 = 600.0;
+
+/// The bits of an IPv6 address that tell one source from another.
+const UPPER_HALF: u128 = (u64::MAX as u128) << 64;
 
 /// How busy a discarded source was lately.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,8 +61,12 @@ pub struct KernelEntry {
 pub struct KernelMark {
     /// Counts up with each change.
     pub changes: u64,
-    /// Counts up with each command of an administrator: the change is to be in force before the command's answer.
+    /// Counts up with each ban of an administrator. It is in force as soon as it is made, by us; the sooner the kernel has
+    /// it the better.
     pub commands: u64,
+    /// Counts up with each command of an administrator that may let packets through: the change is to be in the kernel
+    /// before the command's answer.
+    pub lifts: u64,
     /// Packets that were discarded in user space. When the kernel does not hold all, others may have become busier.
     pub discarded: u64,
 }
@@ -69,6 +77,7 @@ impl Guard {
         KernelMark {
             changes: self.bans.changes(),
             commands: self.commands,
+            lifts: self.lifts,
             discarded: self.dropped,
         }
     }
@@ -226,11 +235,12 @@ impl KernelEntry {
 impl Range {
     fn entry(&self, at: usize) -> KernelEntry {
         // A source is a /64: an entry that is longer means all of it.
-        let address = Source::of(self.prefix.address).address();
-        let prefix = if self.prefix.address.is_ipv6() && self.prefix.bits > 64 {
-            Prefix { address, bits: 64 }
-        } else {
-            self.prefix
+        let prefix = match self.prefix.address {
+            IpAddr::V6(v6) if self.prefix.bits > 64 => Prefix {
+                address: Ipv6Addr::from_bits(v6.to_bits() & UPPER_HALF).into(),
+                bits: 64,
+            },
+            _ => self.prefix,
         };
         KernelEntry {
             prefix,
@@ -266,6 +276,26 @@ mod tests {
     fn list(guard: &mut Guard, now: Now) -> Vec<String> {
         let list = guard.kernel_list(now, 100, |_| false);
         list.iter().map(|entry| entry.prefix.to_string()).collect()
+    }
+
+    #[test]
+    fn multicast_in_deny_never_becomes_loopback() {
+        let mut config = guard("").config;
+        config.deny = [("ff02::1", 128), ("2001:db8::9", 128), ("ff00::", 8)]
+            .map(|(address, bits)| Prefix {
+                address: address.parse().unwrap(),
+                bits,
+            })
+            .to_vec();
+        let mut guard = Guard::new(at(0), &config, &[7; 32], Vec::new(), Vec::new());
+        let mut shown = list(&mut guard, at(1));
+        shown.sort();
+        assert_eq!(shown, ["2001:db8::/64", "ff00::/8"]);
+        config.deny.pop();
+        guard.reload(at(2), &config);
+        let mut shown = list(&mut guard, at(2));
+        shown.sort();
+        assert_eq!(shown, ["2001:db8::/64", "ff02::/64"]);
     }
 
     #[test]
@@ -423,19 +453,20 @@ mod tests {
             let change = (
                 mark.changes != before.changes,
                 mark.commands != before.commands,
+                mark.lifts != before.lifts,
             );
             before = mark;
             change
         };
-        assert_eq!(marked(&guard), (false, false));
+        assert_eq!(marked(&guard), (false, false, false));
         guard
             .ban(at(0), source("192.0.2.1"), Some(Duration::from_secs(5)))
             .unwrap();
-        assert_eq!(marked(&guard), (true, true));
+        assert_eq!(marked(&guard), (true, true, false));
         packets(&mut guard, at(1), "192.0.2.1", 3);
-        assert_eq!(marked(&guard), (false, false));
+        assert_eq!(marked(&guard), (false, false, false));
         assert!(guard.expire(at(5)).is_some());
-        assert_eq!(marked(&guard), (true, false));
+        assert_eq!(marked(&guard), (true, false, false));
         for n in 0..5 {
             guard.charge(
                 at(6),
@@ -446,12 +477,12 @@ mod tests {
                 n,
             );
         }
-        assert_eq!(marked(&guard), (true, false));
+        assert_eq!(marked(&guard), (true, false, false));
         guard.unban(at(7), source("192.0.2.3"));
-        assert_eq!(marked(&guard), (true, true));
+        assert_eq!(marked(&guard), (true, false, true));
         let config = guard.config.clone();
         guard.reload(at(8), &config);
-        assert!(marked(&guard).1);
+        assert!(marked(&guard).2);
     }
 
     #[test]

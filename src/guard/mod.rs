@@ -224,8 +224,10 @@ pub struct Guard {
     known_rate: Rate,
     dropped: u64,
     would_drop: u64,
-    /// What an administrator said that bears on the kernel's list.
+    /// Bans by an administrator.
     commands: u64,
+    /// What an administrator said that may take sources off the kernel's list.
+    lifts: u64,
 }
 
 impl Guard {
@@ -265,6 +267,7 @@ impl Guard {
             dropped: 0,
             would_drop: 0,
             commands: 0,
+            lifts: 0,
             config: config.clone(),
         };
         guard.restore_known(now, known);
@@ -318,7 +321,7 @@ impl Guard {
         self.unproven_new = self.unproven_total.0.leaving(limits::REPEATS_SHARE);
         self.known_rate = rate_of_a_second(config.known_rate);
         self.config = config.clone();
-        self.commands = self.commands.wrapping_add(1);
+        self.lifts = self.lifts.wrapping_add(1);
         let enforce = config.mode == GuardMode::Enforce;
         let allow = &self.allow;
         for table in [&mut self.bans, &mut self.watched] {
@@ -603,10 +606,24 @@ impl Guard {
             was_banned |= table.contains(source, now.mono);
             table.remove(source);
         }
-        self.commands = self.commands.wrapping_add(1);
+        self.lifts = self.lifts.wrapping_add(1);
         self.past.remove(source);
         self.failures.remove(source);
         was_banned
+    }
+
+    /// Why packets of `source` would still be dropped if its own ban were lifted, in words: the widest ban around it, or
+    /// its entry of `deny`.
+    pub fn still_banned(&self, now: Now, source: Source) -> Option<String> {
+        let wide = source.widened();
+        let wider = [wide.and_then(Source::widened), wide];
+        let ban = wider
+            .into_iter()
+            .flatten()
+            .find(|wider| self.bans.contains(*wider, now.mono));
+        let denied = || self.deny.covering(source);
+        ban.map(|wider| format!("{source} lies in {wider}, which is banned: lift that first"))
+            .or_else(|| denied().map(|range| format!("{source} is in deny = {}", range.prefix)))
     }
 
     /// Bans in force, watched sources included, those of `deny` not.
@@ -1086,6 +1103,11 @@ mod tests {
             ("203.0.113.0/24", BanReason::Deny)
         );
         assert_eq!((deny.discarded_estimated, deny.until), (1, None));
+        assert_eq!(
+            guard.still_banned(at(5), denied).unwrap(),
+            "203.0.113.9 is in deny = 203.0.113.0/24"
+        );
+        assert_eq!(guard.still_banned(at(5), source(2)), None);
         assert!(guard.unban(at(5), source(2)));
         assert!(!guard.unban(at(5), source(2)));
         assert_eq!(

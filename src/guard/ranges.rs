@@ -72,6 +72,14 @@ impl Ranges {
         self.any_between(first, last)
     }
 
+    /// The range that holds all of `source`, which may be a prefix.
+    pub fn covering(&self, source: Source) -> Option<&Range> {
+        let (first, last) = source.span();
+        let behind = self.ranges.partition_point(|range| range.first <= first);
+        let range = behind.checked_sub(1).and_then(|at| self.ranges.get(at))?;
+        (last <= range.last).then_some(range)
+    }
+
     pub fn count_discarded(&mut self, at: usize) {
         if let Some(range) = self.ranges.get_mut(at) {
             let packets = if range.held { KERNEL_SAMPLE } else { 1 };

@@ -6,7 +6,9 @@
 //! everything where the kernel refuses, is discarded in user space by the same rule: newer kernels let nobody without
 //! CAP_NET_ADMIN filter a TCP socket, and there connections of banned sources are closed as soon as they are accepted.
 //!
-//! A command of an administrator is in force before its answer; anything else within a quarter of a second.
+//! A command of an administrator that lets packets through is in force before its answer. What he bans is discarded in user
+//! space from then on and goes to the kernel at once if that was not at work just before (making a program of thousands
+//! takes milliseconds, in which nothing else is done), else as anything else: within a quarter of a second.
 
 use std::cell::OnceCell;
 use std::io;
@@ -26,7 +28,7 @@ use crate::bpf::drop::{Sample, capacity, filter};
 use crate::bpf::{Family, INSTRUCTIONS_MAX, Instruction, op};
 use crate::config::{self, GuardMode, Prefix};
 use crate::guard::{KernelEntry, KernelMark};
-use crate::limits::{KERNEL_LIST_MAX, KERNEL_REBUILD, KERNEL_REORDER};
+use crate::limits::{KERNEL_LIST_MAX, KERNEL_PAUSES, KERNEL_REBUILD, KERNEL_REORDER};
 use crate::source::Lane;
 use crate::time::{Instant, Now};
 
@@ -47,6 +49,8 @@ pub(super) struct Filter {
     mark: Option<KernelMark>,
     /// No rebuilding before this without a command.
     rest_until: Instant,
+    /// No rebuilding before this because of an administrator's ban: rebuildings take at most about a 20th of the time.
+    quiet_until: Instant,
     /// Not all of the list has room: its order matters.
     is_full: bool,
     /// Some program is attached.
@@ -85,6 +89,7 @@ impl Filter {
             capacities: Default::default(),
             mark: None,
             rest_until: Instant::default(),
+            quiet_until: Instant::default(),
             is_full: false,
             is_attached: false,
             held: Vec::new(),
@@ -112,15 +117,19 @@ impl Filter {
             }
         }
         let mark = core.kernel_mark();
-        let is_commanded = self
-            .mark
-            .is_none_or(|known| known.commands != mark.commands);
+        let is_commanded = self.mark.is_none_or(|known| {
+            known.lifts != mark.lifts
+                || known.commands != mark.commands && self.quiet_until <= now.mono
+        });
         if is_commanded || self.due(mark).is_some_and(|at| at <= now.mono) {
             self.mark = Some(mark);
             self.rest_until = now.mono.plus(KERNEL_REBUILD);
+            let begin = std::time::Instant::now();
             let list = core.kernel_list(now, KERNEL_LIST_MAX);
             self.rebuild(list, udp, streams, now);
             core.kernel_holds(&self.held, false);
+            let pause = begin.elapsed().saturating_mul(KERNEL_PAUSES + 1);
+            self.quiet_until = now.mono.plus(pause.min(KERNEL_REBUILD));
         }
     }
 
@@ -136,7 +145,8 @@ impl Filter {
         let Some(known) = self.mark else {
             return Some(self.rest_until);
         };
-        if mark.changes != known.changes || mark.commands != known.commands {
+        let commands = |mark: KernelMark| (mark.commands, mark.lifts);
+        if mark.changes != known.changes || commands(mark) != commands(known) {
             Some(self.rest_until)
         } else if self.is_full && mark.discarded != known.discarded {
             Some(self.rest_until.plus(KERNEL_REORDER - KERNEL_REBUILD))
@@ -166,13 +176,19 @@ impl Filter {
             .zip(&self.capacities)
             .filter(|(family, _)| sockets(udp, streams).any(|socket| socket.family == *family))
             .map(|(family, known)| *known.get_or_init(|| capacity(family, room)))
-            .sum();
+            .min()
+            .unwrap_or(0);
         let has_listener = streams.listeners().next().is_some();
         let in_part = self.listeners.as_ref().err().filter(|_| has_listener);
         KernelStatus {
             active,
             bans: self.held.len(),
-            capacity: if active { capacity } else { 0 },
+            // Each family has room of its own: fewer bans than this are all of them, as many are what fits.
+            capacity: match (active, self.is_full) {
+                (false, _) => 0,
+                (true, true) => self.held.len(),
+                (true, false) => capacity.max(self.held.len() + 1),
+            },
             reason: reason.or_else(|| in_part.cloned()),
         }
     }
@@ -233,6 +249,10 @@ impl Filter {
         self.held.clear();
         self.wanted = 0;
         for family in FAMILIES {
+            let of_family = || sockets(udp, streams).filter(|socket| socket.family == family);
+            if of_family().next().is_none() {
+                continue;
+            }
             let entries: Vec<KernelEntry> = list
                 .iter()
                 .filter(|entry| Family::of(entry.prefix.address) == family)
@@ -242,15 +262,13 @@ impl Filter {
             // The same entries for both: what is held is held everywhere.
             let fitted = filter(family, &prefixes, room, Sample::Some);
             let held = fitted.as_ref().map_or(0, |fitted| fitted.entries);
-            let handshakes = filter(
-                family,
-                prefixes.get(..held).unwrap_or_default(),
-                room,
-                Sample::None,
-            );
-            let mut is_served = false;
-            for socket in sockets(udp, streams).filter(|socket| socket.family == family) {
-                is_served = true;
+            let is_wanted =
+                self.listeners.is_ok() && of_family().any(|socket| socket.sample == Sample::None);
+            let handshakes = prefixes
+                .get(..held)
+                .filter(|_| is_wanted)
+                .and_then(|held| filter(family, held, room, Sample::None));
+            for socket in of_family() {
                 if socket.sample == Sample::None && self.listeners.is_err() {
                     continue;
                 }
@@ -266,10 +284,8 @@ impl Filter {
                     None => sys::detach_filter(socket.socket)?,
                 }
             }
-            if is_served {
-                self.wanted += entries.len();
-                self.held.extend(entries.into_iter().take(held));
-            }
+            self.wanted += entries.len();
+            self.held.extend(entries.into_iter().take(held));
         }
         Ok(())
     }
@@ -506,6 +522,8 @@ mod tests {
         }
 
         fn ban(&mut self, source: Ipv4Addr) {
+            // As if the last rebuilding were long ago.
+            self.shell.filter.quiet_until = Instant::default();
             let body = format!(r#"{{"source": "{source}", "for": "1h"}}"#);
             assert_eq!(self.ask("POST /api/v1/bans", &body).0, 201);
         }
@@ -554,6 +572,7 @@ mod tests {
         let mut bench = bench("");
         let source = Ipv4Addr::new(127, 0, 0, 4);
         let body = format!(r#"{{"source": "{source}", "for": "1s"}}"#);
+        bench.shell.filter.quiet_until = Instant::default();
         assert_eq!(bench.ask("POST /api/v1/bans", &body).0, 201);
         assert_eq!(bench.shell.filter.held.len(), 1);
         let begin = std::time::Instant::now();
@@ -563,6 +582,34 @@ mod tests {
         }
         flood(&mut bench, source, 5);
         assert_eq!(bench.shell.core.from(source), 5);
+    }
+
+    /// A script that imports a list: its bans are in force at once, in the kernel a little later; an end of one at once.
+    #[test]
+    fn many_bans_are_rebuilt_together_and_ends_at_once() {
+        let mut bench = bench("");
+        let [first, second, third] = [20, 21, 22].map(|last| Ipv4Addr::new(127, 0, 0, last));
+        let held = |bench: &Bench<Watched>| bench.shell.filter.held.len();
+        bench.ban(first);
+        assert_eq!(held(&bench), 1);
+        assert!(bench.shell.filter.quiet_until > Instant::default());
+        let far = bench.shell.now().mono.plus(Duration::from_secs(3_600));
+        for source in [second, third] {
+            bench.shell.filter.quiet_until = far;
+            bench.shell.filter.rest_until = far;
+            let body = format!(r#"{{"source": "{source}"}}"#);
+            assert_eq!(bench.ask("POST /api/v1/bans", &body).0, 201);
+        }
+        assert_eq!(held(&bench), 1);
+        let due = bench.shell.filter.next_deadline(&bench.shell.core);
+        assert_eq!(due, Some(far), "it knows that it has to");
+        flood(&mut bench, second, 5);
+        let dropped = bench.ask("GET /api/v1/status", "").1["guard"]["dropped"].clone();
+        assert_eq!(dropped, 5);
+        bench.unban(first);
+        assert_eq!(held(&bench), 2);
+        flood(&mut bench, first, 5);
+        assert_eq!(bench.shell.core.from(first), 5);
     }
 
     impl Bench<Watched> {
@@ -690,6 +737,8 @@ mod tests {
         let held = bench.shell.filter.held.len();
         assert!((300..2_000).contains(&held), "{held}");
         assert!(bench.shell.filter.is_full);
+        let kernel = bench.kernel();
+        assert_eq!(kernel["bans"], kernel["capacity"], "full");
         let is_held = |bench: &Bench<Watched>, source: Ipv4Addr| {
             let held = bench.shell.filter.held.iter();
             held.filter(|entry| entry.prefix.address == source).count() == 1
@@ -722,6 +771,7 @@ mod tests {
         let memory = probe().unwrap();
         bench.shell.filter.set_room(Ok(memory * 64));
         let body = r#"{"source": "127.0.0.10"}"#;
+        bench.shell.filter.quiet_until = Instant::default();
         assert_eq!(bench.ask("POST /api/v1/bans", body).0, 201);
         assert_eq!(bench.shell.filter.held.len(), 2);
         // A filter of somebody else's on the socket, as large as can be: nothing replaces it.

@@ -256,6 +256,46 @@ fn unban_works_at_once() {
     site.prove(STRANGER);
 }
 
+/// Whoever is told that a ban is lifted finds it lifted: under a wider one nothing is, and its name is told.
+#[test]
+fn what_a_wider_ban_covers_is_not_lifted() {
+    let mut site = Site::new();
+    let ask = |site: &mut Site, command| site.endpoint.command(site.now, command);
+    let widths = ["2001:db8:0:7::/64", "2001:db8::/56", "2001:db8::/48"];
+    for text in widths {
+        let command = Command::Ban {
+            source: text.parse().unwrap(),
+            duration: None,
+        };
+        assert!(matches!(ask(&mut site, command), Answer::Banned(_)));
+    }
+    site.endpoint.clear_outputs();
+    let unban = |text: &str| Command::Unban {
+        source: text.parse().unwrap(),
+    };
+    for (text, wider) in [
+        (widths[0], widths[2]),
+        (widths[1], widths[2]),
+        ("2001:db8:0:9::/64", widths[2]),
+    ] {
+        let Answer::Refused(reason) = ask(&mut site, unban(text)) else {
+            panic!("{text} is still dropped");
+        };
+        let expected = format!("{text} lies in {wider}, which is banned: lift that first");
+        assert_eq!(reason, expected);
+    }
+    assert_eq!(site.endpoint.outputs().count(), 0);
+    let inside: std::net::SocketAddr = "[2001:db8:0:7::1]:5060".parse().unwrap();
+    for text in [widths[2], widths[1], widths[0]] {
+        assert!(!site.endpoint.accepts_connection(site.now, inside));
+        assert!(
+            matches!(ask(&mut site, unban(text)), Answer::Done),
+            "{text}"
+        );
+    }
+    assert!(site.endpoint.accepts_connection(site.now, inside));
+}
+
 #[test]
 fn every_ban_shows_why_and_until_when() {
     let mut site = Site::new();
