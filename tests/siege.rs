@@ -1,5 +1,5 @@
 //! Seeds of the sieges (`testing::siege`), each play on its own. `SEED=123` plays that one only, `SEEDS=1000` that many:
-//! `SEEDS=1000 cargo test --test all siege::`.
+//! `SEEDS=1000 cargo test --profile simulation --test all siege::`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
