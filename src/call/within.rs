@@ -63,6 +63,14 @@ impl Calls {
         call.leg(located.leg).map(|leg| leg.dialog.flow.remote)
     }
 
+    /// Whether a flow is the one that the peer of a request's leg speaks on; `None`: the call is over.
+    pub fn is_flow_of(&self, owner: Owner, flow: &Flow) -> Option<bool> {
+        let call = self.slots.get(owner.call.index as usize)?;
+        let own = &call.leg(owner.leg)?.dialog.flow;
+        let is_it = own.remote == flow.remote && own.connection == flow.connection;
+        (call.serial == owner.call.serial).then_some(is_it)
+    }
+
     /// A request within a dialog whose sender is in order.
     pub fn receive(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
         let Located {

@@ -122,11 +122,14 @@ impl Endpoint {
     pub(super) fn cancelling<'a>(&self, unknown: &Unknown<'a>) -> Option<(Owner, Arrival<'a>)> {
         let flow = unknown.flow();
         let key = (self.transactions.invite_key(unknown.request())).from_source(flow.remote.ip());
-        // Where the INVITE is answered: that is its flow, or with a Via without `rport` the port named there.
+        // A neighbour writes whatever port he likes into his Via: only where the INVITE came from counts. When its call is
+        // over a CANCEL changes nothing, and it is enough that both are answered at one place.
         let known = unknown.arrival.authenticated();
         let (_, owner, way) = self.transactions.find(key)?;
-        let is_its_way = [known.flow.remote, known.reply.remote].contains(&way.remote)
-            && way.connection == flow.connection;
+        let is_its_way = self.calls.is_flow_of(owner, flow).unwrap_or_else(|| {
+            [known.flow.remote, known.reply.remote].contains(&way.remote)
+                && way.connection == flow.connection
+        });
         is_its_way.then_some((owner, known))
     }
 

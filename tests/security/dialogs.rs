@@ -162,6 +162,40 @@ fn a_cancel_without_rport_counts_too() {
 }
 
 #[test]
+fn a_cancel_of_a_neighbour_does_not_count() {
+    let mut site = Site::new();
+    let (ip, port) = STRANGER.split_once(':').unwrap();
+    let challenge = site.challenge(STRANGER);
+    let mut invite = Request::new("INVITE").by("100").sdp();
+    invite.via = invite.via.replace(":5060", &format!(":{port}"));
+    let invite = invite.sign(&challenge, "100", PASSWORD);
+    let outgoing = site.udp(STRANGER, invite.text()).to(OTHER).to_owned();
+    site.udp(OTHER, answer(&outgoing, 180, "x", "", ""));
+    let cancel = |via: String| {
+        let cancel = Request {
+            method: "CANCEL".to_owned(),
+            via,
+            lines: String::new(),
+            body: String::new(),
+            ..invite.clone()
+        };
+        cancel.text()
+    };
+    // Behind the same address, and answered where the caller is.
+    let forged = cancel(invite.via.replace(";rport", ""));
+    let outcome = site.udp(&format!("{ip}:40404"), forged);
+    assert!(
+        outcome
+            .sent
+            .iter()
+            .all(|(to, _)| *to != OTHER.parse().unwrap()),
+        "the callee hears of it: {outcome:#?}"
+    );
+    let outcome = site.udp(STRANGER, cancel(invite.via.clone()));
+    assert!(outcome.to(OTHER).starts_with("CANCEL "), "{outcome:#?}");
+}
+
+#[test]
 fn an_ack_from_elsewhere_does_nothing() {
     let mut site = Site::new();
     let invite = Request::new("INVITE")
