@@ -58,6 +58,13 @@ impl Flow {
     pub fn source(&self) -> Source {
         Source::of(self.remote.ip())
     }
+
+    /// Whether both lead to one peer: same transport, address and port, on a stream the very connection (RFC 5626 §3). Our
+    /// own side does not count: a peer may speak to any of our addresses.
+    pub fn is_same_peer(&self, other: &Self) -> bool {
+        (self.transport, self.remote, self.connection)
+            == (other.transport, other.remote, other.connection)
+    }
 }
 
 /// A source as the guard counts it: an IPv4 address or an IPv6 /64. Bans also know IPv6 /56 and /48, which no packet has

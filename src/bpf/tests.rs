@@ -8,6 +8,7 @@ use super::interpret::run;
 use super::steer::{STRANGERS, Seat};
 use super::{ACCEPT, DISCARD, Family, INSTRUCTIONS_MAX, Instruction, steer};
 use crate::config::Prefix;
+use crate::testing::fuzz_filter::network;
 
 /// Room for everything that a test makes.
 const ROOM: usize = 16_384;
@@ -62,19 +63,6 @@ impl Random {
         Prefix {
             address: network(self.address(family, spread), bits),
             bits,
-        }
-    }
-}
-
-fn network(address: IpAddr, bits: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            Ipv4Addr::from_bits(v4.to_bits() & mask).into()
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            Ipv6Addr::from_bits(v6.to_bits() & mask).into()
         }
     }
 }

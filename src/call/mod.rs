@@ -510,9 +510,7 @@ impl Leg {
     /// Whether a request came the way this leg's peer speaks (RFC 5626: the flow is the identity, on a stream the very
     /// connection). An address is not enough: behind a NAT neighbours share it, and tags travel in the clear.
     fn is_from(&self, flow: &Flow) -> bool {
-        let own = &self.dialog.flow;
-        (own.transport, own.remote, own.connection)
-            == (flow.transport, flow.remote, flow.connection)
+        self.dialog.flow.is_same_peer(flow)
     }
 }
 

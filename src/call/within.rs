@@ -66,8 +66,7 @@ impl Calls {
     /// Whether a flow is the one that the peer of a request's leg speaks on; `None`: the call is over.
     pub fn is_flow_of(&self, owner: Owner, flow: &Flow) -> Option<bool> {
         let call = self.slots.get(owner.call.index as usize)?;
-        let own = &call.leg(owner.leg)?.dialog.flow;
-        let is_it = own.remote == flow.remote && own.connection == flow.connection;
+        let is_it = call.leg(owner.leg)?.is_from(flow);
         (call.serial == owner.call.serial).then_some(is_it)
     }
 

@@ -239,11 +239,7 @@ impl Endpoint {
     /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
     /// same address guesses does not delay him, and his dialogs go on there.
     pub(super) fn is_registered(&self, user: UserId, flow: &Flow) -> bool {
-        (self.location.bindings(user)).any(|binding| {
-            let own = binding.flow();
-            (own.transport, own.remote, own.connection)
-                == (flow.transport, flow.remote, flow.connection)
-        })
+        (self.location.bindings(user)).any(|binding| binding.flow().is_same_peer(flow))
     }
 
     /// A user by address registers without a password, but only himself.

@@ -214,7 +214,7 @@ impl Location {
     pub fn has_flow(&self, flow: &Flow) -> Option<UserId> {
         let mut slot = self.flows.get(&self.flow_key(flow)).copied().unwrap_or(NIL);
         while let Some(binding) = self.binding(slot) {
-            if is_same_flow(&binding.flow(), flow) {
+            if binding.flow().is_same_peer(flow) {
                 return Some(binding.user);
             }
             slot = binding.next;
@@ -496,13 +496,6 @@ impl UserBindings {
             slots: Vec::new(),
         }
     }
-}
-
-/// Our own side does not count: a phone may speak to any of our addresses.
-fn is_same_flow(one: &Flow, other: &Flow) -> bool {
-    one.transport == other.transport
-        && one.remote == other.remote
-        && one.connection == other.connection
 }
 
 fn registration(user: &str, binding: &Binding) -> api::Registration {

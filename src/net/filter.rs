@@ -685,14 +685,9 @@ mod tests {
         assert_eq!(bench.shell.io.streams.len(), 0);
     }
 
-    #[test]
-    fn thousand_bans_are_held_where_there_is_room() {
-        let mut bench = bench("");
-        let sources: Vec<Ipv4Addr> = (0..1_000u32)
-            .map(|n| Ipv4Addr::from_bits(0x7f00_0000 | 1 << 20 | n.wrapping_mul(0x9e37) & 0xfffff))
-            .collect();
+    fn ban_all(bench: &mut Bench<Watched>, sources: &[Ipv4Addr]) {
         let now = bench.shell.now();
-        for source in &sources {
+        for source in sources {
             let command = Command::Ban {
                 source: crate::source::Source::of((*source).into()),
                 duration: None,
@@ -700,6 +695,15 @@ mod tests {
             bench.shell.core.command(now, command);
         }
         bench.run();
+    }
+
+    #[test]
+    fn thousand_bans_are_held_where_there_is_room() {
+        let mut bench = bench("");
+        let sources: Vec<Ipv4Addr> = (0..1_000u32)
+            .map(|n| Ipv4Addr::from_bits(0x7f00_0000 | 1 << 20 | n.wrapping_mul(0x9e37) & 0xfffff))
+            .collect();
+        ban_all(&mut bench, &sources);
         let kernel = bench.kernel();
         let capacity = kernel["capacity"].as_u64().unwrap();
         assert!(
@@ -725,15 +729,7 @@ mod tests {
         let sources: Vec<Ipv4Addr> = (0..2_000u32)
             .map(|n| Ipv4Addr::from_bits(0x7f20_0000 | n << 4))
             .collect();
-        let now = bench.shell.now();
-        for source in &sources {
-            let command = Command::Ban {
-                source: crate::source::Source::of((*source).into()),
-                duration: None,
-            };
-            bench.shell.core.command(now, command);
-        }
-        bench.run();
+        ban_all(&mut bench, &sources);
         let held = bench.shell.filter.held.len();
         assert!((300..2_000).contains(&held), "{held}");
         assert!(bench.shell.filter.is_full);

@@ -160,7 +160,8 @@ fn lane(family: Family, seats: &[Seat], sockets: u32, packet: &[u8]) -> u32 {
     }
 }
 
-fn network(address: IpAddr, bits: u8) -> IpAddr {
+/// The first address of the prefix that an address lies in.
+pub(crate) fn network(address: IpAddr, bits: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
