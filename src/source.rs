@@ -168,12 +168,27 @@ impl std::fmt::Display for Source {
     }
 }
 
+/// A text is not that of a source: no address, or a multicast one, which nobody sends from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSource;
+
+impl std::fmt::Display for NoSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("not an address that anybody sends from")
+    }
+}
+
+impl std::error::Error for NoSource {}
+
 impl std::str::FromStr for Source {
-    type Err = std::net::AddrParseError;
+    type Err = NoSource;
 
     /// Reads an address, with or without `/64`, `/56` or `/48` behind an IPv6 one.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let of = |address: &str| address.parse().map(Self::of);
+        let of = |address: &str| match address.parse::<IpAddr>() {
+            Ok(address) if !address.to_canonical().is_multicast() => Ok(Self::of(address)),
+            _ => Err(NoSource),
+        };
         let wider = |source: Self| source.widened().unwrap_or(source);
         match text
             .split_once('/')
@@ -261,7 +276,6 @@ mod tests {
             ("::/56", "::/56", 56),
             ("::/48", "::/48", 48),
             ("fdff:ffff:ffff:ffff::/56", "fdff:ffff:ffff:ff00::/56", 56),
-            ("ff02::1", "::/64", 64),
         ] {
             let source = source(text);
             assert_eq!(
@@ -277,6 +291,9 @@ mod tests {
             "2001:db8::/",
             "/64",
             "::/64/64",
+            "ff02::1",
+            "ff02::/64",
+            "224.0.0.1",
             "",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");

@@ -3,7 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sipkeep::testing::siege::{Summary, carrier, newcomer, office, victim};
+use sipkeep::testing::siege::carrier::{self, Play};
+use sipkeep::testing::siege::{Summary, newcomer, office, victim};
 
 /// Of each play.
 const SEEDS: u64 = 100;
@@ -48,8 +49,16 @@ fn office() {
 
 #[test]
 fn carrier() {
-    let all = play("carrier", |seed| {
-        carrier::run_for(seed, number("SECONDS").unwrap_or(SECONDS))
+    let seconds = number("SECONDS").unwrap_or(SECONDS);
+    let all = play("carrier", |seed| carrier::run(seed, Play::busy(seconds)));
+    assert!(all.calls > 0 && all.flood > 0, "nothing happened: {all:?}");
+}
+
+#[test]
+fn carrier_forged_without_end() {
+    let seconds = number("SECONDS").unwrap_or(SECONDS);
+    let all = play("carrier_forged_without_end", |seed| {
+        carrier::run(seed, Play::silenced(seconds))
     });
     assert!(all.calls > 0 && all.flood > 0, "nothing happened: {all:?}");
 }

@@ -33,22 +33,31 @@ pub struct Located {
 impl Calls {
     /// The dialog that a request with a To tag belongs to (§12.2.2); `None`: none of ours.
     pub fn locate(&self, request: &Message<'_>, flow: &Flow) -> Option<Located> {
-        let tag = TagParts::parse(request.to().tag()?)?;
-        let call = self
-            .slots
-            .get(tag.index as usize)
-            .filter(|call| call.serial == tag.serial)?;
+        let (call, leg_index) = self.of_tag(request.to().tag()?)?;
+        let leg = self.slots.get(call.index as usize)?.leg(leg_index)?;
+        leg.dialog.owns(request).then(|| Located {
+            call,
+            leg: leg_index,
+            is_from_peer: leg.is_from(flow),
+        })
+    }
+
+    /// Whether a tag is ours, of a call that is not forgotten.
+    pub fn is_own_tag(&self, tag: &[u8]) -> bool {
+        self.of_tag(tag).is_some()
+    }
+
+    /// The call that one of our tags belongs to, and its leg.
+    fn of_tag(&self, tag: &[u8]) -> Option<(CallHandle, u8)> {
+        let tag = TagParts::parse(tag)?;
+        let call = self.slots.get(tag.index as usize)?;
         let leg_index = if tag.leg & CALLER == 0 {
             tag.leg
         } else {
             CALLER
         };
-        let leg = call.leg(leg_index)?;
-        (leg.secret == tag.secret && leg.dialog.owns(request)).then(|| Located {
-            call: call.handle(tag.index),
-            leg: leg_index,
-            is_from_peer: leg.is_from(flow),
-        })
+        let is_ours = call.serial == tag.serial && call.leg(leg_index)?.secret == tag.secret;
+        is_ours.then(|| (call.handle(tag.index), leg_index))
     }
 
     /// Whose leg it is: he may prove himself when his address has changed.

@@ -209,7 +209,7 @@ fn duration(text: String) -> Result<String, String> {
 
 fn source(text: &str) -> Result<Source, String> {
     text.parse()
-        .map_err(|_| format!("\"{text}\" is not an IP address"))
+        .map_err(|error| format!("\"{text}\" is {error}"))
 }
 
 #[cfg(test)]
@@ -314,7 +314,10 @@ mod tests {
             ("chek", "unknown command \"chek\""),
             ("check all", "unexpected argument \"all\""),
             ("ban", "\"ban\" needs an address"),
-            ("ban pbx.example", "\"pbx.example\" is not an IP address"),
+            (
+                "ban pbx.example",
+                "\"pbx.example\" is not an address that anybody sends from",
+            ),
             (
                 "ban 192.0.2.1 --for 4",
                 "\"4\" needs a unit (ms, s, m, h or d), as in 4s or 4m",

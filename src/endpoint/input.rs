@@ -5,7 +5,7 @@ use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
 use crate::transport::stream::{Frame, FrameError, Framer, PONG};
-use crate::transport::{Stream, raw_branch};
+use crate::transport::{Stream, raw_branch, raw_tags};
 
 impl Endpoint {
     pub(super) fn datagram(&mut self, now: Now, flow: &Flow, bytes: &[u8]) {
@@ -29,6 +29,10 @@ impl Endpoint {
             let is_live = self.location.has_flow(flow).is_some();
             admission = self.guard.admit_watched(now, source, is_stream, is_live);
         }
+        if let Admission::Excess(standing) = admission {
+            let (ours, branch) = (self.is_answering(bytes), raw_branch(bytes));
+            admission = (self.guard).admit_excess(now, source, standing, ours, branch);
+        }
         if admission == Admission::Crowded {
             let branch = raw_branch(bytes);
             admission = self.guard.admit_repeated(now, source, branch);
@@ -40,6 +44,13 @@ impl Endpoint {
             Admission::Admit(standing) => Some(standing),
             _ => None,
         }
+    }
+
+    /// Whether a message that was not parsed carries the branch of a request of ours or a tag of a call: both hold 64 bits
+    /// that only the peer has seen. Nothing else follows from it.
+    fn is_answering(&self, bytes: &[u8]) -> bool {
+        raw_branch(bytes).is_some_and(|branch| self.transactions.is_own_branch(branch))
+            || raw_tags(bytes).any(|tag| self.calls.is_own_tag(tag))
     }
 
     pub(super) fn stream_opened(&mut self, flow: Flow) {

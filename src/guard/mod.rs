@@ -2,9 +2,9 @@
 //! (an IPv4 address, an IPv6 /64), in memory that is reserved at start.
 //!
 //! ```text
-//!   admit ── allow, who ──────────────────▶ Exempt   known_rate
+//!   admit ── allow, who ──────────────────▶ Exempt   known_rate; over it, and not on a stream, Excess: `admit_excess`
 //!     │ deny, banned ─────────────────────▶ Drop
-//!     │ known (right answer in 30 days) ──▶ Known    known_rate; or Watched: `admit_watched`
+//!     │ known (right answer in 30 days) ──▶ Known    the same; or Watched: `admit_watched`
 //!     │ on a stream ──────────────────────▶ Proven   20 a second
 //!     │ else unproven: token bucket ──────▶ Unproven, whose answers `may_answer` decides about
 //!     │ `unproven_total` is used up ──────▶ Crowded ── `admit_repeated`: Unproven if it comes again, else Peek
@@ -67,7 +67,7 @@ use self::failures::Failures;
 pub use self::kernel::{KernelEntry, KernelMark};
 use self::misconfigured::Misconfigured;
 use self::ranges::Ranges;
-use self::rate::{Bucket, Buckets, Rate};
+use self::rate::{Bucket, Buckets, Purse, Rate};
 use self::recent::Recent;
 use self::repeats::Repeats;
 use self::unproven::{Budget, Unproven};
@@ -107,6 +107,8 @@ pub enum Admission {
     Watched,
     /// Within its own budget, but all strangers together are over theirs: ask [`Guard::admit_repeated`].
     Crowded,
+    /// A source that is known or exempt is over `known_rate`, and this may have been forged: ask [`Guard::admit_excess`].
+    Excess(Standing),
     /// Over budget: look for a nonce of ours and nothing else; if there is a fresh one, ask [`Guard::prove`].
     Peek,
     /// Read it.
@@ -375,7 +377,7 @@ impl Guard {
         }
         let (hash, tag) = self.hasher.source_and_tag(source);
         if who || self.allow.contains(source) {
-            return self.rated(now, (hash, source), self.known_rate, Standing::Exempt);
+            return self.known_or_exempt(now, (hash, source), Standing::Exempt, stream);
         }
         if self.bans.discard(hash, source, now)
             || self.bans.has_wide() && self.discard_wide(now, source)
@@ -387,12 +389,31 @@ impl Guard {
             if self.watched.len() > 0 && self.is_watched(now, (hash, source)) {
                 return Admission::Watched;
             }
-            return self.rated(now, (hash, source), self.known_rate, Standing::Known);
+            return self.known_or_exempt(now, (hash, source), Standing::Known, stream);
         }
         if stream {
-            return self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
+            return self.proven(now, (hash, source));
         }
         self.stranger(now, (hash, tag))
+    }
+
+    /// What comes on a stream has a bucket of its own beside what may have been forged.
+    #[inline]
+    fn known_or_exempt(
+        &mut self,
+        now: Now,
+        source: (u32, Source),
+        standing: Standing,
+        stream: bool,
+    ) -> Admission {
+        let purse = if stream { Purse::Answering } else { Purse::Any };
+        if self.buckets.take(source, purse, self.known_rate, now.mono) {
+            Admission::Admit(standing)
+        } else if stream {
+            Admission::Drop
+        } else {
+            Admission::Excess(standing)
+        }
     }
 
     /// By the budget of strangers.
@@ -422,18 +443,41 @@ impl Guard {
     }
 
     #[inline]
-    fn rated(
-        &mut self,
-        now: Now,
-        (hash, source): (u32, Source),
-        rate: Rate,
-        standing: Standing,
-    ) -> Admission {
-        if self.buckets.take(hash, source, rate, now.mono) {
-            Admission::Admit(standing)
+    fn proven(&mut self, now: Now, source: (u32, Source)) -> Admission {
+        let rate = self.proven_rate;
+        if self.buckets.take(source, Purse::Proven, rate, now.mono) {
+            Admission::Admit(Standing::Proven)
         } else {
             Admission::Drop
         }
+    }
+
+    /// A packet that found [`Admission::Excess`], so that who forges a peer's address cannot silence it: what is
+    /// `answering` (its branch or a tag is one that we gave to that peer and nobody else has seen) has a `known_rate` of
+    /// its own; what comes again, as told by its `branch` (see [`Guard::admit_repeated`]), a quarter of that.
+    pub fn admit_excess(
+        &mut self,
+        now: Now,
+        source: Source,
+        standing: Standing,
+        answering: bool,
+        branch: Option<&[u8]>,
+    ) -> Admission {
+        let hashed = (self.hasher.source(source), source);
+        let (purse, rate) = if answering {
+            (Purse::Answering, self.known_rate)
+        } else if branch.is_some_and(|branch| self.repeats.is_repeated(now.mono, source, branch)) {
+            (Purse::Repeated, self.known_rate.part(limits::REPEATS_SHARE))
+        } else {
+            let hashes = self.hasher.source_and_tag(source);
+            return self.peek(now, hashes);
+        };
+        if !self.buckets.take(hashed, purse, rate, now.mono) {
+            return Admission::Drop;
+        }
+        // It was counted when it was too much.
+        self.dropped = self.dropped.saturating_sub(1);
+        Admission::Admit(standing)
     }
 
     /// A packet that found [`Admission::Watched`]. `is_live`: it comes from the address and port of a registration, which
@@ -447,8 +491,8 @@ impl Guard {
     ) -> Admission {
         let (hash, tag) = self.hasher.source_and_tag(source);
         let admission = match (is_live, stream) {
-            (true, _) => self.rated(now, (hash, source), self.known_rate, Standing::Known),
-            (false, true) => self.rated(now, (hash, source), self.proven_rate, Standing::Proven),
+            (true, _) => self.known_or_exempt(now, (hash, source), Standing::Known, stream),
+            (false, true) => self.proven(now, (hash, source)),
             (false, false) => self.stranger(now, (hash, tag)),
         };
         if matches!(admission, Admission::Admit(_)) {
@@ -472,6 +516,11 @@ impl Guard {
             self.dropped = self.dropped.saturating_sub(1);
             return Admission::Admit(Standing::Unproven);
         }
+        self.peek(now, hashes)
+    }
+
+    /// A look for a nonce, of which there are a few for each source, and for all together.
+    fn peek(&mut self, now: Now, hashes: (u32, u32)) -> Admission {
         if self.unproven.may_peek(now.mono, hashes)
             && self.peeks_total.0.take(&mut self.peeks_total.1, now.mono)
         {
@@ -485,7 +534,7 @@ impl Guard {
     /// second allows, else `Drop`.
     pub fn prove(&mut self, now: Now, source: Source) -> Admission {
         let hash = self.hasher.source(source);
-        let admission = self.rated(now, (hash, source), self.proven_rate, Standing::Proven);
+        let admission = self.proven(now, (hash, source));
         if admission != Admission::Drop {
             // It was counted when it was only to be peeked at.
             self.dropped = self.dropped.saturating_sub(1);
@@ -989,6 +1038,81 @@ mod tests {
                 .count();
             assert_eq!(admitted, expected, "{standing:?}");
         }
+    }
+
+    #[test]
+    fn what_is_forged_in_a_peers_name_leaves_room_for_its_own() {
+        let mut guard = guard_of("known_rate = 40");
+        let (trunk, now) = (source(4), at(5));
+        let excess = Admission::Excess(Standing::Exempt);
+        let flood = (0..200).filter(|_| guard.admit(now, trunk, true, false) == excess);
+        assert_eq!(flood.count(), 160);
+        let dropped = guard.dropped();
+        let mut count = |now, answering, branch: &dyn Fn(u32) -> [u8; 4]| {
+            (0..200)
+                .filter(|number| {
+                    let branch = branch(*number);
+                    assert_eq!(guard.admit(now, trunk, true, false), excess);
+                    guard.admit_excess(now, trunk, Standing::Exempt, answering, Some(&branch))
+                        == Admission::Admit(Standing::Exempt)
+                })
+                .count()
+        };
+        assert_eq!(count(now, true, &u32::to_be_bytes), 40, "answers to us");
+        assert_eq!(
+            count(now, false, &|_| *b"same"),
+            0,
+            "copies that come too soon"
+        );
+        assert_eq!(count(now, false, &u32::to_le_bytes), 0, "always another");
+        assert!(guard.dropped() > dropped);
+        // Half a second later it is the flood again that uses up the rate, and the retransmissions get through.
+        let later = Now {
+            mono: now.mono.plus(Duration::from_millis(500)),
+            ..now
+        };
+        let flood = (0..200).filter(|_| guard.admit(later, trunk, true, false) == excess);
+        assert_eq!(flood.count(), 180);
+        let mut again = || {
+            assert_eq!(guard.admit(later, trunk, true, false), excess);
+            guard.admit_excess(later, trunk, Standing::Exempt, false, Some(b"same"))
+        };
+        assert_eq!(again(), Admission::Admit(Standing::Exempt));
+        assert_ne!(
+            again(),
+            Admission::Admit(Standing::Exempt),
+            "once in 400 ms"
+        );
+        let own = guard.admit(later, trunk, true, true);
+        assert_eq!(
+            own,
+            Admission::Admit(Standing::Exempt),
+            "a connection cannot be forged"
+        );
+    }
+
+    #[test]
+    fn a_nonce_of_its_own_helps_a_known_source_that_is_forged() {
+        let mut guard = guard_of("known_rate = 40");
+        guard.succeeded(at(1), source(1), b"100");
+        let mut kinds = (0..200).map(|number: u32| match admit(&mut guard, at(5), source(1)) {
+            Admission::Excess(standing) => {
+                let branch = number.to_be_bytes();
+                guard.admit_excess(at(5), source(1), standing, false, Some(&branch))
+            }
+            other => other,
+        });
+        assert!(
+            kinds
+                .by_ref()
+                .take(40)
+                .all(|kind| kind == Admission::Admit(Standing::Known))
+        );
+        assert_eq!(kinds.filter(|kind| *kind == Admission::Peek).count(), 20);
+        assert_eq!(
+            guard.prove(at(5), source(1)),
+            Admission::Admit(Standing::Proven)
+        );
     }
 
     #[test]

@@ -211,7 +211,7 @@ mod tests {
             ("::1", false),
             ("ff0e:ffff::", false),
         ] {
-            let source = address.parse().unwrap();
+            let source = Source::of(address.parse().unwrap());
             assert_eq!(four.contains(source), is_four, "{address}");
             assert_eq!(six.contains(source), !is_four, "{address}");
         }

@@ -47,6 +47,14 @@ impl Rate {
         }
     }
 
+    /// One part in `parts` of it.
+    pub fn part(self, parts: u64) -> Self {
+        Self {
+            interval_ns: self.interval_ns.saturating_mul(parts),
+            ..self
+        }
+    }
+
     /// When the backlog of one more would be worked off, if it may pass.
     #[inline]
     fn after(self, backlog_until: u64, now: Instant) -> Option<u64> {
@@ -80,13 +88,34 @@ impl Rate {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bucket(u64);
 
-/// Ways of a set: a source may lie in any of these places.
+/// What of a source's packets a bucket is for: each has its own, so that what is forged in a source's name uses up none of
+/// what only the source itself can send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purse {
+    /// Whatever comes from it.
+    Any,
+    /// With a fresh nonce of its own.
+    Proven,
+    /// With a branch or tag that only its peer in a transaction or dialog can have seen.
+    Answering,
+    /// Turned away before.
+    Repeated,
+}
+
+impl Purse {
+    /// Tells the purses of a source apart, in its bits and in its hash: the multiplier of Fibonacci hashing.
+    fn salt(self) -> u64 {
+        (self as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Ways of a set: a bucket may lie in any of these places.
 const WAYS: usize = 4;
 
 /// Buckets of proven, known and exempt sources. The one idle longest in its set goes: all that is lost is a backlog.
 #[derive(Clone, Debug)]
 pub(super) struct Buckets {
-    /// Source's bits (0: free) and bucket, by turns.
+    /// Source's bits, salted (0: free), and bucket, by turns.
     sets: Vec<[u64; WAYS * 2]>,
 }
 
@@ -98,15 +127,22 @@ impl Buckets {
         }
     }
 
-    /// Takes one from the bucket of `source`, which is a full one if it has none yet.
+    /// Takes one from a bucket of `source`, which is a full one if it has none yet. `hash`: the source's.
     #[inline]
-    pub fn take(&mut self, hash: u32, source: Source, rate: Rate, now: Instant) -> bool {
-        let set = hash as usize & self.sets.len().wrapping_sub(1);
+    pub fn take(
+        &mut self,
+        (hash, source): (u32, Source),
+        purse: Purse,
+        rate: Rate,
+        now: Instant,
+    ) -> bool {
+        let salt = purse.salt();
+        let set = (hash as usize ^ (salt >> 32) as usize) & self.sets.len().wrapping_sub(1);
         let Some(set) = self.sets.get_mut(set) else {
             return false;
         };
         // 0 is ::/64, loopback and unspecified addresses; it shares its bits with a free place, which does no harm.
-        let bits = source.bits();
+        let bits = source.bits() ^ salt;
         let (pairs, _) = set.as_chunks_mut::<2>();
         let mut victim = 0;
         let mut earliest = u64::MAX;
@@ -181,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_rate() {
+        let now = |s: u64| Instant::from_micros(s * 1_000_000);
+        let taken = |rate: Rate, bucket: &mut Bucket, s| {
+            (0..5_000).filter(|_| rate.take(bucket, now(s))).count()
+        };
+        let (rate, mut bucket) = (Rate::new(Some(2_000), 2_000).part(4), Bucket::default());
+        assert_eq!(taken(rate, &mut bucket, 7), 500);
+        assert_eq!(taken(rate, &mut bucket, 8), 500);
+        assert_eq!(
+            taken(Rate::new(None, 1).part(4), &mut Bucket::default(), 7),
+            5_000
+        );
+        assert_eq!(
+            taken(Rate::new(Some(0), 1).part(4), &mut Bucket::default(), 7),
+            0
+        );
+    }
+
+    #[test]
     fn no_limit_and_nothing_at_all() {
         let mut bucket = Bucket::default();
         let now = Instant::from_micros(1);
@@ -197,9 +252,11 @@ mod tests {
         for address in ["192.0.2.1", "192.0.2.2", "::1"] {
             let source = address.parse().unwrap();
             let hash = hasher.source(source);
-            assert!(buckets.take(hash, source, rate, now));
-            assert!(buckets.take(hash, source, rate, now));
-            assert!(!buckets.take(hash, source, rate, now), "{address}");
+            for purse in [Purse::Any, Purse::Proven, Purse::Answering, Purse::Repeated] {
+                let mut take = || buckets.take((hash, source), purse, rate, now);
+                let taken = [take(), take(), take()];
+                assert_eq!(taken, [true, true, false], "{address} {purse:?}");
+            }
         }
     }
 }

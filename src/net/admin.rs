@@ -363,7 +363,9 @@ pub(super) fn cdrs_response(answer: Result<Page<Cdr>, String>) -> Response {
 
 fn parse_source(text: &str) -> Result<Source, String> {
     text.parse().map_err(|_| {
-        format!("source: \"{text}\" is not an IPv4 address or an IPv6 /64, /56 or /48")
+        format!(
+            "source: \"{text}\" is not an IPv4 address or an IPv6 /64, /56 or /48 that anybody sends from"
+        )
     })
 }
 

@@ -5,6 +5,7 @@
 //! A turn: 1. wait for an event or the nearest deadline. 2. Signals, news of connections. 3. Deadlines. 4. UDP: a bounded
 //! batch of each lane, then one of strangers, in parts between which the lanes are looked at again. So a phone waits for a
 //! few strangers' datagrams at most, and a flood that forges a phone's or a trunk's address leaves strangers their share.
+//! While strangers' datagrams are a flood, their sockets wake nobody and are read each millisecond (`rest`).
 //! 5. Connections, one read each in turn. 6. HTTP. After each batch of inputs comes `flush`.
 
 use std::io::{self, ErrorKind, Read};
@@ -26,6 +27,7 @@ use super::lanes::Lanes;
 use super::log;
 use super::measure::Latencies;
 use super::peers::Routes;
+use super::rest::{REST, Rest};
 use super::start::Running;
 use super::store::Store;
 use super::streams::{News, Streams};
@@ -109,6 +111,9 @@ pub(super) struct Shell<C> {
     /// For the lanes, which are read while a batch of strangers is being handled.
     receive_lane: ReceiveBatch,
     pub(super) lanes: Lanes,
+    rest: Rest,
+    /// Until when strangers' sockets are left alone, which they are then by the poll, too.
+    pub(super) rest_until: Option<Instant>,
     http: Option<Server>,
     signals: Option<Signals>,
     /// What the kernel discards for us.
@@ -187,6 +192,7 @@ impl<C: Core> Shell<C> {
             udp, streams, http, ..
         } = bound;
         let lanes = Lanes::new(&udp);
+        let rest = Rest::new(clock.mono(), udp.strangers_buffer_bytes());
         let mut shell = Self {
             core,
             io: Io {
@@ -200,6 +206,8 @@ impl<C: Core> Shell<C> {
             receive: ReceiveBatch::new(),
             receive_lane: ReceiveBatch::new(),
             lanes,
+            rest,
+            rest_until: None,
             http,
             signals: None,
             filter: Filter::new(),
@@ -314,6 +322,7 @@ impl<C: Core> Shell<C> {
             self.http.as_ref().and_then(Server::next_deadline),
             log::next_tick(),
             self.stop_by,
+            self.rest_until,
             (self.routes.len() > 0).then_some(self.routes_at),
             self.filter.next_deadline(&self.core),
             self.lanes
@@ -437,6 +446,9 @@ impl<C: Core> Shell<C> {
     /// UDP: the lanes, then strangers.
     pub(super) fn receive_datagrams(&mut self, events: &mut Events) -> io::Result<()> {
         self.read_lanes();
+        if self.is_resting() {
+            return Ok(());
+        }
         for index in 0..self.io.udp.strangers.len() {
             let place = self.io.udp.strangers[index];
             if !self.io.udp.sockets[place].readable {
@@ -454,6 +466,35 @@ impl<C: Core> Shell<C> {
                 self.handle_datagrams(place, part, at);
             }
             self.batch_done(place, received);
+        }
+        self.rest_or_listen()
+    }
+
+    /// Whether it is too early to read strangers' sockets. They are read before if `lanes` asks for it.
+    fn is_resting(&mut self) -> bool {
+        let Some(until) = self.rest_until else {
+            return false;
+        };
+        if until > self.clock.mono() && self.io.udp.are_strangers_read() {
+            return true;
+        }
+        self.io.udp.strangers_may_be_readable();
+        false
+    }
+
+    /// Strangers' sockets have been read: leaves them alone for a while if that was a flood, else has the poll watch them.
+    fn rest_or_listen(&mut self) -> io::Result<()> {
+        let Io { udp, registry, .. } = &mut self.io;
+        let now = self.clock.mono();
+        // Time passes though nothing comes.
+        self.rest.count(now, 0, 0);
+        if self.rest.is_flood() && udp.are_strangers_read() {
+            if self.rest_until.is_none() {
+                udp.ignore_strangers(registry)?;
+            }
+            self.rest_until = Some(now.plus(REST));
+        } else if !self.rest.is_flood() && self.rest_until.take().is_some() {
+            udp.watch_strangers(registry)?;
         }
         Ok(())
     }
@@ -519,6 +560,7 @@ impl<C: Core> Shell<C> {
         let count = part.len();
         let now = clock.now();
         let mut bytes_in = 0;
+        let mut answered = 0;
         for datagram in batch.datagrams_of(part) {
             let socket = &mut io.udp.sockets[place];
             let (Some(flow), bytes) = (socket.flow(&datagram), datagram.bytes) else {
@@ -530,9 +572,14 @@ impl<C: Core> Shell<C> {
             core.handle_input(now, Input::Datagram { flow, bytes });
             bytes_in += bytes.len();
             if bytes_in >= FLUSH_BYTES {
+                answered += core.outputs().len();
                 flush(core, io, now);
                 bytes_in = 0;
             }
+        }
+        answered += core.outputs().len();
+        if io.udp.sockets[place].lane == Lane::Strangers {
+            self.rest.count(now.mono, count, answered);
         }
         flush(core, io, now);
         latencies.record(clock.mono().since(at), count);

@@ -18,6 +18,7 @@ mod lanes;
 pub mod log;
 mod measure;
 mod peers;
+mod rest;
 mod start;
 pub mod store;
 mod streams;

@@ -70,6 +70,7 @@ impl Core for Echo {
                 self.payloads.push(bytes.to_vec());
                 let text = String::from_utf8_lossy(bytes);
                 match text.strip_prefix("open ") {
+                    None if bytes == b"silence" => {}
                     Some(address) => {
                         let id = ConnectionId(self.datagrams.len() as u64 * 2 + 1);
                         self.out.push(Owned::Open(id, address.parse().unwrap()));

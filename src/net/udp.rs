@@ -40,6 +40,8 @@ pub(super) struct UdpSocket {
     pub(super) local: SocketAddr,
     /// Whose packets it receives.
     pub(super) lane: Lane,
+    /// What its events carry.
+    token: Token,
     /// Something may wait to be read.
     pub(super) readable: bool,
     /// Receive buffer obtained, as the kernel counts (twice what was asked for, with its bookkeeping).
@@ -84,6 +86,7 @@ impl UdpSocket {
             socket,
             local,
             lane,
+            token: Token(usize::MAX),
             readable: true,
             receive_buffer_bytes,
             unheld: 0,
@@ -113,9 +116,13 @@ impl UdpSocket {
         })
     }
 
-    fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+    fn register(&self, registry: &Registry) -> io::Result<()> {
         let descriptor = self.socket.as_raw_fd();
-        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)
+        registry.register(&mut SourceFd(&descriptor), self.token, Interest::READABLE)
+    }
+
+    fn deregister(&self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))
     }
 
     /// Datagrams lost since it was opened.
@@ -222,9 +229,10 @@ impl UdpSockets {
                 None
             }
         };
-        for socket in std::iter::once(first).chain(others.into_iter().flatten()) {
+        for mut socket in std::iter::once(first).chain(others.into_iter().flatten()) {
             let place = self.sockets.len();
-            (socket.register(registry, Token(token + place))).map_err(in_words)?;
+            socket.token = Token(token + place);
+            socket.register(registry).map_err(in_words)?;
             if socket.lane == Lane::Strangers {
                 self.strangers.push(place);
             } else {
@@ -235,6 +243,46 @@ impl UdpSockets {
         let sockets = &self.sockets;
         self.lanes.sort_by_key(|&place| sockets[place].lane);
         Ok(local)
+    }
+
+    fn strangers(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.strangers.iter().map(|&place| &self.sockets[place])
+    }
+
+    /// The smallest receive buffer of strangers.
+    pub(super) fn strangers_buffer_bytes(&self) -> usize {
+        let bytes = self.strangers().map(|socket| socket.receive_buffer_bytes);
+        bytes.min().unwrap_or(0)
+    }
+
+    /// Whether everything from strangers that had come was read.
+    pub(super) fn are_strangers_read(&self) -> bool {
+        self.strangers().all(|socket| !socket.readable)
+    }
+
+    /// Their sockets are to be read though no event said so.
+    pub(super) fn strangers_may_be_readable(&mut self) {
+        for &place in &self.strangers {
+            self.sockets[place].readable = true;
+        }
+    }
+
+    /// No event tells any more that something came from strangers.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn ignore_strangers(&self, registry: &Registry) -> io::Result<()> {
+        self.strangers()
+            .try_for_each(|socket| socket.deregister(registry))
+    }
+
+    /// Events tell it again, what is there already included.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn watch_strangers(&self, registry: &Registry) -> io::Result<()> {
+        self.strangers()
+            .try_for_each(|socket| socket.register(registry))
     }
 
     /// The socket that an output leaves by: bound to just this address, else to all of its family and port, else any of its

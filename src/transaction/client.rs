@@ -198,6 +198,21 @@ impl<O: Copy> Clients<O> {
         }
     }
 
+    /// Whether a branch is that of a request which is not forgotten.
+    pub fn is_own_branch(&self, branch: &[u8]) -> bool {
+        self.of_branch(branch).is_some()
+    }
+
+    fn of_branch(&self, branch: &[u8]) -> Option<(ClientId, &Client<O>)> {
+        let (index, token) = Branch::parse(branch)?;
+        let client = self.slots.get(index as usize)?;
+        let id = ClientId {
+            index,
+            serial: client.serial,
+        };
+        (client.token == token).then_some((id, client))
+    }
+
     /// A response; nobody's, if there is no transaction of its branch and method (§17.1.3).
     ///
     /// Where it came from does not matter (§18.1.2): a peer with several addresses answers from another one. Its branch
@@ -210,15 +225,7 @@ impl<O: Copy> Clients<O> {
         response: &Message<'_>,
         out: &mut impl Sink,
     ) -> Option<(ClientId, O)> {
-        let (index, token) = Branch::parse(response.via().branch)?;
-        let client = self
-            .slots
-            .get(index as usize)
-            .filter(|client| client.token == token)?;
-        let id = ClientId {
-            index,
-            serial: client.serial,
-        };
+        let (id, client) = self.of_branch(response.via().branch)?;
         let (method, status) = (response.cseq().method, response.status());
         if client.machine == Machine::Reserved {
             return None;

@@ -216,6 +216,11 @@ impl<O: Copy> Transactions<O> {
             .receive_response(&mut self.shared, now, response, out)
     }
 
+    /// Whether a branch is that of a request of ours which is not forgotten.
+    pub fn is_own_branch(&self, branch: &[u8]) -> bool {
+        self.clients.is_own_branch(branch)
+    }
+
     /// RFC 3261 §9.1: CANCELs an INVITE now, or as soon as its first provisional response comes. The answer to the CANCEL
     /// is absorbed; the INVITE's final response comes to the owner as ever, a 2xx that crossed too. 64·T1 after the
     /// CANCEL without one: [`Expired::Timeout`]. `reason`: value of a Reason header (RFC 3326), or empty. Without effect

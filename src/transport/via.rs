@@ -31,6 +31,8 @@ pub fn response_flow(flow: &Flow, via: &Via<'_>, trusted: bool) -> Flow {
 
 /// Bytes of a message that [`raw_branch`] looks at: the topmost Via stands well before.
 const BRANCH_WITHIN: usize = 1_024;
+/// Bytes of a message that [`raw_tags`] looks at: some trunks put a dozen Route and Record-Route lines first.
+const TAGS_WITHIN: usize = 2_048;
 /// Bytes of a branch that count.
 const BRANCH_BYTES_MAX: usize = 128;
 
@@ -47,6 +49,19 @@ pub fn raw_branch(bytes: &[u8]) -> Option<&[u8]> {
         .position(|byte| matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n'));
     rest.get(..end.unwrap_or(rest.len()))
         .filter(|branch| !branch.is_empty())
+}
+
+/// Tags of a message that was not parsed, wherever they stand in its first 2 KiB; at most four.
+pub fn raw_tags(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const NAME: &[u8] = b"tag=";
+    let head = bytes.get(..TAGS_WITHIN).unwrap_or(bytes);
+    let places = memchr::memmem::find_iter(head, NAME).take(4);
+    places.filter_map(move |at| {
+        let rest = head.get(at.saturating_add(NAME.len())..)?;
+        let end = (rest.iter())
+            .position(|byte| matches!(byte, b';' | b',' | b' ' | b'\t' | b'\r' | b'\n'));
+        rest.get(..end.unwrap_or(rest.len()))
+    })
 }
 
 /// With or without a value: a proxy that stamps a value itself still asks for the symmetric way.
@@ -88,6 +103,17 @@ mod tests {
         assert_eq!(raw_branch(&far), Some(&b"far"[..]), "what lies within");
         let too_far = [&[b' '; BRANCH_WITHIN][..], b"branch=far"].concat();
         assert_eq!(raw_branch(&too_far), None);
+    }
+
+    #[test]
+    fn tags_are_found_without_parsing() {
+        let tags = |bytes: &'static [u8]| raw_tags(bytes).collect::<Vec<_>>();
+        assert_eq!(
+            tags(b"From: <sip:a>;tag=1;x\r\nTo: <sip:b>;tag=22\r\nX: tag="),
+            [&b"1"[..], b"22", b""]
+        );
+        assert_eq!(tags(b"a;tag=1 tag=2,tag=3;tag=4;tag=5").len(), 4);
+        assert_eq!(tags(b"nothing").len(), 0);
     }
 
     fn flow(transport: Transport) -> Flow {

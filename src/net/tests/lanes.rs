@@ -440,3 +440,42 @@ fn a_storm_of_changes_is_few_programs() {
         assert!(bench.is_before(client, &stranger));
     }
 }
+
+/// Strangers' sockets wake nobody while a flood comes in that nobody answers; phones do, and strangers again afterwards.
+#[test]
+fn a_flood_is_read_later_and_a_phone_at_once() {
+    let mut bench = Bench::new();
+    let (flood, phone) = (client(2, bench.udp), client(3, bench.udp));
+    bench.steer_now(vec![place(&phone, Lane::Phones)]);
+    for _ in 0..10_000 {
+        for _ in 0..20 {
+            flood.send(b"silence").unwrap();
+        }
+        let longest = Some(Duration::from_millis(1));
+        bench.shell.turn(&mut bench.events, longest).unwrap();
+        if bench.shell.rest_until.is_some() {
+            break;
+        }
+    }
+    let far = bench.shell.now().mono.plus(Duration::from_secs(3600));
+    assert!(bench.shell.rest_until.replace(far).is_some(), "never late");
+    bench
+        .shell
+        .io
+        .udp
+        .sockets
+        .iter_mut()
+        .for_each(|socket| socket.readable = false);
+    flood.send(b"later").unwrap();
+    phone.send(b"at once").unwrap();
+    bench.run();
+    assert_eq!(bench.shell.core.payloads.last().unwrap(), b"at once");
+    bench.shell.rest_until = Some(Instant::default());
+    while bench.shell.rest_until.is_some() {
+        bench.run();
+    }
+    assert_eq!(bench.shell.core.payloads.last().unwrap(), b"later");
+    flood.send(b"calm").unwrap();
+    bench.run();
+    assert_eq!(bench.shell.core.payloads.last().unwrap(), b"calm");
+}

@@ -17,19 +17,54 @@ use crate::testing::random::Random;
 use crate::testing::world::World;
 
 const PHONES: u64 = 20;
-const CALLS_PER_SECOND: u64 = 50;
 /// Of each kind of stranger, and what one sends in a second on average.
 const BANNED: u32 = 20;
 const BELOW_THRESHOLD: u32 = 600;
 
-/// Plays one seed with so many seconds of calls.
+/// What is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Play {
+    /// How long the carrier calls.
+    pub seconds: u64,
+    /// Its calls.
+    pub calls_per_second: u64,
+    /// Packets a second in its name.
+    pub forged: u32,
+}
+
+impl Play {
+    /// 50 calls a second, and what is forged stays below `known_rate`.
+    pub fn busy(seconds: u64) -> Self {
+        Self {
+            seconds,
+            calls_per_second: 50,
+            forged: 100,
+        }
+    }
+
+    /// 10 calls a second, and what is forged is 25 times `known_rate`.
+    pub fn silenced(seconds: u64) -> Self {
+        Self {
+            seconds,
+            calls_per_second: 10,
+            forged: 50_000,
+        }
+    }
+}
+
+/// Plays one seed.
 ///
 /// # Errors
 /// What does not hold.
 ///
 /// # Panics
 /// When the server sends something that does not parse, or spins.
-pub fn run_for(seed: u64, seconds: u64) -> Result<Summary, String> {
+pub fn run(seed: u64, play: Play) -> Result<Summary, String> {
+    let Play {
+        seconds,
+        calls_per_second,
+        forged,
+    } = play;
     let mut random = Random::new(seed).fork("carrier");
     let users: Vec<String> = (0..PHONES)
         .map(|number| (1000 + number).to_string())
@@ -66,10 +101,15 @@ pub fn run_for(seed: u64, seconds: u64) -> Result<Summary, String> {
     siege.pass(Duration::from_secs(8));
 
     let calls = Duration::from_secs(seconds);
-    floods(&mut siege, &random, carrier, calls + Duration::from_secs(2));
+    floods(
+        &mut siege,
+        &random,
+        (carrier, forged),
+        calls + Duration::from_secs(2),
+    );
     let begun = siege.now();
-    for call in 0..seconds * CALLS_PER_SECOND {
-        let at = begun.plus(Duration::from_micros(call * 1_000_000 / CALLS_PER_SECOND));
+    for call in 0..seconds * calls_per_second {
+        let at = begun.plus(Duration::from_micros(call * 1_000_000 / calls_per_second));
         // Some dial a number that leads nowhere.
         let number = if random.chance(20) {
             999
@@ -90,7 +130,12 @@ pub fn run_for(seed: u64, seconds: u64) -> Result<Summary, String> {
 }
 
 /// Banned sources, sources that stay below every threshold, ever new ones, and the carrier's own address.
-fn floods(siege: &mut Siege, random: &Random, carrier: SocketAddr, lasts: Duration) {
+fn floods(
+    siege: &mut Siege,
+    random: &Random,
+    (carrier, own_rate): (SocketAddr, u32),
+    lasts: Duration,
+) {
     let address = |network: u8, number: u32| {
         let [_, high, middle, low] = number.to_be_bytes();
         SocketAddr::from(([network, high, middle, low], 5060))
@@ -131,7 +176,7 @@ fn floods(siege: &mut Siege, random: &Random, carrier: SocketAddr, lasts: Durati
         ("banned", 400, from_banned),
         ("below", 500, below_threshold),
         ("new", 100, ever_new),
-        ("own", 100, own),
+        ("own", own_rate, own),
     ] {
         siege
             .floods

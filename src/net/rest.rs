@@ -1,0 +1,103 @@
+//! When strangers' sockets are left alone for a millisecond, so that what comes then is read as one batch.
+//!
+//! A loop that wakes for every packet of a flood spends its time in waking: a bare one needs three times as much for a packet
+//! at 100,000 a second as one that reads a millisecond later. So while most of what strangers send is not answered, their
+//! sockets wake nobody; they are read when the rest is over. Lanes, connections and timers wake the loop as ever, and who
+//! is answered is read at once: a load of honest strangers is not slowed down.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Between two readings. mio counts waiting time in milliseconds.
+pub(super) const REST: Duration = Duration::from_millis(1);
+/// How long packets are counted before the rate is judged.
+const WINDOW: Duration = Duration::from_millis(10);
+/// Packets of a window that nobody answered, from which on it is a flood: 5,000 a second.
+const FLOOD: usize = 50;
+/// What the kernel counts a datagram of ordinary size as in a receive buffer, at most.
+const DATAGRAM_BYTES: usize = 2_304;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Rest {
+    /// When the window began.
+    since: Instant,
+    received: usize,
+    answered: usize,
+    is_flood: bool,
+    /// Packets that come during a rest and leave half of the buffer free, in a window.
+    received_max: usize,
+}
+
+impl Rest {
+    /// For sockets with receive buffers of so many bytes (the smallest), as the kernel counts.
+    pub(super) fn new(now: Instant, receive_buffer_bytes: usize) -> Self {
+        let rests = (WINDOW.as_micros() / REST.as_micros()) as usize;
+        Self {
+            since: now,
+            received: 0,
+            answered: 0,
+            is_flood: false,
+            received_max: receive_buffer_bytes / DATAGRAM_BYTES / 2 * rests,
+        }
+    }
+
+    /// So many were read, and so many answers given to them.
+    pub(super) fn count(&mut self, now: Instant, received: usize, answered: usize) {
+        self.received += received;
+        self.answered += answered;
+        if now.since(self.since) >= WINDOW {
+            let unanswered = self.received.saturating_sub(self.answered);
+            self.is_flood = unanswered >= FLOOD
+                && unanswered > self.answered
+                && self.received <= self.received_max;
+            (self.since, self.received, self.answered) = (now, 0, 0);
+        }
+    }
+
+    /// Whether to read later.
+    pub(super) fn is_flood(&self) -> bool {
+        self.is_flood
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays packets a second, of which one in `answered` is answered, with the usual buffer or another one; whether it rests.
+    fn rests(rest: &mut Rest, from_ms: u64, per_second: usize, answered: usize) -> bool {
+        for ms in from_ms..from_ms + 100 {
+            let received = per_second / 1000;
+            let answers = received.checked_div(answered).unwrap_or(0);
+            rest.count(Instant::from_micros(ms * 1000), received, answers);
+        }
+        rest.is_flood()
+    }
+
+    #[test]
+    fn floods_that_are_not_answered_are_read_later() {
+        let mut rest = Rest::new(Instant::from_micros(0), 8 << 20);
+        for (ms, rate, answered, expected) in [
+            (100, 1_000, 0, false),
+            (200, 6_000, 0, true),
+            (300, 200_000, 0, true),
+            (400, 200_000, 200, true),
+            (500, 200_000, 1, false),
+            (600, 200_000, 3, true),
+            (700, 1_000, 0, false),
+        ] {
+            let is = rests(&mut rest, ms, rate, answered);
+            assert_eq!(is, expected, "{rate}, one in {answered} answered");
+        }
+    }
+
+    #[test]
+    fn a_small_buffer_is_not_left_to_overflow() {
+        let mut rest = Rest::new(Instant::from_micros(0), 425_984);
+        assert!(rests(&mut rest, 100, 90_000, 0));
+        assert!(!rests(&mut rest, 200, 100_000, 0));
+        assert!(rests(&mut rest, 300, 50_000, 0));
+    }
+}
