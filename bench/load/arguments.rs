@@ -23,8 +23,10 @@ Scenarios
 
 lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
 second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
-threshold, from sources that are ever new; then a trunk's calls, 10 a second, while its address is forged.
-  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the trunk's is the first)
+threshold, from sources that are ever new; then phones that it has never seen, 10 a second; then a trunk's calls, 10 a second,
+while its address is forged.
+  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the newcomers' and the trunk's is
+                 the first)
   --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 

@@ -1,5 +1,5 @@
 //! What floods leave of the service of those who are known: registered phones that refresh on flows of their own, and a
-//! trunk whose address is forged. Starts a server of its own, which ends with the measurement.
+//! trunk whose address is forged; and of those who come for the first time. Starts a server of its own, which ends with the measurement.
 //!
 //! Latencies are those of `register` and `calls` in an open loop. On a machine of few processors generator, server and
 //! phones take time from each other: only the comparison with the first line says something.
@@ -18,6 +18,7 @@ use crate::arguments::{Arguments, Pace, Scenario};
 use crate::calls::Calls;
 use crate::engine;
 use crate::flood::{FIRST_SOURCE, Generator, Kind};
+use crate::newcomers;
 use crate::process;
 use crate::report::Report;
 use crate::requests::Requests;
@@ -29,6 +30,9 @@ const CALLS: f64 = 10.0;
 /// Phones, each on a flow of its own.
 const PHONES: u32 = 100;
 const FIRST_USER: u32 = 1_000;
+/// Phones that nobody has seen before, how many come in a second, and as which users.
+const NEWCOMERS: f64 = 10.0;
+const NEWCOMERS_USERS: (u32, u32) = (2_000, 100);
 /// Where phones and the trunk are.
 const PHONES_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 9);
 const TRUNK_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 10);
@@ -125,6 +129,22 @@ pub fn run(
         sources: (TRUNK_ADDRESS, 1),
     };
     phones(Some(&forged), &mut lines)?;
+    let quiet = Flood {
+        name: "quiet",
+        rate: forged.rate,
+        kind: Kind::Register,
+        sources: (FIRST_SOURCE, QUIET_SOURCES),
+    };
+    for flood in [None, Some(&quiet)] {
+        measure(
+            &arguments,
+            &server,
+            "newcomers",
+            flood,
+            &mut lines,
+            |arguments, prepared| newcomers::run(arguments, NEWCOMERS, NEWCOMERS_USERS, prepared),
+        )?;
+    }
     arguments.pace = Some(Pace::Rate(CALLS));
     arguments.trunk = Some(TRUNK_ADDRESS.into());
     let trunk = |flood: Option<&Flood>, lines: &mut Vec<Line>| {
@@ -338,7 +358,9 @@ fn configuration(arguments: &Arguments) -> String {
     let mut text = format!(
         "[server]\nlisten = udp:{target}\n[http]\nlisten = {http}\n[trunk load]\naddresses = {TRUNK_ADDRESS}\n"
     );
-    for user in FIRST_USER..FIRST_USER + PHONES {
+    let phones = FIRST_USER..FIRST_USER + PHONES;
+    let newcomers = NEWCOMERS_USERS.0..NEWCOMERS_USERS.0 + NEWCOMERS_USERS.1;
+    for user in phones.chain(newcomers) {
         text.push_str(&format!(
             "[user {user}]\npassword = {}\n",
             arguments.password
@@ -349,7 +371,7 @@ fn configuration(arguments: &Arguments) -> String {
 
 fn as_table(lines: &[Line], status: &Value) -> String {
     let mut text = format!(
-        "{:<8}{:<14}{:>9}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7}{:>6}  dropped: peers, phones, strangers\n",
+        "{:<10}{:<14}{:>9}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7}{:>6}  dropped: peers, phones, strangers\n",
         "who",
         "flood",
         "sent/s",
@@ -367,7 +389,7 @@ fn as_table(lines: &[Line], status: &Value) -> String {
         let drops: Vec<String> = line.drops.iter().take(3).map(u64::to_string).collect();
         let max = report.latency.as_ref().map_or(0, |latency| latency.max());
         text.push_str(&format!(
-            "{:<8}{:<14}{:>9.0}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7.1}{:>5.0}%  {}\n",
+            "{:<10}{:<14}{:>9.0}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7.1}{:>5.0}%  {}\n",
             line.who,
             line.flood,
             line.rate,

@@ -10,6 +10,7 @@ mod flood;
 mod lanes;
 mod loops;
 mod message;
+mod newcomers;
 mod process;
 mod report;
 mod requests;
