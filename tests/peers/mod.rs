@@ -8,6 +8,7 @@ mod calls;
 mod cli;
 mod harness;
 mod lifecycle;
+mod many;
 mod phones;
 mod power;
 mod sipp;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::harness::{Finished, Running, Tool};
 
-/// No scenario here takes longer.
+/// No scenario of one call takes longer.
 pub const WITHIN: Duration = Duration::from_secs(40);
 
 /// A run of SIPp to be.
@@ -26,6 +26,19 @@ pub struct Sipp {
     status: u16,
     stay_ms: u32,
     answer: Option<&'static str>,
+    talk_ms: u32,
+    many: Option<Many>,
+}
+
+/// Calls at a time, in place of a single one.
+#[derive(Clone, Copy, Debug)]
+pub struct Many {
+    /// How many in all.
+    pub calls: usize,
+    /// How many begin in a second.
+    pub per_second: usize,
+    /// The run ends after this, whatever has come of it.
+    pub within: Duration,
 }
 
 /// SIPp running, with the folder of its scenario and logs.
@@ -33,6 +46,7 @@ pub struct Playing {
     running: Running,
     folder: TempDir,
     scenario: &'static str,
+    within: Duration,
 }
 
 impl Sipp {
@@ -51,6 +65,8 @@ impl Sipp {
             status: 0,
             stay_ms: 0,
             answer: None,
+            talk_ms: 1_000,
+            many: None,
         }
     }
 
@@ -105,6 +121,18 @@ impl Sipp {
         self
     }
 
+    /// How long a caller who hangs up talks before.
+    pub fn talk(mut self, ms: u32) -> Self {
+        self.talk_ms = ms;
+        self
+    }
+
+    /// Many calls, of which no messages are kept.
+    pub fn many(mut self, many: Many) -> Self {
+        self.many = Some(many);
+        self
+    }
+
     pub fn start(self) -> Playing {
         let folder = TempDir::new().unwrap();
         let scenario = self.write(folder.path(), self.scenario);
@@ -114,7 +142,7 @@ impl Sipp {
             .current_dir(folder.path())
             .arg(self.server.to_string())
             .args(["-sf", &scenario]);
-        command.args(["-i", &self.address.to_string(), "-p", "5060", "-m", "1"]);
+        command.args(["-i", &self.address.to_string(), "-p", "5060"]);
         command.args(["-nostdin", "-t", if self.stream { "t1" } else { "u1" }]);
         command.args([
             "-au",
@@ -132,16 +160,31 @@ impl Sipp {
             "expires",
             &self.expires.to_string(),
         ]);
-        command.args([
-            "-trace_err",
-            "-error_file",
-            "errors.log",
-            "-trace_msg",
-            "-message_file",
-            "messages.log",
-        ]);
+        command.args(["-trace_err", "-error_file", "errors.log"]);
         // A call that hears nothing is a failed one.
-        command.args(["-recv_timeout", "20000", "-timeout", "35", "-timeout_error"]);
+        let within = match self.many {
+            None => {
+                command.args(["-m", "1", "-trace_msg", "-message_file", "messages.log"]);
+                command.args(["-recv_timeout", "20000", "-timeout", "35"]);
+                WITHIN
+            }
+            Some(many) => {
+                let calls = many.calls.to_string();
+                command.args(["-m", &calls, "-l", &calls]);
+                command.args(["-r", &many.per_second.to_string()]);
+                // With a packet of five lost each way, six tries would not do in one of 500 calls.
+                command.args(["-max_invite_retrans", "9", "-max_non_invite_retrans", "12"]);
+                let patience = many.within.as_secs().to_string();
+                command.args([
+                    "-recv_timeout",
+                    &format!("{patience}000"),
+                    "-timeout",
+                    &patience,
+                ]);
+                many.within + WITHIN
+            }
+        };
+        command.arg("-timeout_error");
         if let Some(answer) = self.answer {
             command.args(["-oocsf", &self.write(folder.path(), answer)]);
         }
@@ -149,6 +192,7 @@ impl Sipp {
             running: tool.start(),
             folder,
             scenario: self.scenario,
+            within,
         }
     }
 
@@ -161,7 +205,8 @@ impl Sipp {
         let text = fs::read_to_string(&source)
             .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
             .replace("@STATUS@", &self.status.to_string())
-            .replace("@STAY@", &self.stay_ms.to_string());
+            .replace("@STAY@", &self.stay_ms.to_string())
+            .replace("@TALK@", &self.talk_ms.to_string());
         fs::write(folder.join(&file), text).unwrap();
         file
     }
@@ -218,9 +263,12 @@ impl Playing {
     #[track_caller]
     pub fn finish(self) -> (Finished, String, String) {
         let Self {
-            running, folder, ..
+            running,
+            folder,
+            within,
+            ..
         } = self;
-        let finished = running.finish(WITHIN);
+        let finished = running.finish(within);
         let read = |name| {
             fs::read(folder.path().join(name))
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
