@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -371,6 +371,8 @@ pub fn http(
 pub struct Tool {
     pub command: Command,
     input: Option<String>,
+    /// Its input stays open: [`Running::say`].
+    is_spoken_to: bool,
 }
 
 /// A program that is running.
@@ -378,6 +380,7 @@ pub struct Running {
     name: String,
     child: Child,
     output: TempDir,
+    input: Option<ChildStdin>,
 }
 
 /// A program that has ended.
@@ -396,7 +399,14 @@ impl Tool {
         Self {
             command,
             input: None,
+            is_spoken_to: false,
         }
+    }
+
+    /// It will be told what to do, a line at a time.
+    pub fn spoken_to(mut self) -> Self {
+        self.is_spoken_to = true;
+        self
     }
 
     /// The same with arguments.
@@ -410,7 +420,7 @@ impl Tool {
         let output = TempDir::new().unwrap();
         let name = self.command.get_program().to_string_lossy().into_owned();
         let file = |name| File::create(output.path().join(name)).unwrap();
-        let stdin = if self.input.is_some() {
+        let stdin = if self.input.is_some() || self.is_spoken_to {
             Stdio::piped()
         } else {
             Stdio::null()
@@ -424,14 +434,16 @@ impl Tool {
             .unwrap_or_else(|error| {
                 panic!("{name}: {error}; `tests/run peers` installs what is needed")
             });
-        if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
+        let mut input = child.stdin.take();
+        if let (Some(text), Some(mut stdin)) = (self.input, input.take_if(|_| !self.is_spoken_to)) {
             // A program that does not read its input is no mistake of ours.
-            let _ = stdin.write_all(input.as_bytes());
+            let _ = stdin.write_all(text.as_bytes());
         }
         Running {
             name,
             child,
             output,
+            input,
         }
     }
 
@@ -448,6 +460,13 @@ impl Running {
 
     fn read(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.output.path().join(name)).unwrap()).into_owned()
+    }
+
+    /// Gives it a line of input.
+    #[track_caller]
+    pub fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("Tool::spoken_to");
+        writeln!(input, "{line}").unwrap_or_else(|error| panic!("{}: {line}: {error}", self.name));
     }
 
     /// Whether it still runs.

@@ -4,13 +4,16 @@
 //! started. The tests are ignored unless asked for, because most need other programs: `tests/run peers` installs those
 //! and runs them. A missing program fails a test; leaving a test out is the business of `tests/run`.
 
+mod baresip;
 mod calls;
 mod cli;
 mod harness;
 mod lifecycle;
+mod linphone;
 mod many;
 mod phones;
 mod power;
 mod sipp;
 mod sipsak;
 mod sipvicious;
+mod sound;

@@ -1,26 +1,19 @@
-//! Two telephones with real media: baresip and PJSUA2 call each other through the server.
-//!
-//! baresip is driven over `ctrl_tcp` (netstrings of JSON), PJSUA2 by `telephone.py` in a Python environment of its own.
+//! Telephones with real media call each other through the server: baresip, Linphone, and PJSUA2, which is driven by
+//! `telephone.py` in a Python environment of its own.
 
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
+use super::baresip::Baresip;
 use super::harness::{Network, Running, Server, Tool, assert_fields, wait};
+use super::linphone::Linphone;
 use super::sipp::{password, users};
+use super::sound::assert_tone;
 
 const WITHIN: Duration = Duration::from_secs(15);
-
-/// Where Debian keeps baresip's modules; other systems say it in `BARESIP_MODULES`.
-fn modules() -> PathBuf {
-    std::env::var_os("BARESIP_MODULES")
-        .map_or_else(|| "/usr/lib/baresip/modules".into(), PathBuf::from)
-}
 
 /// The Python that has `pjsua2`.
 fn python() -> PathBuf {
@@ -28,127 +21,6 @@ fn python() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers-venv/bin/python"),
         PathBuf::from,
     )
-}
-
-/// A running baresip and its control connection.
-struct Baresip {
-    running: Running,
-    control: TcpStream,
-    /// Bytes read and not yet taken apart.
-    pending: Vec<u8>,
-    /// What it said so far.
-    said: Vec<Value>,
-    _folder: TempDir,
-}
-
-impl Baresip {
-    /// Registers `user` at the server and answers every call.
-    fn start(server: &Server, address: Ipv4Addr, user: &str, transport: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        let modules = modules();
-        file(
-            "config",
-            &format!(
-                "poll_method epoll\nsip_listen {address}:5060\nnet_interface {address}\n\
-                 audio_source aufile,{}\naudio_player aubridge,nil\naudio_alert aubridge,nil\n\
-                 call_local_timeout 60\ncall_max_calls 2\nrtp_ports 10000-10100\n\
-                 module_path {}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule uuid.so\n\
-                 module_app account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
-                 ctrl_tcp_listen {address}:4444\n",
-                folder.path().join("tone.wav").display(),
-                modules.display()
-            ),
-        );
-        fs::write(folder.path().join("tone.wav"), tone()).unwrap();
-        // Without a line feed at its end.
-        file("uuid", "8c5bd0c4-0f6e-4b0e-9a3c-7d4b2c1a0f5e");
-        file("contacts", "");
-        let host = server.network.server();
-        file(
-            "accounts",
-            &format!(
-                "<sip:{user}@{host};transport={transport}>;auth_user={user};auth_pass={};regint=60;answermode=auto\n",
-                password(user)
-            ),
-        );
-        let mut tool = Tool::with("baresip", ["-f", folder.path().to_str().unwrap()]);
-        tool.command.env("HOME", folder.path());
-        let running = tool.start();
-        let deadline = Instant::now() + WITHIN;
-        let control = loop {
-            match TcpStream::connect((address, 4444)) {
-                Ok(control) => break control,
-                Err(error) => assert!(
-                    Instant::now() < deadline,
-                    "baresip's control port: {error}\n{}",
-                    running.stdout()
-                ),
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        };
-        control
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        Self {
-            running,
-            control,
-            pending: Vec::new(),
-            said: Vec::new(),
-            _folder: folder,
-        }
-    }
-
-    fn command(&mut self, command: &str, parameters: &str) {
-        let text = json!({"command": command, "params": parameters, "token": "t"}).to_string();
-        write!(self.control, "{}:{text},", text.len()).unwrap();
-    }
-
-    /// Reads what there is.
-    fn read(&mut self) {
-        let mut buffer = [0; 4096];
-        if let Ok(length) = self.control.read(&mut buffer) {
-            self.pending.extend_from_slice(&buffer[..length]);
-        }
-        while let Some(colon) = self.pending.iter().position(|&byte| byte == b':') {
-            let length: usize = String::from_utf8_lossy(&self.pending[..colon])
-                .parse()
-                .expect("a netstring");
-            let end = colon + 1 + length;
-            if self.pending.len() <= end {
-                break;
-            }
-            let said = serde_json::from_slice(&self.pending[colon + 1..end]).unwrap();
-            self.said.push(said);
-            self.pending.drain(..=end);
-        }
-    }
-
-    /// Waits for an event of this type that came after the first `seen` messages.
-    #[track_caller]
-    fn wait_for(&mut self, event: &str, seen: usize) {
-        let deadline = Instant::now() + WITHIN;
-        while !self.said[seen.min(self.said.len())..]
-            .iter()
-            .any(|said| said["type"] == event)
-        {
-            assert!(
-                Instant::now() < deadline,
-                "baresip never said {event}: {:#?}\n{}",
-                self.said,
-                self.running.stdout()
-            );
-            self.read();
-        }
-    }
-}
-
-impl Drop for Baresip {
-    fn drop(&mut self) {
-        // It is killed a moment later if it does not hear this.
-        self.command("quit", "");
-        std::thread::sleep(Duration::from_millis(300));
-    }
 }
 
 /// PJSUA2 as 101 with this job.
@@ -169,23 +41,6 @@ fn pjsua2(server: &Server, address: Ipv4Addr, transport: &str, job: &[&str]) -> 
     tool.start()
 }
 
-/// Twenty seconds of 400 Hz as a WAV file: 8,000 samples a second of 16 bits.
-fn tone() -> Vec<u8> {
-    let samples = 20 * 8_000_u32;
-    let mut wav = b"RIFF".to_vec();
-    wav.extend((36 + 2 * samples).to_le_bytes());
-    wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    wav.extend(8_000_u32.to_le_bytes());
-    wav.extend(16_000_u32.to_le_bytes());
-    wav.extend(b"\x02\0\x10\0data");
-    wav.extend((2 * samples).to_le_bytes());
-    for sample in 0..samples {
-        let level: i16 = if sample % 20 < 10 { 8_000 } else { -8_000 };
-        wav.extend(level.to_le_bytes());
-    }
-    wav
-}
-
 /// RTP packets that PJSUA2 received in a second and a half.
 fn packets(output: &str) -> u32 {
     let line = output
@@ -195,21 +50,21 @@ fn packets(output: &str) -> u32 {
     line[3..].parse().unwrap()
 }
 
+/// Waits until just these users are registered.
+#[track_caller]
+fn registered(server: &Server, users: &[&str]) {
+    wait(
+        WITHIN,
+        || server.registered() == users,
+        || format!("{:?} registered:\n{}", server.registered(), server.log()),
+    );
+}
+
 fn talk(transport: &str) {
     let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
     let network = server.network;
-    let mut baresip = Baresip::start(&server, network.host(4), "100", transport);
-    wait(
-        WITHIN,
-        || server.registered() == ["100"],
-        || {
-            format!(
-                "baresip did not register: {}\n{}",
-                baresip.running.stdout(),
-                server.log()
-            )
-        },
-    );
+    let mut baresip = Baresip::start(&server, network.host(4), ("100", transport, 400));
+    registered(&server, &["100"]);
 
     // baresip calls, and hangs up.
     let mut phone = pjsua2(&server, network.host(5), transport, &["answer"]);
@@ -271,4 +126,74 @@ fn baresip_and_pjsua2_talk_udp() {
 #[ignore = "needs baresip and PJSUA2: tests/run peers"]
 fn baresip_and_pjsua2_talk_tcp() {
     talk("tcp");
+}
+
+/// Each hears the other one's tone, and not its own.
+#[test]
+#[ignore = "needs baresip: tests/run peers"]
+fn two_baresips_hear_each_other() {
+    let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
+    let network = server.network;
+    let mut caller = Baresip::start(&server, network.host(4), ("100", "udp", 400));
+    let mut callee = Baresip::start(&server, network.host(5), ("101", "tcp", 700));
+    registered(&server, &["100", "101"]);
+    caller.command("dial", &format!("sip:101@{}", network.server()));
+    caller.wait_for("CALL_ESTABLISHED", 0);
+    callee.wait_for("CALL_ESTABLISHED", 0);
+    std::thread::sleep(Duration::from_secs(4));
+    callee.command("hangup", "");
+    caller.wait_for("CALL_CLOSED", 0);
+    callee.wait_for("CALL_CLOSED", 0);
+    assert_tone(&caller.heard(), 700);
+    assert_tone(&callee.heard(), 400);
+    let record = server.record();
+    assert_fields(
+        &record,
+        &[
+            ("disposition", json!("answered")),
+            ("ended_by", json!("callee")),
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs baresip and Linphone: tests/run peers"]
+fn baresip_and_linphone_hear_each_other() {
+    let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
+    let network = server.network;
+    let mut baresip = Baresip::start(&server, network.host(4), ("100", "udp", 400));
+    let mut linphone = Linphone::start(&server, "101", 700);
+    registered(&server, &["100", "101"]);
+
+    // Linphone calls.
+    linphone
+        .running
+        .say(&format!("call sip:100@{}", network.server()));
+    baresip.wait_for("CALL_ESTABLISHED", 0);
+    std::thread::sleep(Duration::from_secs(4));
+    linphone.running.say("terminate");
+    baresip.wait_for("CALL_CLOSED", 0);
+    assert_tone(&baresip.heard(), 700);
+    linphone.running.wait_for("ended (No error)", WITHIN);
+    assert_tone(&linphone.heard(), 400);
+
+    // baresip calls.
+    let seen = baresip.said.len();
+    baresip.command("dial", &format!("sip:101@{}", network.server()));
+    baresip.wait_for("CALL_ESTABLISHED", seen);
+    std::thread::sleep(Duration::from_secs(4));
+    baresip.command("hangup", "");
+    baresip.wait_for("CALL_CLOSED", seen);
+    assert_tone(&baresip.heard(), 700);
+    for record in server.records(2) {
+        assert_fields(
+            &record,
+            &[
+                ("disposition", json!("answered")),
+                ("ended_by", json!("caller")),
+            ],
+        );
+    }
+    linphone.running.say("quit");
+    linphone.running.finish(WITHIN);
 }
