@@ -12,6 +12,7 @@ mod lifecycle;
 mod linphone;
 mod many;
 mod phones;
+mod pjsua2;
 mod power;
 mod sipp;
 mod sipsak;

@@ -1,20 +1,35 @@
-"""A telephone of PJSUA2 without a sound card, for tests/peers/phones.rs.
+"""A telephone of PJSUA2 without a sound card, for tests/peers/pjsua2.rs.
 
-telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [call NUMBER | answer]
+telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS
 
-Registers at SERVER from ADDRESS, then calls NUMBER, or answers the first call. Says what happens, one word a line:
-registered, incoming, confirmed, rx N (RTP packets received), disconnected CODE. It hangs up a call that it made after
-two seconds of talk; one that it answered, after the other side hung up. Ends after SECONDS at the latest.
+Registers at SERVER from ADDRESS, answers every call, and does what it reads, a command a line:
+
+    call NUMBER     hold       update            dtmf DIGITS (RFC 4733)
+    hangup          resume     codec NAME        info DIGITS (INFO)
+    rx (says how many RTP packets it has received)
+    quit
+
+Says what happens, one event a line: registered, incoming, confirmed, media STATE DIRECTION CODEC, rx N, digit D METHOD,
+transaction METHOD CODE (of requests of its own within the call), disconnected CODE, end. Ends after SECONDS at the latest.
 """
 
+import os
+import select
 import sys
 import time
 
 import pjsua2 as pj
 
-server, address, user, password, transport, seconds, job = sys.argv[1:8]
-number = sys.argv[8] if len(sys.argv) > 8 else None
+server, address, user, password, transport, seconds = sys.argv[1:7]
 deadline = time.monotonic() + float(seconds)
+suffix = ";transport=tcp" if transport == "tcp" else ""
+MEDIA = {
+    pj.PJSUA_CALL_MEDIA_ACTIVE: "active",
+    pj.PJSUA_CALL_MEDIA_LOCAL_HOLD: "local-hold",
+    pj.PJSUA_CALL_MEDIA_REMOTE_HOLD: "remote-hold",
+    pj.PJSUA_CALL_MEDIA_NONE: "none",
+    pj.PJSUA_CALL_MEDIA_ERROR: "error",
+}
 
 
 def say(*words):
@@ -22,28 +37,36 @@ def say(*words):
 
 
 class Call(pj.Call):
-    confirmed_at = None
-    over = False
-
     def onCallState(self, parameters):
         information = self.getInfo()
         if information.state == pj.PJSIP_INV_STATE_CONFIRMED:
-            self.confirmed_at = time.monotonic()
             say("confirmed")
         elif information.state == pj.PJSIP_INV_STATE_DISCONNECTED:
-            self.over = True
             say("disconnected", information.lastStatusCode)
 
     def onCallMediaState(self, parameters):
-        # Something must be sent: the sound of the conference bridge's master port, which is silence.
-        for index, media in enumerate(self.getInfo().media):
-            if media.type == pj.PJMEDIA_TYPE_AUDIO and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+        # The list lives as long as the information does.
+        information = self.getInfo()
+        for index, media in enumerate(information.media):
+            if media.type != pj.PJMEDIA_TYPE_AUDIO:
+                continue
+            codec = "-"
+            if media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+                # Something must be sent: the sound of the conference bridge's master port, which is silence.
                 audio = self.getAudioMedia(index)
                 endpoint.audDevManager().getCaptureDevMedia().startTransmit(audio)
                 audio.startTransmit(endpoint.audDevManager().getPlaybackDevMedia())
+                codec = self.getStreamInfo(index).codecName
+            say("media", MEDIA[media.status], media.dir, codec)
 
-    def received(self):
-        return self.getStreamStat(0).rtcp.rxStat.pkt
+    def onDtmfDigit(self, parameters):
+        method = {pj.PJSUA_DTMF_METHOD_RFC2833: "rtp", pj.PJSUA_DTMF_METHOD_SIP_INFO: "info"}
+        say("digit", parameters.digit, method[parameters.method])
+
+    def onCallTsxState(self, parameters):
+        transaction = parameters.e.body.tsxState.tsx
+        if transaction.role == pj.PJSIP_ROLE_UAC and transaction.state == pj.PJSIP_TSX_STATE_COMPLETED:
+            say("transaction", transaction.method, transaction.statusCode)
 
 
 class Account(pj.Account):
@@ -62,12 +85,57 @@ class Account(pj.Account):
         # The reference is kept: a collected Call is a call hung up.
         self.call = Call(self, parameters.callId)
         say("incoming")
-        ringing = pj.CallOpParam()
-        ringing.statusCode = 180
-        self.call.answer(ringing)
-        answer = pj.CallOpParam()
-        answer.statusCode = 200
-        self.call.answer(answer)
+        for code in (180, 200):
+            answer = pj.CallOpParam()
+            answer.statusCode = code
+            self.call.answer(answer)
+
+
+def prefer(codec):
+    """Offers this one first."""
+    for information in endpoint.codecEnum2():
+        wanted = information.codecId.upper().startswith(codec.upper() + "/8000")
+        endpoint.codecSetPriority(information.codecId, 255 if wanted else 100)
+
+
+def digits(text, method):
+    parameters = pj.CallSendDtmfParam()
+    parameters.digits = text
+    parameters.method = method
+    account.call.sendDtmf(parameters)
+
+
+def obey(line):
+    """False: it is to end."""
+    word, _, rest = line.strip().partition(" ")
+    call = account.call
+    if word == "call":
+        account.call = Call(account)
+        account.call.makeCall(f"sip:{rest}@{server}{suffix}", pj.CallOpParam(True))
+    elif word == "hangup":
+        call.hangup(pj.CallOpParam())
+    elif word == "hold":
+        call.setHold(pj.CallOpParam())
+    elif word == "resume":
+        parameters = pj.CallOpParam(True)
+        parameters.opt.flag = pj.PJSUA_CALL_UNHOLD
+        call.reinvite(parameters)
+    elif word == "update":
+        call.update(pj.CallOpParam(True))
+    elif word == "codec":
+        prefer(rest)
+        call.reinvite(pj.CallOpParam(True))
+    elif word == "dtmf":
+        digits(rest, pj.PJSUA_DTMF_METHOD_RFC2833)
+    elif word == "info":
+        digits(rest, pj.PJSUA_DTMF_METHOD_SIP_INFO)
+    elif word == "rx":
+        say("rx", call.getStreamStat(0).rtcp.rxStat.pkt)
+    elif word == "quit":
+        return False
+    else:
+        say("unknown", line)
+    return True
 
 
 endpoint = pj.Endpoint()
@@ -90,7 +158,6 @@ endpoint.libStart()
 
 settings = pj.AccountConfig()
 settings.idUri = f"sip:{user}@{server}"
-suffix = ";transport=tcp" if transport == "tcp" else ""
 settings.regConfig.registrarUri = f"sip:{server}{suffix}"
 settings.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", user, 0, password))
 settings.sipConfig.proxies.append(f"sip:{server};lr{suffix}")
@@ -98,33 +165,18 @@ settings.mediaConfig.transportConfig.boundAddress = address
 account = Account()
 account.create(settings)
 
-made = False
-ended = None
-counted = False
-while time.monotonic() < deadline:
+running = True
+pending = ""
+while running and time.monotonic() < deadline:
     endpoint.libHandleEvents(10)
-    if job == "call" and account.registered and not made:
-        made = True
-        account.call = Call(account)
-        account.call.makeCall(f"sip:{number}@{server}{suffix}", pj.CallOpParam(True))
-    call = account.call
-    if call is None:
-        continue
-    talking = call.confirmed_at is not None and not call.over
-    if talking and not counted and time.monotonic() > call.confirmed_at + 1.5:
-        counted = True
-        say("rx", call.received())
-    if talking and job == "call" and time.monotonic() > call.confirmed_at + 2:
-        call.confirmed_at = time.monotonic() + 3600
-        call.hangup(pj.CallOpParam())
-    if call.over:
-        # A moment for the last answers.
-        ended = ended or time.monotonic()
-        if time.monotonic() > ended + 0.5:
-            break
+    if select.select([0], [], [], 0)[0]:
+        read = os.read(0, 4096).decode()
+        pending += read or "quit\n"
+    while running and "\n" in pending:
+        line, _, pending = pending.partition("\n")
+        running = obey(line)
 
 # The last references to the call go while the library still runs.
-call = None
 account.call = None
 account.shutdown()
 for _ in range(50):
