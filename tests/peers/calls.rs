@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::capture::Capture;
 use super::harness::{Network, Server, assert_fields};
 use super::sipp::{Playing, Sipp, users};
 
 /// A server with users 100 and 101, and 100 and 101 at .2 and .3.
 struct Office {
+    _capture: Capture,
     server: Server,
     tcp: bool,
 }
@@ -19,8 +21,10 @@ impl Office {
     /// With further sections.
     fn with(tcp: bool, sections: &str) -> Self {
         let config = format!("log = debug\n\n{}{sections}", users(&["100", "101"]));
+        let server = Server::start(Network::take(), &config);
         Self {
-            server: Server::start(Network::take(), &config),
+            _capture: Capture::of(&server),
+            server,
             tcp,
         }
     }

@@ -303,7 +303,7 @@ pub fn command_in(folder: &Path, arguments: &[&str], input: &str) -> Finished {
 }
 
 /// Sends a signal to one process.
-fn signal(id: u32, name: &str) {
+pub fn signal(id: u32, name: &str) {
     let status = Command::new("sh")
         .arg("-c")
         .arg(format!("kill -{name} {id}"))
@@ -467,6 +467,11 @@ impl Running {
     pub fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("Tool::spoken_to");
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("{}: {line}: {error}", self.name));
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.

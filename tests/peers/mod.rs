@@ -6,6 +6,7 @@
 
 mod baresip;
 mod calls;
+mod capture;
 mod cli;
 mod harness;
 mod lifecycle;

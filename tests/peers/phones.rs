@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::baresip::Baresip;
+use super::capture::Capture;
 use super::harness::{Network, Server, assert_fields, wait};
 use super::linphone::Linphone;
 use super::pjsua2::Pjsua2;
@@ -26,6 +27,7 @@ fn registered(server: &Server, users: &[&str]) {
 fn talk(transport: &str) {
     let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
     let network = server.network;
+    let _capture = Capture::of(&server);
     let mut baresip = Baresip::start(&server, network.host(4), ("100", transport, 400));
     registered(&server, &["100"]);
     let mut phone = Pjsua2::start(&server, network.host(5), "101", transport);
@@ -73,6 +75,7 @@ fn talk(transport: &str) {
 fn hold_digits_codec_update(transport: &str) {
     let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
     let network = server.network;
+    let _capture = Capture::of(&server);
     let mut one = Pjsua2::start(&server, network.host(4), "100", transport);
     let mut other = Pjsua2::start(&server, network.host(5), "101", transport);
     one.tell("call 101");
@@ -155,6 +158,7 @@ fn baresip_and_pjsua2_talk_tcp() {
 fn two_baresips_hear_each_other() {
     let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
     let network = server.network;
+    let _capture = Capture::of(&server);
     let mut caller = Baresip::start(&server, network.host(4), ("100", "udp", 400));
     let mut callee = Baresip::start(&server, network.host(5), ("101", "tcp", 700));
     registered(&server, &["100", "101"]);
@@ -182,6 +186,7 @@ fn two_baresips_hear_each_other() {
 fn baresip_and_linphone_hear_each_other() {
     let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
     let network = server.network;
+    let _capture = Capture::of(&server);
     let mut baresip = Baresip::start(&server, network.host(4), ("100", "udp", 400));
     let mut linphone = Linphone::start(&server, "101", 700);
     registered(&server, &["100", "101"]);
