@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::harness::{Running, Server, Tool, signal, wait};
 
-/// Of Wireshark's expert information, that which is a warning or worse.
-const WARNING: u32 = 0x0060_0000;
+/// Of Wireshark's expert information, that which is a note (a header that it does not know) or worse.
+const NOTE: u32 = 0x0040_0000;
 
 /// A capture from now on until it is dropped; then what was captured is looked at.
 pub struct Capture {
@@ -95,7 +95,7 @@ impl Drop for Capture {
         assert!(sent > 1, "only {sent} packets captured");
         // A segment that came twice is no fault of the message in it.
         let bad = format!(
-            "{own} && !tcp.analysis.flags && (_ws.malformed || _ws.expert.severity >= {WARNING})"
+            "{own} && !tcp.analysis.flags && (_ws.malformed || _ws.expert.severity >= {NOTE})"
         );
         let bad = self.find(&bad, "_ws.expert.message");
         assert!(
