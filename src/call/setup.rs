@@ -154,7 +154,9 @@ impl Calls {
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
             self.ring(handle, &setup, target, context);
         }
-        let (wait, timer) = match invitation_limit(setup.request) {
+        // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
+        let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
+        let (wait, timer) = match limit {
             Some(limit) if limit < self.ring_timeout => (limit, Timer::Expired(handle)),
             _ => (self.ring_timeout, Timer::RingTimeout(handle)),
         };
@@ -323,13 +325,6 @@ impl Calls {
             self.count_in(handle, &target.party);
         }
     }
-}
-
-/// RFC 3261 §13.3.1: how long the caller wants it to ring; one that does not parse says nothing.
-fn invitation_limit(request: &Message<'_>) -> Option<Duration> {
-    let text = std::str::from_utf8(request.value(HeaderName::Expires)?).ok()?;
-    let seconds: u32 = text.parse().ok()?;
-    Some(Duration::from_secs(seconds.into()))
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {

@@ -556,6 +556,13 @@ impl<'a> Message<'a> {
         self.max_forwards
     }
 
+    /// Expires (§20.19) in seconds, if there is one. One that is malformed counts as 3600 (§10.2.1.1), an overlarge one as
+    /// 2^32-1.
+    pub fn expires(&self) -> Option<u32> {
+        self.value(HeaderName::Expires)
+            .map(super::header::expiry_seconds)
+    }
+
     /// Every header line in order, folding included in the value.
     pub fn lines(&self) -> impl Iterator<Item = HeaderLine<'a>> + '_ {
         self.index.lines().iter().map(|line| HeaderLine {

@@ -83,7 +83,7 @@ fn remove_all(
     location: &mut Location,
     changes: &mut Vec<Change>,
 ) -> Result<(), Registered> {
-    if request::expires_header(request) != Some(0) {
+    if request.expires() != Some(0) {
         return Err(Registered::new(400, "Contact * Needs Expires 0"));
     }
     let all: Vec<BindingId> = location

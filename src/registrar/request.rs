@@ -12,8 +12,6 @@ use crate::source::Flow;
 
 use super::Registered;
 
-/// RFC 3261 §10.2.1.1: what a malformed expiry counts as, in seconds.
-const MALFORMED_EXPIRES_S: u32 = 3600;
 /// RFC 3261 §10.3 step 7: an interval of an hour or more is never too brief.
 const NEVER_TOO_BRIEF: Duration = Duration::from_secs(3600);
 
@@ -49,7 +47,7 @@ impl<'a> Registration<'a> {
         forbidden: &dyn Fn(&Uri<'_>, &Flow) -> bool,
     ) -> Result<Self, Registered> {
         let mut contacts: Vec<Wanted<'a>> = Vec::new();
-        let header = expires_header(request);
+        let header = request.expires();
         for (count, contact) in request.contact_values().enumerate() {
             if count >= CONTACTS_MAX.max(config.bindings_per_user_max) {
                 return Err(Registered::new(403, "Too Many Contacts"));
@@ -192,19 +190,6 @@ fn is_same(one: (&[u8], u32), other: (&[u8], u32), same_uri: impl FnOnce() -> bo
         (0, _) | (_, 0) => (same_instance || one.0.is_empty() || other.0.is_empty()) && same_uri(),
         (one, other) => same_instance && one == other,
     }
-}
-
-/// The Expires header in seconds (RFC 3261 §20.19); a malformed one counts as 3600, an overlarge one as 2^32-1.
-pub(super) fn expires_header(request: &Message<'_>) -> Option<u32> {
-    let value = request.value(HeaderName::Expires)?;
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Some(MALFORMED_EXPIRES_S);
-    }
-    Some(value.iter().fold(0u32, |number, digit| {
-        number
-            .saturating_mul(10)
-            .saturating_add(u32::from(digit - b'0'))
-    }))
 }
 
 /// Step 7: how long a binding lasts for which so many seconds were asked.

@@ -10,7 +10,7 @@ pub struct Contact<'a> {
     pub address: NameAddr<'a>,
     /// `q` in thousandths (RFC 3261 §20.10), 1000 if absent.
     pub q: u16,
-    /// `expires` in seconds; a malformed one counts as 3600 (§10.2.1.1), an overlarge one as 2^32-1.
+    /// `expires` in seconds, as [`Message::expires`] reads them.
     pub expires: Option<u32>,
 }
 
@@ -55,15 +55,15 @@ impl<'a> Contact<'a> {
                 let q = value.and_then(thousandths);
                 contact.q = q.ok_or(Error::new(ErrorKind::Contact, 0))?;
             } else if name.eq_ignore_ascii_case(b"expires") {
-                contact.expires = Some(seconds(value.unwrap_or_default()));
+                contact.expires = Some(expiry_seconds(value.unwrap_or_default()));
             }
         }
         Ok(contact)
     }
 }
 
-/// delta-seconds as §10.2.1.1 and §25.1 want them in a Contact.
-fn seconds(value: &[u8]) -> u32 {
+/// delta-seconds of an expiry (§20.19, §25.1): a malformed one counts as 3600 (§10.2.1.1), an overlarge one as 2^32-1.
+pub(crate) fn expiry_seconds(value: &[u8]) -> u32 {
     if value.is_empty() || scan::span(value, scan::DIGIT) != value.len() {
         return 3600;
     }

@@ -7,6 +7,7 @@ mod params;
 mod text;
 mod via;
 
+pub(crate) use contact::expiry_seconds;
 pub use contact::{Contact, ContactValue};
 pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
