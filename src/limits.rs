@@ -117,6 +117,11 @@ pub const TRANSACTION_BUFFERS_MAX: usize = 256;
 /// Bytes of such a buffer; a longer one is freed instead. Most messages fit, and all of them are 512 KiB.
 pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
 
+/// Calls that are over but for a phone that is silent (64·T1 each), for each call of `calls_max` beside a fixed reserve of
+/// 64. They do not count against new calls; of one more the oldest is forgotten: whoever was silent until then is not told
+/// again that it is over.
+pub const ENDED_PER_CALL: usize = 4;
+
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
 

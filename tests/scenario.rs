@@ -47,3 +47,33 @@ fn scenarios() {
     println!("{played} scenarios, {} failed", failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
+
+/// Each user has a phone that is switched off, so each short call leaves an INVITE behind that nobody answers for 64·T1.
+/// What is left of them keeps no new call out, and does not grow.
+#[test]
+fn short_calls_beside_dead_phones() {
+    let mut text = String::from(
+        "# what is left of ended calls does not count against new ones\nagent desk 192.0.2.21:5060 user=bob\n\
+         config:\n  [call]\n  calls_max = 1\n\
+         0ms alice registers\n0ms desk registers\n0ms bob registers\n",
+    );
+    for call in 0..100 {
+        let at = 1000 + call * 4;
+        let ids = format!("call_id=$call{call}");
+        text.push_str(&format!(
+            "{at}ms alice > INVITE sip:bob@pbx\n{at}ms alice < 100\n{at}ms bob < INVITE\n{at}ms desk < INVITE\n\
+             {at}ms bob > 200\n{at}ms bob < ACK\n{at}ms alice < 200 {ids}\n{at}ms alice > ACK\n\
+             {at}ms alice hangs up on bob\n{at}ms record disposition=answered\n"
+        ));
+    }
+    // The first INVITEs would come again from here on; those that are forgotten do not.
+    text.push_str("1500ms server has calls=0 transactions=68\n");
+    for sent in [500, 1500, 3500, 7500, 15_500, 31_500] {
+        for call in 32..100 {
+            text.push_str(&format!("{}ms desk < INVITE\n", 1000 + sent + call * 4));
+        }
+    }
+    if let Err(error) = scenario::play(&text) {
+        panic!("{error}");
+    }
+}

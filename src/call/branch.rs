@@ -260,13 +260,7 @@ impl Call {
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
         composer.finish(response.value(HeaderName::ContentType), body);
-        context.transactions.respond(
-            context.now.mono,
-            self.invite,
-            status,
-            context.buffer,
-            context.out,
-        );
+        context.respond(self.invite, status, &self.request);
     }
 
     /// CANCEL to every branch that has no final response yet.

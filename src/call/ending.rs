@@ -26,13 +26,7 @@ impl Calls {
         }
         composer.lines(&call.refusal).field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
-        context.transactions.respond(
-            context.now.mono,
-            call.invite,
-            status,
-            context.buffer,
-            context.out,
-        );
+        context.respond(call.invite, status, &call.request);
         let disposition = match (status, by) {
             // Nobody cancelled: the INVITE's own time was over.
             (487, EndedBy::Server) => "no_answer",
@@ -82,6 +76,8 @@ impl Calls {
         keep_record(context, record);
         self.live -= 1;
         self.count_out(counted);
+        self.ended.push_back(handle);
+        self.forget_surplus(context);
     }
 
     /// RFC 3261 §9.2: the caller's CANCEL is answered with 200. The INVITE gets 487, every branch a CANCEL for the same
@@ -110,6 +106,10 @@ impl Calls {
             return;
         }
         call.cancel_branches(reason, context);
+        if arrival.flow.connection.is_some() {
+            // A trunk's connection may have closed while it rang: it has made this one instead.
+            call.redirect(CALLER, &arrival.flow, context);
+        }
         self.refuse(owner.call, 487, EndedBy::Caller, context);
         self.sweep(owner.call);
     }
@@ -336,30 +336,6 @@ impl Calls {
         match leg {
             Some(leg) if leg.party.is_trunk() && status == 480 => 503,
             _ => status,
-        }
-    }
-
-    /// The connection of callers is gone: those who wait for an answer have gone with it. An answered call stays, since a
-    /// phone makes itself a new connection.
-    pub fn connection_closed(
-        &mut self,
-        connection: crate::source::ConnectionId,
-        context: &mut Context<'_>,
-    ) {
-        let gone: Vec<CallHandle> = (self.slots.iter())
-            .filter(|(_, call)| {
-                call.state == State::Ringing
-                    && call.caller.dialog.flow.connection == Some(connection)
-            })
-            .map(|(index, call)| call.handle(index as u32))
-            .collect();
-        for handle in gone {
-            let Some(call) = self.get(handle) else {
-                continue;
-            };
-            call.cancel_branches(b"", context);
-            self.refuse(handle, 487, EndedBy::Caller, context);
-            self.sweep(handle);
         }
     }
 

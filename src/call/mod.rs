@@ -10,7 +10,7 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
-//! within the dialogs), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! within the dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -19,16 +19,20 @@ mod best;
 mod branch;
 mod carriage;
 mod ending;
+mod forgetting;
+mod reconnect;
 mod reply;
 mod setup;
 mod within;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::action::Outputs;
 use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
+use crate::location::Phone;
 use crate::message::Method;
 use crate::source::{Flow, TrunkId, UserId};
 use crate::store::{CallRecord, Change};
@@ -127,10 +131,6 @@ impl Party {
         matches!(self, Self::Trunk(..))
     }
 }
-
-/// Which phone of a user: the same after it has registered on another flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Phone(pub u64);
 
 /// One side of a call.
 #[derive(Clone, Debug)]
@@ -288,6 +288,8 @@ pub struct Calls {
     /// Ringing and answered ones.
     live: usize,
     live_max: usize,
+    /// Those that ended, in that order; most are off the table.
+    ended: VecDeque<CallHandle>,
     ring_timeout: Duration,
     /// Calls of each user, of each trunk: both directions together.
     user_calls: Vec<u32>,
@@ -303,6 +305,7 @@ impl Calls {
             timers: Wheel::new(now),
             live: 0,
             live_max: 0,
+            ended: VecDeque::new(),
             ring_timeout: Duration::ZERO,
             user_calls: Vec::new(),
             trunk_calls: Vec::new(),
@@ -349,8 +352,7 @@ impl Calls {
 
     /// Whether another call may begin.
     pub fn is_full(&self) -> bool {
-        // Calls that are ending hold a slot for 64·T1 at most; a flood of short calls must not grow the table either.
-        self.live >= self.live_max || self.slots.len() >= self.live_max.saturating_mul(2) + 64
+        self.live >= self.live_max
     }
 
     /// No call at all is left, ending ones included.
@@ -395,26 +397,6 @@ impl Calls {
             .map(|call| call.record.id.clone());
         let items = live.into_iter().take(limit).map(Call::item).collect();
         Page { items, next }
-    }
-
-    /// A phone of this user has registered from another flow: his dialogs whose own flow is gone (`is_gone`, for this
-    /// flow and phone) go on there.
-    pub fn moved(
-        &mut self,
-        user: UserId,
-        way: (&Flow, SocketAddr),
-        is_gone: impl Fn(&Flow, Option<Phone>) -> bool,
-    ) {
-        for (_, call) in &mut self.slots {
-            let branches = call.branches.iter_mut().map(|branch| &mut branch.leg);
-            for leg in std::iter::once(&mut call.caller).chain(branches) {
-                let is_own = matches!(&leg.party, Party::User(own, _) if *own == user);
-                if is_own && leg.is_up && is_gone(&leg.dialog.flow, leg.phone) {
-                    (leg.dialog.flow, leg.dialog.ours) = (*way.0, way.1);
-                    leg.lost = None;
-                }
-            }
-        }
     }
 
     /// The call with this id.
@@ -492,18 +474,6 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
-        }
-    }
-
-    /// To be called before anything is sent on this leg: where the dialog's connection is gone and the peer can be
-    /// connected to, the dialog goes on over a new connection (RFC 3261 §18.1.1).
-    fn reconnect(&mut self, context: &mut Context<'_>) {
-        let flow = &mut self.dialog.flow;
-        if let (Some(connection), Some(home)) = (flow.connection, self.home)
-            && !context.connections.is_open(connection)
-        {
-            flow.remote = home;
-            flow.connection = Some(context.connections.to(home, flow.local, context.out));
         }
     }
 

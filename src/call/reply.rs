@@ -1,8 +1,11 @@
 //! What is kept of a request so that it can be answered when its bytes are gone.
 
+use std::net::SocketAddr;
+
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method};
 use crate::source::Flow;
+use crate::transport::reconnect_address;
 
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
 #[derive(Clone, Debug)]
@@ -12,11 +15,13 @@ pub struct Answerable {
     routes: Box<[u8]>,
     to: Box<[u8]>,
     needs_tag: bool,
+    /// Where a new connection leads for the response, if that may be opened (RFC 3261 §18.2.2).
+    pub way_back: Option<SocketAddr>,
 }
 
 impl Answerable {
-    /// Takes what is needed from a request; `buffer` is scratch.
-    pub fn of(request: &Message<'_>, flow: &Flow, buffer: &mut Vec<u8>) -> Self {
+    /// Takes what is needed from a request; `may_connect`: its sender is known by his address. `buffer` is scratch.
+    pub fn of(request: &Message<'_>, flow: &Flow, may_connect: bool, buffer: &mut Vec<u8>) -> Self {
         let mut composer = Composer::lines_into(buffer);
         composer.repeated(request, flow);
         let lines = buffer.as_slice().into();
@@ -31,6 +36,7 @@ impl Answerable {
             routes: buffer.as_slice().into(),
             to: request.to().raw.into(),
             needs_tag: request.to().tag().is_none(),
+            way_back: may_connect.then(|| reconnect_address(flow, request.via())),
         }
     }
 

@@ -113,7 +113,12 @@ impl Calls {
             winner: NO_BRANCH,
             invite: setup.server,
             invite_cseq: setup.request.cseq().number,
-            request: Answerable::of(setup.request, &setup.flow, context.buffer),
+            request: Answerable::of(
+                setup.request,
+                &setup.flow,
+                setup.caller_home.is_some(),
+                context.buffer,
+            ),
             had_offer: !setup.request.body().is_empty(),
             is_final: false,
             refusal: Box::default(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::dialog::write_contact;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
+use crate::source::ConnectionId;
 use crate::transaction::ServerKey;
 
 /// A request as it arrived, its sender known.
@@ -72,11 +73,24 @@ impl Calls {
         call.leg(located.leg).map(|leg| leg.dialog.flow.remote)
     }
 
-    /// Whether a flow is the one that the peer of a request's leg speaks on; `None`: the call is over.
-    pub fn is_flow_of(&self, owner: Owner, flow: &Flow) -> Option<bool> {
+    /// The connection of the leg that a transaction belongs to.
+    pub fn connection_of(&self, owner: Owner) -> Option<ConnectionId> {
         let call = self.slots.get(owner.call.index as usize)?;
-        let is_it = call.leg(owner.leg)?.is_from(flow);
-        (call.serial == owner.call.serial).then_some(is_it)
+        let leg = call
+            .leg(owner.leg)
+            .filter(|_| call.serial == owner.call.serial);
+        leg?.dialog.flow.connection
+    }
+
+    /// The leg that a transaction belongs to, for what came on `flow`; `None`: the call is over.
+    pub fn leg_of(&self, owner: Owner, flow: &Flow) -> Option<Located> {
+        let call = self.slots.get(owner.call.index as usize)?;
+        let is_from_peer = call.leg(owner.leg)?.is_from(flow);
+        (call.serial == owner.call.serial).then_some(Located {
+            call: owner.call,
+            leg: owner.leg,
+            is_from_peer,
+        })
     }
 
     /// A request within a dialog whose sender is in order.
@@ -229,6 +243,7 @@ impl Calls {
             context.transactions.release(client);
             return arrival.answer(503, None, context);
         };
+        let may_connect = call.leg(from).is_some_and(|leg| leg.home.is_some());
         let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
         let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(call.other(from)));
         if method != Method::Info
@@ -283,7 +298,7 @@ impl Calls {
             server,
             client,
             method,
-            request: Answerable::of(request, &arrival.flow, context.buffer),
+            request: Answerable::of(request, &arrival.flow, may_connect, context.buffer),
             had_offer: !request.body().is_empty(),
             cseq,
             asked_cseq: request.cseq().number,
@@ -477,10 +492,7 @@ impl Call {
         let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
         composer.finish(response.value(HeaderName::ContentType), response.body());
-        let now = context.now.mono;
-        context
-            .transactions
-            .respond(now, relay.server, status, context.buffer, context.out);
+        context.respond(relay.server, status, &relay.request);
     }
 }
 
@@ -490,10 +502,7 @@ impl Relay {
         self.request
             .response(context.buffer, status, b"")
             .finish(None, b"");
-        let now = context.now.mono;
-        context
-            .transactions
-            .respond(now, self.server, status, context.buffer, context.out);
+        context.respond(self.server, status, &self.request);
     }
 }
 

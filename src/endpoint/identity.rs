@@ -118,7 +118,7 @@ impl Endpoint {
             .then_some((located, unknown.arrival))
     }
 
-    /// A CANCEL that came the way of its INVITE, and whose that is.
+    /// A CANCEL that came from the peer whose INVITE it means, and whose that is.
     pub(super) fn cancelling<'a>(&self, unknown: &Unknown<'a>) -> Option<(Owner, Arrival<'a>)> {
         let flow = unknown.flow();
         let key = (self.transactions.invite_key(unknown.request())).from_source(flow.remote.ip());
@@ -126,21 +126,23 @@ impl Endpoint {
         // over a CANCEL changes nothing, and it is enough that both are answered at one place.
         let known = unknown.arrival.authenticated();
         let (_, owner, way) = self.transactions.find(key)?;
-        let is_its_way = self.calls.is_flow_of(owner, flow).unwrap_or_else(|| {
-            [known.flow.remote, known.reply.remote].contains(&way.remote)
-                && way.connection == flow.connection
-        });
+        let is_its_way = match self.calls.leg_of(owner, flow) {
+            Some(located) => self.is_peer(located, flow),
+            None => {
+                [known.flow.remote, known.reply.remote].contains(&way.remote)
+                    && way.connection == flow.connection
+            }
+        };
         is_its_way.then_some((owner, known))
     }
 
-    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
-    /// same user has registered from since (a phone registers again first when it has lost its connection).
+    /// Whether a flow is the one that a leg's peer speaks on (where its phone has registered last), or another address of
+    /// the same trunk or user.
     fn is_peer(&self, located: Located, flow: &Flow) -> bool {
         located.is_from_peer
             || match (self.calls.party(located), self.peers.lookup(flow)) {
                 (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
                 (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
-                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
                 _ => false,
             }
     }
@@ -237,7 +239,7 @@ impl Endpoint {
     }
 
     /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
-    /// same address guesses does not delay him, and his dialogs go on there.
+    /// same address guesses does not delay him.
     pub(super) fn is_registered(&self, user: UserId, flow: &Flow) -> bool {
         (self.location.bindings(user)).any(|binding| binding.flow().is_same_peer(flow))
     }

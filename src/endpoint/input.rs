@@ -4,6 +4,7 @@ use super::*;
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
+use crate::transaction::Expired;
 use crate::transport::stream::{Frame, FrameError, Framer, PONG};
 use crate::transport::{Stream, raw_branch, raw_tags};
 
@@ -53,14 +54,14 @@ impl Endpoint {
             || raw_tags(bytes).any(|tag| self.calls.is_own_tag(tag))
     }
 
-    pub(super) fn stream_opened(&mut self, flow: Flow) {
+    pub(super) fn stream_opened(&mut self, now: Now, flow: Flow) {
         let Some(connection) = flow.connection else {
             return;
         };
         let is_trusted = self.peers.lookup(&flow).is_some();
         match self.connections.get_mut(connection) {
             // One that we opened: now its own address is known.
-            Some(stream) => stream.flow = flow,
+            Some(stream) => (stream.flow, stream.heard) = (flow, now.mono),
             None => {
                 self.connections.insert(
                     connection,
@@ -68,6 +69,7 @@ impl Endpoint {
                         flow,
                         framer: Framer::new(),
                         is_trusted,
+                        heard: now.mono,
                     },
                 );
                 if is_trusted {
@@ -81,6 +83,7 @@ impl Endpoint {
         let Some(stream) = self.connections.get_mut(connection) else {
             return;
         };
+        stream.heard = now.mono;
         // The stream stays where it is: what it brings may make it trusted.
         let (flow, mut framer) = (stream.flow, std::mem::take(&mut stream.framer));
         // A ban that began in this batch: whatever was on its way is discarded.
@@ -136,6 +139,8 @@ impl Endpoint {
         let Some(stream) = self.connections.remove(connection) else {
             // Something was written to a connection that had gone: its transactions fail now.
             self.transactions.connection_closed(connection);
+            let (calls, mut context) = self.split(now);
+            calls.written_to_nobody(connection, &mut context);
             self.expire_transactions(now);
             return;
         };
@@ -228,8 +233,19 @@ impl Endpoint {
 
     fn expire_transactions(&mut self, now: Now) {
         while let Some(expired) = self.transactions.expire(now.mono, &mut self.out) {
+            let connection = match expired {
+                Expired::Timeout { owner, .. } => self.calls.connection_of(owner),
+                Expired::TransportFailed { .. } | Expired::NotAcknowledged { .. } => None,
+            };
             let (calls, mut context) = self.split(now);
             calls.expired(expired, &mut context);
+            // It is dead, and nobody has said so: the next message must not go there.
+            if let Some(connection) =
+                connection.filter(|own| self.connections.is_silent(*own, now.mono))
+            {
+                self.out.close_stream(connection);
+                self.stream_closed(now, connection);
+            }
         }
     }
 

@@ -119,7 +119,7 @@ impl Endpoint {
             caller_phone: match identity {
                 Who::User(user) => (self.location.bindings(user))
                     .find(|binding| binding.flow() == flow)
-                    .map(|binding| self.phone(binding)),
+                    .map(|binding| self.location.phone(binding)),
                 Who::Trunk(_) => None,
             },
             caller_name,
@@ -163,7 +163,7 @@ impl Endpoint {
                 setup.targets.is_empty().then_some((480, None))
             }
             Route::Outside(number) => {
-                setup.targets = self.trunk_targets(&number);
+                setup.targets = self.trunk_targets(now, &number);
                 setup.targets.is_empty().then_some((503, Some("failed")))
             }
         }
@@ -243,7 +243,7 @@ impl Endpoint {
             flow: binding.flow(),
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
-            phone: Some(self.phone(binding)),
+            phone: Some(self.location.phone(binding)),
             to: to.clone(),
         }));
         if targets.is_empty()
@@ -251,7 +251,7 @@ impl Endpoint {
         {
             let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none());
             let flow = (spoken.copied())
-                .or_else(|| self.flow_to(peers::socket_address(&peer), Transport::Udp))
+                .or_else(|| self.flow_to(now, peers::socket_address(&peer), Transport::Udp))
                 .filter(|flow| !is_own_flow(flow));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),
@@ -267,14 +267,14 @@ impl Endpoint {
     }
 
     /// The first trunk that can be reached.
-    fn trunk_targets(&mut self, number: &[u8]) -> Vec<Target> {
+    fn trunk_targets(&mut self, now: Now, number: &[u8]) -> Vec<Target> {
         for index in 0..self.config.trunks.len() {
             let trunk = &self.config.trunks[index];
             let (name, transport) = (trunk.name.clone(), trunk.transport);
             let Some(peer) = trunk.addresses.first().copied() else {
                 continue;
             };
-            if let Some(flow) = self.flow_to(peers::socket_address(&peer), transport) {
+            if let Some(flow) = self.flow_to(now, peers::socket_address(&peer), transport) {
                 return vec![Target {
                     uri: request_uri(number, &flow),
                     route: Vec::new(),

@@ -160,7 +160,7 @@ impl Endpoint {
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         match input {
             Input::Datagram { flow, bytes } => self.datagram(now, &flow, bytes),
-            Input::StreamOpened { flow } => self.stream_opened(flow),
+            Input::StreamOpened { flow } => self.stream_opened(now, flow),
             Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
@@ -318,7 +318,7 @@ impl Endpoint {
     }
 
     /// The way to a peer that has not spoken first. Over TCP the connection that leads there is used, or opened.
-    fn flow_to(&mut self, remote: SocketAddr, transport: Transport) -> Option<Flow> {
+    fn flow_to(&mut self, now: Now, remote: SocketAddr, transport: Transport) -> Option<Flow> {
         let route = self.routes.get(&remote.ip()).copied();
         let listen = self.listen(transport, route.unwrap_or(remote.ip()));
         let local_ip = listen
@@ -329,7 +329,7 @@ impl Endpoint {
         let connection = match transport {
             Transport::Udp if listen.is_none() => return None,
             Transport::Udp => None,
-            Transport::Tcp => Some(self.connections.to(remote, local, &mut self.out)),
+            Transport::Tcp => Some((self.connections).to(now.mono, remote, local, &mut self.out)),
         };
         Some(Flow {
             transport,

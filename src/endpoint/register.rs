@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::identity::Unknown;
 use super::*;
-use crate::call::{Arrival, Phone};
+use crate::call::Arrival;
 use crate::location::Binding;
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Host, Message, Uri};
@@ -27,10 +27,10 @@ impl Endpoint {
             return;
         };
         let bindings_before = self.location.bindings(user).count();
-        let flows_before: Vec<Flow> = match self.calls.calls_of(user) {
+        let flows_before: Vec<(u64, Flow)> = match self.calls.calls_of(user) {
             0 => Vec::new(),
             _ => (self.location.bindings(user))
-                .map(|binding| binding.flow())
+                .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
         self.lines.clear();
@@ -49,7 +49,7 @@ impl Endpoint {
         );
         self.keep_changes();
         if registered.status == 200 && self.calls.calls_of(user) > 0 {
-            self.move_dialogs(user, &arrival, &flows_before);
+            self.move_legs(now, user, &arrival, &flows_before);
         }
         let tag = self.request_tag(arrival.request);
         let mut composer = Composer::response_to(
@@ -89,41 +89,31 @@ impl Endpoint {
     }
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other
-    /// side has to say must reach it there. Gone is a flow whose binding this one has replaced; and a connection that is
-    /// closed, if it was this very phone's, or if this one was not there before and is at the same address or the user's
-    /// only one.
-    fn move_dialogs(&mut self, user: UserId, arrival: &Arrival<'_>, before: &[Flow]) {
-        let flow = &arrival.flow;
-        let after: Vec<Flow> = (self.location.bindings(user))
-            .map(|binding| binding.flow())
+    /// side has to say must reach it there. `before`: the user's bindings, by number, and their flows.
+    fn move_legs(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>, before: &[(u64, Flow)]) {
+        let (flow, request) = (&arrival.flow, arrival.request);
+        let is_of_request = |binding: &&Binding| {
+            binding.flow() == *flow
+                && (binding.call_id(), binding.cseq) == (request.call_id(), request.cseq().number)
+        };
+        let elsewhere: Vec<&Binding> = (self.location.bindings(user))
+            .filter(is_of_request)
+            .filter(|binding| !before.contains(&(binding.serial, *flow)))
             .collect();
-        if !after.contains(flow) {
+        if elsewhere.is_empty() {
             return;
         }
-        let phones: Vec<Phone> = (self.location.bindings(user))
-            .filter(|binding| binding.flow() == *flow)
-            .map(|binding| self.phone(binding))
-            .collect();
-        let (is_new, is_only) = (!before.contains(flow), after.len() == 1);
-        let connections = &self.connections;
-        self.calls.moved(user, (flow, arrival.ours), |own, phone| {
-            before.contains(own) && !after.contains(own)
-                || own.connection.is_some_and(|connection| {
-                    let is_same = phone.is_some_and(|phone| phones.contains(&phone));
-                    let is_near = is_only || own.remote.ip() == flow.remote.ip();
-                    !connections.is_open(connection) && (is_same || is_new && is_near)
-                })
-        });
-    }
-
-    /// Which of its user's phones a binding is: the same with the same instance (RFC 5626 §4.1), or else the same Contact.
-    pub(super) fn phone(&self, binding: &Binding) -> Phone {
-        let name = if binding.instance().is_empty() {
-            (binding.contact().to_vec(), 0)
-        } else {
-            (binding.instance().to_ascii_lowercase(), binding.reg_id)
+        let mut context = Context {
+            now,
+            transactions: &mut self.transactions,
+            connections: &mut self.connections,
+            out: &mut self.out,
+            tokens: &mut self.tokens,
+            buffer: &mut self.buffer,
         };
-        Phone(self.tag_hasher.hash_one(name))
+        let way = (flow, arrival.ours);
+        self.calls
+            .moved(user, way, &elsewhere, &self.location, &mut context);
     }
 
     /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the

@@ -9,8 +9,10 @@
 //! must be kept over a restart comes back as [`Change`]s.
 
 mod binding;
+mod phone;
 
 pub use binding::{Binding, NewBinding};
+pub use phone::Phone;
 
 use std::collections::HashMap;
 

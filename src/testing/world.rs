@@ -114,6 +114,8 @@ pub struct World {
     next_connection: u64,
     next_port: u16,
     listeners: BTreeSet<SocketAddr>,
+    /// Connections whose peers are gone without a word.
+    dead: BTreeSet<ConnectionId>,
     ticks: (Instant, u32),
 }
 
@@ -141,6 +143,7 @@ impl World {
             next_connection: 2,
             next_port: 40_000,
             listeners: BTreeSet::new(),
+            dead: BTreeSet::new(),
             ticks: (Instant::default(), 0),
         };
         world.take_outputs();
@@ -196,6 +199,13 @@ impl World {
     pub fn close(&mut self, from: SocketAddr) {
         if let Some(connection) = self.by_peer.remove(&from) {
             self.send_payload(from, Payload::Closed(connection));
+        }
+    }
+
+    /// A peer's connection is dead without a word (its power went, its NAT forgot): what is written to it goes nowhere.
+    pub fn vanish(&mut self, peer: SocketAddr) {
+        if let Some(connection) = self.by_peer.remove(&peer) {
+            self.dead.insert(connection);
         }
     }
 
@@ -388,6 +398,7 @@ impl World {
                     (*sum, *count) = (*sum + bytes.len() as u64, *count + 1);
                     to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
                 }
+                Output::StreamBytes { connection, .. } if self.dead.contains(&connection) => {}
                 Output::StreamBytes { connection, bytes } => {
                     match self.connections.get(&connection) {
                         Some(peer) => {
@@ -401,7 +412,9 @@ impl World {
                     opened.push((connection, remote));
                 }
                 Output::CloseStream { connection } => {
-                    if let Some(peer) = self.connections.remove(&connection) {
+                    if let Some(peer) = self.connections.remove(&connection)
+                        && !self.dead.contains(&connection)
+                    {
                         to_peers.push((peer, Payload::Closed(connection)));
                     }
                 }

@@ -291,6 +291,12 @@ impl<O: Copy> Clients<O> {
         }
     }
 
+    pub fn forget(&mut self, shared: &mut Shared, id: ClientId) {
+        if self.get(id).is_some() {
+            self.free(shared, id.index);
+        }
+    }
+
     /// Gives those their limit that were disowned while they rang.
     pub fn limit_forgotten(&mut self, shared: &mut Shared, now: Instant) {
         while let Some(id) = self.forgotten.pop() {

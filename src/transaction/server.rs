@@ -184,6 +184,20 @@ impl<O: Copy> Servers<O> {
         server.is_some_and(|server| server.key != key)
     }
 
+    /// Where its responses go.
+    pub fn flow(&self, id: ServerId) -> Option<Flow> {
+        let server = self.slots.get(id.index as usize)?;
+        (server.serial == id.serial).then_some(server.flow)
+    }
+
+    /// Its responses go another way from now on, over the same transport.
+    pub fn redirect(&mut self, id: ServerId, flow: &Flow) {
+        if let Some(server) = self.get(id) {
+            debug_assert_eq!(server.flow.transport, flow.transport);
+            server.flow = *flow;
+        }
+    }
+
     /// `None`: there is a live transaction of this key.
     pub fn open(
         &mut self,

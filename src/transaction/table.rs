@@ -174,6 +174,17 @@ impl<O: Copy> Transactions<O> {
         self.servers.set_owner(id, owner);
     }
 
+    /// Where a live server transaction's responses go.
+    pub fn flow(&self, id: ServerId) -> Option<Flow> {
+        self.servers.flow(id)
+    }
+
+    /// They go another way from now on, retransmissions too: the peer has another address, or its connection is gone
+    /// (RFC 3261 §18.2.2). The transport stays.
+    pub fn redirect(&mut self, id: ServerId, flow: &Flow) {
+        self.servers.redirect(id, flow);
+    }
+
     /// A place for a request, and the branch to compose it with. `None`: full. It must be sent or released.
     pub fn reserve(&mut self) -> Option<(ClientId, Branch)> {
         if self.live() >= self.live_max {
@@ -235,9 +246,14 @@ impl<O: Copy> Transactions<O> {
         self.clients.disown(id);
     }
 
+    /// It ends here and now, whatever its peer still says: not for an INVITE whose 2xx must be acknowledged.
+    pub fn forget(&mut self, id: ClientId) {
+        self.clients.forget(&mut self.shared, id);
+    }
+
     /// A connection is gone: client transactions on it without a final response fail, which
     /// [`Transactions::expire`] tells. Server transactions stay until they are answered, as an INVITE's does after a
-    /// transport error (RFC 6026): what they send goes nowhere, and whoever closed the connection knows of it.
+    /// transport error (RFC 6026); what they send goes nowhere until [`Transactions::redirect`] says where.
     pub fn connection_closed(&mut self, connection: ConnectionId) {
         self.clients.connection_closed(&mut self.shared, connection);
     }

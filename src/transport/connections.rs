@@ -9,7 +9,9 @@ use ahash::RandomState;
 
 use super::Framer;
 use crate::action::Outputs;
+use crate::limits::T1_64;
 use crate::source::{ConnectionId, Flow, Transport};
+use crate::time::Instant;
 
 /// A stream connection.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Stream {
     pub framer: Framer,
     /// Whether its peer is known, by address or by credentials.
     pub is_trusted: bool,
+    /// When it brought bytes last, or was opened.
+    pub heard: Instant,
 }
 
 /// All of them.
@@ -51,6 +55,12 @@ impl Connections {
         self.streams.get_mut(&connection)
     }
 
+    /// Whether it has brought nothing for 64·T1. With a request unanswered all that time, its peer is gone without a FIN.
+    pub fn is_silent(&self, connection: ConnectionId, now: Instant) -> bool {
+        let stream = self.streams.get(&connection);
+        stream.is_some_and(|stream| now.since(stream.heard) >= T1_64)
+    }
+
     /// One that was accepted, or that is established now.
     pub fn insert(&mut self, connection: ConnectionId, stream: Stream) {
         self.streams.insert(connection, stream);
@@ -66,7 +76,13 @@ impl Connections {
     }
 
     /// The connection that we have opened to `remote`, or open now.
-    pub fn to(&mut self, remote: SocketAddr, local: SocketAddr, out: &mut Outputs) -> ConnectionId {
+    pub fn to(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        local: SocketAddr,
+        out: &mut Outputs,
+    ) -> ConnectionId {
         if let Some(connection) = self.opened.get(&remote) {
             return *connection;
         }
@@ -85,6 +101,7 @@ impl Connections {
                 flow,
                 framer: Framer::new(),
                 is_trusted: true,
+                heard: now,
             },
         );
         out.open_stream(connection, remote);

@@ -20,4 +20,4 @@ pub mod via;
 
 pub use connections::{Connections, Stream};
 pub use stream::{Frame, FrameError, Framer, Frames};
-pub use via::{raw_branch, raw_tags, response_flow};
+pub use via::{raw_branch, raw_tags, reconnect_address, response_flow};

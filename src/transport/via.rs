@@ -3,6 +3,8 @@
 //! `maddr` is never followed and no name is ever resolved: either would send bytes of our making to an address that
 //! the request's sender chose.
 
+use std::net::SocketAddr;
+
 use crate::message::Via;
 use crate::source::Flow;
 
@@ -18,15 +20,24 @@ pub fn response_flow(flow: &Flow, via: &Via<'_>, trusted: bool) -> Flow {
     if flow.transport.is_reliable() || !trusted || has_rport(via) {
         return *flow;
     }
+    Flow {
+        remote: reconnect_address(flow, via),
+        ..*flow
+    }
+}
+
+/// Where a sender's Via says that he can be reached, at the address that his request came from: the way of a response whose
+/// connection is gone (RFC 3261 §18.2.2). Not for whoever may be anybody.
+pub fn reconnect_address(flow: &Flow, via: &Via<'_>) -> SocketAddr {
     let port = match via.port {
         // Nothing can be sent to port 0: then rather where it came from.
         Some(0) => flow.remote.port(),
         Some(port) => port,
         None => DEFAULT_PORT,
     };
-    let mut answer = *flow;
-    answer.remote.set_port(port);
-    answer
+    let mut address = flow.remote;
+    address.set_port(port);
+    address
 }
 
 /// Bytes of a message that [`raw_branch`] looks at: the topmost Via stands well before.

@@ -44,6 +44,8 @@ pub enum Step {
     Expect(String, Words),
     /// `agent closes`
     Close(String),
+    /// `agent vanishes`
+    Vanish(String),
     Nothing,
     /// `server ...`
     Server(Words),
@@ -273,6 +275,7 @@ fn step(line: &str) -> Result<Step, String> {
         (agent, ">") => Ok(Step::Send(agent.into(), Words::of(third))),
         (agent, "<") => Ok(Step::Expect(agent.into(), Words::of(third))),
         (agent, "closes") => Ok(Step::Close(agent.into())),
+        (agent, "vanishes") => Ok(Step::Vanish(agent.into())),
         _ => Err("not a step".into()),
     }
 }

@@ -21,6 +21,8 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// A scenario as it runs.
 pub struct Player {
     world: World,
+    /// What the server is started with.
+    setup: (Config, u64),
     begin: Instant,
     agents: Vec<Agent>,
     /// What each agent took last.
@@ -43,6 +45,7 @@ impl Player {
             format!("{}\nin\n{}", all.join("\n"), script.config)
         })?;
         let server = SERVER.parse().map_err(|_| "SERVER is an address")?;
+        let setup = (config.clone(), script.seed);
         let mut world = World::new(config, server, script.seed, Link::default());
         let mut agents = Vec::new();
         for spec in &script.agents {
@@ -60,6 +63,7 @@ impl Player {
         Ok(Self {
             begin: world.now().mono,
             world,
+            setup,
             taken: vec![Vec::new(); agents.len()],
             held: vec![Vec::new(); agents.len()],
             agents,
@@ -149,6 +153,10 @@ impl Player {
             Step::Close(agent) => {
                 let index = self.agent(agent)?;
                 self.world.close(self.agents[index].address);
+            }
+            Step::Vanish(agent) => {
+                let index = self.agent(agent)?;
+                self.world.vanish(self.agents[index].address);
             }
             Step::Nothing => {
                 // What came at this very moment counts as well.
@@ -267,6 +275,12 @@ impl Player {
         let plain: Vec<&str> = words.plain.iter().map(String::as_str).collect();
         match plain.as_slice() {
             ["stops"] => self.world.stop(),
+            ["restarts"] => {
+                let (config, seed) = self.setup.clone();
+                self.world.restart(config, seed + 1, Duration::ZERO);
+                // The store calls them interrupted.
+                (self.world.records).retain(|_, (_, over, _)| *over > 0);
+            }
             ["hangs", "up"] => {
                 let list = self.world.command(Command::Calls {
                     after: None,
