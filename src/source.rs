@@ -39,6 +39,13 @@ impl Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// The endpoint opened it.
+    pub const fn is_ours(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
 /// The way between us and a peer (RFC 5626 §3): everything needed to answer from where we were asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {

@@ -70,6 +70,7 @@ impl Endpoint {
                         framer: Framer::new(),
                         is_trusted,
                         heard: now.mono,
+                        has_spoken: false,
                     },
                 );
                 if is_trusted {
@@ -83,7 +84,7 @@ impl Endpoint {
         let Some(stream) = self.connections.get_mut(connection) else {
             return;
         };
-        stream.heard = now.mono;
+        (stream.heard, stream.has_spoken) = (now.mono, true);
         // The stream stays where it is: what it brings may make it trusted.
         let (flow, mut framer) = (stream.flow, std::mem::take(&mut stream.framer));
         // A ban that began in this batch: whatever was on its way is discarded.
@@ -144,7 +145,14 @@ impl Endpoint {
             self.expire_transactions(now);
             return;
         };
-        self.transactions.connection_closed(connection);
+        let again = match self.transactions.waits_on(connection) {
+            true => (self.connections).again(now.mono, &stream, &mut self.out),
+            false => None,
+        };
+        match again {
+            Some(flow) => (self.transactions).reconnected(connection, &flow, &mut self.out),
+            None => self.transactions.connection_closed(connection),
+        }
         self.location
             .connection_closed(connection, &mut self.changes);
         self.keep_changes();

@@ -2,6 +2,7 @@
 //! loop turn, and reads.
 
 mod lanes;
+mod streams;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

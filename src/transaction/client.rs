@@ -68,6 +68,8 @@ struct Client<O> {
     /// Whether [`Timer::CancelLimit`] runs.
     limited: bool,
     lingers: bool,
+    /// It was on another connection before.
+    is_moved: bool,
     /// Neighbours in the list of its connection.
     previous: Option<u32>,
     next: Option<u32>,
@@ -140,6 +142,7 @@ impl<O: Copy> Clients<O> {
             cancel: None,
             limited: false,
             lingers: false,
+            is_moved: false,
             previous: None,
             next: None,
         };
@@ -309,26 +312,71 @@ impl<O: Copy> Clients<O> {
     pub fn connection_closed(&mut self, shared: &mut Shared, connection: ConnectionId) {
         let mut following = self.connections.remove(&connection);
         while let Some(index) = following {
-            let Some(client) = self.slots.get_mut(index as usize) else {
-                break;
-            };
-            following = client.next.take();
-            client.previous = None;
-            // Out of its list: freeing it must not look for the connection.
-            client.flow = client.flow.map(|flow| Flow {
-                connection: None,
-                ..flow
-            });
-            let id = ClientId {
-                index,
-                serial: client.serial,
-            };
-            // No timer is armed by it, so the time does not matter.
-            let now = Instant::default();
-            let outcome = self.run(shared, now, id, Event::TransportError, None, &mut Nowhere);
-            if let Some((_, id, owner)) = outcome.report {
-                self.failed.push_back((id, owner));
+            following = self.take_out(index);
+            self.fail(shared, index);
+        }
+    }
+
+    /// Whether there are some on this connection that began there and have no final response.
+    pub fn waits_on(&self, connection: ConnectionId) -> bool {
+        let at = |index: u32| self.slots.get(index as usize);
+        let first = self
+            .connections
+            .get(&connection)
+            .and_then(|&index| at(index));
+        std::iter::successors(first, |client| client.next.and_then(at))
+            .any(|client| !client.lingers && !client.is_moved)
+    }
+
+    /// Those of a closed connection go on over `flow`.
+    pub fn reconnected(
+        &mut self,
+        shared: &mut Shared,
+        connection: ConnectionId,
+        flow: &Flow,
+        out: &mut impl Sink,
+    ) {
+        let mut following = self.connections.remove(&connection);
+        while let Some(index) = following {
+            following = self.take_out(index);
+            match (self.slots.get_mut(index as usize), flow.connection) {
+                (Some(client), Some(connection)) if !client.is_moved => {
+                    client.is_moved = true;
+                    client.flow = Some(*flow);
+                    client.send_unanswered(flow, out);
+                    self.link(connection, index);
+                }
+                _ => self.fail(shared, index),
             }
+        }
+    }
+
+    /// Takes a slot off the list of its connection, which is gone; the one behind it.
+    fn take_out(&mut self, index: u32) -> Option<u32> {
+        let client = self.slots.get_mut(index as usize)?;
+        client.previous = None;
+        // Freeing it must not look for the connection.
+        client.flow = client.flow.map(|flow| Flow {
+            connection: None,
+            ..flow
+        });
+        client.next.take()
+    }
+
+    /// Its connection is gone, and it with it.
+    fn fail(&mut self, shared: &mut Shared, index: u32) {
+        let Some(client) = self.slots.get(index as usize) else {
+            return;
+        };
+        let id = ClientId {
+            index,
+            serial: client.serial,
+        };
+        // No timer is armed by it, so the time does not matter.
+        let now = Instant::default();
+        let outcome = self.run(shared, now, id, Event::TransportError, None, &mut Nowhere);
+        if let Some((_, id, owner)) = outcome.report {
+            self.failed.push_back((id, owner));
         }
     }
 
@@ -646,6 +694,24 @@ impl<O: Copy> Client<O> {
                 self.machine = Machine::Other(state);
                 Some((effects, Timer::E))
             }
+        }
+    }
+
+    /// What it has sent without having had a response: the request, a CANCEL.
+    fn send_unanswered(&self, flow: &Flow, out: &mut impl Sink) {
+        use {invite_client::State as Invite, non_invite_client::State as Other};
+        match self.machine {
+            Machine::Invite(Invite::Calling) | Machine::Other(Other::Trying) => {
+                out.send(flow, &self.bytes);
+            }
+            Machine::Invite(Invite::Proceeding | Invite::Completed) => {}
+            Machine::Invite(Invite::Accepted | Invite::Terminated) | Machine::Reserved => {}
+            Machine::Other(Other::Proceeding | Other::Completed | Other::Terminated) => {}
+        }
+        if let Some(cancel) = &self.cancel
+            && cancel.state == Some(Other::Trying)
+        {
+            out.send(flow, &cancel.bytes);
         }
     }
 

@@ -251,6 +251,18 @@ impl<O: Copy> Transactions<O> {
         self.clients.forget(&mut self.shared, id);
     }
 
+    /// Whether client transactions would be lost with a connection that have not been moved to it from another one.
+    pub fn waits_on(&self, connection: ConnectionId) -> bool {
+        self.clients.waits_on(connection)
+    }
+
+    /// A connection is gone, and there is another one to the same peer: client transactions go on over it. What has had no
+    /// response is sent again there, which the peer takes for a retransmission if he has seen it. Each is moved once, so that
+    /// a peer who closes every connection has no more than two; then they fail.
+    pub fn reconnected(&mut self, connection: ConnectionId, flow: &Flow, out: &mut impl Sink) {
+        (self.clients).reconnected(&mut self.shared, connection, flow, out);
+    }
+
     /// A connection is gone: client transactions on it without a final response fail, which
     /// [`Transactions::expire`] tells. Server transactions stay until they are answered, as an INVITE's does after a
     /// transport error (RFC 6026); what they send goes nowhere until [`Transactions::redirect`] says where.

@@ -24,6 +24,8 @@ pub struct Stream {
     pub is_trusted: bool,
     /// When it brought bytes last, or was opened.
     pub heard: Instant,
+    /// It has brought some.
+    pub has_spoken: bool,
 }
 
 /// All of them.
@@ -102,11 +104,26 @@ impl Connections {
                 framer: Framer::new(),
                 is_trusted: true,
                 heard: now,
+                has_spoken: false,
             },
         );
         out.open_stream(connection, remote);
         out.trust_stream(connection);
         connection
+    }
+
+    /// Another connection in place of one that we opened and whose peer has closed it; `None`: he was never there, or it is
+    /// his to open another one.
+    pub fn again(&mut self, now: Instant, closed: &Stream, out: &mut Outputs) -> Option<Flow> {
+        let is_ours = closed.flow.connection.is_some_and(ConnectionId::is_ours);
+        if !is_ours || !closed.has_spoken {
+            return None;
+        }
+        let connection = self.to(now, closed.flow.remote, closed.flow.local, out);
+        Some(Flow {
+            connection: Some(connection),
+            ..closed.flow
+        })
     }
 
     /// How many there are, and how many of them we opened.
