@@ -13,6 +13,9 @@ pub const T1_64: Duration = Duration::from_secs(32);
 /// RFC 3261 §16.6 step 11: Timer C, for a callee leg that says nothing new. More than 3 minutes.
 pub const TIMER_C: Duration = Duration::from_secs(185);
 
+/// Bytes of a request that RFC 3261 §18.1.1 wants in a datagram at most, since the path's MTU is not known. A longer one
+/// goes over a connection, if its peer has one open to us; else it is fragmented, as everybody's is.
+pub const DATAGRAM_REQUEST_BYTES_MAX: usize = 1_300;
 /// Bytes of one message. A datagram cannot be longer; a stream's longer one gets 513 and is closed.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Header lines in one message; the longest of RFC 4475 has about 50. One more: 400.

@@ -10,7 +10,8 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
-//! within the dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! within the dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `forgetting`
+//! (too many ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -139,6 +140,8 @@ struct Leg {
     party: Party,
     /// Where a new connection leads to the peer; `None`: nowhere, as with a phone.
     home: Option<SocketAddr>,
+    /// A connection that the peer has open to us beside a UDP flow, and our address on it.
+    stream: Option<(Flow, SocketAddr)>,
     /// Which of his user's phones the peer is; `None`: none that is registered.
     phone: Option<Phone>,
     /// Since when probes find no connection to the peer.
@@ -466,6 +469,7 @@ impl Leg {
             dialog,
             party,
             home,
+            stream: None,
             phone: None,
             lost: None,
             secret,

@@ -2,7 +2,8 @@
 //! connection that is gone (RFC 3261 §18.1.1, §18.2.2).
 //!
 //! A trunk can be connected to: nothing ends with its connection, and the next message opens another one. A phone cannot;
-//! it comes back by itself, and its answered calls wait for it.
+//! it comes back by itself, and its answered calls wait for it. What is too long for a datagram goes over a connection that
+//! the peer has open beside.
 
 use super::*;
 use crate::location::{Binding, Location};
@@ -108,6 +109,49 @@ impl Leg {
     pub(super) fn reconnect(&mut self, context: &mut Context<'_>) {
         if let Some(flow) = context.reopened(&self.dialog.flow, self.home) {
             self.dialog.flow = flow;
+        }
+    }
+}
+
+impl Leg {
+    /// Sends the request that was composed into the buffer. What is too long for a datagram goes over the peer's connection,
+    /// if he has one, and in a datagram all the same if that turns out to be gone (RFC 3261 §18.1.1).
+    pub(super) fn send(
+        &self,
+        client: ClientId,
+        method: Method,
+        owner: Owner,
+        context: &mut Context<'_>,
+    ) {
+        let (now, flow) = (context.now.mono, &self.dialog.flow);
+        let is_long = context.buffer.len() > crate::limits::DATAGRAM_REQUEST_BYTES_MAX;
+        let stream = self.stream.filter(|(stream, _)| {
+            let open = stream
+                .connection
+                .is_some_and(|own| context.connections.is_open(own));
+            open && is_long && !flow.transport.is_reliable()
+        });
+        let other = stream.and_then(|(stream, ours)| {
+            let bytes = crate::dialog::with_via(context.buffer, &stream, ours)?;
+            Some((stream, bytes))
+        });
+        let transactions = &mut *context.transactions;
+        match other {
+            None => {
+                transactions.send(
+                    now,
+                    client,
+                    method,
+                    flow,
+                    context.buffer,
+                    owner,
+                    context.out,
+                );
+            }
+            Some((stream, bytes)) => {
+                transactions.send(now, client, method, &stream, &bytes, owner, context.out);
+                transactions.or_else(client, flow, context.buffer);
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Target {
     pub party: Party,
     /// Which of his phones, if he is called at a binding.
     pub phone: Option<Phone>,
+    /// A connection that he has open to us beside a UDP flow, and our address on it.
+    pub stream: Option<(Flow, SocketAddr)>,
     /// To towards him.
     pub to: Identity,
 }
@@ -74,6 +76,8 @@ pub struct Setup<'a> {
     pub caller: Party,
     /// Where a new connection leads to him, if it can be had.
     pub caller_home: Option<SocketAddr>,
+    /// A connection that he has open to us beside a UDP flow, and our address on it.
+    pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
     /// Calling number, for records.
@@ -105,6 +109,7 @@ impl Calls {
             context.tokens.next_u64(),
         );
         caller.phone = setup.caller_phone;
+        caller.stream = setup.caller_stream;
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -309,6 +314,8 @@ impl Calls {
         let home = target.party.is_trunk().then_some(target.flow.remote);
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
+        leg.stream = target.stream;
+        leg.send(client, Method::Invite, owner, context);
         call.branches.push(Branch {
             leg,
             client,
@@ -317,15 +324,6 @@ impl Calls {
             refusal: Box::default(),
         });
         let is_counted = call.counted.contains(&target.party);
-        context.transactions.send(
-            context.now.mono,
-            client,
-            Method::Invite,
-            &target.flow,
-            context.buffer,
-            owner,
-            context.out,
-        );
         if !is_counted {
             self.count_in(handle, &target.party);
         }

@@ -281,18 +281,11 @@ impl Calls {
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
         composer.finish(request.value(HeaderName::ContentType), request.body());
-        context.transactions.send(
-            context.now.mono,
-            client,
-            method,
-            &leg.dialog.flow,
-            context.buffer,
-            Owner {
-                leg: other,
-                ..owner
-            },
-            context.out,
-        );
+        let waits = Owner {
+            leg: other,
+            ..owner
+        };
+        leg.send(client, method, waits, context);
         call.relays.push(Relay {
             from,
             server,

@@ -216,6 +216,25 @@ pub fn write_via(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr, bra
     });
 }
 
+/// A request of ours with the top Via, its first header, as it is on another flow (RFC 3261 §18.1.1); the branch stays.
+pub fn with_via(request: &[u8], flow: &Flow, ours: SocketAddr) -> Option<Vec<u8>> {
+    let line_end = |from: usize| {
+        let rest = request.get(from..)?;
+        Some(from + memchr::memmem::find(rest, b"\r\n")? + 2)
+    };
+    let via = line_end(0)?;
+    let rest = line_end(via)?;
+    let parsed = crate::message::parse(request).ok()?;
+    let mut line = Vec::with_capacity(128);
+    write_via(
+        &mut Composer::lines_into(&mut line),
+        flow,
+        ours,
+        parsed.via().branch,
+    );
+    Some([request.get(..via)?, &line, request.get(rest..)?].concat())
+}
+
 /// User part of our Contact. No user can have this name, and no number leads there: the digest of a re-INVITE, which phones
 /// compute for our Contact, is none of a call to somebody.
 pub const CONTACT_USER: &[u8] = b"~";

@@ -116,6 +116,7 @@ impl Endpoint {
             server,
             caller,
             caller_home,
+            caller_stream: self.stream_beside(&flow),
             caller_phone: match identity {
                 Who::User(user) => (self.location.bindings(user))
                     .find(|binding| binding.flow() == flow)
@@ -244,6 +245,7 @@ impl Endpoint {
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
             phone: Some(self.location.phone(binding)),
+            stream: None,
             to: to.clone(),
         }));
         if targets.is_empty()
@@ -260,10 +262,18 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
+                stream: self.stream_beside(&flow),
                 to,
             }));
         }
         targets
+    }
+
+    /// The connection that the peer of a UDP flow has open to us, and our address on it.
+    fn stream_beside(&self, flow: &Flow) -> Option<(Flow, SocketAddr)> {
+        let stream = self.peers.stream_beside(flow)?;
+        let is_open = self.connections.is_open(stream.connection?);
+        is_open.then(|| (*stream, self.contact_address(stream)))
     }
 
     /// The first trunk that can be reached.
@@ -282,6 +292,7 @@ impl Endpoint {
                     ours: self.contact_address(&flow),
                     party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
                     phone: None,
+                    stream: None,
                     to: Identity {
                         user: number.to_vec(),
                         host: Some(crate::message::uri::host_text(flow.remote.ip())),

@@ -29,6 +29,8 @@ pub struct Peers {
     sources: HashSet<Source, RandomState>,
     /// Where users without a configured port last spoke from.
     last_flows: HashMap<UserId, Flow, RandomState>,
+    /// The connection that each user last spoke on, open or not.
+    streams: HashMap<UserId, Flow, RandomState>,
     hasher: RandomState,
 }
 
@@ -39,6 +41,7 @@ impl Peers {
             by_address: HashMap::with_hasher(hasher.clone()),
             sources: HashSet::with_hasher(hasher.clone()),
             last_flows: HashMap::with_hasher(hasher.clone()),
+            streams: HashMap::with_hasher(hasher.clone()),
             hasher,
         };
         peers.fill(config);
@@ -48,13 +51,13 @@ impl Peers {
     /// A new configuration in place of `old`; `user` finds a user's place in it.
     pub fn reload(&mut self, old: &Config, config: &Config, user: impl Fn(&str) -> Option<UserId>) {
         let mut peers = Self::new(config, self.hasher.clone());
-        for (id, flow) in &self.last_flows {
+        for (id, flow) in self.last_flows.iter().chain(&self.streams) {
             let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
             // An address that the file no longer gives him is perhaps another's by now.
             if let Some(id) = name.and_then(&user)
                 && peers.lookup(flow) == Some(Who::User(id))
             {
-                peers.last_flows.insert(id, *flow);
+                peers.spoke(Who::User(id), flow);
             }
         }
         *self = peers;
@@ -106,12 +109,25 @@ impl Peers {
 
     /// A user by address has spoken: without a configured port, that is where he is called.
     pub fn spoke(&mut self, who: Who, flow: &Flow) {
-        // Over UDP only: a connection that he opened may be gone when he is called.
-        if let Who::User(user) = who
-            && flow.transport == Transport::Udp
-            && self.last_flows.get(&user) != Some(flow)
-        {
-            self.last_flows.insert(user, *flow);
+        let Who::User(user) = who else { return };
+        // Called over UDP: a connection that he opened may be gone by then.
+        let flows = match flow.transport {
+            Transport::Udp => &mut self.last_flows,
+            Transport::Tcp => &mut self.streams,
+        };
+        if flows.get(&user) != Some(flow) {
+            flows.insert(user, *flow);
+        }
+    }
+
+    /// The connection that the peer of a UDP flow last spoke on: known of users by address only, since behind a NAT an
+    /// address is not one peer's.
+    pub fn stream_beside(&self, flow: &Flow) -> Option<&Flow> {
+        match self.lookup(flow)? {
+            Who::User(user) if flow.transport == Transport::Udp => {
+                (self.streams.get(&user)).filter(|stream| stream.remote.ip() == flow.remote.ip())
+            }
+            Who::User(_) | Who::Trunk(_) => None,
         }
     }
 

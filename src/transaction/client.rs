@@ -68,6 +68,8 @@ struct Client<O> {
     /// Whether [`Timer::CancelLimit`] runs.
     limited: bool,
     lingers: bool,
+    /// The same request for another flow, should its connection be gone.
+    other: Option<Box<(Flow, Vec<u8>)>>,
     /// It was on another connection before.
     is_moved: bool,
     /// Neighbours in the list of its connection.
@@ -103,6 +105,8 @@ pub(super) struct Clients<O> {
     connections: HashMap<ConnectionId, u32, RandomState>,
     /// Transactions that failed with their connection, to be reported.
     failed: VecDeque<(ClientId, O)>,
+    /// Transactions that go on over another flow, as soon as the time is known.
+    others: Vec<ClientId>,
     /// INVITEs that ring and were disowned: they get a limit as soon as the time is known.
     forgotten: Vec<ClientId>,
 }
@@ -118,6 +122,7 @@ impl<O: Copy> Clients<O> {
             long: VecDeque::new(),
             connections: HashMap::with_hasher(state),
             failed: VecDeque::new(),
+            others: Vec::new(),
             forgotten: Vec::new(),
         }
     }
@@ -142,6 +147,7 @@ impl<O: Copy> Clients<O> {
             cancel: None,
             limited: false,
             lingers: false,
+            other: None,
             is_moved: false,
             previous: None,
             next: None,
@@ -178,23 +184,11 @@ impl<O: Copy> Clients<O> {
             debug_assert!(false, "sent without a reservation");
             return;
         };
-        let reliable = flow.transport.is_reliable();
-        let (machine, effects, timer) = if method == Method::Invite {
-            let (state, effects) = invite_client::start(reliable);
-            (Machine::Invite(state), effects, Timer::A)
-        } else {
-            let (state, effects) = non_invite_client::start(reliable);
-            (Machine::Other(state), effects, Timer::E)
-        };
-        client.machine = machine;
         client.method = method;
         client.owner = Some(owner);
-        client.flow = Some(*flow);
-        client.bytes = shared.take_buffer();
-        client.bytes.extend_from_slice(bytes);
-        client
-            .clocks
-            .apply(&mut shared.timers, now, effects, reliable, id.key(timer));
+        let mut kept = shared.take_buffer();
+        kept.extend_from_slice(bytes);
+        client.begin(shared, now, id, *flow, kept);
         out.send(flow, bytes);
         if let Some(connection) = flow.connection {
             self.link(connection, id.index);
@@ -363,7 +357,27 @@ impl<O: Copy> Clients<O> {
         client.next.take()
     }
 
-    /// Its connection is gone, and it with it.
+    pub fn or_else(&mut self, id: ClientId, flow: &Flow, bytes: &[u8]) {
+        if let Some(client) = self.get(id) {
+            client.other = Some(Box::new((*flow, bytes.to_vec())));
+        }
+    }
+
+    /// Begins those anew whose connection is gone and who have another flow.
+    pub fn try_others(&mut self, shared: &mut Shared, now: Instant, out: &mut impl Sink) {
+        for id in std::mem::take(&mut self.others) {
+            let Some(client) = self.get(id) else { continue };
+            let Some((flow, bytes)) = client.other.take().map(|other| *other) else {
+                continue;
+            };
+            client.clocks.stop(&mut shared.timers);
+            shared.give_buffer(std::mem::take(&mut client.bytes));
+            client.begin(shared, now, id, flow, bytes);
+            out.send(&flow, &client.bytes);
+        }
+    }
+
+    /// Its connection is gone, and it with it, unless it has another flow.
     fn fail(&mut self, shared: &mut Shared, index: u32) {
         let Some(client) = self.slots.get(index as usize) else {
             return;
@@ -372,6 +386,10 @@ impl<O: Copy> Clients<O> {
             index,
             serial: client.serial,
         };
+        if client.other.is_some() && client.is_unanswered() {
+            self.others.push(id);
+            return;
+        }
         // No timer is armed by it, so the time does not matter.
         let now = Instant::default();
         let outcome = self.run(shared, now, id, Event::TransportError, None, &mut Nowhere);
@@ -386,7 +404,7 @@ impl<O: Copy> Clients<O> {
 
     /// Whether there is something to do at once.
     pub fn is_pending(&self) -> bool {
-        !self.failed.is_empty() || !self.forgotten.is_empty()
+        !self.failed.is_empty() || !self.others.is_empty() || !self.forgotten.is_empty()
     }
 
     /// A timer of this side has fired.
@@ -697,19 +715,42 @@ impl<O: Copy> Client<O> {
         }
     }
 
-    /// What it has sent without having had a response: the request, a CANCEL.
+    /// Its first state, with these bytes sent over this flow.
+    fn begin(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ClientId,
+        flow: Flow,
+        bytes: Vec<u8>,
+    ) {
+        let reliable = flow.transport.is_reliable();
+        let (machine, effects, timer) = if self.method == Method::Invite {
+            let (state, effects) = invite_client::start(reliable);
+            (Machine::Invite(state), effects, Timer::A)
+        } else {
+            let (state, effects) = non_invite_client::start(reliable);
+            (Machine::Other(state), effects, Timer::E)
+        };
+        (self.machine, self.flow, self.bytes) = (machine, Some(flow), bytes);
+        let key = id.key(timer);
+        (self.clocks).apply(&mut shared.timers, now, effects, reliable, key);
+    }
+
+    /// It has sent its request and had no response.
+    fn is_unanswered(&self) -> bool {
+        let calling = Machine::Invite(invite_client::State::Calling);
+        let trying = Machine::Other(non_invite_client::State::Trying);
+        self.machine == calling || self.machine == trying
+    }
+
+    /// Sends what has had no response: the request, a CANCEL.
     fn send_unanswered(&self, flow: &Flow, out: &mut impl Sink) {
-        use {invite_client::State as Invite, non_invite_client::State as Other};
-        match self.machine {
-            Machine::Invite(Invite::Calling) | Machine::Other(Other::Trying) => {
-                out.send(flow, &self.bytes);
-            }
-            Machine::Invite(Invite::Proceeding | Invite::Completed) => {}
-            Machine::Invite(Invite::Accepted | Invite::Terminated) | Machine::Reserved => {}
-            Machine::Other(Other::Proceeding | Other::Completed | Other::Terminated) => {}
+        if self.is_unanswered() {
+            out.send(flow, &self.bytes);
         }
         if let Some(cancel) = &self.cancel
-            && cancel.state == Some(Other::Trying)
+            && cancel.state == Some(non_invite_client::State::Trying)
         {
             out.send(flow, &cancel.bytes);
         }

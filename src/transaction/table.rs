@@ -209,6 +209,12 @@ impl<O: Copy> Transactions<O> {
             .send(&mut self.shared, now, id, method, flow, bytes, owner, out);
     }
 
+    /// Of a request that was sent over a connection: if that is gone before any response has come, the request goes in
+    /// these bytes over this flow, a UDP one (RFC 3261 §18.1.1).
+    pub fn or_else(&mut self, id: ClientId, flow: &Flow, bytes: &[u8]) {
+        self.clients.or_else(id, flow, bytes);
+    }
+
     /// Reserved, but not sent.
     pub fn release(&mut self, id: ClientId) {
         self.clients.release(&mut self.shared, id);
@@ -284,6 +290,7 @@ impl<O: Copy> Transactions<O> {
     /// until `None`; then the next deadline lies after `now`.
     pub fn expire(&mut self, now: Instant, out: &mut impl Sink) -> Option<Expired<O>> {
         self.clients.limit_forgotten(&mut self.shared, now);
+        self.clients.try_others(&mut self.shared, now, out);
         if let Some((id, owner)) = self.clients.next_failed() {
             return Some(Expired::TransportFailed { id, owner });
         }
