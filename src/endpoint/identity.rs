@@ -118,7 +118,7 @@ impl Endpoint {
             .then_some((located, unknown.arrival))
     }
 
-    /// A CANCEL that came from the peer whose INVITE it means, and whose that is.
+    /// A CANCEL that came the way of its INVITE, and whose that is.
     pub(super) fn cancelling<'a>(&self, unknown: &Unknown<'a>) -> Option<(Owner, Arrival<'a>)> {
         let flow = unknown.flow();
         let key = (self.transactions.invite_key(unknown.request())).from_source(flow.remote.ip());
@@ -127,7 +127,12 @@ impl Endpoint {
         let known = unknown.arrival.authenticated();
         let (_, owner, way) = self.transactions.find(key)?;
         let is_its_way = match self.calls.leg_of(owner, flow) {
-            Some(located) => self.is_peer(located, flow),
+            Some(located) => {
+                // Of whoever is known by his address another connection will do once that one is closed.
+                let is_gone = |own| !self.connections.is_open(own);
+                let has_returned = way.connection.is_some_and(is_gone) && flow.connection.is_some();
+                located.is_from_peer || has_returned && self.is_peer(located, flow)
+            }
             None => {
                 [known.flow.remote, known.reply.remote].contains(&way.remote)
                     && way.connection == flow.connection

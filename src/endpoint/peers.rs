@@ -252,6 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_beside_a_flow_of_the_same_address_only() {
+        let mut peers = peers(
+            "[user 100]\naddresses = 192.0.2.1, 192.0.2.2\n[trunk t]\naddresses = 192.0.2.9\n",
+        );
+        let stream = flow(Transport::Tcp, "192.0.2.1:7000");
+        peers.spoke(Who::User(UserId(0)), &stream);
+        assert!(
+            peers.last_flow(UserId(0)).is_none(),
+            "he is called over UDP"
+        );
+        for (transport, remote, found) in [
+            (Transport::Udp, "192.0.2.1:5060", Some(&stream)),
+            (Transport::Udp, "192.0.2.2:5060", None),
+            (Transport::Udp, "192.0.2.9:5060", None),
+            (Transport::Udp, "203.0.113.1:5060", None),
+            (Transport::Tcp, "192.0.2.1:5060", None),
+        ] {
+            assert_eq!(
+                peers.stream_beside(&flow(transport, remote)),
+                found,
+                "{remote}"
+            );
+        }
+    }
+
+    #[test]
     fn after_a_reload_a_user_is_called_only_where_he_still_is() {
         let read = |text: &str| Config::read(text, Path::new(".")).expect("a good configuration");
         let old = read("[user 100]\naddresses = 192.0.2.1\n[user 101]\naddresses = 192.0.2.2\n");

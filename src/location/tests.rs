@@ -531,3 +531,69 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_phone_is_found_at_its_binding_and_by_its_name_once_that_is_gone() {
+    let mut location = Location::new(&users(1), &SEED);
+    let mut changes = Vec::new();
+    let named = |instance: &'static str, reg_id, call_id: &'static str, flow| NewBinding {
+        params: instance.as_bytes(),
+        instance: instance.as_bytes(),
+        reg_id,
+        call_id: call_id.as_bytes(),
+        ..new("sip:c", flow, 60)
+    };
+    let mut put = |location: &mut Location, replaces, new| {
+        let id = location.put(at_ms(0), UserId(0), replaces, &new, &mut changes);
+        id.expect("a binding")
+    };
+    let is_at = |location: &Location, phone, id: BindingId| {
+        location.is_at(phone, location.binding(id.0).unwrap())
+    };
+    for (instance, reg_id) in [("", 0), ("<urn:i>", 1)] {
+        let other = put(&mut location, None, named("", 0, "other", flow(9)));
+        let own = put(
+            &mut location,
+            None,
+            named(instance, reg_id, "own", stream(1, 2)),
+        );
+        let phone = location.phone(location.binding(own.0).unwrap());
+        assert!(is_at(&location, phone, own) && !is_at(&location, phone, other));
+        // Whatever takes the place of its binding is the phone, if it names itself or not.
+        let own = put(
+            &mut location,
+            Some(own),
+            named("", 0, "reset", stream(1, 4)),
+        );
+        assert!(is_at(&location, phone, own));
+        // What has its name stands beside: another flow of the phone.
+        let beside = put(
+            &mut location,
+            None,
+            named(instance, reg_id, "own", stream(1, 6)),
+        );
+        assert!(!is_at(&location, phone, beside));
+        location.connection_closed(ConnectionId(4), &mut Vec::new());
+        assert!(is_at(&location, phone, beside) && !is_at(&location, phone, other));
+        let second = put(&mut location, None, named("<URN:I>", 2, "own", flow(1)));
+        assert_eq!(
+            is_at(&location, phone, second),
+            false,
+            "another reg-id, or none"
+        );
+        location.remove(second, &mut Vec::new());
+        location.connection_closed(ConnectionId(6), &mut Vec::new());
+        let back = put(
+            &mut location,
+            None,
+            named("<URN:I>", 1, "new", stream(1, 8)),
+        );
+        assert_eq!(
+            is_at(&location, phone, back),
+            reg_id == 1,
+            "without regard to case"
+        );
+        location.remove(back, &mut Vec::new());
+        location.remove(other, &mut Vec::new());
+    }
+}

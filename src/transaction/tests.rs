@@ -1,6 +1,7 @@
 //! The table on virtual time: every row of RFC 3261 Table 4, matching, ACK, CANCEL and 2xx.
 
 mod cancel;
+mod connections;
 mod matching;
 mod programs;
 mod timers;
