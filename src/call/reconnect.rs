@@ -82,7 +82,8 @@ impl Calls {
 }
 
 impl Call {
-    /// What a leg's peer is still owed an answer to is answered on this flow, unless his connection is still open.
+    /// What a leg's peer is still owed an answer to is answered on this flow, unless his connection is still open; what he
+    /// has not answered goes there if it must be sent again.
     pub(super) fn redirect(&self, leg_index: u8, flow: &Flow, context: &mut Context<'_>) {
         let invite = (leg_index == CALLER).then_some(self.invite);
         let leg = self.leg(leg_index).and_then(|leg| leg.unacknowledged);
@@ -90,6 +91,14 @@ impl Call {
         let servers = (invite.into_iter())
             .chain(leg.map(|(server, _)| server))
             .chain(relays.map(|relay| relay.server));
+        // What still rings there must hear its CANCEL.
+        let branch = self.branches.get(leg_index as usize);
+        let asked = (self.relays.iter()).filter(|relay| self.other(relay.from) == leg_index);
+        for client in
+            (branch.map(|branch| branch.client).into_iter()).chain(asked.map(|relay| relay.client))
+        {
+            context.transactions.redirect_request(client, flow);
+        }
         for server in servers {
             let own = context.transactions.flow(server);
             let is_better = own.is_some_and(|own| {

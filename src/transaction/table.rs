@@ -185,6 +185,12 @@ impl<O: Copy> Transactions<O> {
         self.servers.redirect(id, flow);
     }
 
+    /// The same for a request that waits for its final response, and for its CANCEL: over UDP, where there is no connection
+    /// to fail.
+    pub fn redirect_request(&mut self, id: ClientId, flow: &Flow) {
+        self.clients.redirect(id, flow);
+    }
+
     /// A place for a request, and the branch to compose it with. `None`: full. It must be sent or released.
     pub fn reserve(&mut self) -> Option<(ClientId, Branch)> {
         if self.live() >= self.live_max {
