@@ -240,17 +240,18 @@ impl Endpoint {
     }
 
     fn expire_transactions(&mut self, now: Now) {
+        let mut unanswering = Vec::new();
         while let Some(expired) = self.transactions.expire(now.mono, &mut self.out) {
-            let connection = match expired {
-                Expired::Timeout { owner, .. } => self.calls.connection_of(owner),
-                Expired::TransportFailed { .. } | Expired::NotAcknowledged { .. } => None,
-            };
+            if let Expired::Timeout { owner, .. } = expired {
+                unanswering.extend(self.calls.connection_of(owner));
+            }
             let (calls, mut context) = self.split(now);
             calls.expired(expired, &mut context);
-            // It is dead, and nobody has said so: the next message must not go there.
-            if let Some(connection) =
-                connection.filter(|own| self.connections.is_silent(*own, now.mono))
-            {
+        }
+        // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever
+        // was due has been done, so closing them finds no more of them.
+        for connection in unanswering {
+            if self.connections.is_silent(connection, now.mono) {
                 self.out.close_stream(connection);
                 self.stream_closed(now, connection);
             }
