@@ -82,8 +82,8 @@ impl Calls {
 }
 
 impl Call {
-    /// What a leg's peer is still owed an answer to is answered on this flow, unless his connection is still open; what he
-    /// has not answered goes there if it must be sent again.
+    /// A leg's peer is on this flow now: what he is still owed an answer to is answered there, even if the connection that it
+    /// came on seems to be open, and what he has not answered goes there if it must be sent again.
     pub(super) fn redirect(&self, leg_index: u8, flow: &Flow, context: &mut Context<'_>) {
         let invite = (leg_index == CALLER).then_some(self.invite);
         let leg = self.leg(leg_index).and_then(|leg| leg.unacknowledged);
@@ -97,15 +97,11 @@ impl Call {
         for client in
             (branch.map(|branch| branch.client).into_iter()).chain(asked.map(|relay| relay.client))
         {
-            context.transactions.redirect_request(client, flow);
+            (context.transactions).redirect_request(client, flow, context.out);
         }
         for server in servers {
             let own = context.transactions.flow(server);
-            let is_better = own.is_some_and(|own| {
-                own.transport == flow.transport
-                    && (own.connection).is_none_or(|own| !context.connections.is_open(own))
-            });
-            if is_better {
+            if own.is_some_and(|own| own.transport == flow.transport) {
                 context.transactions.redirect(server, flow);
             }
         }

@@ -576,11 +576,7 @@ fn a_phone_is_found_at_its_binding_and_by_its_name_once_that_is_gone() {
         location.connection_closed(ConnectionId(4), &mut Vec::new());
         assert!(is_at(&location, phone, beside) && !is_at(&location, phone, other));
         let second = put(&mut location, None, named("<URN:I>", 2, "own", flow(1)));
-        assert_eq!(
-            is_at(&location, phone, second),
-            false,
-            "another reg-id, or none"
-        );
+        assert!(!is_at(&location, phone, second), "another reg-id, or none");
         location.remove(second, &mut Vec::new());
         location.connection_closed(ConnectionId(6), &mut Vec::new());
         let back = put(

@@ -15,7 +15,7 @@ use super::effects::{Effects, Life, Report, Timer};
 use super::shared::{Clocks, Key, Shared, Side, index_of};
 use super::{hop, invite_client, non_invite_client};
 use crate::message::{Message, Method};
-use crate::source::{ConnectionId, Flow, Sink, Transport};
+use crate::source::{ConnectionId, Flow, Sink};
 use crate::time::Instant;
 use crate::token::Tokens;
 
@@ -287,15 +287,6 @@ impl<O: Copy> Clients<O> {
         let was_owned = client.owner.take().is_some();
         if was_owned && client.is_forgotten() {
             self.forgotten.push(id);
-        }
-    }
-
-    pub fn redirect(&mut self, id: ClientId, flow: &Flow) {
-        if let Some(client) = self.get(id)
-            && let Some(own) = &mut client.flow
-            && [own.transport, flow.transport] == [Transport::Udp; 2]
-        {
-            *own = *flow;
         }
     }
 

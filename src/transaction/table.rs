@@ -185,10 +185,10 @@ impl<O: Copy> Transactions<O> {
         self.servers.redirect(id, flow);
     }
 
-    /// The same for a request that waits for its final response, and for its CANCEL: over UDP, where there is no connection
-    /// to fail.
-    pub fn redirect_request(&mut self, id: ClientId, flow: &Flow) {
-        self.clients.redirect(id, flow);
+    /// The same for a request that waits for its final response, and for its CANCEL. What has had no response is sent again
+    /// there at once over a connection, by its timer over UDP.
+    pub fn redirect_request(&mut self, id: ClientId, flow: &Flow, out: &mut impl Sink) {
+        self.clients.redirect(id, flow, out);
     }
 
     /// A place for a request, and the branch to compose it with. `None`: full. It must be sent or released.

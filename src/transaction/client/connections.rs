@@ -46,6 +46,26 @@ impl<O: Copy> Clients<O> {
         }
     }
 
+    pub fn redirect(&mut self, id: ClientId, flow: &Flow, out: &mut impl Sink) {
+        let Some(client) = self.get(id).filter(|client| !client.lingers) else {
+            return;
+        };
+        let Some(own) = client.flow.filter(|own| own.transport == flow.transport) else {
+            return;
+        };
+        let (previous, next) = (client.previous.take(), client.next.take());
+        client.flow = Some(*flow);
+        if flow.transport.is_reliable() && own != *flow {
+            client.send_unanswered(flow, out);
+        }
+        if let Some(connection) = own.connection {
+            self.unlink(connection, previous, next);
+        }
+        if let Some(connection) = flow.connection {
+            self.link(connection, id.index);
+        }
+    }
+
     /// Takes a slot off the list of its connection, which is gone; the one behind it.
     fn take_out(&mut self, index: u32) -> Option<u32> {
         let client = self.slots.get_mut(index as usize)?;

@@ -96,6 +96,49 @@ fn what_is_forgotten_ends_at_once() {
 }
 
 #[test]
+fn a_request_goes_on_where_its_peer_is_now() {
+    let mut world = World::new();
+    let flows = |world: &mut World| -> Vec<Flow> {
+        let sent = world.out.sent.drain(..);
+        sent.map(|(_, flow, _)| flow).collect()
+    };
+    let (calling, invite) = world.client("INVITE", on(7), 1);
+    let (_, other) = world.client("INVITE", on(7), 2);
+    let (ringing, rings) = world.client("INVITE", on(7), 3);
+    world.answer(&rings, 180, "b");
+    flows(&mut world);
+    for id in [calling, ringing, calling] {
+        world.table.redirect_request(id, &on(9), &mut world.out);
+    }
+    assert_eq!(flows(&mut world), [on(9)], "once, and not what rings");
+    world
+        .table
+        .redirect_request(calling, &udp(), &mut world.out);
+    let now = world.now();
+    world.table.cancel(now, ringing, b"", &mut world.out);
+    assert_eq!(flows(&mut world), [on(9)]);
+    world.table.connection_closed(ConnectionId(7));
+    world.pass_ms(0);
+    assert_eq!(failed(&mut world), [2]);
+    assert_eq!(world.answer(&other, 200, "b"), None);
+    for (request, id, owner) in [(&invite, calling, 1), (&rings, ringing, 3)] {
+        assert_eq!(world.answer(request, 486, "b"), Some((id, owner)));
+    }
+    let (id, bye) = world.client("BYE", udp(), 4);
+    let moved = Flow {
+        remote: SocketAddr::from(([192, 0, 2, 1], 7777)),
+        ..udp()
+    };
+    world.table.redirect_request(id, &moved, &mut world.out);
+    flows(&mut world);
+    world.pass_ms(HALF);
+    assert_eq!(flows(&mut world), [moved]);
+    assert_eq!(world.answer(&bye, 200, "b"), Some((id, 4)));
+    world.pass_ms(60_000);
+    world.assert_empty();
+}
+
+#[test]
 fn responses_go_where_they_are_redirected_to() {
     let mut world = World::new();
     let invite = request("INVITE", "z9hG4bKs", 1, "");
