@@ -10,7 +10,7 @@ use slab::Slab;
 
 use super::branch::Branch;
 use super::effects::{Effects, Life, Report, Timer};
-use super::shared::{Clocks, Key, Shared, Side, index_of};
+use super::shared::{Clocks, Key, Nowhere, Shared, Side, index_of};
 use super::{hop, invite_client, non_invite_client};
 use crate::message::{Message, Method};
 use crate::source::{ConnectionId, Flow, Sink};
@@ -721,11 +721,4 @@ fn cancel_event(status: u16) -> non_invite_client::Event {
         ..200 => non_invite_client::Event::Provisional,
         200.. => non_invite_client::Event::Final,
     }
-}
-
-/// A lost connection takes nothing.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn send(&mut self, _flow: &Flow, _bytes: &[u8]) {}
 }

@@ -730,6 +730,8 @@ impl Phone {
                     What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
                 }
             }
+            // It sends none of these.
+            Expired::ProvisionalNotAcknowledged { .. } => {}
             Expired::NotAcknowledged { owner, .. } => {
                 self.lost
                     .push(format!("{owner:?} not acknowledged at {now:?}"));
