@@ -4,12 +4,14 @@ pub mod auth;
 mod contact;
 mod name_addr;
 mod params;
+mod rack;
 mod text;
 mod via;
 
 pub use contact::{Contact, ContactValue};
 pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
+pub use rack::{RAck, rseq};
 pub use text::{Values, quote, split_values, unquote};
 pub use via::Via;
 
