@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parse::Words;
+use super::play::unescaped;
 use crate::message::{HeaderName, Message, parse};
 
 /// Values bound by `$name`.
@@ -42,6 +43,12 @@ pub fn check(
         } else {
             compare("method", word, &token)?;
         }
+    }
+    if let Some(body) = wanted.quoted.as_deref().map(unescaped)
+        && *message.body() != *body
+    {
+        let (found, wanted) = (message.body().escape_ascii(), body.escape_ascii());
+        return Err(format!("the body is `{found}`, not `{wanted}`"));
     }
     for (key, value) in &wanted.options {
         check_value(key, value, &part(&message, key)?, variables)?;

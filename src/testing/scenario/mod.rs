@@ -31,7 +31,8 @@
 //! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 bans=0`; `A closes` (its connection);
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
-//! `split=N` (in segments of N bytes).
+//! `split=N` (in segments of N bytes). Text in quotes behind any other message is its body, byte for byte.
+//! In a header that is sent, a word `$name` stands for what was bound; a PRACK acknowledges the last reliable response.
 
 mod expect;
 mod parse;
