@@ -250,28 +250,26 @@ impl Call {
     fn answer_caller(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
         let branch = self.branches.get_mut(owner.leg as usize);
         let answer = branch.and_then(|branch| branch.early.answer.take());
-        let kind = response.value(HeaderName::ContentType);
-        let session = match &answer {
-            Some(answer) if response.body().is_empty() => (Some(&*answer.kind), &*answer.body),
-            _ => (kind, response.body()),
-        };
+        let answer = answer.filter(|_| response.body().is_empty());
         self.provisionals.end();
-        self.compose_answer(owner, response, None, session, context);
+        let composer = self.compose_answer(owner, response, context);
+        match answer {
+            Some(answer) => composer.finish(Some(&answer.kind), &answer.body),
+            None => composer.finish(response.value(HeaderName::ContentType), response.body()),
+        }
         let (now, status) = (context.now.mono, response.status());
         context
             .transactions
             .respond(now, self.invite, status, context.buffer, context.out);
     }
 
-    /// Composes a response to the caller's INVITE from that of a branch; `rseq`: it is a reliable provisional one.
-    pub(super) fn compose_answer(
-        &mut self,
+    /// Begins a response to the caller's INVITE from that of a branch.
+    pub(super) fn compose_answer<'b>(
+        &self,
         owner: Owner,
         response: &Message<'_>,
-        rseq: Option<u32>,
-        (kind, body): (Option<&[u8]>, &[u8]),
-        context: &mut Context<'_>,
-    ) {
+        context: &'b mut Context<'_>,
+    ) -> Composer<'b> {
         let tag = self.caller_tag(owner.call.index, owner.leg);
         let mut composer = (self.request).response(context.buffer, response.status(), &tag);
         write_contact(
@@ -282,10 +280,6 @@ impl Call {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("Server", &[b"sipkeep"]);
-        if let Some(rseq) = rseq {
-            composer.field("Require", &[b"100rel"]);
-            composer.number("RSeq", rseq.into());
-        }
         let party = self
             .branches
             .get(owner.leg as usize)
@@ -293,7 +287,7 @@ impl Call {
         let from_trunk = party.is_some_and(Party::is_trunk);
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
-        composer.finish(kind, body);
+        composer
     }
 
     /// CANCEL to every branch that has no final response yet.

@@ -146,6 +146,7 @@ impl Call {
         match method {
             // RFC 3311 §5.2: no second offer before the first is answered, on both sides.
             Method::Update | Method::Prack if early.early.is_negotiated || !has_offer => Ok(to),
+            Method::Update if from_caller && !self.had_offer => Err((491, false)),
             // Nothing else is passed on before there is one callee; it may be tried again then.
             _ => Err((500, true)),
         }

@@ -4,8 +4,9 @@
 //! RSeq, once, and acknowledged in its early dialog; what a callee answers to the PRACK changes nothing.
 //!
 //! **To the caller** provisional responses are reliable if he requires it; if he only supports it, when the callee's was:
-//! SDP in an unreliable response is a preview, which would be the answer in a reliable one. One is on its way at a time;
-//! its retransmission is the transaction layer's.
+//! SDP in an unreliable response is a preview, and some callees' 2xx says otherwise; in a reliable one it is the answer.
+//! (For whoever requires 100rel it becomes that: RFC 3261 §13.2.1 has the 2xx repeat it.) One is on its way at a time; its
+//! retransmission is the transaction layer's. Each early dialog counts its RSeq by itself, as behind a proxy that forks.
 //!
 //! **Between them.** Where a response with SDP is reliable on both sides (and from then on), the callee's PRACK waits for
 //! the caller's: it brings the answer to a late offer, or an offer, whose answer is in the callee's 2xx. Otherwise we
@@ -170,12 +171,17 @@ impl Calls {
         };
         let is_late = !call.had_offer;
         let is_over = call.state == State::Ending;
-        let branch = call.branches.get_mut(sent.branch as usize);
-        let Some(branch) = branch.filter(|_| !is_over) else {
+        let branch = (call.branches.get_mut(sent.branch as usize))
+            .filter(|branch| !is_over && branch.status.is_none_or(|status| status < 300));
+        let Some(branch) = branch else {
             return arrival.answer(200, None, context);
         };
-        let was_negotiated = branch.early.is_negotiated;
-        branch.early.is_negotiated |= sent.has_session && sent.prack.is_some();
+        let early = &mut branch.early;
+        let was_negotiated = early.is_negotiated;
+        if sent.has_session {
+            early.is_negotiated |= sent.prack.is_some();
+            early.answer = None;
+        }
         let body = arrival.request.body();
         let brings_answer = is_late && sent.has_session && !was_negotiated;
         match sent.prack {
@@ -278,63 +284,92 @@ impl Call {
         if is_reliable && self.provisionals.waiting.len() >= WAITING_MAX {
             return;
         }
-        let is_alone = self.is_alone(owner.leg);
-        let had_offer = self.had_offer;
-        let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
+        if !self.take(owner.leg, number, response) {
             return;
+        }
+        // An offer cannot be in an unreliable response (RFC 3261 §13.2.1), so it is not made reliable.
+        let may_pass = self.had_offer || number.is_some() || !is_reliable;
+        let passes = may_pass && self.is_alone(owner.leg);
+        let body: &[u8] = if passes { response.body() } else { b"" };
+        let has_session = is_reliable && !body.is_empty();
+        if number.is_some() && !response.body().is_empty() {
+            self.keep_answer(owner.leg, response);
+        }
+        let kind = response.value(HeaderName::ContentType);
+        let is_linked = is_reliable && (has_session || self.is_negotiated(owner.leg));
+        let prack = number.filter(|_| is_linked);
+        if is_reliable {
+            let sent = Sent {
+                status: response.status(),
+                branch: owner.leg,
+                rseq: self.next_number(owner.leg, context),
+                has_session,
+                prack,
+            };
+            let mut composer = self.compose_answer(owner, response, context);
+            composer.field("Require", &[b"100rel"]);
+            composer.number("RSeq", sent.rseq.into());
+            composer.finish(kind, body);
+            self.send_reliably(sent, context);
+        } else {
+            self.compose_answer(owner, response, context)
+                .finish(kind, body);
+            let (now, status) = (context.now.mono, response.status());
+            let transactions = &mut *context.transactions;
+            transactions.respond(now, self.invite, status, context.buffer, context.out);
+        }
+        if let (Some(number), None) = (number, prack) {
+            self.send_prack(owner.leg, number, None, context);
+        }
+    }
+
+    /// §4: takes a callee's response, a reliable one in the order of its number and once. What it says of its early dialog
+    /// counts, its Record-Route and Contact too.
+    fn take(&mut self, leg: u8, number: Option<u32>, response: &Message<'_>) -> bool {
+        let Some(branch) = self.branches.get_mut(leg as usize) else {
+            return false;
         };
-        if let Some(number) = number {
-            // §4: in order, and once.
-            if (branch.early.taken).is_some_and(|last| last.checked_add(1) != Some(number)) {
-                return;
+        let early = &mut branch.early;
+        if number.is_some() {
+            if (early.taken).is_some_and(|last| last.checked_add(1) != number) {
+                return false;
             }
-            branch.early.taken = Some(number);
+            early.taken = number;
         }
         let dialog = &mut branch.leg.dialog;
         if number.is_some() || dialog.remote_tag.is_empty() {
             dialog.establish(response);
         }
-        // An offer cannot be in an unreliable response (RFC 3261 §13.2.1), so it is not made reliable.
-        let is_offer_allowed = had_offer || number.is_some() || !is_reliable;
-        let passes = is_alone && is_offer_allowed;
-        let body: &[u8] = if passes { response.body() } else { b"" };
-        let has_session = is_reliable && !body.is_empty();
-        if number.is_some() && had_offer && !response.body().is_empty() {
+        true
+    }
+
+    /// SDP in a callee's reliable response is his answer to the INVITE's offer: until the caller has it reliably it is kept.
+    fn keep_answer(&mut self, leg: u8, response: &Message<'_>) {
+        if let Some(branch) = (self.branches.get_mut(leg as usize)).filter(|_| self.had_offer) {
             let kind = response.value(HeaderName::ContentType).unwrap_or_default();
-            branch.early.answer = (!has_session).then(|| Answer {
+            branch.early.answer = Some(Answer {
                 kind: kind.into(),
                 body: response.body().into(),
             });
         }
-        let is_linked = is_reliable && (has_session || branch.early.is_negotiated);
-        let linked = number.filter(|_| is_linked);
-        if is_reliable {
-            branch.early.used = match branch.early.used {
-                0 => first_number(context),
-                last => last.saturating_add(1),
-            };
-        }
-        let sent = Sent {
-            status: response.status(),
-            branch: owner.leg,
-            rseq: branch.early.used,
-            has_session,
-            prack: linked,
+    }
+
+    fn is_negotiated(&self, leg: u8) -> bool {
+        let branch = self.branches.get(leg as usize);
+        branch.is_some_and(|branch| branch.early.is_negotiated)
+    }
+
+    /// §3: the number of our next response in this early dialog. The first is random, from 1 to 2³¹ − 1.
+    fn next_number(&mut self, leg: u8, context: &mut Context<'_>) -> u32 {
+        let Some(branch) = self.branches.get_mut(leg as usize) else {
+            return 0;
         };
-        let kind = response.value(HeaderName::ContentType);
-        let rseq = is_reliable.then_some(sent.rseq);
-        self.compose_answer(owner, response, rseq, (kind, body), context);
-        if is_reliable {
-            self.send_reliably(sent, context);
-        } else {
-            let (now, status) = (context.now.mono, sent.status);
-            context
-                .transactions
-                .respond(now, self.invite, status, context.buffer, context.out);
-        }
-        if let (Some(number), None) = (number, linked) {
-            self.send_prack(owner.leg, number, None, context);
-        }
+        let used = &mut branch.early.used;
+        *used = match *used {
+            0 => (context.tokens.next_u64() % 0x7fff_ffff) as u32 + 1,
+            last => last.saturating_add(1),
+        };
+        *used
     }
 
     /// The RSeq of a callee's response that is to be acknowledged.
@@ -425,10 +460,4 @@ pub(super) fn names_100rel(message: &Message<'_>, name: HeaderName) -> bool {
     message
         .values(name)
         .any(|option| option.eq_ignore_ascii_case(b"100rel"))
-}
-
-/// §3: the first RSeq of an early dialog is random, from 1 to 2³¹ − 1.
-fn first_number(context: &mut Context<'_>) -> u32 {
-    let number = context.tokens.next_u64() % ((1 << 31) - 1);
-    u32::try_from(number).unwrap_or_default() + 1
 }

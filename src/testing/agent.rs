@@ -36,8 +36,8 @@ pub struct Wishes {
     pub cseq: Option<u32>,
     /// Name of the session description that is the body; `none`: no body.
     pub body: Option<String>,
-    /// The body byte for byte, in place of that.
-    pub exact_body: Option<Vec<u8>>,
+    /// The body itself, byte for byte.
+    pub text: Option<Vec<u8>>,
     /// How to authenticate: `no`, `yes`, `wrong`, `again`, `nonce:TEXT`.
     pub auth: Option<String>,
     /// User name in credentials.
@@ -578,14 +578,12 @@ impl Agent {
 
     /// A session description that is told from others by its `s=` line.
     fn body(&self, wishes: &Wishes, by_default: bool) -> Vec<u8> {
-        if let Some(body) = &wishes.exact_body {
-            return body.clone();
-        }
-        let name = match wishes.body.as_deref() {
-            Some("none") => return Vec::new(),
-            Some(name) => name,
-            None if by_default => &self.name,
-            None => return Vec::new(),
+        let name = match (&wishes.text, wishes.body.as_deref()) {
+            (Some(text), _) => return text.clone(),
+            (None, Some("none")) => return Vec::new(),
+            (None, Some(name)) => name,
+            (None, None) if by_default => &self.name,
+            (None, None) => return Vec::new(),
         };
         session(name, self.address).into_bytes()
     }

@@ -44,11 +44,10 @@ pub fn check(
             compare("method", word, &token)?;
         }
     }
-    if let Some(body) = wanted.quoted.as_deref().map(unescaped)
-        && *message.body() != *body
+    if let Some(quoted) = &wanted.quoted
+        && message.body() != unescaped(quoted)
     {
-        let (found, wanted) = (message.body().escape_ascii(), body.escape_ascii());
-        return Err(format!("the body is `{found}`, not `{wanted}`"));
+        return Err(format!("the body is not {quoted:?}"));
     }
     for (key, value) in &wanted.options {
         check_value(key, value, &part(&message, key)?, variables)?;

@@ -217,11 +217,9 @@ impl Player {
 
     fn wishes(&self, words: &Words) -> Result<Wishes, String> {
         let variables = &self.variables;
-        let is_raw = words.plain.first().is_some_and(|what| what == "bytes");
-        let body = words.quoted.as_deref().filter(|_| !is_raw);
         let mut wishes = Wishes {
             headers: headers(&words.headers, variables)?,
-            exact_body: body.map(unescaped),
+            text: words.quoted.as_deref().map(unescaped),
             ..Wishes::default()
         };
         for (key, value) in &words.options {
