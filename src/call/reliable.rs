@@ -323,8 +323,8 @@ impl Call {
         }
     }
 
-    /// §4: takes a callee's response, a reliable one in the order of its number and once. What it says of its early dialog
-    /// counts, its Record-Route and Contact too.
+    /// §4: takes a callee's response, a reliable one in the order of its number and once. Its Contact counts from then on,
+    /// its Record-Route too if it has one: some leave it out where they had it before, or the other way round.
     fn take(&mut self, leg: u8, number: Option<u32>, response: &Message<'_>) -> bool {
         let Some(branch) = self.branches.get_mut(leg as usize) else {
             return false;
@@ -337,8 +337,11 @@ impl Call {
             early.taken = number;
         }
         let dialog = &mut branch.leg.dialog;
-        if number.is_some() || dialog.remote_tag.is_empty() {
+        let has_route = (response.values(HeaderName::RecordRoute).next()).is_some();
+        if dialog.remote_tag.is_empty() || number.is_some() && has_route {
             dialog.establish(response);
+        } else if number.is_some() {
+            dialog.refresh_target(response);
         }
         true
     }

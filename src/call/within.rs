@@ -163,10 +163,15 @@ impl Calls {
     }
 
     fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
-        arrival.answer(200, None, context);
         let Some(call) = self.get(located.call) else {
             return;
         };
+        // An early dialog of the caller that another one has won against is over already, and not the call.
+        let is_caller = located.leg == CALLER;
+        if is_caller && call.state == State::Answered && located.branch != call.winner {
+            return arrival.answer(481, None, context);
+        }
+        arrival.answer(200, None, context);
         let (state, invite) = (call.state, call.invite);
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
