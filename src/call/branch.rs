@@ -111,7 +111,7 @@ impl Calls {
         call.answered = Some(context.now.mono);
         call.is_final = true;
         let callee = call.branches.get(owner.leg as usize);
-        let asked = callee.map(|branch| branch.early.asked());
+        let asked = callee.map(|branch| branch.early.asked);
         call.record.callee_call_id =
             callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
         call.record.answered_by = callee.map(|branch| match &branch.leg.party {

@@ -10,7 +10,7 @@ use crate::message::Message;
 #[derive(Clone, Debug)]
 pub(super) struct Early {
     /// CSeq number that the caller used last in this dialog: each counts from the INVITE's by itself.
-    asked: u32,
+    pub asked: u32,
     /// RSeq of the callee's last reliable provisional response that was taken.
     pub taken: Option<u32>,
     /// RSeq that we used last towards the caller; 0: none yet.
@@ -39,11 +39,6 @@ impl Early {
             is_negotiated: false,
             answer: None,
         }
-    }
-
-    /// The caller's last CSeq number.
-    pub fn asked(&self) -> u32 {
-        self.asked
     }
 }
 

@@ -488,25 +488,31 @@ impl Call {
         if self.relays.len() >= RELAYS_MAX {
             return LATER;
         }
-        if method == Method::Info {
-            return Ok(());
-        }
         // While it rings each early dialog is by itself.
-        let pending = self.relays.iter().find(|relay| {
-            relay.method != Method::Info
-                && [(from, to), (to, from)].contains(&(relay.from, relay.to))
-        });
-        let leg = self.leg(from);
-        match pending {
-            Some(relay) if relay.from == from => LATER,
-            Some(relay) if has_offer && relay.has_offer => GLARE,
-            // An UPDATE without an offer asks for nothing that the other side could have asked for too.
-            Some(_) => Ok(()),
-            // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
-            None if leg.is_some_and(|leg| leg.ack_owed.is_some()) => GLARE,
-            None if leg.is_some_and(|leg| leg.unacknowledged.is_some()) => LATER,
-            None => Ok(()),
+        let pending = self
+            .relays
+            .iter()
+            .filter(|relay| [(from, to), (to, from)].contains(&(relay.from, relay.to)));
+        for relay in pending {
+            let is_own = relay.from == from;
+            let collides = has_offer && relay.has_offer;
+            let is_second = is_own && (method, relay.method) == (Method::Update, Method::Update);
+            if collides && !is_own {
+                return GLARE;
+            }
+            if collides || is_second {
+                return LATER;
+            }
         }
+        let leg = self.leg(from);
+        // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
+        if has_offer && leg.is_some_and(|leg| leg.ack_owed.is_some()) {
+            return GLARE;
+        }
+        if has_offer && leg.is_some_and(|leg| leg.unacknowledged.is_some()) {
+            return LATER;
+        }
+        Ok(())
     }
 
     /// Passes a response back to whoever sent the relayed request.
