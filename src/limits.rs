@@ -127,6 +127,9 @@ pub const ENDED_PER_CALL: usize = 4;
 
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
+/// Callee dialogs of one call, those included that proxies behind its branches forked to. Provisional responses of one more
+/// are not taken part in.
+pub const EARLY_DIALOGS_MAX: usize = 32;
 
 /// Bytes of the header lines of a callee's refusal that reach the caller (Reason, Warning of a carrier, `X-`). With more
 /// he is told the status alone.

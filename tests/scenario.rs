@@ -86,3 +86,47 @@ fn short_calls_beside_dead_phones() {
         panic!("{error}");
     }
 }
+
+/// The lines of a scenario in which bob's phone is called.
+fn ringing(invite: &str) -> String {
+    format!(
+        "# t\n0ms alice registers\n0ms bob registers\n1s alice > INVITE sip:bob@pbx\n{invite}1s alice < 100\n1s bob < INVITE\n"
+    )
+}
+
+/// Behind a proxy there may be any number of phones; 32 early dialogs are taken part in.
+#[test]
+fn early_dialogs_have_a_bound() {
+    let mut text = ringing("");
+    for fork in 0..40 {
+        text += &format!("1s bob > 180 to_tag=fork{fork}\n");
+        if fork < 32 {
+            text += &format!("1s alice < 180 to_tag=$t{fork}\n");
+        }
+    }
+    // One that was left out may answer all the same.
+    text +=
+        "3s bob > 200 to_tag=fork39\n3s bob < ACK to_tag=fork39\n3s alice < 200\n3s alice > ACK\n";
+    text += "4s alice > BYE\n4s alice < 200 BYE\n4s bob < BYE to_tag=fork39\n4s bob > 200 BYE\n";
+    text += "4s record disposition=answered\n";
+    scenario::play(&text).unwrap();
+}
+
+/// RFC 3262 §3: one reliable response is on its way at a time, eight wait for it; what comes beside is as if lost.
+#[test]
+fn reliable_responses_that_wait_have_a_bound() {
+    let mut text = ringing("| Require: 100rel\n");
+    for number in 1..=20 {
+        text += &format!("1s bob > 183 body=s{number}\n| Require: 100rel\n| RSeq: {number}\n");
+    }
+    for number in 1..=9 {
+        text += &format!("1s alice < 183 body=s{number}\n1s alice > PRACK\n1s alice < 200 PRACK\n");
+        text += &format!("1s bob < PRACK\n| RAck: {number} 1 INVITE\n1s bob > 200 PRACK\n");
+    }
+    // The callee repeats what was not taken.
+    text +=
+        "2s bob > 183 INVITE body=s10\n| Require: 100rel\n| RSeq: 10\n2s alice < 183 body=s10\n";
+    text += "2s alice > PRACK\n2s alice < 200 PRACK\n2s bob < PRACK\n2s bob > 200 PRACK\n";
+    text += "3s bob > 486 INVITE\n3s bob < ACK\n3s alice < 486\n3s alice > ACK\n3s record disposition=busy\n";
+    scenario::play(&text).unwrap();
+}

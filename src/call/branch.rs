@@ -1,5 +1,4 @@
-//! Responses to the INVITEs of the branches: provisional ones pass, the first 2xx wins, refusals are weighed
-//! (RFC 3261 §13.2.2, §16.7).
+//! Final responses to the INVITEs of the branches: the first 2xx wins, refusals are weighed (RFC 3261 §13.2.2, §16.7).
 
 use super::*;
 use crate::dialog::write_contact;
@@ -8,6 +7,8 @@ use crate::message::{HeaderName, Message};
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
 const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+/// Status of callees behind one INVITE when another of them has answered it: they will have no response of their own.
+const FORK_LOST: u16 = 487;
 
 impl Calls {
     /// A response that one of a call's client transactions passes up; `way`: its flow, and our address on it.
@@ -45,39 +46,22 @@ impl Calls {
         }
     }
 
-    /// 101 to 199: to the caller with the branch's own tag. SDP passes only when this is the one branch there is,
-    /// since a caller cannot play two early media.
-    fn branch_rings(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-        let Some(call) = self.get(owner.call) else {
-            return;
-        };
-        if call.state != State::Ringing || call.is_final {
-            return;
-        }
-        let is_only = call.branches.len() == 1;
-        let body: &[u8] = if is_only { response.body() } else { b"" };
-        call.answer_caller(owner, response.status(), response, body, context);
-    }
-
     /// 2xx: the first one wins the call; any other is acknowledged and ended at once.
-    fn branch_answers(
+    pub(super) fn branch_answers(
         &mut self,
         owner: Owner,
         response: &Message<'_>,
         way: (&Flow, std::net::SocketAddr),
         context: &mut Context<'_>,
     ) {
+        if self.holds_success(owner, response, way) {
+            return;
+        }
         let Some(call) = self.get(owner.call) else {
             return;
         };
-        let tag = response.to().tag().unwrap_or_default();
-        let had_offer = call.had_offer;
-        let (is_ringing, winner) = (call.state == State::Ringing && !call.is_final, call.winner);
-        let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
-            return;
-        };
-        if branch.status.is_some_and(|status| status < 300) {
-            if *tag == *branch.leg.dialog.remote_tag {
+        if let Some(branch) = call.answered_behind(owner.leg) {
+            if response.to().tag().unwrap_or_default() == &*branch.leg.dialog.remote_tag {
                 branch.leg.repeat_ack(1, context);
             } else {
                 // A further answer behind the same branch (a proxy forked): a dialog of its own.
@@ -85,6 +69,16 @@ impl Calls {
             }
             return;
         }
+        let Some(leg) = call.early_dialog(owner.leg, response) else {
+            return;
+        };
+        let owner = Owner { leg, ..owner };
+        let had_offer = call.had_offer;
+        let (is_ringing, winner) = (call.state == State::Ringing && !call.is_final, call.winner);
+        call.end_branch(leg, FORK_LOST, EndedBy::Callee);
+        let Some(branch) = call.branches.get_mut(leg as usize) else {
+            return;
+        };
         branch.status = Some(response.status());
         branch.leg.dialog.establish(response);
         branch.leg.is_up = true;
@@ -99,7 +93,7 @@ impl Calls {
             self.sweep(owner.call);
             return;
         }
-        if had_offer {
+        if had_offer || branch.early.is_negotiated {
             branch.leg.send_ack(1, None, context);
         } else {
             branch.leg.ack_owed = Some(1);
@@ -117,6 +111,7 @@ impl Calls {
         call.answered = Some(context.now.mono);
         call.is_final = true;
         let callee = call.branches.get(owner.leg as usize);
+        let asked = callee.map(|branch| branch.early.asked);
         call.record.callee_call_id =
             callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
         call.record.answered_by = callee.map(|branch| match &branch.leg.party {
@@ -125,10 +120,11 @@ impl Calls {
         });
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
-        call.answer_caller(owner, response.status(), response, response.body(), context);
+        call.answer_caller(owner, response, context);
         let tag = call.caller_tag(owner.call.index, owner.leg);
         call.caller.dialog.local.extend_from_slice(b";tag=");
         call.caller.dialog.local.extend_from_slice(&tag);
+        call.caller.dialog.remote_cseq = asked;
         call.caller.is_up = true;
         call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
         for (index, branch) in call.branches.iter().enumerate() {
@@ -184,14 +180,11 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return;
         };
-        let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
-            return;
-        };
-        if branch.status.is_some() {
+        let is_over = |branch: &Branch| branch.status.is_some();
+        if call.branches.get(owner.leg as usize).is_none_or(is_over) {
             return;
         }
-        branch.status = Some(status);
-        branch.ended_by = by;
+        call.end_branch(owner.leg, status, by);
         if status >= 600 && call.state == State::Ringing {
             // §16.7 step 5: nobody else shall answer either.
             call.cancel_branches(b"", context);
@@ -233,17 +226,49 @@ impl Calls {
 }
 
 impl Call {
-    /// A response to the caller's INVITE that comes from a branch.
-    fn answer_caller(
-        &mut self,
+    /// The final status of an INVITE of ours is that of all callees behind it who have none.
+    fn end_branch(&mut self, leg: u8, status: u16, by: EndedBy) {
+        let client = self.branches.get(leg as usize).map(|branch| branch.client);
+        for branch in &mut self.branches {
+            if Some(branch.client) == client && branch.status.is_none() {
+                branch.status = Some(status);
+                branch.ended_by = by;
+            }
+        }
+    }
+
+    /// The callee behind this branch's INVITE who has answered it.
+    fn answered_behind(&mut self, leg: u8) -> Option<&mut Branch> {
+        let client = self.branches.get(leg as usize)?.client;
+        self.branches.iter_mut().find(|branch| {
+            branch.client == client && branch.status.is_some_and(|status| status < 300)
+        })
+    }
+
+    /// The 2xx of a branch. Where it has no SDP because the answer was in a reliable provisional response, the caller gets
+    /// that, unless he has got it reliably himself.
+    fn answer_caller(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let branch = self.branches.get_mut(owner.leg as usize);
+        let answer = branch.and_then(|branch| branch.early.answer.take());
+        let answer = answer.filter(|_| response.body().is_empty());
+        self.provisionals.end();
+        let composer = self.compose_answer(owner, response, context);
+        match answer {
+            Some(answer) => composer.finish(Some(&answer.kind), &answer.body),
+            None => composer.finish(response.value(HeaderName::ContentType), response.body()),
+        }
+        context.respond(self.invite, response.status(), &self.request);
+    }
+
+    /// Begins a response to the caller's INVITE from that of a branch.
+    pub(super) fn compose_answer<'b>(
+        &self,
         owner: Owner,
-        status: u16,
         response: &Message<'_>,
-        body: &[u8],
-        context: &mut Context<'_>,
-    ) {
+        context: &'b mut Context<'_>,
+    ) -> Composer<'b> {
         let tag = self.caller_tag(owner.call.index, owner.leg);
-        let mut composer = self.request.response(context.buffer, status, &tag);
+        let mut composer = (self.request).response(context.buffer, response.status(), &tag);
         write_contact(
             &mut composer,
             &self.caller.dialog.flow,
@@ -259,8 +284,7 @@ impl Call {
         let from_trunk = party.is_some_and(Party::is_trunk);
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
-        composer.finish(response.value(HeaderName::ContentType), body);
-        context.respond(self.invite, status, &self.request);
+        composer
     }
 
     /// CANCEL to every branch that has no final response yet.

@@ -4,7 +4,7 @@ use crate::message::compose::Composer;
 use crate::message::{HeaderName, Message};
 
 /// Methods that we take part in.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REGISTER";
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REGISTER";
 
 /// Writes the headers of `message` that pass to the other leg. With a trunk on one side `P-` headers (RFC 7315) pass as
 /// well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not (RFC 3325 §5).

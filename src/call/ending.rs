@@ -19,6 +19,7 @@ impl Calls {
             return;
         }
         call.is_final = true;
+        call.provisionals.end();
         let tag = call.caller_tag(handle.index, NO_BRANCH);
         let mut composer = call.request.response(context.buffer, status, &tag);
         if status == 503 {
@@ -33,6 +34,10 @@ impl Calls {
             _ => disposition(status),
         };
         self.finish(handle, status, disposition, by, context);
+        self.finish_relays(handle, context);
+        // Whoever has answered meanwhile gets ACK and BYE.
+        self.release_success(handle, context);
+        self.await_prack(handle, context);
     }
 
     /// Writes the record and counts the parties out; what still runs is only waited for.
@@ -327,6 +332,9 @@ impl Calls {
             // The connection is gone: an offline phone, not a broken server.
             Expired::TransportFailed { id, owner } => self.unanswered(id, owner, 480, context),
             Expired::NotAcknowledged { id, owner } => self.not_acknowledged(id, owner, context),
+            Expired::ProvisionalNotAcknowledged { owner, .. } => {
+                self.provisional_not_acknowledged(owner, context);
+            }
         }
     }
 

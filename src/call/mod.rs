@@ -9,9 +9,10 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
-//! within the dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `forgetting`
-//! (too many ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
+//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `within` (requests within the
+//! dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `forgetting` (too many
+//! ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -19,9 +20,11 @@
 mod best;
 mod branch;
 mod carriage;
+mod early;
 mod ending;
 mod forgetting;
 mod reconnect;
+mod reliable;
 mod reply;
 mod setup;
 mod within;
@@ -44,7 +47,9 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::ALLOW;
+use early::Early;
 pub use ending::RETRY_AFTER_S;
+use reliable::Provisionals;
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
@@ -99,7 +104,7 @@ pub enum Purpose {
     Bye,
     /// Our OPTIONS within the dialog: is the peer still there?
     Probe,
-    /// The BYE of a dialog that nobody wanted.
+    /// Its answer says nothing: the BYE of a dialog that nobody wanted, a PRACK.
     Stray,
 }
 
@@ -165,7 +170,7 @@ struct Leg {
 #[derive(Clone, Debug)]
 struct Branch {
     leg: Leg,
-    /// Its INVITE.
+    /// Its INVITE. Callees that a proxy behind a branch has forked it to share it.
     client: ClientId,
     /// The final status, once there.
     status: Option<u16>,
@@ -173,17 +178,25 @@ struct Branch {
     ended_by: EndedBy,
     /// Header lines of his refusal that pass to the caller.
     refusal: Box<[u8]>,
+    /// What there is before his final response.
+    early: Early,
 }
 
 /// A request on its way from one leg to the other.
 #[derive(Clone, Debug)]
 struct Relay {
     from: u8,
+    to: u8,
     server: ServerId,
     client: ClientId,
     method: Method,
     request: Answerable,
+    /// It begins an offer and answer, be the offer in it or in its 2xx.
+    has_offer: bool,
+    /// It carried SDP.
     had_offer: bool,
+    /// Provisional responses to it are not passed.
+    is_quiet: bool,
     /// CSeq number of the relayed request.
     cseq: u32,
     /// CSeq number of the request as it came: its ACK has the same, though INFO may have come since.
@@ -224,11 +237,13 @@ struct Call {
     request: Answerable,
     /// The INVITE carried SDP: the callee's 2xx can be acknowledged at once.
     had_offer: bool,
+    /// Provisional responses to the caller.
+    provisionals: Provisionals,
     /// The caller has its final response.
     is_final: bool,
     /// Header lines for it, if it is a refusal.
     refusal: Box<[u8]>,
-    /// Our BYEs and probes that wait for an answer.
+    /// Our BYEs and probes that wait for an answer, and a PRACK that may still come.
     waiting: u32,
     relays: Vec<Relay>,
     record: CallRecord,
@@ -244,6 +259,8 @@ enum Timer {
     /// The caller's own limit for ringing is over.
     Expired(CallHandle),
     Probe(CallHandle),
+    /// A PRACK for a response before a refusal is waited for no longer.
+    Prack(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -270,6 +287,11 @@ impl Context<'_> {
         let mut branch = *b"z9hG4bK0123456789abcdef";
         branch[7..].copy_from_slice(&hex::<16>(self.tokens.next_u64()));
         branch
+    }
+
+    /// RFC 3261 §14.2: seconds after which a request that came at a wrong moment may come again, from 0 to 10.
+    fn retry_after(&mut self) -> u64 {
+        self.tokens.next_u64() % 11
     }
 
     fn event(&mut self, name: &'static str, fields: Vec<(&'static str, String)>) {
@@ -382,6 +404,7 @@ impl Calls {
             Timer::RingTimeout(handle) => self.ring_timeout(handle, 480, context),
             Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
             Timer::Probe(handle) => self.probe(handle, context),
+            Timer::Prack(handle) => self.prack_timeout(handle),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true

@@ -93,7 +93,7 @@ impl Call {
             .chain(relays.map(|relay| relay.server));
         // What still rings there must hear its CANCEL.
         let branch = self.branches.get(leg_index as usize);
-        let asked = (self.relays.iter()).filter(|relay| self.other(relay.from) == leg_index);
+        let asked = (self.relays.iter()).filter(|relay| relay.to == leg_index);
         for client in
             (branch.map(|branch| branch.client).into_iter()).chain(asked.map(|relay| relay.client))
         {
@@ -166,6 +166,13 @@ impl Context<'_> {
     pub(super) fn respond(&mut self, server: ServerId, status: u16, request: &Answerable) {
         self.reopen(server, request.way_back);
         (self.transactions).respond(self.now.mono, server, status, self.buffer, self.out);
+    }
+
+    /// The same for a reliable provisional response (RFC 3262 §3).
+    pub(super) fn respond_reliably(&mut self, server: ServerId, status: u16, request: &Answerable) {
+        self.reopen(server, request.way_back);
+        let (now, bytes) = (self.now.mono, &*self.buffer);
+        (self.transactions).respond_reliably(now, server, status, bytes, self.out);
     }
 
     /// RFC 3261 §18.2.2: what a server transaction sends goes over a new connection to `home` if its own is gone.

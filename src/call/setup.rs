@@ -125,6 +125,7 @@ impl Calls {
                 context.buffer,
             ),
             had_offer: !setup.request.body().is_empty(),
+            provisionals: Provisionals::new(setup.request, setup.targets.len()),
             is_final: false,
             refusal: Box::default(),
             waiting: 0,
@@ -298,6 +299,9 @@ impl Calls {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
+        if call.provisionals.is_offered() {
+            composer.field("Supported", &[b"100rel"]);
+        }
         let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
         carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
         composer.finish(
@@ -322,6 +326,7 @@ impl Calls {
             status: None,
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
+            early: Early::new(call.invite_cseq),
         });
         let is_counted = call.counted.contains(&target.party);
         if !is_counted {

@@ -25,8 +25,10 @@ pub struct Arrival<'a> {
 /// What a request within a dialog was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
-    call: CallHandle,
-    leg: u8,
+    pub(super) call: CallHandle,
+    pub(super) leg: u8,
+    /// Which branch the caller speaks with: while it rings each has a dialog of its own.
+    pub(super) branch: u8,
     /// It came from where this leg's peer is known to be.
     pub is_from_peer: bool,
 }
@@ -34,11 +36,17 @@ pub struct Located {
 impl Calls {
     /// The dialog that a request with a To tag belongs to (§12.2.2); `None`: none of ours.
     pub fn locate(&self, request: &Message<'_>, flow: &Flow) -> Option<Located> {
-        let (call, leg_index) = self.of_tag(request.to().tag()?)?;
-        let leg = self.slots.get(call.index as usize)?.leg(leg_index)?;
+        let (call, tag) = self.of_tag(request.to().tag()?)?;
+        let leg_index = if tag.leg & CALLER == 0 {
+            call.callee_of(tag.leg, request)?
+        } else {
+            CALLER
+        };
+        let leg = call.leg(leg_index)?;
         leg.dialog.owns(request).then(|| Located {
-            call,
+            call: call.handle(tag.index),
             leg: leg_index,
+            branch: tag.leg & !CALLER,
             is_from_peer: leg.is_from(flow),
         })
     }
@@ -48,8 +56,8 @@ impl Calls {
         self.of_tag(tag).is_some()
     }
 
-    /// The call that one of our tags belongs to, and its leg.
-    fn of_tag(&self, tag: &[u8]) -> Option<(CallHandle, u8)> {
+    /// The call that one of our tags belongs to, and what the tag says.
+    fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
         let tag = TagParts::parse(tag)?;
         let call = self.slots.get(tag.index as usize)?;
         let leg_index = if tag.leg & CALLER == 0 {
@@ -58,7 +66,7 @@ impl Calls {
             CALLER
         };
         let is_ours = call.serial == tag.serial && call.leg(leg_index)?.secret == tag.secret;
-        is_ours.then(|| (call.handle(tag.index), leg_index))
+        is_ours.then_some((call, tag))
     }
 
     /// Whose leg it is: he may prove himself when his address has changed.
@@ -89,6 +97,11 @@ impl Calls {
         (call.serial == owner.call.serial).then_some(Located {
             call: owner.call,
             leg: owner.leg,
+            branch: if owner.leg == CALLER {
+                call.winner
+            } else {
+                owner.leg
+            },
             is_from_peer,
         })
     }
@@ -101,20 +114,20 @@ impl Calls {
             ..
         } = located;
         let Some(call) = self.get(handle) else { return };
-        let Some(leg) = call.leg_mut(leg_index) else {
-            return;
-        };
         let request = arrival.request;
         // An ACK proves nothing: nothing goes to where it came from.
         if request.method() == Method::Ack {
             self.acknowledged(located, request, context);
             return;
         }
-        if !leg.dialog.accept_cseq(request.cseq().number) {
+        if !call.accept_cseq(located, request.cseq().number) {
             // §12.2.2: out of order.
             arrival.answer(500, None, context);
             return;
         }
+        let Some(leg) = call.leg_mut(leg_index) else {
+            return;
+        };
         (leg.dialog.flow, leg.dialog.ours) = (arrival.flow, arrival.ours);
         leg.lost = None;
         if request.max_forwards() == Some(0) && request.method() != Method::Bye {
@@ -124,7 +137,10 @@ impl Calls {
         match request.method() {
             Method::Bye => self.bye(located, arrival, context),
             Method::Options => arrival.answer(200, None, context),
-            Method::Invite | Method::Update | Method::Info => self.relay(located, arrival, context),
+            Method::Prack => self.prack(located, arrival, context),
+            Method::Invite | Method::Update | Method::Info => {
+                self.relay(located, arrival, None, context);
+            }
             _ => arrival.answer(405, None, context),
         }
     }
@@ -166,10 +182,15 @@ impl Calls {
     }
 
     fn bye(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
-        arrival.answer(200, None, context);
         let Some(call) = self.get(located.call) else {
             return;
         };
+        // An early dialog of the caller that another one has won against is over already, and not the call.
+        let is_caller = located.leg == CALLER;
+        if is_caller && call.state == State::Answered && located.branch != call.winner {
+            return arrival.answer(481, None, context);
+        }
+        arrival.answer(200, None, context);
         let (state, invite) = (call.state, call.invite);
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
@@ -205,33 +226,45 @@ impl Calls {
         self.sweep(located.call);
     }
 
-    /// Passes a request on to the other leg.
-    fn relay(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+    /// Passes a request on to the other leg; `rseq` is what a PRACK acknowledges there. `false`: it was answered here.
+    pub(super) fn relay(
+        &mut self,
+        located: Located,
+        arrival: &Arrival<'_>,
+        rseq: Option<u32>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let refused = |status, retry_after, context: &mut Context<'_>| {
+            arrival.answer(status, retry_after, context);
+            false
+        };
         let Located {
             call: handle,
             leg: from,
             ..
         } = located;
-        let Some(call) = self.get(handle) else { return };
+        let Some(call) = self.get(handle) else {
+            return false;
+        };
         let request = arrival.request;
         let method = request.method();
-        match call.state {
-            State::Answered => {}
-            // Nothing can be negotiated before there is one callee; the caller may try again.
-            State::Ringing => return arrival.answer(500, Some(1), context),
-            State::Ending => return arrival.answer(481, None, context),
-        }
-        if let Some((status, retry_after)) = call.glare(from, method) {
-            return arrival.answer(status, retry_after, context);
-        }
-        let other = call.other(from);
+        let has_offer = makes_offer(method, request.body());
+        let across = (call.across(located, method, has_offer))
+            .and_then(|to| call.glare(from, to, method, has_offer).map(|()| to));
+        let to = match across {
+            Ok(to) => to,
+            Err((status, may_retry)) => {
+                let retry_after = may_retry.then(|| context.retry_after());
+                return refused(status, retry_after, context);
+            }
+        };
         let owner = Owner {
             call: handle,
             leg: from,
             purpose: Purpose::Relay,
         };
         let Some((client, branch)) = context.transactions.reserve() else {
-            return arrival.answer(503, None, context);
+            return refused(503, None, context);
         };
         let Some(server) = context.transactions.open_server(
             context.now.mono,
@@ -241,12 +274,12 @@ impl Calls {
             owner,
         ) else {
             context.transactions.release(client);
-            return arrival.answer(503, None, context);
+            return refused(503, None, context);
         };
         let may_connect = call.leg(from).is_some_and(|leg| leg.home.is_some());
         let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
-        let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(call.other(from)));
-        if method != Method::Info
+        let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(to));
+        if is_target_refresh(method)
             && let Some(leg) = call.leg_mut(from)
         {
             leg.dialog.refresh_target(request);
@@ -266,41 +299,54 @@ impl Calls {
                 .transactions
                 .respond(now, server, 100, context.buffer, context.out);
         }
-        let Some(leg) = call.leg_mut(other) else {
-            return;
+        let Some(leg) = call.leg_mut(to) else {
+            return false;
         };
         leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
+        let is_early = to == CALLER && !leg.is_up;
+        let early = is_early.then(|| call.caller_dialog(handle.index, from));
+        let Some(dialog) = early
+            .as_ref()
+            .or_else(|| call.leg(to).map(|leg| &leg.dialog))
+        else {
+            return false;
+        };
         // As from the caller's INVITE to the branches: what goes in circles over several servers must end.
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let branch = branch.as_bytes();
-        let mut composer = (leg.dialog).compose_relayed(context.buffer, method, cseq, branch, hops);
-        if method != Method::Info {
-            write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        let mut composer = dialog.compose_relayed(context.buffer, method, cseq, branch, hops);
+        if is_target_refresh(method) {
+            write_contact(&mut composer, &dialog.flow, dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
+        }
+        if let Some(rseq) = rseq {
+            reliable::write_rack(&mut composer, rseq);
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
         composer.finish(request.value(HeaderName::ContentType), request.body());
-        let waits = Owner {
-            leg: other,
-            ..owner
-        };
-        leg.send(client, method, waits, context);
+        if let Some(leg) = call.leg(to) {
+            leg.send(client, method, Owner { leg: to, ..owner }, context);
+        }
         call.relays.push(Relay {
             from,
+            to,
             server,
             client,
             method,
             request: Answerable::of(request, &arrival.flow, may_connect, context.buffer),
+            has_offer,
             had_offer: !request.body().is_empty(),
             cseq,
             asked_cseq: request.cseq().number,
+            is_quiet: reliable::names_100rel(request, HeaderName::Require),
             is_answered: false,
         });
         if method == Method::Invite {
             let at = context.now.mono.plus(crate::limits::TIMER_C);
             self.timers.arm(at, Timer::Relay(handle, client));
         }
+        true
     }
 
     /// The answer to a relayed request.
@@ -323,7 +369,8 @@ impl Calls {
             return;
         };
         if status < 200 {
-            if status > 100 {
+            // To a caller who wants them reliable only, there is none.
+            if status > 100 && !call.relays[position].is_quiet {
                 call.pass_response(position, response, context);
             }
             return;
@@ -332,7 +379,7 @@ impl Calls {
         let was_answered = call.relays[position].is_answered;
         let had_offer = call.relays[position].had_offer;
         if status < 300
-            && method != Method::Info
+            && is_target_refresh(method)
             && let Some(leg) = call.leg_mut(owner.leg)
         {
             leg.dialog.refresh_target(response);
@@ -355,7 +402,8 @@ impl Calls {
         {
             leg.unacknowledged = Some((relay.server, relay.asked_cseq));
         }
-        if matches!(status, 408 | 481) {
+        let is_vital = call.is_vital(&relay);
+        if matches!(status, 408 | 481) && is_vital {
             // RFC 5057: the peer has no such dialog any more.
             self.peer_is_gone(owner, status == 481, context);
         }
@@ -378,8 +426,8 @@ impl Calls {
             return;
         };
         let relay = call.relays.swap_remove(position);
-        relay.settle(status, context);
-        if status == 408 {
+        relay.settle(relay.refusal(status), context);
+        if status == 408 && call.is_vital(&relay) {
             self.peer_is_gone(owner, false, context);
         }
         self.sweep(owner.call);
@@ -435,31 +483,50 @@ impl Calls {
 }
 
 impl Call {
-    /// §14.1, §14.2: whether an offer may be made now; otherwise the status and the seconds to wait.
-    fn glare(&self, from: u8, method: Method) -> Option<(u16, Option<u64>)> {
+    /// Whether a request's failure says something of the call: it was between the two sides that speak with each other. A
+    /// PRACK's says nothing.
+    fn is_vital(&self, relay: &Relay) -> bool {
+        let branch = if relay.to == CALLER {
+            relay.from
+        } else {
+            relay.to
+        };
+        branch == self.winner && relay.method != Method::Prack
+    }
+
+    /// §14.1, §14.2, RFC 3311 §5.2: whether this request may go now; otherwise the status, and whether it says when to try
+    /// again.
+    fn glare(&self, from: u8, to: u8, method: Method, has_offer: bool) -> Result<(), (u16, bool)> {
+        const LATER: Result<(), (u16, bool)> = Err((500, true));
+        const GLARE: Result<(), (u16, bool)> = Err((491, false));
         if self.relays.len() >= RELAYS_MAX {
-            return Some((500, Some(1)));
+            return LATER;
         }
-        if method == Method::Info {
-            return None;
-        }
+        // While it rings each early dialog is by itself.
         let pending = self
             .relays
             .iter()
-            .find(|relay| relay.method != Method::Info);
-        match pending {
-            Some(relay) if relay.from == from => Some((500, Some(1))),
-            Some(_) => Some((491, None)),
-            // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
-            None if self.leg(from).is_some_and(|leg| leg.ack_owed.is_some()) => Some((491, None)),
-            None if self
-                .leg(from)
-                .is_some_and(|leg| leg.unacknowledged.is_some()) =>
-            {
-                Some((500, Some(1)))
+            .filter(|relay| [(from, to), (to, from)].contains(&(relay.from, relay.to)));
+        for relay in pending {
+            let is_own = relay.from == from;
+            let collides = has_offer && relay.has_offer;
+            let is_second = is_own && (method, relay.method) == (Method::Update, Method::Update);
+            if collides && !is_own {
+                return GLARE;
             }
-            None => None,
+            if collides || is_second {
+                return LATER;
+            }
         }
+        let leg = self.leg(from);
+        // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.
+        if has_offer && leg.is_some_and(|leg| leg.ack_owed.is_some()) {
+            return GLARE;
+        }
+        if has_offer && leg.is_some_and(|leg| leg.unacknowledged.is_some()) {
+            return LATER;
+        }
+        Ok(())
     }
 
     /// Passes a response back to whoever sent the relayed request.
@@ -472,24 +539,46 @@ impl Call {
         };
         let status = response.status();
         let status = if status >= 300 {
-            best::towards_caller(status)
+            relay.refusal(status)
         } else {
             status
         };
         let mut composer = relay.request.response(context.buffer, status, b"");
-        if relay.method != Method::Info && status < 300 {
+        if is_target_refresh(relay.method) && status < 300 {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        let other = self.leg(self.other(relay.from));
-        let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
+        let from_trunk = (self.leg(relay.to)).is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
         composer.finish(response.value(HeaderName::ContentType), response.body());
         context.respond(relay.server, status, &relay.request);
     }
 }
 
+/// RFC 3261 §12.2.1.2, RFC 3311 §5.1: whose Contact is where later requests go.
+fn is_target_refresh(method: Method) -> bool {
+    matches!(method, Method::Invite | Method::Update)
+}
+
+/// RFC 3264: a re-INVITE brings an offer or asks for one; UPDATE and PRACK with a body bring one.
+fn makes_offer(method: Method, body: &[u8]) -> bool {
+    match method {
+        Method::Invite => true,
+        Method::Update | Method::Prack => !body.is_empty(),
+        _ => false,
+    }
+}
+
 impl Relay {
+    /// What whoever sent the request is told when it is refused with this status. A PRACK that matches is never refused
+    /// for itself (RFC 3262 §3): what is refused is its offer.
+    fn refusal(&self, status: u16) -> u16 {
+        if self.method == Method::Prack {
+            return 488;
+        }
+        best::towards_caller(status)
+    }
+
     /// A final response of our own to whoever sent the relayed request.
     fn settle(&self, status: u16, context: &mut Context<'_>) {
         self.request

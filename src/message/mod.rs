@@ -27,8 +27,8 @@ pub mod uri;
 pub use compose::{Composer, reason_phrase};
 pub use error::{Error, ErrorKind};
 pub use header::{
-    CSeq, Contact, ContactValue, HeaderLine, HeaderName, NameAddr, Params, Via, auth::DigestParams,
-    quote, split_values, unquote,
+    CSeq, Contact, ContactValue, HeaderLine, HeaderName, NameAddr, Params, RAck, Via,
+    auth::DigestParams, quote, rseq, split_values, unquote,
 };
 pub use method::Method;
 pub use parse::{Message, StartLine, parse};

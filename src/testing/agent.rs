@@ -36,6 +36,8 @@ pub struct Wishes {
     pub cseq: Option<u32>,
     /// Name of the session description that is the body; `none`: no body.
     pub body: Option<String>,
+    /// The body itself, byte for byte.
+    pub text: Option<Vec<u8>>,
     /// How to authenticate: `no`, `yes`, `wrong`, `again`, `nonce:TEXT`.
     pub auth: Option<String>,
     /// User name in credentials.
@@ -69,6 +71,8 @@ struct Dialog {
     routes: Vec<String>,
     cseq: u32,
     invite: Option<Sent>,
+    /// RAck of a PRACK for the last reliable provisional response (RFC 3262 §7.2).
+    rack: Option<String>,
 }
 
 /// A request that the agent received.
@@ -212,6 +216,7 @@ impl Agent {
                     routes: request.values(HeaderName::RecordRoute).map(text).collect(),
                     cseq: 0,
                     invite: None,
+                    rack: None,
                 });
             }
             None => {}
@@ -256,6 +261,9 @@ impl Agent {
             }
             dialog.routes = response.values(HeaderName::RecordRoute).map(text).collect();
             dialog.routes.reverse();
+        }
+        if let Some(rseq) = response.value(HeaderName::RSeq) {
+            dialog.rack = Some(format!("{} {} INVITE", text(rseq), response.cseq().number));
         }
     }
 
@@ -304,6 +312,9 @@ impl Agent {
         ) {
             lines.push(("Contact".into(), self.contact()));
         }
+        if let ("PRACK", Some(rack)) = (method, &dialog.rack) {
+            lines.push(("RAck".into(), rack.clone()));
+        }
         if method == "INVITE" {
             dialog.invite = Some(Sent {
                 uri: uri.clone(),
@@ -340,6 +351,7 @@ impl Agent {
             routes: Vec::new(),
             cseq: 0,
             invite: None,
+            rack: None,
         };
         if method == "REGISTER" {
             return Ok(match &self.registration {
@@ -565,14 +577,15 @@ impl Agent {
     }
 
     /// A session description that is told from others by its `s=` line.
-    fn body(&self, wishes: &Wishes, by_default: bool) -> String {
-        let name = match wishes.body.as_deref() {
-            Some("none") => return String::new(),
-            Some(name) => name,
-            None if by_default => &self.name,
-            None => return String::new(),
+    fn body(&self, wishes: &Wishes, by_default: bool) -> Vec<u8> {
+        let name = match (&wishes.text, wishes.body.as_deref()) {
+            (Some(text), _) => return text.clone(),
+            (None, Some("none")) => return Vec::new(),
+            (None, Some(name)) => name,
+            (None, None) if by_default => &self.name,
+            (None, None) => return Vec::new(),
         };
-        session(name, self.address)
+        session(name, self.address).into_bytes()
     }
 }
 
@@ -586,7 +599,7 @@ pub fn session(name: &str, address: SocketAddr) -> String {
     )
 }
 
-fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &str) {
+fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &[u8]) {
     for (name, value) in lines {
         composer.field(name, &[value.as_bytes()]);
     }
@@ -594,7 +607,7 @@ fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &str) {
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
     let kind: Option<&[u8]> = (!has_type).then_some(b"application/sdp");
-    composer.finish(kind, body.as_bytes());
+    composer.finish(kind, body);
 }
 
 fn replace(lines: &mut [(String, String)], name: &str, value: &str) {

@@ -242,13 +242,19 @@ impl<'a> Program<'a> {
                 let index = self.agent();
                 let status = STATUSES[self.byte() % STATUSES.len()];
                 let how = self.byte();
-                let wishes = Wishes {
-                    method: (how & 3 == 1).then(|| "INVITE".into()),
+                let is_reliable = how & 3 == 2;
+                let mut wishes = Wishes {
+                    method: (how & 3 == 1 || is_reliable).then(|| "INVITE".into()),
                     to_tag: (how & 28 == 4).then(|| "other".into()),
                     body: Some(BODIES[(how >> 5) % 3].into())
                         .filter(|body: &String| !body.is_empty()),
                     ..Wishes::default()
                 };
+                if is_reliable {
+                    let rseq = 1 + (how >> 2 & 7);
+                    wishes.headers.push(("Require".into(), "100rel".into()));
+                    wishes.headers.push(("RSeq".into(), rseq.to_string()));
+                }
                 if let Ok(bytes) = self.agents[index].response(status, &wishes) {
                     self.send(index, index, bytes);
                 }
@@ -351,6 +357,10 @@ impl<'a> Program<'a> {
         };
         if method == "REGISTER" && how & 3 == 3 {
             wishes.headers.push(("Expires".into(), "0".into()));
+        }
+        if let ("INVITE", 4 | 8) = (method, how & 12) {
+            let name = if how & 4 != 0 { "Supported" } else { "Require" };
+            wishes.headers.push((name.into(), "100rel".into()));
         }
         if let Ok(bytes) = self.agents[index].request(method, &wishes) {
             self.send(index, index, bytes);
@@ -529,7 +539,7 @@ mod tests {
     }
 
     /// Steps that lead somewhere: calls, answers, ends. Random bytes alone would seldom agree on who is called by whom.
-    const FRAGMENTS: [&[u8]; 30] = [
+    const FRAGMENTS: [&[u8]; 45] = [
         &[3, 0, 0, 2, 0], // alice: INVITE sip:bob@pbx
         &[3, 0, 0, 2, 1], // without an offer
         &[3, 1, 0, 3, 0], // bob: INVITE sip:alice@pbx
@@ -557,9 +567,24 @@ mod tests {
         INCOMING,
         &[17, 0, 1, 7], // cut, and the rest
         &[18],
-        &[16, 0, 0],   // alice's last from a stranger
-        &[16, 1, 34],  // bob's from another port of bob's
-        &[16, 0, 131], // alice's next from another port
+        &[16, 0, 0],      // alice's last from a stranger
+        &[16, 1, 34],     // bob's from another port of bob's
+        &[16, 0, 131],    // alice's next from another port
+        &[3, 0, 0, 2, 6], // INVITEs with 100rel, supported and required
+        &[3, 0, 0, 2, 9],
+        &[3, 0, 0, 2, 4], // without an offer
+        &[7, 1, 2, 10],   // bob: reliable 183, RSeq 3, 4, 5; in another dialog; 180 without SDP
+        &[7, 1, 2, 14],
+        &[7, 1, 2, 18],
+        &[7, 1, 2, 6],
+        &[7, 1, 1, 46],
+        &[7, 4, 2, 10],   // the trunk
+        &[3, 0, 9, 0, 0], // alice: PRACK, with a body
+        &[3, 0, 9, 0, 0],
+        &[3, 0, 9, 0, 2],
+        &[3, 4, 9, 0, 0], // the trunk
+        &[3, 0, 6, 0, 2], // UPDATEs
+        &[3, 1, 6, 0, 2],
     ];
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::invariants;
 use super::network::Link;
-use super::phone::{Outcome, Phone, Sent};
+use super::phone::{Habits, Outcome, Phone, Sent};
 use super::random::Random;
 use super::world::{Delivery, Seen, World};
 use crate::config::Config;
@@ -111,6 +111,10 @@ impl Office {
                     transport,
                     &random.fork(&format!("phone {number}")),
                 )
+                .with(Habits {
+                    is_reliable: number % 3 != 0,
+                    ..Habits::default()
+                })
             })
             .collect();
         let strangers: Vec<_> = (1..=4)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::limits::{T1, T1_64, T2, T4};
 
-/// Timers of RFC 3261 Table 4, with L and M of RFC 6026, and three of our own. (Timer C is a proxy's, or here the
+/// Timers of RFC 3261 Table 4, with L and M of RFC 6026, and four of our own. (Timer C is a proxy's, or here the
 /// call's: [`crate::limits::TIMER_C`].)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timer {
@@ -38,6 +38,10 @@ pub enum Timer {
     CancelLimit,
     /// §13.3.1.4: interval of retransmitting a 2xx, on every transport. Belongs to the UAS core, so has no letter.
     Accept,
+    /// RFC 3262 §3: interval of retransmitting a reliable provisional response, on every transport.
+    Provisional,
+    /// RFC 3262 §3: how long a reliable provisional response waits for its PRACK.
+    ProvisionalLimit,
 }
 
 impl Timer {
@@ -45,8 +49,9 @@ impl Timer {
     pub const fn duration(self, reliable: bool) -> Duration {
         match self {
             Self::A | Self::E | Self::G if reliable => Duration::ZERO,
-            Self::A | Self::E | Self::G | Self::Accept => T1,
-            Self::B | Self::F | Self::H | Self::L | Self::M | Self::CancelLimit => T1_64,
+            Self::A | Self::E | Self::G | Self::Accept | Self::Provisional => T1,
+            Self::B | Self::F | Self::H | Self::L | Self::M => T1_64,
+            Self::CancelLimit | Self::ProvisionalLimit => T1_64,
             Self::D | Self::J if reliable => Duration::ZERO,
             // D: "at least 32 seconds", whatever T1 is; with the default T1, the same.
             Self::D => Duration::from_secs(32),
@@ -57,14 +62,14 @@ impl Timer {
     }
 }
 
-/// What becomes of the retransmission timer: A, E, G or that of a 2xx.
+/// What becomes of the retransmission timer: A, E, G, that of a 2xx or of a reliable provisional response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// Nothing.
     Keep,
     /// It begins, with T1.
     Begin,
-    /// Again, after twice the time (Timer A).
+    /// Again, after twice the time (Timer A; a reliable provisional response).
     Double,
     /// Again, after twice the time but at most T2 (Timers E, G; a 2xx).
     DoubleToT2,
@@ -94,6 +99,8 @@ pub enum Report {
     Transport,
     /// A 2xx was never acknowledged (§13.3.1.4).
     NotAcknowledged,
+    /// A reliable provisional response was never acknowledged (RFC 3262 §3).
+    ProvisionalNotAcknowledged,
 }
 
 /// What a step wants done, in this order.
@@ -269,5 +276,7 @@ mod tests {
         assert_eq!(seconds(Timer::M), (32.0, 32.0));
         assert_eq!(seconds(Timer::CancelLimit), (32.0, 32.0));
         assert_eq!(seconds(Timer::Accept), (0.5, 0.5));
+        assert_eq!(seconds(Timer::Provisional), (0.5, 0.5));
+        assert_eq!(seconds(Timer::ProvisionalLimit), (32.0, 32.0));
     }
 }

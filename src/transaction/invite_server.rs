@@ -47,7 +47,7 @@
 //! ```
 //!
 //! The transaction user sends its own 100: it always does so at once. It also retransmits a 2xx (§13.3.1.4), which
-//! [`super::accept`] does for it, and reliable provisional responses (RFC 3262), which the call does.
+//! [`super::accept`] does for it, and a reliable provisional response (RFC 3262), which [`super::provisional`] does.
 
 use super::effects::{Effects, Life, Pace, Report, Timer};
 

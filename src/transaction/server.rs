@@ -9,10 +9,10 @@ use ahash::RandomState;
 use slab::Slab;
 
 use super::completed::{Completed, Kept};
-use super::effects::{Effects, Timer};
+use super::effects::{Effects, Report, Timer};
 use super::key::{IdentityState, Keys, ServerKey};
-use super::shared::{Clocks, Key, Shared, Side, index_of};
-use super::{accept, invite_server, non_invite_server};
+use super::shared::{Clocks, Key, Nowhere, Shared, Side, index_of};
+use super::{accept, invite_server, non_invite_server, provisional};
 use crate::message::{Message, Method};
 use crate::source::{Flow, Sink};
 use crate::time::Instant;
@@ -62,6 +62,8 @@ struct Server<O> {
     machine: Machine,
     /// The last response; empty if there is none.
     bytes: Vec<u8>,
+    /// A reliable provisional response that waits for its PRACK: the machine, and the bytes that it repeats.
+    provisional: Option<Box<(provisional::State, Vec<u8>)>>,
     clocks: Clocks,
     /// When an INVITE was accepted, so that Timer L goes on in the ring.
     accepted: Instant,
@@ -225,6 +227,7 @@ impl<O: Copy> Servers<O> {
             flow: *flow,
             machine,
             bytes: Vec::new(),
+            provisional: None,
             clocks: Clocks::NEW,
             accepted: Instant::default(),
         }));
@@ -254,7 +257,75 @@ impl<O: Copy> Servers<O> {
         server.bytes.clear();
         server.bytes.extend_from_slice(bytes);
         self.held_bytes = (self.held_bytes.saturating_sub(before)).saturating_add(bytes.len());
+        if status >= 200 {
+            self.end_provisional(shared, now, id, provisional::Event::Final);
+        }
         self.run(shared, now, id, Event::Respond(status), out);
+    }
+
+    pub fn respond_reliably(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ServerId,
+        status: u16,
+        bytes: &[u8],
+        out: &mut impl Sink,
+    ) {
+        let is_ours =
+            |server: &mut Server<O>| server.is_proceeding_invite() && (101..200).contains(&status);
+        if !self.get(id).is_some_and(is_ours) {
+            return;
+        }
+        self.end_provisional(shared, now, id, provisional::Event::Final);
+        self.respond(shared, now, id, status, bytes, out);
+        let Some(server) = self.get(id) else { return };
+        let (state, effects) = provisional::start();
+        server.provisional = Some(Box::new((state, bytes.to_vec())));
+        let key = id.key(Timer::Provisional);
+        (server.clocks).apply(&mut shared.timers, now, effects, false, key);
+        self.held_bytes = self.held_bytes.saturating_add(bytes.len());
+    }
+
+    pub fn acknowledge_provisional(&mut self, shared: &mut Shared, now: Instant, id: ServerId) {
+        self.end_provisional(shared, now, id, provisional::Event::Acknowledged);
+    }
+
+    /// Ends the retransmission of a reliable provisional response, if there is one.
+    fn end_provisional(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ServerId,
+        event: provisional::Event,
+    ) {
+        self.step_provisional(shared, now, id, event, &mut Nowhere);
+    }
+
+    /// One step of the retransmission of a reliable provisional response, if there is one.
+    fn step_provisional(
+        &mut self,
+        shared: &mut Shared,
+        now: Instant,
+        id: ServerId,
+        event: provisional::Event,
+        out: &mut impl Sink,
+    ) -> Option<Report> {
+        let server = self.get(id)?;
+        let (state, bytes) = &mut **server.provisional.as_mut()?;
+        let (next, effects) = provisional::step(*state, event, false);
+        *state = next;
+        if effects.send {
+            out.send(&server.flow, bytes);
+        }
+        let key = id.key(Timer::Provisional);
+        (server.clocks).apply(&mut shared.timers, now, effects, false, key);
+        if next == provisional::State::Ended {
+            let length = bytes.len();
+            server.provisional = None;
+            self.held_bytes = self.held_bytes.saturating_sub(length);
+        }
+        effects.report
     }
 
     pub fn acknowledge(&mut self, shared: &mut Shared, id: ServerId) {
@@ -295,21 +366,24 @@ impl<O: Copy> Servers<O> {
         }
     }
 
-    /// A timer of this side has fired. `Some`: a 2xx was never acknowledged.
+    /// A timer of this side has fired. `Some`: a 2xx or a reliable provisional response was never acknowledged.
     pub fn fire(
         &mut self,
         shared: &mut Shared,
         now: Instant,
         key: Key,
         out: &mut impl Sink,
-    ) -> Option<(ServerId, O)> {
+    ) -> Option<(Report, ServerId, O)> {
         let id = ServerId {
             index: key.index,
             serial: key.serial,
         };
         let owner = self.get(id)?.owner;
-        let (_, not_acknowledged) = self.run(shared, now, id, Event::Timer(key.timer), out);
-        not_acknowledged.then_some((id, owner))
+        let report = match provisional_event(key.timer) {
+            Some(event) => self.step_provisional(shared, now, id, event, out),
+            None => self.run(shared, now, id, Event::Timer(key.timer), out).1,
+        };
+        report.map(|report| (report, id, owner))
     }
 
     /// Forgets completed transactions whose time is over.
@@ -324,8 +398,8 @@ impl<O: Copy> Servers<O> {
         (server.serial == id.serial).then_some(server)
     }
 
-    /// One event, and whatever timers of zero fire after it: whether the request is for the transaction user, and
-    /// whether a 2xx was never acknowledged.
+    /// One event, and whatever timers of zero fire after it: whether the request is for the transaction user, and what
+    /// else he must know.
     fn run(
         &mut self,
         shared: &mut Shared,
@@ -333,8 +407,8 @@ impl<O: Copy> Servers<O> {
         id: ServerId,
         mut event: Event,
         out: &mut impl Sink,
-    ) -> (bool, bool) {
-        let (mut delivered, mut not_acknowledged) = (false, false);
+    ) -> (bool, Option<Report>) {
+        let (mut delivered, mut report) = (false, None);
         while let Some(server) = self.get(id) {
             let (flow, before) = (server.flow, server.machine);
             let reliable = flow.transport.is_reliable();
@@ -343,7 +417,7 @@ impl<O: Copy> Servers<O> {
                 if effects.send {
                     out.send(&flow, &server.bytes);
                 }
-                not_acknowledged |= effects.report.is_some();
+                report = report.or(effects.report);
             }
             let Some(effects) = server.step(event, reliable) else {
                 break;
@@ -364,7 +438,7 @@ impl<O: Copy> Servers<O> {
                 None => break,
             }
         }
-        (delivered, not_acknowledged)
+        (delivered, report)
     }
 
     /// Has entered another state; `over`: whose time is over at once. True: its slot is free.
@@ -421,7 +495,8 @@ impl<O: Copy> Servers<O> {
     /// Takes a slot out; its response, if any, is the caller's to give back.
     fn free(&mut self, shared: &mut Shared, index: u32) -> Option<Server<O>> {
         let mut server = self.slots.try_remove(index as usize)?;
-        self.held_bytes = self.held_bytes.saturating_sub(server.bytes.len());
+        let provisional = server.provisional.as_ref().map_or(0, |kept| kept.1.len());
+        (self.held_bytes) = (self.held_bytes).saturating_sub(server.bytes.len() + provisional);
         server.clocks.stop(&mut shared.timers);
         if let Some(&Place::Live(place)) = self.places.get(&server.key)
             && place == index
@@ -445,6 +520,13 @@ fn forget(places: &mut HashMap<ServerKey, Place, IdentityState>, key: ServerKey,
 }
 
 impl<O> Server<O> {
+    fn is_proceeding_invite(&self) -> bool {
+        matches!(
+            self.machine,
+            Machine::Invite(invite_server::State::Proceeding, _)
+        )
+    }
+
     /// Whether its machine sends a response of this status now.
     fn takes(&self, status: u16) -> bool {
         let reliable = self.flow.transport.is_reliable();
@@ -515,6 +597,15 @@ fn accept_event(event: Event) -> Option<accept::Event> {
         Event::Timer(Timer::Accept) => Some(accept::Event::Interval),
         Event::Timer(Timer::L) => Some(accept::Event::Limit),
         Event::Timer(_) | Event::Request | Event::Ack | Event::Respond(_) => None,
+    }
+}
+
+/// What a timer means to the retransmission of a reliable provisional response.
+fn provisional_event(timer: Timer) -> Option<provisional::Event> {
+    match timer {
+        Timer::Provisional => Some(provisional::Event::Interval),
+        Timer::ProvisionalLimit => Some(provisional::Event::Limit),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::effects::{Effects, Life, Pace, Timer};
 use crate::limits::{T1, T1_64, T4, TRANSACTION_BUFFER_BYTES_MAX, TRANSACTION_BUFFERS_MAX};
+use crate::source::{Flow, Sink};
 use crate::time::{Instant, TimerId, TimerQueue};
 
 /// Which machine a timer belongs to.
@@ -155,4 +156,11 @@ impl Clocks {
 /// Place of a slot in a slab, as handles carry it. The table's bound keeps it within 32 bits.
 pub(super) fn index_of(slot: usize) -> u32 {
     u32::try_from(slot).unwrap_or(u32::MAX)
+}
+
+/// For what sends nothing: a lost connection, a machine that ends.
+pub(super) struct Nowhere;
+
+impl Sink for Nowhere {
+    fn send(&mut self, _flow: &Flow, _bytes: &[u8]) {}
 }

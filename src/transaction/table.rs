@@ -16,7 +16,7 @@ use crate::source::{ConnectionId, Flow, Sink};
 use crate::time::Instant;
 use crate::token::Tokens;
 
-/// What came to an end without the owner having done anything. The handle in it is dead already.
+/// What came to an end without the owner having done anything. The handle in it is dead already, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired<O> {
     /// No final response: 64·T1 after the request (Timers B, F), or after the CANCEL of an INVITE (RFC 3261 §9.1).
@@ -36,6 +36,14 @@ pub enum Expired<O> {
     },
     /// No ACK for a 2xx within 64·T1: the dialog stands, and its session is to be ended with BYE (§13.3.1.4).
     NotAcknowledged {
+        /// Which.
+        id: ServerId,
+        /// Whose.
+        owner: O,
+    },
+    /// No PRACK for a reliable provisional response within 64·T1: the INVITE is to be rejected with 5xx (RFC 3262 §3).
+    /// The handle of its transaction lives.
+    ProvisionalNotAcknowledged {
         /// Which.
         id: ServerId,
         /// Whose.
@@ -149,6 +157,27 @@ impl<O: Copy> Transactions<O> {
     ) {
         self.servers
             .respond(&mut self.shared, now, id, status, bytes, out);
+    }
+
+    /// Sends a reliable provisional response to an INVITE (RFC 3262 §3), and sends it again after T1, 2·T1, 4·T1 … until
+    /// [`Transactions::acknowledge_provisional`] or a final response; after 64·T1, [`Expired::ProvisionalNotAcknowledged`].
+    /// Only one at a time: it takes the place of one that is not acknowledged.
+    pub fn respond_reliably(
+        &mut self,
+        now: Instant,
+        id: ServerId,
+        status: u16,
+        bytes: &[u8],
+        out: &mut impl Sink,
+    ) {
+        self.servers
+            .respond_reliably(&mut self.shared, now, id, status, bytes, out);
+    }
+
+    /// The PRACK for the reliable provisional response has come.
+    pub fn acknowledge_provisional(&mut self, now: Instant, id: ServerId) {
+        self.servers
+            .acknowledge_provisional(&mut self.shared, now, id);
     }
 
     /// The ACK for an INVITE's 2xx has come. The handle is dead afterwards.
@@ -306,12 +335,21 @@ impl<O: Copy> Transactions<O> {
                     let report = self.clients.fire(&mut self.shared, now, key, out);
                     report.map(|(report, id, owner)| match report {
                         Report::Transport => Expired::TransportFailed { id, owner },
-                        Report::Timeout | Report::NotAcknowledged => Expired::Timeout { id, owner },
+                        Report::Timeout
+                        | Report::NotAcknowledged
+                        | Report::ProvisionalNotAcknowledged => Expired::Timeout { id, owner },
                     })
                 }
                 Side::Server => {
                     let report = self.servers.fire(&mut self.shared, now, key, out);
-                    report.map(|(id, owner)| Expired::NotAcknowledged { id, owner })
+                    report.map(|(report, id, owner)| match report {
+                        Report::ProvisionalNotAcknowledged => {
+                            Expired::ProvisionalNotAcknowledged { id, owner }
+                        }
+                        Report::NotAcknowledged | Report::Timeout | Report::Transport => {
+                            Expired::NotAcknowledged { id, owner }
+                        }
+                    })
                 }
             };
             if expired.is_some() {

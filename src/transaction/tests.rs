@@ -4,6 +4,7 @@ mod cancel;
 mod connections;
 mod matching;
 mod programs;
+mod provisional;
 mod timers;
 
 use std::collections::HashSet;
@@ -171,6 +172,14 @@ impl World {
                 assert_eq!(line, what);
                 at
             })
+            .collect()
+    }
+
+    /// When this left, among other things.
+    fn take_times_of(&mut self, what: &str) -> Vec<u64> {
+        let sent = self.take().into_iter();
+        sent.filter(|(_, line)| line == what)
+            .map(|(at, _)| at)
             .collect()
     }
 

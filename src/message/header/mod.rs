@@ -4,6 +4,7 @@ pub mod auth;
 mod contact;
 mod name_addr;
 mod params;
+mod rack;
 mod text;
 mod via;
 
@@ -11,6 +12,7 @@ pub(crate) use contact::expiry_seconds;
 pub use contact::{Contact, ContactValue};
 pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
+pub use rack::{RAck, rseq};
 pub use text::{Values, quote, split_values, unquote};
 pub use via::Via;
 

@@ -17,6 +17,7 @@ impl Phone {
             .map(|(id, _)| *id);
         match method {
             Method::Ack => self.acknowledged(now, known, request, out),
+            Method::Prack => self.pracked(now, known, request, out),
             Method::Cancel => {
                 let found = self
                     .transactions
@@ -59,7 +60,13 @@ impl Phone {
         }
     }
 
-    fn complete(&mut self, now: Instant, request: &Message<'_>, status: u16, out: &mut Sent) {
+    pub(super) fn complete(
+        &mut self,
+        now: Instant,
+        request: &Message<'_>,
+        status: u16,
+        out: &mut Sent,
+    ) {
         let key = self.transactions.key(request);
         let reason = reason_phrase(status);
         let tag = b"phone";
@@ -95,7 +102,8 @@ impl Phone {
     }
 
     fn answered_soon(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        if self.random.chance(700) {
+        let is_reliable = self.habits.is_reliable && self.rings_reliably(now, id, out);
+        if !is_reliable && self.random.chance(700) {
             self.respond(now, id, 180, out);
         }
         let after = self.random.between(0, self.habits.answer_ms_max);
@@ -124,7 +132,7 @@ impl Phone {
         if (101..300).contains(&status) {
             let contact = contact(&self.user, self.address, self.transport);
             composer.field("Contact", &[contact.as_bytes()]);
-            if status >= 200 {
+            if status >= 200 && !call.reliable.has_answered() {
                 body = session(&self.user, self.address);
             }
         }
@@ -145,13 +153,16 @@ impl Phone {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
-        if call.phase != Phase::Ringing {
+        if call.phase != Phase::Ringing || call.reliable.holds_success() {
             return;
         }
         call.phase = Phase::Up;
         call.dialog.local.extend_from_slice(b";tag=");
         call.dialog.local.extend_from_slice(&call.tag);
         self.accept(now, id, out);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.reliable.is_over();
+        }
         self.plan_call(now, id);
     }
 

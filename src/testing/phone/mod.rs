@@ -5,6 +5,7 @@
 //! It reports what a person at the phone would know: which calls got an answer, and which never ended.
 
 mod callee;
+mod reliable;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -40,6 +41,8 @@ pub struct Habits {
     pub impatient: u32,
     /// Called, it is sometimes busy or not at home.
     pub is_moody: bool,
+    /// It has 100rel (RFC 3262), and rings reliably where the caller has it too.
+    pub is_reliable: bool,
     /// It is answered within this time, in milliseconds ...
     pub answer_ms_max: u64,
     /// ... and one side hangs up within this.
@@ -55,6 +58,7 @@ impl Default for Habits {
             hammers_ms: None,
             impatient: 250,
             is_moody: true,
+            is_reliable: false,
             answer_ms_max: 8_000,
             talk_ms_max: 60_000,
         }
@@ -71,6 +75,7 @@ enum What {
     Incoming(u32),
     Info(u32),
     Bye(u32),
+    Prack(u32),
     Other,
 }
 
@@ -110,6 +115,7 @@ struct Call {
     acks: BTreeMap<u32, Vec<u8>>,
     must_end: bool,
     tag: Vec<u8>,
+    reliable: reliable::Reliable,
 }
 
 /// How a call of this phone went, as its caller saw it.
@@ -421,6 +427,7 @@ impl Phone {
             acks: BTreeMap::new(),
             must_end: false,
             tag,
+            reliable: reliable::Reliable::default(),
         };
         self.calls.insert(id, call);
         id
@@ -456,6 +463,9 @@ impl Phone {
         composer.field("Contact", &[contact.as_bytes()]);
         if let Some(credentials) = &credentials {
             composer.field("Authorization", &[credentials]);
+        }
+        if method == Method::Invite && self.habits.is_reliable {
+            composer.field("Supported", &[b"100rel"]);
         }
         let body = if method == Method::Invite {
             session(&self.user, self.address)
@@ -577,6 +587,7 @@ impl Phone {
             What::Register => self.register_response(now, &message, out),
             What::Invite(call) => self.invite_response(now, call, &message, out),
             What::Reinvite(call) => self.reinvite_response(now, call, id, &message, out),
+            What::Prack(call) => self.prack_response(call, &message),
             What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
         }
     }
@@ -615,6 +626,7 @@ impl Phone {
     fn invite_response(&mut self, now: Instant, id: u32, response: &Message<'_>, out: &mut Sent) {
         let status = response.status();
         if status < 200 {
+            self.provisional(now, id, response, out);
             return;
         }
         let cseq = response.cseq().number;
@@ -641,6 +653,7 @@ impl Phone {
         call.dialog.establish(response);
         call.phase = Phase::Up;
         let is_cancelled = call.is_cancelled;
+        self.accepted(id, response);
         self.acknowledge(id, cseq, out);
         if is_cancelled {
             self.bye(now, id, out);
@@ -727,7 +740,18 @@ impl Phone {
                         }
                         self.hang_up(now, id, out);
                     }
-                    What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
+                    What::Incoming(_)
+                    | What::Info(_)
+                    | What::Bye(_)
+                    | What::Prack(_)
+                    | What::Other => {}
+                }
+            }
+            Expired::ProvisionalNotAcknowledged { owner, .. } => {
+                self.lost
+                    .push(format!("{owner:?} without PRACK at {now:?}"));
+                if let What::Incoming(id) = owner {
+                    self.refuse(now, id, 504, out);
                 }
             }
             Expired::NotAcknowledged { owner, .. } => {

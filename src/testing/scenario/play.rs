@@ -224,11 +224,12 @@ impl Player {
     }
 
     fn wishes(&self, words: &Words) -> Result<Wishes, String> {
+        let variables = &self.variables;
         let mut wishes = Wishes {
-            headers: words.headers.clone(),
+            headers: headers(&words.headers, variables)?,
+            text: words.quoted.as_deref().map(unescaped),
             ..Wishes::default()
         };
-        let variables = &self.variables;
         for (key, value) in &words.options {
             let value = match value.strip_prefix('$') {
                 Some(name) => variables
@@ -382,6 +383,22 @@ impl Player {
     }
 }
 
+/// Header lines in which a word `$name` stands for its value.
+fn headers(
+    lines: &[(String, String)],
+    variables: &Variables,
+) -> Result<Vec<(String, String)>, String> {
+    let word = |word: &str| match word.strip_prefix('$') {
+        Some(name) => (variables.get(name).cloned()).ok_or(format!("${name} is not bound")),
+        None => Ok(word.to_owned()),
+    };
+    let line = |(name, value): &(String, String)| {
+        let words: Result<Vec<String>, String> = value.split(' ').map(word).collect();
+        Ok((name.clone(), words?.join(" ")))
+    };
+    lines.iter().map(line).collect()
+}
+
 /// A field of a record as text; `none` for what is null.
 fn field(record: &CallRecord, key: &str) -> Option<String> {
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
@@ -421,7 +438,7 @@ fn first_line(bytes: &[u8]) -> String {
 }
 
 /// `\r`, `\n`, `\t`, `\0` and `\\`.
-fn unescaped(text: &str) -> Vec<u8> {
+pub(super) fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -40,6 +40,12 @@ enum Line {
     Acknowledge {
         server: usize,
     },
+    RespondReliably {
+        server: usize,
+    },
+    Prack {
+        server: usize,
+    },
     Close {
         first: bool,
     },
@@ -64,6 +70,8 @@ fn line() -> impl Strategy<Value = Line> {
         3 => (which(), any::<bool>()).prop_map(|(server, ack)| Again { server, ack }),
         5 => (which(), status()).prop_map(|(server, status)| Respond { server, status }),
         2 => which().prop_map(|server| Acknowledge { server }),
+        2 => which().prop_map(|server| RespondReliably { server }),
+        1 => which().prop_map(|server| Prack { server }),
         1 => any::<bool>().prop_map(|first| Close { first }),
         4 => prop_oneof![0u64..2000, 0u64..40_000].prop_map(|millis| Pass { millis }),
     ]
@@ -98,6 +106,8 @@ struct Came {
     not_acknowledged: bool,
     /// When the ACK of a failure came.
     confirmed: Option<Instant>,
+    /// When its reliable provisional response was sent that waits for its PRACK.
+    unpracked: Option<Instant>,
 }
 
 impl Came {
@@ -234,6 +244,7 @@ impl Run {
             acknowledged: false,
             not_acknowledged: false,
             confirmed: None,
+            unpracked: None,
         };
         if at_once && !invite {
             let answer = response(&bytes, 200, "x");
@@ -310,6 +321,31 @@ impl Run {
         assert_eq!(sent, usize::from(expected));
         if status >= 200 {
             came.answered.get_or_insert((status, now));
+            came.unpracked = None;
+        }
+    }
+
+    fn respond_reliably(&mut self, number: usize) {
+        let now = self.world.now();
+        let came = &mut self.servers[number];
+        let Some(id) = came.id else { return };
+        let count = self.world.out.sent.len();
+        let bytes = response(&came.bytes, 183, "to1");
+        let (table, out) = (&mut self.world.table, &mut self.world.out);
+        table.respond_reliably(now, id, 183, &bytes, out);
+        let is_sent = came.invite && came.answered.is_none();
+        assert_eq!(self.world.out.sent.len() - count, usize::from(is_sent));
+        if is_sent {
+            came.unpracked = Some(now);
+        }
+    }
+
+    fn prack(&mut self, number: usize) {
+        let came = &mut self.servers[number];
+        if let Some(id) = came.id {
+            let now = self.world.out.now;
+            self.world.table.acknowledge_provisional(now, id);
+            came.unpracked = None;
         }
     }
 
@@ -366,13 +402,19 @@ impl Run {
                 self.respond(server % servers, status);
             }
             Line::Acknowledge { server } if servers > 0 => self.acknowledge(server % servers),
+            Line::RespondReliably { server } if servers > 0 => {
+                self.respond_reliably(server % servers);
+            }
+            Line::Prack { server } if servers > 0 => self.prack(server % servers),
             Line::Answer { .. }
             | Line::AnswerCancel { .. }
             | Line::Cancel { .. }
             | Line::Disown { .. }
             | Line::Again { .. }
             | Line::Respond { .. }
-            | Line::Acknowledge { .. } => (),
+            | Line::Acknowledge { .. }
+            | Line::RespondReliably { .. }
+            | Line::Prack { .. } => (),
         }
         self.check();
     }
@@ -395,6 +437,11 @@ impl Run {
                     let (_, sent) = came.answered.expect("answered");
                     assert_eq!(at, sent.plus(T1_64));
                     came.not_acknowledged = true;
+                }
+                Expired::ProvisionalNotAcknowledged { id, .. } => {
+                    let came = self.servers.iter_mut().find(|came| came.id == Some(id));
+                    let sent = came.expect("of ours").unpracked.take();
+                    assert_eq!(sent.map(|sent| sent.plus(T1_64)), Some(at));
                 }
             }
         }
