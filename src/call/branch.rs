@@ -3,8 +3,7 @@
 
 use super::*;
 use crate::dialog::write_contact;
-use crate::message::compose::Composer;
-use crate::message::{HeaderName, Message};
+use crate::message::Message;
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
 const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -160,16 +159,11 @@ impl Calls {
         let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
             return;
         };
-        let mut composer = Composer::lines_into(context.buffer);
-        carriage::write(
-            &mut composer,
-            response,
-            branch.leg.party.is_trunk(),
-            to_trunk,
-        );
-        let lines = context.buffer.as_slice();
-        if branch.status.is_none() && lines.len() <= crate::limits::REFUSAL_BYTES_MAX {
-            branch.refusal = lines.into();
+        let from_trunk = branch.leg.party.is_trunk();
+        if branch.status.is_none()
+            && let Some(lines) = carriage::keep(response, from_trunk, to_trunk, context.buffer)
+        {
+            branch.refusal = lines;
         }
     }
 
@@ -259,7 +253,7 @@ impl Call {
         let from_trunk = party.is_some_and(Party::is_trunk);
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
-        composer.finish(response.value(HeaderName::ContentType), body);
+        carriage::finish(composer, response, body);
         context.transactions.respond(
             context.now.mono,
             self.invite,

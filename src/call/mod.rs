@@ -10,7 +10,8 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
-//! within the dialogs), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! within the dialogs), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees),
+//! `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -19,6 +20,7 @@ mod best;
 mod branch;
 mod carriage;
 mod ending;
+mod page;
 mod reply;
 mod setup;
 mod within;
@@ -30,7 +32,7 @@ use crate::action::Outputs;
 use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::message::Method;
-use crate::source::{Flow, TrunkId, UserId};
+use crate::source::{Flow, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
@@ -38,8 +40,9 @@ use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
-pub use carriage::ALLOW;
+pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
 pub use ending::RETRY_AFTER_S;
+pub use page::{PageBranch, PageSetup, Pages};
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
@@ -60,7 +63,24 @@ const CALLER: u8 = 0x80;
 /// In a caller-side tag: no branch, the response is our own.
 const NO_BRANCH: u8 = 0x7f;
 
-/// Who a transaction belongs to.
+/// Who a transaction belongs to: its transaction user, as RFC 3261 §5 says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionUser {
+    /// A leg of a call, or nobody.
+    Call(Owner),
+    /// A branch of a page.
+    Page(PageBranch),
+    /// A subscription, whose NOTIFY it is.
+    Subscription(SubscriptionId),
+}
+
+impl From<Owner> for TransactionUser {
+    fn from(owner: Owner) -> Self {
+        Self::Call(owner)
+    }
+}
+
+/// Which leg of which call a transaction belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The call.
@@ -126,6 +146,14 @@ impl Party {
     fn is_trunk(&self) -> bool {
         matches!(self, Self::Trunk(..))
     }
+
+    /// Who that is at present.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::User(user, _) => Who::User(*user),
+            Self::Trunk(trunk, _) => Who::Trunk(*trunk),
+        }
+    }
 }
 
 /// Which phone of a user: the same after it has registered on another flow.
@@ -149,6 +177,8 @@ struct Leg {
     ack: Option<(u32, Vec<u8>)>,
     /// Its 2xx waits for an ACK that the other side must bring (the answer to a late offer).
     ack_owed: Option<u32>,
+    /// Header lines for its BYE, beside the Reason: what the other side's BYE brought.
+    farewell: Box<[u8]>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
     unacknowledged: Option<(ServerId, u32)>,
     /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before), for this reason (a Reason header's value,
@@ -250,7 +280,7 @@ pub struct Context<'a> {
     /// The time.
     pub now: Now,
     /// The transaction layer.
-    pub transactions: &'a mut Transactions<Owner>,
+    pub transactions: &'a mut Transactions<TransactionUser>,
     /// Streams, for a trunk whose connection has gone.
     pub connections: &'a mut Connections,
     /// Where outputs go.
@@ -263,7 +293,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The branch of an ACK to a 2xx: a transaction of its own that keeps no state (RFC 3261 §17.1.1.3).
-    fn stateless_branch(&mut self) -> [u8; 23] {
+    pub fn stateless_branch(&mut self) -> [u8; 23] {
         let mut branch = *b"z9hG4bK0123456789abcdef";
         branch[7..].copy_from_slice(&hex::<16>(self.tokens.next_u64()));
         branch
@@ -489,6 +519,7 @@ impl Leg {
             secret,
             ack: None,
             ack_owed: None,
+            farewell: Box::default(),
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,

@@ -110,7 +110,14 @@ impl Calls {
         match request.method() {
             Method::Bye => self.bye(located, arrival, context),
             Method::Options => arrival.answer(200, None, context),
-            Method::Invite | Method::Update | Method::Info => self.relay(located, arrival, context),
+            // RFC 2976 §2.2: it says nothing but that its sender is there; the other side has no part in it.
+            Method::Info if is_keep_alive(request) => arrival.answer(200, None, context),
+            Method::Invite | Method::Update | Method::Info | Method::Message => {
+                self.relay(located, arrival, context);
+            }
+            // RFC 6665 §4.5.2: no subscription lives in a call's dialog, neither of theirs nor of ours.
+            Method::Subscribe | Method::Publish => arrival.answer(489, None, context),
+            Method::Notify => arrival.answer(481, None, context),
             _ => arrival.answer(405, None, context),
         }
     }
@@ -167,6 +174,7 @@ impl Calls {
         if let Some((server, _)) = leg.unacknowledged.take_if(|(server, _)| *server == invite) {
             context.transactions.acknowledge(server);
         }
+        let from_trunk = leg.party.is_trunk();
         let by = if located.leg == CALLER {
             EndedBy::Caller
         } else {
@@ -174,11 +182,14 @@ impl Calls {
         };
         match state {
             State::Answered if located.leg == CALLER || call.winner == located.leg => {
-                let reason = arrival
-                    .request
-                    .value(HeaderName::Reason)
-                    .unwrap_or_default();
-                self.end_call(located.call, by, reason, context);
+                if let Some(other) = call.leg_mut(call.other(located.leg)) {
+                    let to_trunk = other.party.is_trunk();
+                    let kept =
+                        carriage::keep(arrival.request, from_trunk, to_trunk, context.buffer);
+                    other.farewell = kept.unwrap_or_default();
+                }
+                // The Reason is among what passes.
+                self.end_call(located.call, by, b"", context);
             }
             // §15.1.2: a caller may end an early dialog with BYE.
             State::Ringing if located.leg == CALLER => {
@@ -231,7 +242,7 @@ impl Calls {
         };
         let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
         let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(call.other(from)));
-        if method != Method::Info
+        if negotiates(method)
             && let Some(leg) = call.leg_mut(from)
         {
             leg.dialog.refresh_target(request);
@@ -260,12 +271,12 @@ impl Calls {
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let branch = branch.as_bytes();
         let mut composer = (leg.dialog).compose_relayed(context.buffer, method, cseq, branch, hops);
-        if method != Method::Info {
+        if negotiates(method) {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
-        composer.finish(request.value(HeaderName::ContentType), request.body());
+        carriage::finish(composer, request, request.body());
         context.transactions.send(
             context.now.mono,
             client,
@@ -324,7 +335,7 @@ impl Calls {
         let was_answered = call.relays[position].is_answered;
         let had_offer = call.relays[position].had_offer;
         if status < 300
-            && method != Method::Info
+            && negotiates(method)
             && let Some(leg) = call.leg_mut(owner.leg)
         {
             leg.dialog.refresh_target(response);
@@ -432,13 +443,10 @@ impl Call {
         if self.relays.len() >= RELAYS_MAX {
             return Some((500, Some(1)));
         }
-        if method == Method::Info {
+        if !negotiates(method) {
             return None;
         }
-        let pending = self
-            .relays
-            .iter()
-            .find(|relay| relay.method != Method::Info);
+        let pending = (self.relays.iter()).find(|relay| negotiates(relay.method));
         match pending {
             Some(relay) if relay.from == from => Some((500, Some(1))),
             Some(_) => Some((491, None)),
@@ -469,19 +477,29 @@ impl Call {
             status
         };
         let mut composer = relay.request.response(context.buffer, status, b"");
-        if relay.method != Method::Info && status < 300 {
+        if negotiates(relay.method) && status < 300 {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
         let other = self.leg(self.other(relay.from));
         let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
-        composer.finish(response.value(HeaderName::ContentType), response.body());
+        carriage::finish(composer, response, response.body());
         let now = context.now.mono;
         context
             .transactions
             .respond(now, relay.server, status, context.buffer, context.out);
     }
+}
+
+/// Whether a request is an offer or an answer and refreshes the target (RFC 3261 §12.2, RFC 3311); INFO and MESSAGE do not.
+fn negotiates(method: Method) -> bool {
+    matches!(method, Method::Invite | Method::Update)
+}
+
+/// An INFO of an old device that only asks whether the call is still there.
+fn is_keep_alive(info: &Message<'_>) -> bool {
+    info.body().is_empty() && info.value(HeaderName::InfoPackage).is_none()
 }
 
 impl Relay {
@@ -518,6 +536,27 @@ impl Arrival<'_> {
         tag: &[u8],
         context: &mut Context<'_>,
     ) {
+        self.answer_with(status, tag, context, |composer| {
+            if let Some(seconds) = retry_after {
+                composer.number("Retry-After", seconds);
+            }
+            match status {
+                200 | 405 => composer.field("Allow", &[carriage::ALLOW]),
+                415 => composer.field("Accept", &[carriage::ACCEPT]),
+                489 => composer.field("Allow-Events", &[carriage::ALLOW_EVENTS]),
+                _ => composer,
+            };
+        });
+    }
+
+    /// The same with these lines of one's own.
+    pub fn answer_with(
+        &self,
+        status: u16,
+        tag: &[u8],
+        context: &mut Context<'_>,
+        lines: impl FnOnce(&mut Composer<'_>),
+    ) {
         let mut composer = Composer::response_to(
             context.buffer,
             self.request,
@@ -526,15 +565,7 @@ impl Arrival<'_> {
             reason_phrase(status),
             tag,
         );
-        if let Some(seconds) = retry_after {
-            composer.number("Retry-After", seconds);
-        }
-        if status == 415 {
-            composer.field("Accept", &[b"application/sdp"]);
-        }
-        if matches!(status, 200 | 405) {
-            composer.field("Allow", &[carriage::ALLOW]);
-        }
+        lines(&mut composer);
         composer.field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(status, context);

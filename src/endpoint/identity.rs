@@ -76,14 +76,16 @@ impl Endpoint {
         Some((Who::User(user), arrival))
     }
 
-    /// A request of a dialog from its peer, or from the leg's user at a new address; `None`: it has been answered.
+    /// A request of a dialog from its peer, who is `peer`, or from the same user at a new address; `None`: it has been
+    /// answered.
     pub(super) fn of_dialog<'a>(
         &mut self,
         now: Now,
-        located: Located,
+        peer: Option<Who>,
+        is_from_peer: bool,
         unknown: &Unknown<'a>,
     ) -> Option<Arrival<'a>> {
-        if self.is_peer(located, unknown.flow()) {
+        if is_from_peer || self.is_peer(peer, unknown.flow()) {
             return Some(unknown.arrival);
         }
         // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
@@ -96,8 +98,7 @@ impl Endpoint {
                 (Some(user), arrival)
             }
         };
-        let party = self.calls.party(located);
-        if matches!((party, user), (Some(Party::User(own, _)), Some(user)) if *own == user) {
+        if user.is_some() && peer == user.map(Who::User) {
             return Some(arrival);
         }
         self.answer(now, &arrival, 403);
@@ -111,7 +112,8 @@ impl Endpoint {
         unknown: &Unknown<'a>,
     ) -> Option<(Located, Arrival<'a>)> {
         let known = self.calls.remote(located).map(|remote| remote.ip());
-        let is_from_peer = self.is_peer(located, unknown.flow());
+        let who = self.calls.party(located).map(Party::who);
+        let is_from_peer = located.is_from_peer || self.is_peer(who, unknown.flow());
         let mut located = located;
         located.is_from_peer = is_from_peer;
         (is_from_peer || known == Some(unknown.flow().remote.ip()))
@@ -125,7 +127,9 @@ impl Endpoint {
         // A neighbour writes whatever port he likes into his Via: only where the INVITE came from counts. When its call is
         // over a CANCEL changes nothing, and it is enough that both are answered at one place.
         let known = unknown.arrival.authenticated();
-        let (_, owner, way) = self.transactions.find(key)?;
+        let (_, TransactionUser::Call(owner), way) = self.transactions.find(key)? else {
+            return None;
+        };
         let is_its_way = self.calls.is_flow_of(owner, flow).unwrap_or_else(|| {
             [known.flow.remote, known.reply.remote].contains(&way.remote)
                 && way.connection == flow.connection
@@ -133,16 +137,14 @@ impl Endpoint {
         is_its_way.then_some((owner, known))
     }
 
-    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
-    /// same user has registered from since (a phone registers again first when it has lost its connection).
-    fn is_peer(&self, located: Located, flow: &Flow) -> bool {
-        located.is_from_peer
-            || match (self.calls.party(located), self.peers.lookup(flow)) {
-                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
-                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
-                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
-                _ => false,
-            }
+    /// Whether a flow is one that a dialog's peer may speak on too: another address of the same trunk or user, or one that
+    /// the same user has registered from since (a phone registers again first when it has lost its connection).
+    fn is_peer(&self, peer: Option<Who>, flow: &Flow) -> bool {
+        match (peer, self.peers.lookup(flow)) {
+            (Some(own), Some(who)) => own == who,
+            (Some(Who::User(own)), None) => self.is_registered(own, flow),
+            _ => false,
+        }
     }
 
     /// Whose credentials this request carries, whatever it says of itself; `None`: nobody's, and it has been answered.
@@ -429,13 +431,14 @@ impl Endpoint {
     }
 }
 
-/// Whether an INVITE that begins a call asks for another number than its digest was computed for: whoever stands between
+/// Whether an INVITE that begins a call, or a MESSAGE, asks for another number than its digest was computed for: whoever stands between
 /// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
 /// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing, and
 /// its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
 fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
     let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
-    if request.method() != Method::Invite || request.to().tag().is_some() {
+    if !matches!(request.method(), Method::Invite | Method::Message) || request.to().tag().is_some()
+    {
         return false;
     }
     let computed_for = Uri::parse(uri).as_ref().map(number).unwrap_or_default();

@@ -158,10 +158,20 @@ impl Endpoint {
                 let found = self
                     .transactions
                     .receive_response(now.mono, &response, &mut self.out);
-                if let Some((id, owner)) = found {
-                    let ours = self.contact_address(flow);
-                    let (calls, mut context) = self.split(now);
-                    calls.receive_response(id, owner, &response, (flow, ours), &mut context);
+                let ours = self.contact_address(flow);
+                let (users, mut context) = self.users(now);
+                match found {
+                    None => {}
+                    Some((id, TransactionUser::Call(owner))) => {
+                        let way = (flow, ours);
+                        (users.calls).receive_response(id, owner, &response, way, &mut context);
+                    }
+                    Some((_, TransactionUser::Page(branch))) => {
+                        (users.pages).receive_response(branch, &response, &mut context);
+                    }
+                    Some((_, TransactionUser::Subscription(id))) => {
+                        (users.subscriptions).receive_response(id, &response, &mut context);
+                    }
                 }
             }
             Err(error) => self.bad_message(now, flow, standing, bytes, error),
@@ -207,8 +217,11 @@ impl Endpoint {
         self.hang_up_some(now);
         self.expire_transactions(now);
         loop {
-            let (calls, mut context) = self.split(now);
-            if !calls.expire(&mut context) {
+            let (users, mut context) = self.users(now);
+            let is_any = users.calls.expire(&mut context)
+                || users.pages.expire(&mut context)
+                || users.subscriptions.expire(&mut context);
+            if !is_any {
                 break;
             }
         }
@@ -228,8 +241,14 @@ impl Endpoint {
 
     fn expire_transactions(&mut self, now: Now) {
         while let Some(expired) = self.transactions.expire(now.mono, &mut self.out) {
-            let (calls, mut context) = self.split(now);
-            calls.expired(expired, &mut context);
+            let (users, mut context) = self.users(now);
+            match expired.owner() {
+                TransactionUser::Call(owner) => {
+                    users.calls.expired(expired.of(owner), &mut context);
+                }
+                TransactionUser::Page(branch) => users.pages.unanswered(branch, &mut context),
+                TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),
+            }
         }
     }
 

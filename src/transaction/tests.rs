@@ -347,7 +347,7 @@ fn full_means_none() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_none()
     );
     world.table.release(reserved);
@@ -355,7 +355,7 @@ fn full_means_none() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_some()
     );
     world.respond(id, &invite, 500);
@@ -372,7 +372,7 @@ fn one_key_is_opened_once() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_none()
     );
 }
