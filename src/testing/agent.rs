@@ -36,6 +36,8 @@ pub struct Wishes {
     pub cseq: Option<u32>,
     /// Name of the session description that is the body; `none`: no body.
     pub body: Option<String>,
+    /// The body itself, byte for byte.
+    pub text: Option<Vec<u8>>,
     /// How to authenticate: `no`, `yes`, `wrong`, `again`, `nonce:TEXT`.
     pub auth: Option<String>,
     /// User name in credentials.
@@ -238,7 +240,7 @@ impl Agent {
         else {
             return;
         };
-        if response.cseq().token != b"INVITE" {
+        if !matches!(response.cseq().method, Method::Invite | Method::Subscribe) {
             return;
         }
         if status >= 200
@@ -316,7 +318,7 @@ impl Agent {
         let bytes = self.write_request(method, &uri, lines, wishes, with_body);
         if method == "REGISTER" {
             self.registration = Some(dialog);
-        } else if method == "INVITE" || in_dialog {
+        } else if matches!(method, "INVITE" | "SUBSCRIBE") || in_dialog {
             match self
                 .dialogs
                 .iter_mut()
@@ -333,8 +335,11 @@ impl Agent {
     fn dialog_for(&mut self, method: &str, wishes: &Wishes) -> Result<Dialog, String> {
         let own = format!("sip:{}@{DOMAIN}", self.user);
         let fresh = |agent: &mut Self, to: String| Dialog {
-            call_id: agent.token("c"),
-            local: (own.clone(), agent.token("t")),
+            call_id: (wishes.call_id.clone()).unwrap_or_else(|| agent.token("c")),
+            local: (
+                own.clone(),
+                (wishes.from_tag.clone()).unwrap_or_else(|| agent.token("t")),
+            ),
             remote: (to, None),
             target: String::new(),
             routes: Vec::new(),
@@ -565,14 +570,15 @@ impl Agent {
     }
 
     /// A session description that is told from others by its `s=` line.
-    fn body(&self, wishes: &Wishes, by_default: bool) -> String {
-        let name = match wishes.body.as_deref() {
-            Some("none") => return String::new(),
-            Some(name) => name,
-            None if by_default => &self.name,
-            None => return String::new(),
+    fn body(&self, wishes: &Wishes, by_default: bool) -> Vec<u8> {
+        let name = match (&wishes.text, wishes.body.as_deref()) {
+            (Some(text), _) => return text.clone(),
+            (None, Some("none")) => return Vec::new(),
+            (None, Some(name)) => name,
+            (None, None) if by_default => &self.name,
+            (None, None) => return Vec::new(),
         };
-        session(name, self.address)
+        session(name, self.address).into_bytes()
     }
 }
 
@@ -586,7 +592,7 @@ pub fn session(name: &str, address: SocketAddr) -> String {
     )
 }
 
-fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &str) {
+fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &[u8]) {
     for (name, value) in lines {
         composer.field(name, &[value.as_bytes()]);
     }
@@ -594,7 +600,7 @@ fn finish(mut composer: Composer<'_>, lines: &[(String, String)], body: &str) {
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("Content-Type"));
     let kind: Option<&[u8]> = (!has_type).then_some(b"application/sdp");
-    composer.finish(kind, body.as_bytes());
+    composer.finish(kind, body);
 }
 
 fn replace(lines: &mut [(String, String)], name: &str, value: &str) {

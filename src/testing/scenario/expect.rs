@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::parse::Words;
+use super::play::unescaped;
 use crate::message::{HeaderName, Message, parse};
 
 /// Values bound by `$name`.
@@ -42,6 +43,11 @@ pub fn check(
         } else {
             compare("method", word, &token)?;
         }
+    }
+    if let Some(quoted) = &wanted.quoted
+        && message.body() != unescaped(quoted)
+    {
+        return Err(format!("the body is not {quoted:?}"));
     }
     for (key, value) in &wanted.options {
         check_value(key, value, &part(&message, key)?, variables)?;

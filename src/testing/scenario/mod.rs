@@ -27,6 +27,8 @@
 //! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
 //! transaction left and every record was asserted.
 //!
+//! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
+//!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server hangs up`,
 //! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 bans=0`; `A closes` (its connection);
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of

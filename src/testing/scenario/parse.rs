@@ -193,9 +193,10 @@ fn without_comment(line: &str) -> &str {
     if line.starts_with('#') {
         return "";
     }
-    match line.find(" #") {
-        Some(at) if !line[..at].contains('"') => line[..at].trim_end(),
-        _ => line,
+    let is_comment = |at: &usize| line[..*at].matches('"').count() % 2 == 0;
+    match line.match_indices(" #").map(|(at, _)| at).find(is_comment) {
+        Some(at) => line[..at].trim_end(),
+        None => line,
     }
 }
 
