@@ -27,6 +27,7 @@
 //! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
 //! transaction left and every record was asserted.
 //!
+//! Headers that stand often are written once, before the first time: `headers carried:`, lines of them, and then `| @carried`.
 //! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
 //!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server hangs up`,
