@@ -2,7 +2,7 @@
 
 use super::identity::Unknown;
 use super::*;
-use crate::call::{ACCEPT, ALLOW, ALLOW_EVENTS, Arrival, Party};
+use crate::call::{ACCEPT, ALLOW, ALLOW_EVENTS, Arrival};
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
@@ -95,8 +95,7 @@ impl Endpoint {
             self.within_subscription(now, unknown);
             return;
         };
-        let who = self.calls.party(located).map(Party::who);
-        let Some(arrival) = self.of_dialog(now, who, located.is_from_peer, unknown) else {
+        let Some(arrival) = self.of_dialog(now, located, unknown) else {
             return;
         };
         // A BYE ends the call whatever else it asks for.

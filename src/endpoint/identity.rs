@@ -11,6 +11,7 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, NameAddr, Uri};
 use crate::source::{Offence, Sink, Who};
 use crate::store::{BanReason, BanRow};
+use crate::subscription;
 use crate::transaction::ServerKey;
 
 /// A request of which nobody knows yet who sent it. All that it can have is an answer that leaves nothing behind: the
@@ -76,18 +77,45 @@ impl Endpoint {
         Some((Who::User(user), arrival))
     }
 
-    /// A request of a dialog from its peer, who is `peer`, or from the same user at a new address; `None`: it has been
-    /// answered.
+    /// A request of a dialog from its peer, or from the leg's user at a new address; `None`: it has been answered.
     pub(super) fn of_dialog<'a>(
         &mut self,
         now: Now,
-        peer: Option<Who>,
-        is_from_peer: bool,
+        located: Located,
         unknown: &Unknown<'a>,
     ) -> Option<Arrival<'a>> {
-        if is_from_peer || self.is_peer(peer, unknown.flow()) {
+        if self.is_peer(located, unknown.flow()) {
             return Some(unknown.arrival);
         }
+        let who = self.calls.party(located).map(Party::who);
+        self.prove(now, who, unknown)
+    }
+
+    /// The same of a subscription: from where its user is known to be, or with his credentials.
+    pub(super) fn of_subscription<'a>(
+        &mut self,
+        now: Now,
+        located: subscription::Located,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
+        let who = Who::User(located.user);
+        let is_known = match self.peers.lookup(unknown.flow()) {
+            Some(other) => other == who,
+            None => located.is_from_peer || self.is_registered(located.user, unknown.flow()),
+        };
+        if is_known {
+            return Some(unknown.arrival);
+        }
+        self.prove(now, Some(who), unknown)
+    }
+
+    /// A request within a dialog of `peer` that came from elsewhere; `None`: it is not his, and has been answered.
+    fn prove<'a>(
+        &mut self,
+        now: Now,
+        peer: Option<Who>,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
         // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
         // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
         let (user, arrival) = match self.peers.lookup(unknown.flow()) {
@@ -112,8 +140,7 @@ impl Endpoint {
         unknown: &Unknown<'a>,
     ) -> Option<(Located, Arrival<'a>)> {
         let known = self.calls.remote(located).map(|remote| remote.ip());
-        let who = self.calls.party(located).map(Party::who);
-        let is_from_peer = located.is_from_peer || self.is_peer(who, unknown.flow());
+        let is_from_peer = self.is_peer(located, unknown.flow());
         let mut located = located;
         located.is_from_peer = is_from_peer;
         (is_from_peer || known == Some(unknown.flow().remote.ip()))
@@ -137,14 +164,16 @@ impl Endpoint {
         is_its_way.then_some((owner, known))
     }
 
-    /// Whether a flow is one that a dialog's peer may speak on too: another address of the same trunk or user, or one that
-    /// the same user has registered from since (a phone registers again first when it has lost its connection).
-    fn is_peer(&self, peer: Option<Who>, flow: &Flow) -> bool {
-        match (peer, self.peers.lookup(flow)) {
-            (Some(own), Some(who)) => own == who,
-            (Some(Who::User(own)), None) => self.is_registered(own, flow),
-            _ => false,
-        }
+    /// Whether a flow is the one that a leg's peer speaks on, another address of the same trunk or user, or one that the
+    /// same user has registered from since (a phone registers again first when it has lost its connection).
+    fn is_peer(&self, located: Located, flow: &Flow) -> bool {
+        located.is_from_peer
+            || match (self.calls.party(located), self.peers.lookup(flow)) {
+                (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                (Some(Party::User(own, _)), None) => self.is_registered(*own, flow),
+                _ => false,
+            }
     }
 
     /// Whose credentials this request carries, whatever it says of itself; `None`: nobody's, and it has been answered.
@@ -431,10 +460,10 @@ impl Endpoint {
     }
 }
 
-/// Whether an INVITE that begins a call, or a MESSAGE, asks for another number than its digest was computed for: whoever stands between
-/// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
-/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing, and
-/// its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
+/// Whether an INVITE that begins a call, or a MESSAGE, asks for another number than its digest was computed for: whoever
+/// stands between could have changed it. Phones write the same number in both, however they write host, port and
+/// parameters; SIPp writes none in the digest, which then says nothing of it. A request within a dialog goes to our Contact
+/// and begins nothing, and its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
 fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
     let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
     if !matches!(request.method(), Method::Invite | Method::Message) || request.to().tag().is_some()

@@ -46,11 +46,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether a message that was not parsed carries the branch of a request of ours or a tag of a call: both hold 64 bits
-    /// that only the peer has seen. Nothing else follows from it.
+    /// Whether a message that was not parsed carries the branch of a request of ours or a tag of a call or subscription: both
+    /// hold 64 bits that only the peer has seen. Nothing else follows from it.
     fn is_answering(&self, bytes: &[u8]) -> bool {
         raw_branch(bytes).is_some_and(|branch| self.transactions.is_own_branch(branch))
-            || raw_tags(bytes).any(|tag| self.calls.is_own_tag(tag))
+            || raw_tags(bytes)
+                .any(|tag| self.calls.is_own_tag(tag) || self.subscriptions.is_own_tag(tag))
     }
 
     pub(super) fn stream_opened(&mut self, flow: Flow) {

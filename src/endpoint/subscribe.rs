@@ -48,8 +48,7 @@ impl Endpoint {
             }
             return;
         };
-        let who = Some(Who::User(located.user));
-        let Some(arrival) = self.of_dialog(now, who, located.is_from_peer, unknown) else {
+        let Some(arrival) = self.of_subscription(now, located, unknown) else {
             return;
         };
         if let Some(status) = self.unsupported_extension(arrival.request, &arrival.flow) {

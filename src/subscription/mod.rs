@@ -175,18 +175,27 @@ impl Subscriptions {
 
     /// The subscription that a request with a To tag belongs to; `None`: none of ours.
     pub fn locate(&self, request: &Message<'_>, flow: &Flow) -> Option<Located> {
-        let tag = TagParts::parse(request.to().tag()?).filter(|tag| tag.leg == LEG)?;
-        let own = self.slots.get(tag.index as usize)?;
-        let is_it =
-            own.serial == tag.serial && own.secret == tag.secret && own.dialog.owns(request);
-        is_it.then(|| Located {
-            id: SubscriptionId {
-                index: tag.index,
-                serial: tag.serial,
-            },
+        let (id, own) = self.of_tag(request.to().tag()?)?;
+        own.dialog.owns(request).then(|| Located {
+            id,
             user: own.user,
             is_from_peer: own.dialog.flow.is_same_peer(flow),
         })
+    }
+
+    /// Whether a tag is ours, of a subscription that is not over.
+    pub fn is_own_tag(&self, tag: &[u8]) -> bool {
+        self.of_tag(tag).is_some()
+    }
+
+    fn of_tag(&self, tag: &[u8]) -> Option<(SubscriptionId, &Subscription)> {
+        let tag = TagParts::parse(tag).filter(|tag| tag.leg == LEG)?;
+        let id = SubscriptionId {
+            index: tag.index,
+            serial: tag.serial,
+        };
+        let own = self.slots.get(tag.index as usize)?;
+        (own.serial == tag.serial && own.secret == tag.secret).then_some((id, own))
     }
 
     /// A request within a subscription's dialog whose sender is in order.
