@@ -82,7 +82,7 @@ fn answers(endpoint: &mut Endpoint, bytes: &[u8]) -> Vec<(u16, String)> {
     answers
 }
 
-/// `name section file sender => statuses`: a test each. An INVITE or MESSAGE that is taken gets 480, since nobody is
+/// `name section file sender => statuses`: a test each. An INVITE that is taken gets 480, since nobody is
 /// registered; a request within a dialog that we do not have, 481.
 macro_rules! verdicts {
     ($($name:ident $section:literal $file:literal $sender:literal => [$($status:literal),*];)+) => {
@@ -142,7 +142,7 @@ verdicts! {
     dblreq "3.1.1.8" "rfc4475/dblreq.dat" "j.user" => [200];
     semiuri "3.1.1.9" "rfc4475/semiuri.dat" "x" => [200];
     transports "3.1.1.10" "rfc4475/transports.dat" "x" => [200];
-    mpart01 "3.1.1.11" "rfc4475/mpart01.dat" "x" => [480];
+    mpart01 "3.1.1.11" "rfc4475/mpart01.dat" "x" => [404];
     unreason "3.1.1.12" "rfc4475/unreason.dat" "x" => [];
     noreason "3.1.1.13" "rfc4475/noreason.dat" "x" => [];
     badinv01 "3.1.2.1" "rfc4475/badinv01.dat" "x" => [400];

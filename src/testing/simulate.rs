@@ -376,6 +376,8 @@ impl Office {
         if census.has_calls
             || census.transactions_live != 0
             || census.transactions_completed != 0
+            || census.pages != 0
+            || census.subscriptions != 0
             || census.streams != 0
             || census.bindings != 0
             || census.outputs_dropped != 0
