@@ -452,3 +452,26 @@ pub fn refuse(arrival: &Arrival<'_>, status: u16, context: &mut Context<'_>) {
         composer.number("Min-Expires", SUBSCRIPTION_MIN.as_secs());
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A phone that refreshes all the time, whatever it asks for, leaves a handful of entries in the wheel.
+    #[test]
+    fn refreshing_does_not_fill_the_wheel() {
+        let entries_after = |lifetime: fn(u64) -> u64| {
+            let begin = Instant::from_micros(0);
+            let mut all = Subscriptions::new(begin, RandomState::with_seeds(1, 2, 3, 4));
+            for number in 0..1_000 {
+                let now = begin.plus(Duration::from_millis(number));
+                all.arm(now, 0, now.plus(Duration::from_secs(lifetime(number))));
+            }
+            all.wheel.len()
+        };
+        assert_eq!(entries_after(|_| 3600), 1);
+        assert!(entries_after(|number| 3600 - number) <= 13);
+        assert!(entries_after(|number| if number % 2 == 0 { 3600 } else { 60 }) <= 3);
+    }
+}

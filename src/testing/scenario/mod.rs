@@ -31,7 +31,7 @@
 //! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
 //!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server hangs up`,
-//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 bans=0`; `A closes` (its connection);
+//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection);
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).

@@ -205,7 +205,7 @@ fn without_comment(line: &str) -> &str {
     if line.starts_with('#') {
         return "";
     }
-    let is_comment = |at: &usize| line[..*at].matches('"').count() % 2 == 0;
+    let is_comment = |at: &usize| line[..*at].matches('"').count().is_multiple_of(2);
     match line.match_indices(" #").map(|(at, _)| at).find(is_comment) {
         Some(at) => line[..at].trim_end(),
         None => line,
