@@ -26,7 +26,6 @@ pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: boo
         | HeaderName::Diversion
         | HeaderName::HistoryInfo
         | HeaderName::Privacy
-        | HeaderName::Priority
         // RFC 6086: what the body of an INFO is, and which of them a side takes.
         | HeaderName::InfoPackage
         | HeaderName::RecvInfo => true,

@@ -42,7 +42,7 @@ use crate::transport::Connections;
 
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
 pub use ending::RETRY_AFTER_S;
-pub use page::{PageBranch, PageSetup, Pages};
+pub use page::{PageId, PageSetup, Pages};
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
@@ -68,8 +68,8 @@ const NO_BRANCH: u8 = 0x7f;
 pub enum TransactionUser {
     /// A leg of a call, or nobody.
     Call(Owner),
-    /// A branch of a page.
-    Page(PageBranch),
+    /// A page, for one of whose branches it is.
+    Page(PageId),
     /// A subscription, whose NOTIFY it is.
     Subscription(SubscriptionId),
 }

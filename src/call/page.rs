@@ -6,7 +6,8 @@
 //!   (nothing) ───────▶ waits ──────────────────────────────────▶ answered ───────────────────▶ (nothing)
 //! ```
 //!
-//! A MESSAGE cannot be taken back: all phones of a user show it, whichever answers first.
+//! None goes out through a trunk (`endpoint::page` refuses it): a carrier charges for it, and there would be neither a record
+//! nor a limit. A MESSAGE cannot be taken back: all phones of a user show it, whichever answers first.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,9 +17,9 @@ use super::*;
 use crate::limits::{BRANCHES_MAX, PAGE_TIMEOUT, PAGES_MAX, PAGES_PER_SENDER_MAX};
 use crate::message::Message;
 
-/// A branch of a page: slot and serial (serials are never used twice).
+/// A page: slot and serial (serials are never used twice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageBranch {
+pub struct PageId {
     index: u32,
     serial: u32,
 }
@@ -63,7 +64,7 @@ pub struct Pages {
     slots: slab::Slab<Page>,
     next_serial: u32,
     /// When each page is given up, the first one first: all have the same time.
-    deadlines: VecDeque<(Instant, PageBranch)>,
+    deadlines: VecDeque<(Instant, PageId)>,
     /// Pages of each sender who has any.
     senders: HashMap<Sender, usize, RandomState>,
 }
@@ -100,18 +101,18 @@ impl Pages {
 
     /// Sends a MESSAGE to every target.
     pub fn start(&mut self, setup: PageSetup<'_>, context: &mut Context<'_>) {
-        let branch = PageBranch {
+        let id = PageId {
             index: self.slots.vacant_key() as u32,
             serial: self.next_serial,
         };
         self.next_serial = self.next_serial.wrapping_add(1);
         let mut waiting = 0;
         for target in setup.targets.iter().take(BRANCHES_MAX) {
-            waiting += usize::from(send(&setup, target, branch, context));
+            waiting += usize::from(send(&setup, target, id, context));
         }
         let request = setup.arrival.request;
         self.slots.insert(Page {
-            serial: branch.serial,
+            serial: id.serial,
             server: setup.server,
             request: Answerable::of(request, &setup.arrival.flow, context.buffer),
             sender: setup.sender,
@@ -121,25 +122,25 @@ impl Pages {
             refusal: None,
             is_answered: false,
         });
-        if let Some(page) = self.slots.get(branch.index as usize) {
+        if let Some(page) = self.slots.get(id.index as usize) {
             *self.senders.entry(key(&page.sender)).or_default() += 1;
         }
         let at = context.now.mono.plus(PAGE_TIMEOUT);
-        self.deadlines.push_back((at, branch));
+        self.deadlines.push_back((at, id));
         if waiting == 0 {
             // No transaction was free for any branch.
-            self.conclude(branch, Some(503), context);
+            self.conclude(id, Some(503), context);
         }
     }
 
     /// A response to a branch.
     pub fn receive_response(
         &mut self,
-        branch: PageBranch,
+        id: PageId,
         response: &Message<'_>,
         context: &mut Context<'_>,
     ) {
-        let Some(page) = self.get(branch) else { return };
+        let Some(page) = self.get(id) else { return };
         match response.status() {
             ..200 => return,
             // RFC 3428 §7: it has no body; what it says otherwise is the phone's own affair.
@@ -150,43 +151,43 @@ impl Pages {
                 page.refused(status, lines.unwrap_or_default());
             }
         }
-        self.branch_ends(branch, context);
+        self.branch_ends(id, context);
     }
 
     /// A branch has found nobody.
-    pub fn unanswered(&mut self, branch: PageBranch, context: &mut Context<'_>) {
-        if let Some(page) = self.get(branch) {
+    pub fn unanswered(&mut self, id: PageId, context: &mut Context<'_>) {
+        if let Some(page) = self.get(id) {
             page.refused(408, Box::default());
-            self.branch_ends(branch, context);
+            self.branch_ends(id, context);
         }
     }
 
     /// Gives one page up whose time is over; `false` when there is none.
     pub fn expire(&mut self, context: &mut Context<'_>) -> bool {
         match self.deadlines.front().copied() {
-            Some((at, branch)) if at <= context.now.mono => {
+            Some((at, id)) if at <= context.now.mono => {
                 self.deadlines.pop_front();
-                self.conclude(branch, None, context);
+                self.conclude(id, None, context);
                 true
             }
             _ => false,
         }
     }
 
-    fn branch_ends(&mut self, branch: PageBranch, context: &mut Context<'_>) {
-        let Some(page) = self.get(branch) else { return };
+    fn branch_ends(&mut self, id: PageId, context: &mut Context<'_>) {
+        let Some(page) = self.get(id) else { return };
         page.waiting = page.waiting.saturating_sub(1);
         if page.waiting == 0 {
-            self.conclude(branch, None, context);
+            self.conclude(id, None, context);
         }
     }
 
     /// Nothing more is waited for: the sender gets this status, or the best refusal, unless he has his answer.
-    fn conclude(&mut self, branch: PageBranch, status: Option<u16>, context: &mut Context<'_>) {
-        if self.get(branch).is_none() {
+    fn conclude(&mut self, id: PageId, status: Option<u16>, context: &mut Context<'_>) {
+        if self.get(id).is_none() {
             return;
         }
-        let mut page = self.slots.remove(branch.index as usize);
+        let mut page = self.slots.remove(id.index as usize);
         if let Some(count) = self.senders.get_mut(&key(&page.sender)) {
             *count -= 1;
             if *count == 0 {
@@ -205,14 +206,14 @@ impl Pages {
             self.deadlines.clear();
         } else if self.deadlines.len() > 2 * PAGES_MAX {
             let slots = &self.slots;
-            self.deadlines.retain(|(_, branch)| {
-                (slots.get(branch.index as usize)).is_some_and(|page| page.serial == branch.serial)
+            self.deadlines.retain(|(_, id)| {
+                (slots.get(id.index as usize)).is_some_and(|page| page.serial == id.serial)
             });
         }
     }
 
-    fn get(&mut self, branch: PageBranch) -> Option<&mut Page> {
-        (self.slots.get_mut(branch.index as usize)).filter(|page| page.serial == branch.serial)
+    fn get(&mut self, id: PageId) -> Option<&mut Page> {
+        (self.slots.get_mut(id.index as usize)).filter(|page| page.serial == id.serial)
     }
 }
 
@@ -252,12 +253,7 @@ impl Page {
 }
 
 /// Sends the MESSAGE to one target (§5); `false`: no transaction was free.
-fn send(
-    setup: &PageSetup<'_>,
-    target: &Target,
-    page: PageBranch,
-    context: &mut Context<'_>,
-) -> bool {
+fn send(setup: &PageSetup<'_>, target: &Target, id: PageId, context: &mut Context<'_>) -> bool {
     let Some((client, via_branch)) = context.transactions.reserve() else {
         return false;
     };
@@ -284,7 +280,7 @@ fn send(
         Method::Message,
         &dialog.flow,
         context.buffer,
-        TransactionUser::Page(page),
+        TransactionUser::Page(id),
         context.out,
     );
     true

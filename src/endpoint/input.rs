@@ -167,8 +167,8 @@ impl Endpoint {
                         let way = (flow, ours);
                         (users.calls).receive_response(id, owner, &response, way, &mut context);
                     }
-                    Some((_, TransactionUser::Page(branch))) => {
-                        (users.pages).receive_response(branch, &response, &mut context);
+                    Some((_, TransactionUser::Page(page))) => {
+                        (users.pages).receive_response(page, &response, &mut context);
                     }
                     Some((_, TransactionUser::Subscription(id))) => {
                         (users.subscriptions).receive_response(id, &response, &mut context);
@@ -247,7 +247,7 @@ impl Endpoint {
                 TransactionUser::Call(owner) => {
                     users.calls.expired(expired.of(owner), &mut context);
                 }
-                TransactionUser::Page(branch) => users.pages.unanswered(branch, &mut context),
+                TransactionUser::Page(page) => users.pages.unanswered(page, &mut context),
                 TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),
             }
         }
