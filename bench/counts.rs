@@ -301,7 +301,7 @@ fn transactions() {
         let message = &invites[number as usize];
         let key = transactions.key(message);
         transactions.receive(now, key, Method::Invite, out);
-        let id = transactions.open_server(now, key, message, &flow(1), 1);
+        let id = transactions.open_server(now, key, message, &flow(1), 1_u32);
         let id = id.expect("room");
         transactions.respond(now, id, 100, &ok, out);
         transactions.respond(now, id, 486, &busy, out);
@@ -334,7 +334,7 @@ fn transactions() {
         let answer = response(&parse(&bytes).expect("parses"), 200, b"");
         let answer = parse(&answer).expect("parses");
         counted_if(is_counted, || {
-            transactions.send(now, client, Method::Options, &flow(2), &bytes, 1, out);
+            transactions.send(now, client, Method::Options, &flow(2), &bytes, 1_u32, out);
             assert!(transactions.receive_response(now, &answer, out).is_some());
             while transactions.expire(now, out).is_some() {}
         });

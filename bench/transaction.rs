@@ -153,7 +153,7 @@ fn main() {
             let key = table.key(&message);
             table.receive(now, key, Method::Invite, &mut out);
             let id = table
-                .open_server(now, key, &message, &flow(), 1)
+                .open_server(now, key, &message, &flow(), 1_u32)
                 .expect("room");
             table.respond(now, id, 100, &ok, &mut out);
             table.respond(now, id, 486, &busy, &mut out);
@@ -168,7 +168,7 @@ fn main() {
             let now = at(number, 100);
             let (id, branch) = table.reserve().expect("room");
             let bytes = request("OPTIONS", branch.as_bytes(), number);
-            table.send(now, id, Method::Options, &flow(), &bytes, 1, &mut out);
+            table.send(now, id, Method::Options, &flow(), &bytes, 1_u32, &mut out);
             let answer = response(&bytes, 200);
             let message = parse(&answer).expect("parses");
             assert!(table.receive_response(now, &message, &mut out).is_some());

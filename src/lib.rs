@@ -17,6 +17,7 @@ pub mod nonce;
 pub mod registrar;
 pub mod source;
 pub mod store;
+pub mod subscription;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;

@@ -131,9 +131,29 @@ pub const BRANCHES_MAX: usize = 16;
 /// are not taken part in.
 pub const EARLY_DIALOGS_MAX: usize = 32;
 
-/// Bytes of the header lines of a callee's refusal that reach the caller (Reason, Warning of a carrier, `X-`). With more
-/// he is told the status alone.
-pub const REFUSAL_BYTES_MAX: usize = 2_048;
+/// Bytes of the header lines that are kept for the other side: those of a callee's refusal, or of a BYE (Reason, `X-`). With
+/// more he is told without them.
+pub const CARRIED_BYTES_MAX: usize = 2_048;
+
+/// MESSAGEs outside dialogs that wait for an answer, about 1 KiB each and a transaction for each phone. One more: 503.
+pub const PAGES_MAX: usize = 1_024;
+/// The same of one sender: a user or a trunk.
+pub const PAGES_PER_SENDER_MAX: usize = 64;
+/// How long the sender of such a MESSAGE waits while a phone answers nothing: he himself gives up at 64·T1 (RFC 3261
+/// §17.1.2.2), and an answer after that would be none (RFC 4320 §1).
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Subscriptions of all users, about 1 KiB each. One more: 503.
+pub const SUBSCRIPTIONS_MAX: usize = 16_384;
+/// Subscriptions of one user, over all his phones. One more: 503.
+pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 128;
+/// Bytes of what is kept of a SUBSCRIBE: identities, Contact, Record-Route, Event. An ordinary one has about 300. One
+/// more: 513.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 4_096;
+/// The shortest subscription; a shorter one gets 423.
+pub const SUBSCRIPTION_MIN: Duration = Duration::from_secs(60);
+/// The longest subscription, and that of a SUBSCRIBE that does not say (RFC 3842 §3.4).
+pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 
 /// Connections in all from sources that have not authenticated.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;

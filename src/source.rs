@@ -217,6 +217,15 @@ pub struct UserId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrunkId(pub u32);
 
+/// A subscription: slot and serial (serials are never used twice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionId {
+    /// Its slot.
+    pub index: u32,
+    /// Which of those that had the slot.
+    pub serial: u32,
+}
+
 /// Who a source is by its address alone: the one table that guard, authentication and lanes read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 
+mod records;
+
 /// For anything that should happen at once, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(20);
 

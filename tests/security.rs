@@ -2,6 +2,7 @@
 //! the whole server without sockets, on virtual time.
 
 mod bans;
+mod bounds;
 mod credentials;
 mod dialogs;
 mod equal;

@@ -133,16 +133,16 @@ fn on_the_wire(file: &str, bytes: &[u8]) -> Vec<u8> {
 
 verdicts! {
     wsinv "3.1.1.1" "rfc4475/wsinv.dat" "x" => [481];
-    intmeth "3.1.1.2" "rfc4475/intmeth.dat" "x" => [501];
+    intmeth "3.1.1.2" "rfc4475/intmeth.dat" "x" => [405];
     esc01 "3.1.1.3" "rfc4475/esc01.dat" "x" => [480];
     escnull "3.1.1.4" "rfc4475/escnull.dat" "null-\0-null" => [200];
-    esc02 "3.1.1.5" "rfc4475/esc02.dat" "x" => [501];
+    esc02 "3.1.1.5" "rfc4475/esc02.dat" "x" => [405];
     lwsdisp "3.1.1.6" "rfc4475/lwsdisp.dat" "x" => [200];
     longreq "3.1.1.7" "rfc4475/longreq.dat" "x" => [480];
     dblreq "3.1.1.8" "rfc4475/dblreq.dat" "j.user" => [200];
     semiuri "3.1.1.9" "rfc4475/semiuri.dat" "x" => [200];
     transports "3.1.1.10" "rfc4475/transports.dat" "x" => [200];
-    mpart01 "3.1.1.11" "rfc4475/mpart01.dat" "x" => [405];
+    mpart01 "3.1.1.11" "rfc4475/mpart01.dat" "x" => [404];
     unreason "3.1.1.12" "rfc4475/unreason.dat" "x" => [];
     noreason "3.1.1.13" "rfc4475/noreason.dat" "x" => [];
     badinv01 "3.1.2.1" "rfc4475/badinv01.dat" "x" => [400];

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::dialog::write_contact;
+use crate::message::Message;
 use crate::message::compose::Composer;
-use crate::message::{HeaderName, Message};
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
 const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -156,16 +156,11 @@ impl Calls {
         let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
             return;
         };
-        let mut composer = Composer::lines_into(context.buffer);
-        carriage::write(
-            &mut composer,
-            response,
-            branch.leg.party.is_trunk(),
-            to_trunk,
-        );
-        let lines = context.buffer.as_slice();
-        if branch.status.is_none() && lines.len() <= crate::limits::REFUSAL_BYTES_MAX {
-            branch.refusal = lines.into();
+        let from_trunk = branch.leg.party.is_trunk();
+        if branch.status.is_none()
+            && let Some(lines) = carriage::keep(response, from_trunk, to_trunk, context.buffer)
+        {
+            branch.refusal = lines;
         }
     }
 
@@ -255,7 +250,7 @@ impl Call {
         let composer = self.compose_answer(owner, response, context);
         match answer {
             Some(answer) => composer.finish(Some(&answer.kind), &answer.body),
-            None => composer.finish(response.value(HeaderName::ContentType), response.body()),
+            None => carriage::finish(composer, response, response.body()),
         }
         context.respond(self.invite, response.status(), &self.request);
     }

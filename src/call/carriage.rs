@@ -1,45 +1,109 @@
 //! Which headers pass from one leg to the other. Everything else is a leg's own affair.
 
+use crate::limits::CARRIED_BYTES_MAX;
 use crate::message::compose::Composer;
 use crate::message::{HeaderName, Message};
 
 /// Methods that we take part in.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REGISTER";
+pub const ALLOW: &[u8] =
+    b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, MESSAGE, REGISTER, SUBSCRIBE";
+/// Bodies that an INVITE may have.
+pub const ACCEPT: &[u8] = b"application/sdp, multipart/mixed";
+/// Event packages that can be subscribed to (RFC 6665 §8.2.2).
+pub const ALLOW_EVENTS: &[u8] = b"message-summary";
 
-/// Writes the headers of `message` that pass to the other leg. With a trunk on one side `P-` headers (RFC 7315) pass as
-/// well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not (RFC 3325 §5).
+/// Writes the headers of `message` that pass to the other leg, whatever its body. With a trunk on one side `P-` headers (RFC
+/// 7315) pass as well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not
+/// (RFC 3325 §5).
 pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: bool, to_trunk: bool) {
     let trunk = from_trunk || to_trunk;
+    write_if(composer, message, |name, raw_name| match name {
+        HeaderName::Subject
+        | HeaderName::AlertInfo
+        | HeaderName::CallInfo
+        | HeaderName::UserToUser
+        | HeaderName::Reason
+        | HeaderName::Diversion
+        | HeaderName::HistoryInfo
+        | HeaderName::Privacy
+        // RFC 6086: what the body of an INFO is, and which of them a side takes.
+        | HeaderName::InfoPackage
+        | HeaderName::RecvInfo => true,
+        HeaderName::PAssertedIdentity => from_trunk,
+        HeaderName::PPreferredIdentity => false,
+        _ => begins(raw_name, b"X-") || trunk && begins(raw_name, b"P-"),
+    });
+    explain(composer, message);
+}
+
+/// Ends a message with this body, which is that of `message` or none: with the headers that describe it.
+pub fn finish(mut composer: Composer<'_>, message: &Message<'_>, body: &[u8]) {
+    if body.is_empty() {
+        return composer.finish(None, b"");
+    }
+    write_if(&mut composer, message, |name, _| {
+        matches!(
+            name,
+            HeaderName::ContentDisposition
+                | HeaderName::ContentEncoding
+                | HeaderName::ContentLanguage
+                | HeaderName::MimeVersion
+        )
+    });
+    composer.finish(message.value(HeaderName::ContentType), body);
+}
+
+/// What a refusal must say beside its status (RFC 3261 §21.4.6, §21.4.13).
+fn explain(composer: &mut Composer<'_>, response: &Message<'_>) {
+    if response.is_request() {
+        return;
+    }
+    match response.status() {
+        405 => {
+            let token = response.cseq().token;
+            let others: Vec<&[u8]> = (ALLOW.split(|byte| *byte == b','))
+                .map(<[u8]>::trim_ascii)
+                .filter(|allowed| *allowed != token)
+                .collect();
+            composer.field("Allow", &[&others.join(&b", "[..])]);
+        }
+        415 => write_if(composer, response, |name, _| {
+            matches!(
+                name,
+                HeaderName::Accept | HeaderName::AcceptEncoding | HeaderName::AcceptLanguage
+            )
+        }),
+        _ => {}
+    }
+}
+
+/// The lines that pass to the other leg, to be written there later; `None`: too many. `buffer` is scratch.
+pub fn keep(
+    message: &Message<'_>,
+    from_trunk: bool,
+    to_trunk: bool,
+    buffer: &mut Vec<u8>,
+) -> Option<Box<[u8]>> {
+    let mut composer = Composer::lines_into(buffer);
+    write(&mut composer, message, from_trunk, to_trunk);
+    (buffer.len() <= CARRIED_BYTES_MAX).then(|| buffer.as_slice().into())
+}
+
+fn write_if(
+    composer: &mut Composer<'_>,
+    message: &Message<'_>,
+    passes: impl Fn(HeaderName, &[u8]) -> bool,
+) {
     for line in message.lines() {
-        let passes = match line.name {
-            HeaderName::Subject
-            | HeaderName::AlertInfo
-            | HeaderName::CallInfo
-            | HeaderName::UserToUser
-            | HeaderName::Reason
-            | HeaderName::Diversion
-            | HeaderName::HistoryInfo
-            | HeaderName::Privacy
-            | HeaderName::Priority
-            | HeaderName::ContentDisposition
-            | HeaderName::ContentEncoding
-            | HeaderName::ContentLanguage
-            | HeaderName::MimeVersion => true,
-            HeaderName::PAssertedIdentity => from_trunk,
-            HeaderName::PCalledPartyId => trunk,
-            HeaderName::PPreferredIdentity => false,
-            HeaderName::Other => {
-                let begins = |prefix: &[u8]| {
-                    line.raw_name
-                        .get(..2)
-                        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-                };
-                begins(b"X-") || trunk && begins(b"P-")
-            }
-            _ => false,
-        };
-        if passes && let Ok(name) = std::str::from_utf8(line.raw_name) {
+        if passes(line.name, line.raw_name)
+            && let Ok(name) = std::str::from_utf8(line.raw_name)
+        {
             composer.field(name, &[line.value]);
         }
     }
+}
+
+fn begins(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }

@@ -204,6 +204,7 @@ impl Calls {
         let mut composer = leg
             .dialog
             .compose(context.buffer, Method::Bye, cseq, branch.as_bytes());
+        composer.lines(&leg.farewell);
         if !reason.is_empty() {
             composer.field("Reason", &[reason]);
         }

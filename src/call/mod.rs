@@ -12,7 +12,8 @@
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `within` (requests within the
 //! dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `forgetting` (too many
-//! ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees), `page` (MESSAGE outside a
+//! dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -23,6 +24,7 @@ mod carriage;
 mod early;
 mod ending;
 mod forgetting;
+mod page;
 mod reconnect;
 mod reliable;
 mod reply;
@@ -38,7 +40,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::location::Phone;
 use crate::message::Method;
-use crate::source::{Flow, TrunkId, UserId};
+use crate::source::{Flow, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
@@ -46,9 +48,10 @@ use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
-pub use carriage::ALLOW;
+pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
+pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
 use reply::Answerable;
 pub use setup::{Identity, Setup, Target};
@@ -70,7 +73,24 @@ const CALLER: u8 = 0x80;
 /// In a caller-side tag: no branch, the response is our own.
 const NO_BRANCH: u8 = 0x7f;
 
-/// Who a transaction belongs to.
+/// Who a transaction belongs to: its transaction user, as RFC 3261 §5 says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionUser {
+    /// A leg of a call, or nobody.
+    Call(Owner),
+    /// A page, for one of whose branches it is.
+    Page(PageId),
+    /// A subscription, whose NOTIFY it is.
+    Subscription(SubscriptionId),
+}
+
+impl From<Owner> for TransactionUser {
+    fn from(owner: Owner) -> Self {
+        Self::Call(owner)
+    }
+}
+
+/// Which leg of which call a transaction belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The call.
@@ -136,6 +156,14 @@ impl Party {
     fn is_trunk(&self) -> bool {
         matches!(self, Self::Trunk(..))
     }
+
+    /// Who that is at present.
+    pub fn who(&self) -> Who {
+        match self {
+            Self::User(user, _) => Who::User(*user),
+            Self::Trunk(trunk, _) => Who::Trunk(*trunk),
+        }
+    }
 }
 
 /// One side of a call.
@@ -157,6 +185,8 @@ struct Leg {
     ack: Option<(u32, Vec<u8>)>,
     /// Its 2xx waits for an ACK that the other side must bring (the answer to a late offer).
     ack_owed: Option<u32>,
+    /// Header lines for its BYE, beside the Reason: what the other side's BYE brought.
+    farewell: Box<[u8]>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
     unacknowledged: Option<(ServerId, u32)>,
     /// End it as soon as it has acknowledged (RFC 3261 §15.1.1: no BYE before), for this reason (a Reason header's value,
@@ -270,7 +300,7 @@ pub struct Context<'a> {
     /// The time.
     pub now: Now,
     /// The transaction layer.
-    pub transactions: &'a mut Transactions<Owner>,
+    pub transactions: &'a mut Transactions<TransactionUser>,
     /// Streams, for a trunk whose connection has gone.
     pub connections: &'a mut Connections,
     /// Where outputs go.
@@ -283,7 +313,7 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// The branch of an ACK to a 2xx: a transaction of its own that keeps no state (RFC 3261 §17.1.1.3).
-    fn stateless_branch(&mut self) -> [u8; 23] {
+    pub fn stateless_branch(&mut self) -> [u8; 23] {
         let mut branch = *b"z9hG4bK0123456789abcdef";
         branch[7..].copy_from_slice(&hex::<16>(self.tokens.next_u64()));
         branch
@@ -498,6 +528,7 @@ impl Leg {
             secret,
             ack: None,
             ack_owed: None,
+            farewell: Box::default(),
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,

@@ -295,7 +295,6 @@ impl Call {
         if number.is_some() && !response.body().is_empty() {
             self.keep_answer(owner.leg, response);
         }
-        let kind = response.value(HeaderName::ContentType);
         let is_linked = is_reliable && (has_session || self.is_negotiated(owner.leg));
         let prack = number.filter(|_| is_linked);
         if is_reliable {
@@ -309,11 +308,11 @@ impl Call {
             let mut composer = self.compose_answer(owner, response, context);
             composer.field("Require", &[b"100rel"]);
             composer.number("RSeq", sent.rseq.into());
-            composer.finish(kind, body);
+            carriage::finish(composer, response, body);
             self.send_reliably(sent, context);
         } else {
-            self.compose_answer(owner, response, context)
-                .finish(kind, body);
+            let composer = self.compose_answer(owner, response, context);
+            carriage::finish(composer, response, body);
             context.respond(self.invite, response.status(), &self.request);
         }
         if let (Some(number), None) = (number, prack) {

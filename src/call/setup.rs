@@ -26,6 +26,27 @@ pub struct Target {
     pub to: Identity,
 }
 
+impl Target {
+    /// What becomes a dialog if the first request there, whose CSeq number is 1, makes one.
+    pub(super) fn dialog(&self, from: &Identity, call_id: &[u8], tag: &[u8]) -> Dialog {
+        let mut local = from.name_addr(self.ours.ip());
+        local.extend_from_slice(b";tag=");
+        local.extend_from_slice(tag);
+        Dialog {
+            call_id: call_id.into(),
+            local,
+            remote: self.to.name_addr(self.ours.ip()),
+            remote_tag: Box::default(),
+            remote_target: self.uri.as_slice().into(),
+            route_set: self.route.as_slice().into(),
+            local_cseq: 1,
+            remote_cseq: None,
+            flow: self.flow,
+            ours: self.ours,
+        }
+    }
+}
+
 /// A number or name as From and To show it. Each callee sees it at the address at which he knows us: what another side
 /// reaches us by is none of his business.
 #[derive(Clone, Debug, Default)]
@@ -260,21 +281,7 @@ impl Calls {
             secret,
         }
         .compose();
-        let mut local = setup.from.name_addr(target.ours.ip());
-        local.extend_from_slice(b";tag=");
-        local.extend_from_slice(&tag);
-        let dialog = Dialog {
-            call_id: call_id.as_flattened().into(),
-            local,
-            remote: target.to.name_addr(target.ours.ip()),
-            remote_tag: Box::default(),
-            remote_target: target.uri.as_slice().into(),
-            route_set: target.route.as_slice().into(),
-            local_cseq: 1,
-            remote_cseq: None,
-            flow: target.flow,
-            ours: target.ours,
-        };
+        let dialog = target.dialog(&setup.from, call_id.as_flattened(), &tag);
         let mut composer = Composer::request(context.buffer, b"INVITE", &target.uri);
         write_via(
             &mut composer,
@@ -304,10 +311,7 @@ impl Calls {
         }
         let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
         carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
-        composer.finish(
-            setup.request.value(HeaderName::ContentType),
-            setup.request.body(),
-        );
+        carriage::finish(composer, setup.request, setup.request.body());
 
         let owner = Owner {
             call: handle,

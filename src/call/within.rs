@@ -138,9 +138,14 @@ impl Calls {
             Method::Bye => self.bye(located, arrival, context),
             Method::Options => arrival.answer(200, None, context),
             Method::Prack => self.prack(located, arrival, context),
-            Method::Invite | Method::Update | Method::Info => {
+            // RFC 2976 §2.2: it says nothing but that its sender is there; the other side has no part in it.
+            Method::Info if is_keep_alive(request) => arrival.answer(200, None, context),
+            Method::Invite | Method::Update | Method::Info | Method::Message => {
                 self.relay(located, arrival, None, context);
             }
+            // RFC 6665 §4.5.2: no subscription lives in a call's dialog, neither of theirs nor of ours.
+            Method::Subscribe | Method::Publish => arrival.answer(489, None, context),
+            Method::Notify => arrival.answer(481, None, context),
             _ => arrival.answer(405, None, context),
         }
     }
@@ -202,6 +207,7 @@ impl Calls {
         if let Some((server, _)) = leg.unacknowledged.take_if(|(server, _)| *server == invite) {
             context.transactions.acknowledge(server);
         }
+        let from_trunk = leg.party.is_trunk();
         let by = if located.leg == CALLER {
             EndedBy::Caller
         } else {
@@ -209,11 +215,14 @@ impl Calls {
         };
         match state {
             State::Answered if located.leg == CALLER || call.winner == located.leg => {
-                let reason = arrival
-                    .request
-                    .value(HeaderName::Reason)
-                    .unwrap_or_default();
-                self.end_call(located.call, by, reason, context);
+                if let Some(other) = call.leg_mut(call.other(located.leg)) {
+                    let to_trunk = other.party.is_trunk();
+                    let kept =
+                        carriage::keep(arrival.request, from_trunk, to_trunk, context.buffer);
+                    other.farewell = kept.unwrap_or_default();
+                }
+                // The Reason is among what passes.
+                self.end_call(located.call, by, b"", context);
             }
             // §15.1.2: a caller may end an early dialog with BYE.
             State::Ringing if located.leg == CALLER => {
@@ -324,7 +333,7 @@ impl Calls {
             reliable::write_rack(&mut composer, rseq);
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
-        composer.finish(request.value(HeaderName::ContentType), request.body());
+        carriage::finish(composer, request, request.body());
         if let Some(leg) = call.leg(to) {
             leg.send(client, method, Owner { leg: to, ..owner }, context);
         }
@@ -550,7 +559,7 @@ impl Call {
         }
         let from_trunk = (self.leg(relay.to)).is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
-        composer.finish(response.value(HeaderName::ContentType), response.body());
+        carriage::finish(composer, response, response.body());
         context.respond(relay.server, status, &relay.request);
     }
 }
@@ -567,6 +576,11 @@ fn makes_offer(method: Method, body: &[u8]) -> bool {
         Method::Update | Method::Prack => !body.is_empty(),
         _ => false,
     }
+}
+
+/// An INFO of an old device that only asks whether the call is still there.
+fn is_keep_alive(info: &Message<'_>) -> bool {
+    info.body().is_empty() && info.value(HeaderName::InfoPackage).is_none()
 }
 
 impl Relay {
@@ -609,6 +623,27 @@ impl Arrival<'_> {
         tag: &[u8],
         context: &mut Context<'_>,
     ) {
+        self.answer_with(status, tag, context, |composer| {
+            if let Some(seconds) = retry_after {
+                composer.number("Retry-After", seconds);
+            }
+            match status {
+                200 | 405 => composer.field("Allow", &[carriage::ALLOW]),
+                415 => composer.field("Accept", &[carriage::ACCEPT]),
+                489 => composer.field("Allow-Events", &[carriage::ALLOW_EVENTS]),
+                _ => composer,
+            };
+        });
+    }
+
+    /// The same with these lines of one's own.
+    pub fn answer_with(
+        &self,
+        status: u16,
+        tag: &[u8],
+        context: &mut Context<'_>,
+        lines: impl FnOnce(&mut Composer<'_>),
+    ) {
         let mut composer = Composer::response_to(
             context.buffer,
             self.request,
@@ -617,15 +652,7 @@ impl Arrival<'_> {
             reason_phrase(status),
             tag,
         );
-        if let Some(seconds) = retry_after {
-            composer.number("Retry-After", seconds);
-        }
-        if status == 415 {
-            composer.field("Accept", &[b"application/sdp"]);
-        }
-        if matches!(status, 200 | 405) {
-            composer.field("Allow", &[carriage::ALLOW]);
-        }
+        lines(&mut composer);
         composer.field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(status, context);

@@ -11,14 +11,14 @@ use crate::message::{Message, Method, NameAddr, Uri};
 use crate::source::Flow;
 use crate::token::{hex, read_hex};
 
-/// Which call and which of its legs a tag belongs to.
+/// Which call and which of its legs a tag belongs to, or which subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TagParts {
-    /// Slot of the call.
+    /// Slot of the call or subscription.
     pub index: u32,
-    /// Serial of the call: slots are used again, serials are not.
+    /// Its serial: slots are used again, serials are not.
     pub serial: u32,
-    /// Leg, as the call numbers them.
+    /// Leg, as the call numbers them; a subscription's is none of theirs.
     pub leg: u8,
     /// What nobody can guess.
     pub secret: u64,

@@ -9,6 +9,10 @@ pub struct Census {
     pub calls_live: usize,
     /// Whether there is any call, ending ones included.
     pub has_calls: bool,
+    /// MESSAGEs outside dialogs that wait for an answer.
+    pub pages: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
     /// Transactions in progress.
     pub transactions_live: usize,
     /// Completed server transactions whose answer is kept.
@@ -32,6 +36,8 @@ impl Endpoint {
         Census {
             calls_live: self.calls.live(),
             has_calls: !self.calls.is_empty(),
+            pages: self.pages.count(),
+            subscriptions: self.subscriptions.count(),
             transactions_live: self.transactions.live(),
             transactions_completed: self.transactions.completed(),
             streams,

@@ -2,7 +2,7 @@
 
 use super::identity::Unknown;
 use super::*;
-use crate::call::Arrival;
+use crate::call::{ACCEPT, ALLOW, ALLOW_EVENTS, Arrival};
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
@@ -22,9 +22,6 @@ const SCANNERS: [&[u8]; 9] = [
     b"pplsip",
     b"friendly-request",
 ];
-
-/// The value of `Allow`.
-pub(super) const ALLOW: &[u8] = crate::call::ALLOW;
 
 impl Endpoint {
     pub(super) fn request(
@@ -95,10 +92,7 @@ impl Endpoint {
     /// A request with a To tag belongs to a dialog, or to nothing.
     fn within(&mut self, now: Now, unknown: &Unknown<'_>) {
         let Some(located) = self.calls.locate(unknown.request(), unknown.flow()) else {
-            // A To tag proves nothing; strangers get silence.
-            if self.may_tell(now, unknown.flow().source(), unknown.standing) {
-                self.answer_unknown(unknown, 481);
-            }
+            self.within_subscription(now, unknown);
             return;
         };
         let Some(arrival) = self.of_dialog(now, located, unknown) else {
@@ -142,7 +136,8 @@ impl Endpoint {
         );
         composer
             .field("Allow", &[ALLOW])
-            .field("Accept", &[b"application/sdp"]);
+            .field("Allow-Events", &[ALLOW_EVENTS])
+            .field("Accept", &[ACCEPT]);
         composer
             .field("Supported", &[b"100rel, path, outbound"])
             .field("Server", &[b"sipkeep"]);
@@ -165,8 +160,9 @@ impl Endpoint {
             Method::Bye | Method::Prack | Method::Update | Method::Info | Method::Notify => {
                 self.answer(now, arrival, 481);
             }
-            Method::Subscribe | Method::Publish => self.answer(now, arrival, 489),
-            _ if arrival.request.method() == Method::Other => self.answer(now, arrival, 501),
+            Method::Message => self.page(now, arrival, identity),
+            Method::Subscribe => self.subscribe(now, arrival, identity),
+            Method::Publish => self.answer(now, arrival, 489),
             _ => self.answer(now, arrival, 405),
         }
     }
@@ -183,7 +179,11 @@ impl Endpoint {
     }
 
     /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `Some`: a 420 is composed.
-    fn unsupported_extension(&mut self, request: &Message<'_>, flow: &Flow) -> Option<u16> {
+    pub(super) fn unsupported_extension(
+        &mut self,
+        request: &Message<'_>,
+        flow: &Flow,
+    ) -> Option<u16> {
         let own: &[&[u8]] = match request.method() {
             Method::Register => &[b"path", b"outbound"],
             _ => &[b"100rel"],

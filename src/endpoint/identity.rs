@@ -11,6 +11,7 @@ use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, NameAddr, Uri};
 use crate::source::{Offence, Sink, Who};
 use crate::store::{BanReason, BanRow};
+use crate::subscription;
 use crate::transaction::ServerKey;
 
 /// A request of which nobody knows yet who sent it. All that it can have is an answer that leaves nothing behind: the
@@ -86,6 +87,35 @@ impl Endpoint {
         if self.is_peer(located, unknown.flow()) {
             return Some(unknown.arrival);
         }
+        let who = self.calls.party(located).map(Party::who);
+        self.prove(now, who, unknown)
+    }
+
+    /// The same of a subscription: from where its user is known to be, or with his credentials.
+    pub(super) fn of_subscription<'a>(
+        &mut self,
+        now: Now,
+        located: subscription::Located,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
+        let who = Who::User(located.user);
+        let is_known = match self.peers.lookup(unknown.flow()) {
+            Some(other) => other == who,
+            None => located.is_from_peer || self.is_registered(located.user, unknown.flow()),
+        };
+        if is_known {
+            return Some(unknown.arrival);
+        }
+        self.prove(now, Some(who), unknown)
+    }
+
+    /// A request within a dialog of `peer` that came from elsewhere; `None`: it is not his, and has been answered.
+    fn prove<'a>(
+        &mut self,
+        now: Now,
+        peer: Option<Who>,
+        unknown: &Unknown<'a>,
+    ) -> Option<Arrival<'a>> {
         // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
         // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
         let (user, arrival) = match self.peers.lookup(unknown.flow()) {
@@ -96,8 +126,7 @@ impl Endpoint {
                 (Some(user), arrival)
             }
         };
-        let party = self.calls.party(located);
-        if matches!((party, user), (Some(Party::User(own, _)), Some(user)) if *own == user) {
+        if user.is_some() && peer == user.map(Who::User) {
             return Some(arrival);
         }
         self.answer(now, &arrival, 403);
@@ -125,7 +154,9 @@ impl Endpoint {
         // A neighbour writes whatever port he likes into his Via: only where the INVITE came from counts. When its call is
         // over a CANCEL changes nothing, and it is enough that both are answered at one place.
         let known = unknown.arrival.authenticated();
-        let (_, owner, way) = self.transactions.find(key)?;
+        let (_, TransactionUser::Call(owner), way) = self.transactions.find(key)? else {
+            return None;
+        };
         let is_its_way = match self.calls.leg_of(owner, flow) {
             Some(located) => {
                 // Of whoever is known by his address another connection will do once that one is closed.
@@ -436,13 +467,14 @@ impl Endpoint {
     }
 }
 
-/// Whether an INVITE that begins a call asks for another number than its digest was computed for: whoever stands between
-/// could have changed it. Phones write the same number in both, however they write host, port and parameters; SIPp writes
-/// none in the digest, which then says nothing of it. A request within a dialog goes to our Contact and begins nothing, and
-/// its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
+/// Whether an INVITE that begins a call, or a MESSAGE, asks for another number than its digest was computed for: whoever
+/// stands between could have changed it. Phones write the same number in both, however they write host, port and
+/// parameters; SIPp writes none in the digest, which then says nothing of it. A request within a dialog goes to our Contact
+/// and begins nothing, and its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
 fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
     let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
-    if request.method() != Method::Invite || request.to().tag().is_some() {
+    if !matches!(request.method(), Method::Invite | Method::Message) || request.to().tag().is_some()
+    {
         return false;
     }
     let computed_for = Uri::parse(uri).as_ref().map(number).unwrap_or_default();

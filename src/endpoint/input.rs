@@ -47,11 +47,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether a message that was not parsed carries the branch of a request of ours or a tag of a call: both hold 64 bits
-    /// that only the peer has seen. Nothing else follows from it.
+    /// Whether a message that was not parsed carries the branch of a request of ours or a tag of a call or subscription: both
+    /// hold 64 bits that only the peer has seen. Nothing else follows from it.
     fn is_answering(&self, bytes: &[u8]) -> bool {
         raw_branch(bytes).is_some_and(|branch| self.transactions.is_own_branch(branch))
-            || raw_tags(bytes).any(|tag| self.calls.is_own_tag(tag))
+            || raw_tags(bytes)
+                .any(|tag| self.calls.is_own_tag(tag) || self.subscriptions.is_own_tag(tag))
     }
 
     pub(super) fn stream_opened(&mut self, now: Now, flow: Flow) {
@@ -171,10 +172,20 @@ impl Endpoint {
                 let found = self
                     .transactions
                     .receive_response(now.mono, &response, &mut self.out);
-                if let Some((id, owner)) = found {
-                    let ours = self.contact_address(flow);
-                    let (calls, mut context) = self.split(now);
-                    calls.receive_response(id, owner, &response, (flow, ours), &mut context);
+                let ours = self.contact_address(flow);
+                let (users, mut context) = self.users(now);
+                match found {
+                    None => {}
+                    Some((id, TransactionUser::Call(owner))) => {
+                        let way = (flow, ours);
+                        (users.calls).receive_response(id, owner, &response, way, &mut context);
+                    }
+                    Some((_, TransactionUser::Page(page))) => {
+                        (users.pages).receive_response(page, &response, &mut context);
+                    }
+                    Some((_, TransactionUser::Subscription(id))) => {
+                        (users.subscriptions).receive_response(id, &response, &mut context);
+                    }
                 }
             }
             Err(error) => self.bad_message(now, flow, standing, bytes, error),
@@ -220,8 +231,11 @@ impl Endpoint {
         self.hang_up_some(now);
         self.expire_transactions(now);
         loop {
-            let (calls, mut context) = self.split(now);
-            if !calls.expire(&mut context) {
+            let (users, mut context) = self.users(now);
+            let is_any = users.calls.expire(&mut context)
+                || users.pages.expire(&mut context)
+                || users.subscriptions.expire(&mut context);
+            if !is_any {
                 break;
             }
         }
@@ -242,11 +256,18 @@ impl Endpoint {
     fn expire_transactions(&mut self, now: Now) {
         let mut unanswering = Vec::new();
         while let Some(expired) = self.transactions.expire(now.mono, &mut self.out) {
-            if let Expired::Timeout { owner, .. } = expired {
-                unanswering.extend(self.calls.connection_of(owner));
+            let is_timeout = matches!(expired, Expired::Timeout { .. });
+            let (users, mut context) = self.users(now);
+            match expired.owner() {
+                TransactionUser::Call(owner) => {
+                    if is_timeout {
+                        unanswering.extend(users.calls.connection_of(owner));
+                    }
+                    users.calls.expired(expired.of(owner), &mut context);
+                }
+                TransactionUser::Page(page) => users.pages.unanswered(page, &mut context),
+                TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),
             }
-            let (calls, mut context) = self.split(now);
-            calls.expired(expired, &mut context);
         }
         // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever
         // was due has been done, so closing them finds no more of them.

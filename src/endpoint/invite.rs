@@ -11,7 +11,7 @@ use crate::transaction::ServerId;
 const OUTSIDE_PREFIX: u8 = b'9';
 
 /// Where a number leads.
-enum Route {
+pub(super) enum Route {
     User(UserId),
     /// To the trunks in the order of the file, with this number.
     Outside(Vec<u8>),
@@ -72,17 +72,15 @@ impl Endpoint {
         None
     }
 
-    /// Everything about the call but its targets.
-    fn setup<'a>(
+    /// Who calls or writes: his party, where a new connection leads to him, his name or number, From towards the callee.
+    pub(super) fn caller(
         &self,
-        arrival: &'a Arrival<'a>,
+        arrival: &Arrival<'_>,
         identity: Who,
-        server: ServerId,
-        dialled: &[u8],
-    ) -> Setup<'a> {
+    ) -> (Party, Option<SocketAddr>, String, Identity) {
         let (request, flow) = (arrival.request, arrival.flow);
         let host = self.config.server.domains.first().cloned();
-        let (caller, caller_home, caller_name, from) = match identity {
+        match identity {
             Who::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let name = user.map(|user| user.name.clone()).unwrap_or_default();
@@ -108,7 +106,19 @@ impl Endpoint {
                     .map(peers::socket_address);
                 (Party::Trunk(id, name.into()), home, number, from)
             }
-        };
+        }
+    }
+
+    /// Everything about the call but its targets.
+    fn setup<'a>(
+        &self,
+        arrival: &'a Arrival<'a>,
+        identity: Who,
+        server: ServerId,
+        dialled: &[u8],
+    ) -> Setup<'a> {
+        let (request, flow) = (arrival.request, arrival.flow);
+        let (caller, caller_home, caller_name, from) = self.caller(arrival, identity);
         Setup {
             request,
             flow,
@@ -180,7 +190,7 @@ impl Endpoint {
     }
 
     /// Where a number leads: a trunk's `incoming`, a user, or outside with the leading 9.
-    fn route(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Route {
+    pub(super) fn route(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Route {
         if let Who::Trunk(trunk) = identity
             && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
             && let Some(incoming) = &trunk.incoming
@@ -215,7 +225,7 @@ impl Endpoint {
 
     /// Every binding of a user but the one that he himself calls from; a user by address who has none, at that address. Of
     /// two users on one flow (a gateway for several telephones) one may call the other.
-    fn user_targets(
+    pub(super) fn user_targets(
         &mut self,
         now: Now,
         user: UserId,

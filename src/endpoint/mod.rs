@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `invite` where a number leads, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! `invite` where a number leads (`page` for a MESSAGE), `subscribe` what may be subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 #[cfg(feature = "testing")]
@@ -11,8 +11,10 @@ mod identity;
 mod input;
 mod invite;
 mod lanes;
+mod page;
 mod peers;
 mod register;
+mod subscribe;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,13 +24,14 @@ use ahash::RandomState;
 use crate::action::Outputs;
 use crate::api::Event;
 use crate::auth::Authenticator;
-use crate::call::{CallHandle, Calls, Context, Owner};
+use crate::call::{CallHandle, Calls, Context, Owner, Pages, TransactionUser};
 use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::location::Location;
 use crate::source::{ConnectionId, Flow, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
+use crate::subscription::Subscriptions;
 use crate::time::{Instant, Now};
 use crate::token::Tokens;
 use crate::transaction::Transactions;
@@ -83,6 +86,13 @@ const SIP_PORT: u16 = 5060;
 /// Calls that a stop ends between two batches of outputs.
 const HANG_UPS_AT_ONCE: usize = 200;
 
+/// The transaction users that work on a [`Context`].
+struct Users<'a> {
+    calls: &'a mut Calls,
+    pages: &'a mut Pages,
+    subscriptions: &'a mut Subscriptions,
+}
+
 /// The whole SIP server as a value.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -94,8 +104,10 @@ pub struct Endpoint {
     guard: Guard,
     auth: Authenticator,
     location: Location,
-    transactions: Transactions<Owner>,
+    transactions: Transactions<TransactionUser>,
     calls: Calls,
+    pages: Pages,
+    subscriptions: Subscriptions,
     peers: Peers,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
@@ -141,6 +153,8 @@ impl Endpoint {
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
             calls: Calls::new(now.mono, &config),
+            pages: Pages::new(hasher()),
+            subscriptions: Subscriptions::new(now.mono, hasher()),
             peers: Peers::new(&config, hasher()),
             connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
@@ -186,6 +200,7 @@ impl Endpoint {
             .reload(&config, user, |name| trunks.get(name).copied());
         let (live_max, completed_max) = transactions_max(&config);
         self.transactions.set_limits(live_max, completed_max);
+        self.subscriptions.reload(user);
         self.config = config;
         self.lane_changes += 1;
         self.keep_changes();
@@ -240,6 +255,8 @@ impl Endpoint {
         [
             self.transactions.next_deadline(),
             self.calls.next_deadline(),
+            self.pages.next_deadline(),
+            self.subscriptions.next_deadline(),
             self.location.next_deadline(),
             self.guard.next_deadline(),
         ]
@@ -261,6 +278,17 @@ impl Endpoint {
 
     /// The calls, and what they need of the rest.
     fn split(&mut self, now: Now) -> (&mut Calls, Context<'_>) {
+        let (users, context) = self.users(now);
+        (users.calls, context)
+    }
+
+    /// Whoever uses transactions, and what they need of the rest.
+    fn users(&mut self, now: Now) -> (Users<'_>, Context<'_>) {
+        let users = Users {
+            calls: &mut self.calls,
+            pages: &mut self.pages,
+            subscriptions: &mut self.subscriptions,
+        };
         let context = Context {
             now,
             transactions: &mut self.transactions,
@@ -269,7 +297,7 @@ impl Endpoint {
             tokens: &mut self.tokens,
             buffer: &mut self.buffer,
         };
-        (&mut self.calls, context)
+        (users, context)
     }
 
     fn keep_changes(&mut self) {

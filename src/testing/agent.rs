@@ -243,7 +243,7 @@ impl Agent {
         else {
             return;
         };
-        if response.cseq().token != b"INVITE" {
+        if !matches!(response.cseq().method, Method::Invite | Method::Subscribe) {
             return;
         }
         if status >= 200
@@ -327,7 +327,7 @@ impl Agent {
         let bytes = self.write_request(method, &uri, lines, wishes, with_body);
         if method == "REGISTER" {
             self.registration = Some(dialog);
-        } else if method == "INVITE" || in_dialog {
+        } else if matches!(method, "INVITE" | "SUBSCRIBE") || in_dialog {
             match self
                 .dialogs
                 .iter_mut()
@@ -344,8 +344,11 @@ impl Agent {
     fn dialog_for(&mut self, method: &str, wishes: &Wishes) -> Result<Dialog, String> {
         let own = format!("sip:{}@{DOMAIN}", self.user);
         let fresh = |agent: &mut Self, to: String| Dialog {
-            call_id: agent.token("c"),
-            local: (own.clone(), agent.token("t")),
+            call_id: (wishes.call_id.clone()).unwrap_or_else(|| agent.token("c")),
+            local: (
+                own.clone(),
+                (wishes.from_tag.clone()).unwrap_or_else(|| agent.token("t")),
+            ),
             remote: (to, None),
             target: String::new(),
             routes: Vec::new(),

@@ -476,6 +476,7 @@ impl<'a> Program<'a> {
         assert_eq!(census.transactions_live, 0, "{census:?}");
         assert_eq!(census.transactions_completed, 0, "{census:?}");
         assert_eq!((census.bindings, census.streams), (0, 0), "{census:?}");
+        assert_eq!((census.pages, census.subscriptions), (0, 0), "{census:?}");
         for (up, over, record) in self.world.records.values() {
             assert!(
                 *over == 1 && *up <= 1,

@@ -18,6 +18,8 @@ use crate::time::Instant;
 
 const PHONES: u64 = 20;
 const CALLS: u64 = 16;
+/// Messages between them, and subscriptions.
+const MESSAGES: u64 = 20;
 /// In which the calls begin.
 const BUSY: Duration = Duration::from_secs(120);
 /// Within this after the last one, every call must have come to its end by itself: ring timeout, talk, 64·T1.
@@ -68,6 +70,16 @@ pub fn run(seed: u64) -> Result<Summary, String> {
     office.check_calls()?;
     office.fall_silent();
     office.check_silence()
+}
+
+/// What is planned for a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Deed {
+    Register,
+    /// To the phone of this number in the list.
+    Call(usize),
+    /// The same; to itself it subscribes.
+    Write(usize),
 }
 
 impl Office {
@@ -135,12 +147,12 @@ impl Office {
 
     /// Registrations, calls, junk.
     fn play(&mut self) {
-        let mut plan: Vec<(Instant, usize, Option<usize>)> = Vec::new();
+        let mut plan: Vec<(Instant, usize, Deed)> = Vec::new();
         for phone in 0..self.phones.len() {
             plan.push((
                 self.begin.plus(self.random.up_to(Duration::from_secs(5))),
                 phone,
-                None,
+                Deed::Register,
             ));
         }
         let start = self.begin.plus(Duration::from_secs(20));
@@ -148,16 +160,29 @@ impl Office {
             let at = start.plus(self.random.up_to(BUSY));
             let caller = self.random.below(PHONES) as usize;
             let callee = self.random.below(PHONES) as usize;
-            plan.push((at, caller, Some(callee)));
+            plan.push((at, caller, Deed::Call(callee)));
+        }
+        for _ in 0..MESSAGES {
+            let at = start.plus(self.random.up_to(BUSY));
+            let sender = self.random.below(PHONES) as usize;
+            let receiver = match self.random.chance(300) {
+                true => sender,
+                false => self.random.below(PHONES) as usize,
+            };
+            plan.push((at, sender, Deed::Write(receiver)));
         }
         plan.sort_unstable();
-        for (at, index, callee) in plan {
+        for (at, index, deed) in plan {
             self.run_until(at, true);
             let now = self.world.now().mono;
             let mut sent = Sent::default();
-            match callee {
-                None => self.phones[index].register(now, &mut sent),
-                Some(callee) => {
+            match deed {
+                Deed::Register => self.phones[index].register(now, &mut sent),
+                Deed::Write(receiver) => {
+                    let number = self.phones[receiver].user.clone();
+                    self.phones[index].write(now, &number, &mut sent);
+                }
+                Deed::Call(callee) => {
                     // Some dial a number that leads nowhere.
                     let number = if self.random.chance(50) {
                         "999".to_owned()
@@ -380,6 +405,8 @@ impl Office {
         if census.has_calls
             || census.transactions_live != 0
             || census.transactions_completed != 0
+            || census.pages != 0
+            || census.subscriptions != 0
             || census.streams != 0
             || census.bindings != 0
             || census.outputs_dropped != 0

@@ -51,6 +51,30 @@ pub enum Expired<O> {
     },
 }
 
+impl<O: Copy> Expired<O> {
+    /// Whose it was.
+    pub fn owner(self) -> O {
+        match self {
+            Self::Timeout { owner, .. }
+            | Self::TransportFailed { owner, .. }
+            | Self::NotAcknowledged { owner, .. }
+            | Self::ProvisionalNotAcknowledged { owner, .. } => owner,
+        }
+    }
+
+    /// The same for an owner who is known by another name among his own.
+    pub fn of<P>(self, owner: P) -> Expired<P> {
+        match self {
+            Self::Timeout { id, .. } => Expired::Timeout { id, owner },
+            Self::TransportFailed { id, .. } => Expired::TransportFailed { id, owner },
+            Self::NotAcknowledged { id, .. } => Expired::NotAcknowledged { id, owner },
+            Self::ProvisionalNotAcknowledged { id, .. } => {
+                Expired::ProvisionalNotAcknowledged { id, owner }
+            }
+        }
+    }
+}
+
 /// All transactions. `O` is what the owner of one wants to be told by.
 ///
 /// Handles carry a serial: whatever is done with the handle of a transaction that has ended does nothing.
@@ -132,7 +156,7 @@ impl<O: Copy> Transactions<O> {
         key: ServerKey,
         request: &Message<'_>,
         flow: &Flow,
-        owner: O,
+        owner: impl Into<O>,
     ) -> Option<ServerId> {
         let held_max = (self.live_max).saturating_mul(RESPONSE_BYTES_PER_TRANSACTION);
         if self.live() >= self.live_max || self.servers.held_bytes() >= held_max {
@@ -140,7 +164,7 @@ impl<O: Copy> Transactions<O> {
         }
         let merge = self.keys.merge(request);
         self.servers
-            .open(&mut self.shared, key, merge, request, flow, owner)
+            .open(&mut self.shared, key, merge, request, flow, owner.into())
     }
 
     /// Sends a response and keeps it for retransmission: a provisional one for when the request comes again, a final
@@ -199,8 +223,8 @@ impl<O: Copy> Transactions<O> {
     }
 
     /// Another owner from now on.
-    pub fn set_server_owner(&mut self, id: ServerId, owner: O) {
-        self.servers.set_owner(id, owner);
+    pub fn set_server_owner(&mut self, id: ServerId, owner: impl Into<O>) {
+        self.servers.set_owner(id, owner.into());
     }
 
     /// Where a live server transaction's responses go.
@@ -237,9 +261,10 @@ impl<O: Copy> Transactions<O> {
         method: Method,
         flow: &Flow,
         bytes: &[u8],
-        owner: O,
+        owner: impl Into<O>,
         out: &mut impl Sink,
     ) {
+        let owner = owner.into();
         self.clients
             .send(&mut self.shared, now, id, method, flow, bytes, owner, out);
     }

@@ -357,7 +357,7 @@ fn full_means_none() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_none()
     );
     world.table.release(reserved);
@@ -365,7 +365,7 @@ fn full_means_none() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_some()
     );
     world.respond(id, &invite, 500);
@@ -382,7 +382,7 @@ fn one_key_is_opened_once() {
     assert!(
         world
             .table
-            .open_server(world.out.now, key, &message, &udp(), 2)
+            .open_server(world.out.now, key, &message, &udp(), 2_u32)
             .is_none()
     );
 }

@@ -269,7 +269,7 @@ fn a_callees_challenge_is_neither_passed_on_nor_answered() {
     for (status, method) in [(401, "BYE"), (407, "BYE"), (401, "INVITE"), (407, "INFO")] {
         let mut site = Site::new();
         let call = Call::up(&mut site);
-        let outcome = site.udp(USER, call.within(method, 2).text());
+        let outcome = site.udp(USER, call.within(method, 2).sdp().text());
         let outgoing = outcome.to(OTHER).to_owned();
         assert!(outgoing.starts_with(method));
         let challenge =

@@ -71,7 +71,7 @@ header_names! {
     PAccessNetworkInfo "P-Access-Network-Info" Many, Join "Join" Once,
     TargetDialog "Target-Dialog" Once, MaxBreadth "Max-Breadth" Once,
     SecurityClient "Security-Client" Many, ReferSub "Refer-Sub" Once,
-    RemotePartyId "Remote-Party-ID" Many,
+    RemotePartyId "Remote-Party-ID" Many, InfoPackage "Info-Package" Once, RecvInfo "Recv-Info" Many,
 }
 
 /// How many names there are, `Other` included.

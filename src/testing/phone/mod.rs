@@ -23,6 +23,9 @@ use crate::time::Instant;
 use crate::transaction::{ClientId, Expired, Received, ServerId, Transactions};
 use crate::transport::{Frame, Framer};
 
+/// Seconds for which a phone subscribes.
+const SUBSCRIPTION_S: u64 = 300;
+
 /// A phone has a few calls at most.
 const TRANSACTIONS_MAX: usize = 256;
 
@@ -407,6 +410,17 @@ impl Phone {
         self.invite(now, id, What::Invite(id), out);
     }
 
+    /// Writes to a number, or asks whether messages wait: nobody minds what comes of it.
+    pub fn write(&mut self, now: Instant, number: &str, out: &mut Sent) {
+        let method = if number == self.user {
+            Method::Subscribe
+        } else {
+            Method::Message
+        };
+        let mut dialog = self.new_dialog(&format!("sip:{number}@{DOMAIN}"));
+        self.send_request(now, &mut dialog, method, What::Other, out);
+    }
+
     fn add(
         &mut self,
         dialog: Dialog,
@@ -467,12 +481,17 @@ impl Phone {
         if method == Method::Invite && self.habits.is_reliable {
             composer.field("Supported", &[b"100rel"]);
         }
-        let body = if method == Method::Invite {
-            session(&self.user, self.address)
-        } else {
-            String::new()
+        if method == Method::Subscribe {
+            composer.field("Event", &[b"message-summary"]);
+            composer.number("Expires", SUBSCRIPTION_S);
+        }
+        let (kind, body) = match method {
+            Method::Invite => ("application/sdp", session(&self.user, self.address)),
+            Method::Info => ("application/dtmf-relay", "Signal=5\r\n".to_owned()),
+            Method::Message => ("text/plain", "hello".to_owned()),
+            _ => ("", String::new()),
         };
-        composer.finish(Some(b"application/sdp"), body.as_bytes());
+        composer.finish(Some(kind.as_bytes()), body.as_bytes());
         self.transactions
             .send(now, client, method, &self.flow, &self.buffer, what, out);
         Some(client)

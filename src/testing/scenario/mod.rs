@@ -27,10 +27,11 @@
 //! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
 //! transaction left and every record was asserted.
 //!
+//! Headers that stand often are written once, before the first time: `headers carried:`, lines of them, and then `| @carried`.
 //! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
 //!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`,
-//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 bans=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
+//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).

@@ -126,6 +126,7 @@ impl Script {
             script.agents.push(agent(&[name, address])?);
         }
         let mut in_config = false;
+        let mut blocks: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for (index, raw) in text.lines().enumerate() {
             let number = index + 1;
             let line = raw.trim();
@@ -151,25 +152,27 @@ impl Script {
                         step,
                     });
                 }
-            } else if let Some(header) = line.strip_prefix('|') {
-                let words = script
-                    .lines
-                    .last_mut()
-                    .and_then(|line| match &mut line.step {
-                        Step::Send(_, words) | Step::Expect(_, words) => Some(words),
-                        _ => None,
-                    });
-                let words = words.ok_or_else(|| bad("a header of nothing".into()))?;
-                let (name, value) = match header.trim().strip_prefix('!') {
-                    Some(name) => (format!("!{}", name.trim()), ""),
-                    None => {
-                        let (name, value) = header
-                            .split_once(':')
-                            .ok_or_else(|| bad("not a header".into()))?;
-                        (name.trim().to_owned(), value.trim())
+            } else if let Some(text) = line.strip_prefix('|') {
+                let added = match text.trim().strip_prefix('@') {
+                    Some(name) => {
+                        let block = blocks.iter().find(|(own, _)| own == name);
+                        block
+                            .ok_or_else(|| bad("no such headers".into()))?
+                            .1
+                            .clone()
                     }
+                    None => vec![header(text).map_err(bad)?],
                 };
-                words.headers.push((name, value.to_owned()));
+                let step = script.lines.last_mut().map(|line| &mut line.step);
+                match (step, blocks.last_mut()) {
+                    (Some(Step::Send(_, words) | Step::Expect(_, words)), _) => {
+                        words.headers.extend(added);
+                    }
+                    (None, Some((_, block))) => block.extend(added),
+                    _ => return Err(bad("a header of nothing".into())),
+                }
+            } else if let Some(name) = line.strip_prefix("headers ") {
+                blocks.push((name.trim_end_matches(':').to_owned(), Vec::new()));
             } else if line == "config:" {
                 in_config = true;
             } else if in_config {
@@ -190,14 +193,24 @@ impl Script {
     }
 }
 
+/// `Name: value`, or `!Name` for one that is not there.
+fn header(text: &str) -> Result<(String, String), String> {
+    if let Some(name) = text.trim().strip_prefix('!') {
+        return Ok((format!("!{}", name.trim()), String::new()));
+    }
+    let (name, value) = text.split_once(':').ok_or("not a header")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// ` #` begins a comment, unless quotes or a header are around it.
 fn without_comment(line: &str) -> &str {
     if line.starts_with('#') {
         return "";
     }
-    match line.find(" #") {
-        Some(at) if !line[..at].contains('"') => line[..at].trim_end(),
-        _ => line,
+    let is_comment = |at: &usize| line[..*at].matches('"').count().is_multiple_of(2);
+    match line.match_indices(" #").map(|(at, _)| at).find(is_comment) {
+        Some(at) => line[..at].trim_end(),
+        None => line,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::CallRecord;
 use crate::testing::agent::{Agent, Wishes};
 use crate::testing::network::Link;
 use crate::testing::world::{Seen, World};
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 
 /// How long nothing may happen after the last line.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -24,6 +24,7 @@ pub struct Player {
     /// What the server is started with.
     setup: (Config, u64),
     begin: Instant,
+    begin_unix: UnixTime,
     agents: Vec<Agent>,
     /// What each agent took last.
     taken: Vec<Vec<u8>>,
@@ -62,6 +63,7 @@ impl Player {
         }
         Ok(Self {
             begin: world.now().mono,
+            begin_unix: world.now().unix,
             world,
             setup,
             taken: vec![Vec::new(); agents.len()],
@@ -330,6 +332,8 @@ impl Player {
                 "calls" => census.calls_live,
                 "registrations" => census.bindings,
                 "bans" => census.bans,
+                "pages" => census.pages,
+                "subscriptions" => census.subscriptions,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,
                 _ => return Err(format!("`{key}` is nothing that is counted")),
@@ -350,7 +354,8 @@ impl Player {
         let (_, _, record) = self.world.records.get(id).ok_or("a record without an id")?;
         let record = record.clone();
         for (key, wanted) in &words.options {
-            let found = field(&record, key).ok_or(format!("`{key}` is not in a record"))?;
+            let found = field(&record, key, self.begin_unix);
+            let found = found.ok_or(format!("`{key}` is not in a record"))?;
             expect::check_value(key, wanted, &found, &mut self.variables)
                 .map_err(|error| format!("{error}, in\n{record:?}"))?;
         }
@@ -360,7 +365,8 @@ impl Player {
     /// What must hold after the silence.
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
-        if census.has_calls || census.calls_live != 0 || census.transactions_live != 0 {
+        let is_left = census.has_calls || census.calls_live != 0 || census.pages != 0;
+        if is_left || census.transactions_live != 0 {
             return Err(format!(
                 "after {} of silence there is left {census:?}",
                 shown(SILENCE)
@@ -399,10 +405,17 @@ fn headers(
     lines.iter().map(line).collect()
 }
 
-/// A field of a record as text; `none` for what is null.
-fn field(record: &CallRecord, key: &str) -> Option<String> {
+/// A field of a record as text; `none` for what is null. Times are since the beginning of the scenario.
+fn field(record: &CallRecord, key: &str, begin: UnixTime) -> Option<String> {
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+    let at = |time: UnixTime| format!("{}ms", time.as_millis().saturating_sub(begin.as_millis()));
     Some(match key {
+        "start" => at(record.start),
+        "answer" => or_none(record.answer.map(at)),
+        "end" => or_none(record.end.map(at)),
+        "forwarded_by" => or_none(record.forwarded_by.clone()),
+        "transferred_by" => or_none(record.transferred_by.clone()),
+        "related" => or_none(record.related.clone()),
         "direction" => record.direction.into(),
         "caller" => record.caller.clone(),
         "dialled" => record.dialled.clone(),

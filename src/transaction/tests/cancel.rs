@@ -219,7 +219,7 @@ fn find_for_cancel() {
     let key = world.table.invite_key(&parse(&cancel).unwrap());
     assert_eq!(world.table.find(key), None);
     let id = world.server(&invite, udp(), 1);
-    world.table.set_server_owner(id, 5);
+    world.table.set_server_owner(id, 5_u32);
     assert_eq!(world.table.find(key), Some((id, 5, udp())));
     assert_eq!(
         world.arrives(&cancel),

@@ -1,0 +1,54 @@
+//! MESSAGE outside a dialog: who sent it, and whose phones it is for (RFC 3428).
+
+use super::invite::{Route, dialled_number};
+use super::*;
+use crate::call::{Arrival, PageSetup, RETRY_AFTER_S};
+use crate::source::Who;
+
+impl Endpoint {
+    pub(super) fn page(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
+        let request = arrival.request;
+        if self.transactions.is_merged(request, arrival.key) {
+            return self.answer(now, arrival, 482);
+        }
+        if request.max_forwards() == Some(0) {
+            return self.answer(now, arrival, 483);
+        }
+        let dialled = request.uri().map(dialled_number).unwrap_or_default();
+        let targets = match self.route(arrival, identity, &dialled) {
+            Route::User(user) => self.user_targets(now, user, identity, arrival, &dialled),
+            // It may cost money, and there is neither a record nor a limit for it.
+            Route::Outside(_) => return self.answer(now, arrival, 403),
+            Route::Nowhere => return self.answer(now, arrival, 404),
+        };
+        if targets.is_empty() {
+            return self.answer(now, arrival, 480);
+        }
+        let (sender, _, sender_name, from) = self.caller(arrival, identity);
+        let is_full = self.is_stopping || self.pages.is_full(&sender);
+        let server = match is_full {
+            true => None,
+            false => self.transactions.open_server(
+                now.mono,
+                arrival.key,
+                request,
+                &arrival.reply,
+                Owner::NOBODY,
+            ),
+        };
+        let (users, mut context) = self.users(now);
+        let Some(server) = server else {
+            return arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
+        };
+        let setup = PageSetup {
+            arrival: *arrival,
+            server,
+            sender,
+            sender_name,
+            from,
+            dialled: String::from_utf8_lossy(&dialled).into_owned(),
+            targets,
+        };
+        users.pages.start(setup, &mut context);
+    }
+}

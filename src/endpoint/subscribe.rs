@@ -1,0 +1,61 @@
+//! SUBSCRIBE: who may subscribe to what (RFC 6665 §4.2.1).
+
+use super::identity::Unknown;
+use super::invite::dialled_number;
+use super::*;
+use crate::call::{Arrival, RETRY_AFTER_S};
+use crate::source::Who;
+use crate::subscription::{Asked, refuse};
+
+impl Endpoint {
+    /// A SUBSCRIBE outside a dialog.
+    pub(super) fn subscribe(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
+        let request = arrival.request;
+        let asked = match Asked::of(request) {
+            Ok(asked) => asked,
+            Err(status) => {
+                let (_, mut context) = self.users(now);
+                return refuse(arrival, status, &mut context);
+            }
+        };
+        if !self.is_ours(request, &arrival.flow) {
+            return self.answer(now, arrival, 404);
+        }
+        // Messages wait for users: a trunk has none, and a user his own. What number a phone has for its mailbox is no matter,
+        // unless it is another user's.
+        let resource = request.uri().map(dialled_number).unwrap_or_default();
+        let user = match (identity, self.auth.user(&resource)) {
+            (Who::User(user), None) => user,
+            (Who::User(user), Some(own)) if own == user => user,
+            _ => return self.answer(now, arrival, 403),
+        };
+        let name = self.config.users.get(user.0 as usize);
+        let name = name.map(|own| own.name.clone()).unwrap_or_default();
+        let is_stopping = self.is_stopping;
+        let (users, mut context) = self.users(now);
+        if is_stopping {
+            return arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
+        }
+        (users.subscriptions).begin(arrival, &asked, (user, &name), &resource, &mut context);
+    }
+
+    /// A request with a To tag that no call knows: of a subscription, or of nothing.
+    pub(super) fn within_subscription(&mut self, now: Now, unknown: &Unknown<'_>) {
+        let Some(located) = (self.subscriptions).locate(unknown.request(), unknown.flow()) else {
+            // A To tag proves nothing; strangers get silence.
+            if self.may_tell(now, unknown.flow().source(), unknown.standing) {
+                self.answer_unknown(unknown, 481);
+            }
+            return;
+        };
+        let Some(arrival) = self.of_subscription(now, located, unknown) else {
+            return;
+        };
+        if let Some(status) = self.unsupported_extension(arrival.request, &arrival.flow) {
+            self.send(now, &arrival, status);
+            return;
+        }
+        let (users, mut context) = self.users(now);
+        (users.subscriptions).receive(located, &arrival, &mut context);
+    }
+}
