@@ -120,6 +120,13 @@ pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
 
+/// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
+pub const REDIRECT_CONTACTS_MAX: usize = 8;
+
+/// Bytes of a session description that is kept because a refresh may have to offer it again, on each leg. A browser's has
+/// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
+pub const DESCRIPTION_BYTES_MAX: usize = 8_192;
+
 /// Bytes of the header lines of a callee's refusal that reach the caller (Reason, Warning of a carrier, `X-`). With more
 /// he is told the status alone.
 pub const REFUSAL_BYTES_MAX: usize = 2_048;

@@ -30,12 +30,15 @@ impl Calls {
                 100 => {}
                 101..=199 => self.branch_rings(owner, response, context),
                 200..=299 => self.branch_answers(owner, response, way, context),
+                422 if self.invites_again(owner, response, context) => {}
+                300..=399 if self.redirects(owner, response) => {}
                 status => {
                     self.keep_refusal(owner, response, context);
                     self.branch_ends(owner, status, EndedBy::Callee, context);
                 }
             },
             Purpose::Relay => self.relayed_response(id, owner, response, context),
+            Purpose::Refresh => self.refresh_answered(id, owner, response, context),
             Purpose::Bye | Purpose::Probe => {
                 if response.status() >= 200 {
                     self.own_request_ends(owner, response.status(), context);
@@ -45,16 +48,20 @@ impl Calls {
         }
     }
 
-    /// 101 to 199: to the caller with the branch's own tag. SDP passes only when this is the one branch there is,
-    /// since a caller cannot play two early media.
+    /// 101 to 199: to the caller with the branch's own tag. SDP passes only when this is the one branch that rings, since
+    /// a caller cannot play two early media.
     fn branch_rings(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
         let Some(call) = self.get(owner.call) else {
             return;
         };
-        if call.state != State::Ringing || call.is_final {
+        if call.state != State::Ringing || call.is_final || call.is_declined() {
             return;
         }
-        let is_only = call.branches.len() == 1;
+        let ringing = call
+            .branches
+            .iter()
+            .filter(|branch| branch.status.is_none());
+        let is_only = ringing.count() == 1;
         let body: &[u8] = if is_only { response.body() } else { b"" };
         call.answer_caller(owner, response.status(), response, body, context);
     }
@@ -78,7 +85,7 @@ impl Calls {
         };
         if branch.status.is_some_and(|status| status < 300) {
             if *tag == *branch.leg.dialog.remote_tag {
-                branch.leg.repeat_ack(1, context);
+                branch.leg.repeat_ack(branch.cseq, context);
             } else {
                 // A further answer behind the same branch (a proxy forked): a dialog of its own.
                 end_stray_answer(owner, response, way, context);
@@ -89,7 +96,7 @@ impl Calls {
         branch.leg.dialog.establish(response);
         branch.leg.is_up = true;
         if !is_ringing || winner != NO_BRANCH {
-            branch.leg.send_ack(1, None, context);
+            branch.leg.send_ack(branch.cseq, None, context);
             let reason = if winner == NO_BRANCH {
                 b"".as_slice()
             } else {
@@ -100,9 +107,9 @@ impl Calls {
             return;
         }
         if had_offer {
-            branch.leg.send_ack(1, None, context);
+            branch.leg.send_ack(branch.cseq, None, context);
         } else {
-            branch.leg.ack_owed = Some(1);
+            branch.leg.ack_owed = Some(branch.cseq);
         }
         self.answered(owner, response, context);
     }
@@ -121,10 +128,23 @@ impl Calls {
             callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
         call.record.answered_by = callee.map(|branch| match &branch.leg.party {
             Party::User(_, name) => name.to_string(),
+            Party::Trunk(..) if branch.forwarded_by.is_some() => branch.number.to_string(),
             Party::Trunk(..) => call.record.dialled.clone(),
         });
+        call.record.forwarded_by =
+            callee.and_then(|branch| branch.forwarded_by.as_deref().map(str::to_owned));
+        let to = callee.map(|branch| &branch.leg.party);
+        let from = &call.caller.party;
+        call.record.through = from.through().or_else(|| to.and_then(Party::through));
+        call.record.direction = match (from.is_trunk(), to.is_some_and(Party::is_trunk)) {
+            (false, false) => "internal",
+            (false, true) => "outgoing",
+            (true, false) => "incoming",
+            (true, true) => "transit",
+        };
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
+        call.begin_sessions(response, context.now.mono);
         call.answer_caller(owner, response.status(), response, response.body(), context);
         let tag = call.caller_tag(owner.call.index, owner.leg);
         call.caller.dialog.local.extend_from_slice(b";tag=");
@@ -145,10 +165,7 @@ impl Calls {
         let by = record.answered_by.clone().unwrap_or_default();
         context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
         keep_record(context, record.clone());
-        self.timers.arm(
-            context.now.mono.plus(PROBE_INTERVAL),
-            Timer::Probe(owner.call),
-        );
+        self.watch_both(owner.call);
     }
 
     /// What the caller is to see of a refusal beside its status: a carrier's Reason says more than that.
@@ -190,7 +207,7 @@ impl Calls {
         if branch.status.is_some() {
             return;
         }
-        branch.status = Some(status);
+        branch.status = Some(best::of_branch(status));
         branch.ended_by = by;
         if status >= 600 && call.state == State::Ringing {
             // §16.7 step 5: nobody else shall answer either.
@@ -207,11 +224,15 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         if call.state != State::Ringing
             || call.is_final
+            || call.asking > 0
             || call.branches.iter().any(|branch| branch.status.is_none())
         {
             return;
         }
-        let refusals = (call.branches.iter()).filter_map(|branch| Some((branch.status?, branch)));
+        // One that was left for others says nothing any more.
+        let refusals = (call.branches.iter())
+            .filter_map(|branch| Some((branch.status?, branch)))
+            .filter(|(status, _)| !(300..400).contains(status));
         let best = refusals.reduce(|best, refusal| {
             if best::is_better(refusal.0, best.0) {
                 refusal
@@ -219,13 +240,14 @@ impl Calls {
                 best
             }
         });
+        if !call.later.is_empty() && !call.is_declined() {
+            self.try_later(handle);
+            return;
+        }
         // No branch at all could be begun: we are full.
-        let (status, by) = match best {
-            None => (503, EndedBy::Server),
-            // Nobody cancelled: a callee that says so has only given up.
-            Some((487, branch)) => (480, branch.ended_by),
-            Some((status, branch)) => (best::towards_caller(status), branch.ended_by),
-        };
+        let (status, by) = best.map_or((503, EndedBy::Server), |(status, branch)| {
+            (status, branch.ended_by)
+        });
         let refusal = best.map(|(_, branch)| branch.refusal.clone());
         call.refusal = refusal.unwrap_or_default();
         self.refuse(handle, status, by, context);
@@ -259,6 +281,10 @@ impl Call {
         let from_trunk = party.is_some_and(Party::is_trunk);
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
+        if status >= 200 {
+            let terms = self.asked.terms(self.session_s);
+            (self.asked).write_answer(&mut composer, terms, self.session_s);
+        }
         composer.finish(response.value(HeaderName::ContentType), body);
         context.transactions.respond(
             context.now.mono,
@@ -267,6 +293,11 @@ impl Call {
             context.buffer,
             context.out,
         );
+    }
+
+    /// Somebody has declined for all (6xx): nobody else is asked, and who still rings is told to stop (RFC 3261 §16.7 step 5).
+    pub(super) fn is_declined(&self) -> bool {
+        (self.branches.iter()).any(|branch| branch.status.is_some_and(|status| status >= 600))
     }
 
     /// CANCEL to every branch that has no final response yet.

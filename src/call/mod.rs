@@ -10,7 +10,8 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `branch` (their responses), `within` (requests
-//! within the dialogs), `ending` (BYE, records), `carriage` (which headers pass), `best` (which refusal the caller sees).
+//! within the dialogs), `session` and `refresh` (session timers, probes), `onward` (redirections), `ending` (BYE, records),
+//! `carriage` (which headers pass), `best` (which refusal the caller sees).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -19,10 +20,14 @@ mod best;
 mod branch;
 mod carriage;
 mod ending;
+mod onward;
+mod refresh;
 mod reply;
+mod session;
 mod setup;
 mod within;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,13 +45,11 @@ use crate::transport::Connections;
 
 pub use carriage::ALLOW;
 pub use ending::RETRY_AFTER_S;
+pub use onward::{Found, Onward};
 use reply::Answerable;
+pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
-
-/// How often the legs of an answered call are asked whether they still know of it. A phone that lost its power is
-/// noticed after this and 64·T1 at most.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
 /// probe. Of itself a phone comes back when it misses the answer to a keep-alive (RFC 5626 §4.4) or registers again.
@@ -94,6 +97,8 @@ pub enum Purpose {
     Bye,
     /// Our OPTIONS within the dialog: is the peer still there?
     Probe,
+    /// Our refresh of a leg's session.
+    Refresh,
     /// The BYE of a dialog that nobody wanted.
     Stray,
 }
@@ -126,6 +131,13 @@ impl Party {
     fn is_trunk(&self) -> bool {
         matches!(self, Self::Trunk(..))
     }
+
+    /// As it is called in config.ini.
+    fn name(&self) -> String {
+        match self {
+            Self::User(_, name) | Self::Trunk(_, name) => name.to_string(),
+        }
+    }
 }
 
 /// Which phone of a user: the same after it has registered on another flow.
@@ -156,6 +168,8 @@ struct Leg {
     bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
+    /// How we notice that the peer is gone.
+    watch: session::Watch,
 }
 
 /// A callee leg.
@@ -164,12 +178,22 @@ struct Branch {
     leg: Leg,
     /// Its INVITE.
     client: ClientId,
+    /// The CSeq number of that.
+    cseq: u32,
+    /// How often it has asked for a longer session interval.
+    intervals_tried: u8,
     /// The final status, once there.
     status: Option<u16>,
     /// Who gave it: the callee, or we ourselves when he was silent or out of reach.
     ended_by: EndedBy,
     /// Header lines of his refusal that pass to the caller.
     refusal: Box<[u8]>,
+    /// Who forwarded the call to him.
+    forwarded_by: Option<Box<str>>,
+    /// The number that led to him.
+    number: Box<str>,
+    /// The value of the Diversion header that tells him so; empty: none.
+    diversion: Box<[u8]>,
 }
 
 /// A request on its way from one leg to the other.
@@ -183,6 +207,8 @@ struct Relay {
     had_offer: bool,
     /// CSeq number of the relayed request.
     cseq: u32,
+    /// What the request says of session timers.
+    asked: session::Asked,
     /// CSeq number of the request as it came: its ACK has the same, though INFO may have come since.
     asked_cseq: u32,
     /// Whoever sent it has his final response (the call ended meanwhile); the other side's is only waited for.
@@ -225,9 +251,19 @@ struct Call {
     is_final: bool,
     /// Header lines for it, if it is a refusal.
     refusal: Box<[u8]>,
-    /// Our BYEs and probes that wait for an answer.
+    /// Our BYEs, probes and refreshes that wait for an answer.
     waiting: u32,
     relays: Vec<Relay>,
+    /// The caller's INVITE while the call rings.
+    invitation: Option<Box<setup::Kept>>,
+    /// Whom to try when nobody rings any more, the next one last.
+    later: Vec<onward::Later>,
+    /// How often the call has asked where it is to go on to, without an answer as yet.
+    asking: u8,
+    /// What the caller's INVITE says of session timers.
+    asked: session::Asked,
+    /// The session interval that we want, in seconds; `None`: no session timers.
+    session_s: Option<u32>,
     record: CallRecord,
     started: Instant,
     answered: Option<Instant>,
@@ -240,7 +276,8 @@ enum Timer {
     RingTimeout(CallHandle),
     /// The caller's own limit for ringing is over.
     Expired(CallHandle),
-    Probe(CallHandle),
+    /// Something may be due to see whether this leg's peer is still there.
+    Watch(CallHandle, u8),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -289,6 +326,9 @@ pub struct Calls {
     live: usize,
     live_max: usize,
     ring_timeout: Duration,
+    session_s: Option<u32>,
+    /// Calls that ask where they are to go on to.
+    onward: VecDeque<Onward>,
     /// Calls of each user, of each trunk: both directions together.
     user_calls: Vec<u32>,
     trunk_calls: Vec<u32>,
@@ -304,6 +344,8 @@ impl Calls {
             live: 0,
             live_max: 0,
             ring_timeout: Duration::ZERO,
+            session_s: None,
+            onward: VecDeque::new(),
             user_calls: Vec::new(),
             trunk_calls: Vec::new(),
         };
@@ -321,6 +363,8 @@ impl Calls {
     ) {
         self.live_max = config.call.calls_max;
         self.ring_timeout = config.call.ring_timeout;
+        let session = config.call.session_expires;
+        self.session_s = session.map(|interval| interval.as_secs() as u32);
         self.user_calls = vec![0; config.users.len()];
         self.trunk_calls = vec![0; config.trunks.len()];
         let renamed = |party: &mut Party| match party {
@@ -376,7 +420,7 @@ impl Calls {
         match timer {
             Timer::RingTimeout(handle) => self.ring_timeout(handle, 480, context),
             Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
-            Timer::Probe(handle) => self.probe(handle, context),
+            Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
@@ -492,6 +536,7 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
+            watch: session::Watch::default(),
         }
     }
 

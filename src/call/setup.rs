@@ -1,9 +1,12 @@
 //! A call begins: the caller's INVITE becomes one INVITE for each branch (RFC 3261 §13, RFC 7092).
 
 use super::*;
-use crate::dialog::{write_contact, write_via};
+use crate::dialog::write_contact;
 use crate::message::compose::{Composer, append_address, append_host, reason_phrase};
 use crate::message::{HeaderName, Message};
+
+/// How often a branch may ask for a longer session interval.
+const INTERVALS_MAX: u8 = 3;
 
 /// Where one branch goes.
 #[derive(Clone, Debug)]
@@ -59,6 +62,28 @@ impl Identity {
     }
 }
 
+/// The caller's INVITE, from which that of each branch is made.
+pub(super) struct Invitation<'a> {
+    pub request: &'a Message<'a>,
+    pub from: &'a Identity,
+}
+
+/// The same, kept while branches may still be added.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// As it came.
+    pub request: Box<[u8]>,
+    pub from: Identity,
+}
+
+/// How a call got to a branch that the caller did not dial.
+pub(super) struct Forwarded<'a> {
+    /// Who forwarded it, for records.
+    pub by: String,
+    /// And as he is shown.
+    pub diverting: &'a Identity,
+}
+
 /// What the endpoint found out about a new call before it begins.
 #[derive(Debug)]
 pub struct Setup<'a> {
@@ -105,6 +130,7 @@ impl Calls {
             context.tokens.next_u64(),
         );
         caller.phone = setup.caller_phone;
+        caller.watch.learn(setup.request);
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -119,6 +145,14 @@ impl Calls {
             refusal: Box::default(),
             waiting: 0,
             relays: Vec::new(),
+            invitation: Some(Box::new(Kept {
+                request: setup.request.bytes().into(),
+                from: setup.from.clone(),
+            })),
+            later: Vec::new(),
+            asking: 0,
+            asked: session::Asked::of(setup.request),
+            session_s: self.session_s,
             record: new_record(&setup, context),
             started: context.now.mono,
             answered: None,
@@ -151,8 +185,12 @@ impl Calls {
             context.out,
         );
 
+        let invitation = Invitation {
+            request: setup.request,
+            from: &setup.from,
+        };
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
-            self.ring(handle, &setup, target, context);
+            self.ring(handle, &invitation, target, None, context);
         }
         let (wait, timer) = match invitation_limit(setup.request) {
             Some(limit) if limit < self.ring_timeout => (limit, Timer::Expired(handle)),
@@ -226,11 +264,12 @@ impl Calls {
     }
 
     /// Adds a branch and sends its INVITE.
-    fn ring(
+    pub(super) fn ring(
         &mut self,
         handle: CallHandle,
-        setup: &Setup<'_>,
+        invitation: &Invitation<'_>,
         target: &Target,
+        forwarded: Option<&Forwarded<'_>>,
         context: &mut Context<'_>,
     ) {
         let Some((client, via_branch)) = context.transactions.reserve() else {
@@ -247,7 +286,7 @@ impl Calls {
             secret,
         }
         .compose();
-        let mut local = setup.from.name_addr(target.ours.ip());
+        let mut local = invitation.from.name_addr(target.ours.ip());
         local.extend_from_slice(b";tag=");
         local.extend_from_slice(&tag);
         let dialog = Dialog {
@@ -257,71 +296,126 @@ impl Calls {
             remote_tag: Box::default(),
             remote_target: target.uri.as_slice().into(),
             route_set: target.route.as_slice().into(),
-            local_cseq: 1,
+            local_cseq: 0,
             remote_cseq: None,
             flow: target.flow,
             ours: target.ours,
-        };
-        let mut composer = Composer::request(context.buffer, b"INVITE", &target.uri);
-        write_via(
-            &mut composer,
-            &target.flow,
-            target.ours,
-            via_branch.as_bytes(),
-        );
-        composer.number(
-            "Max-Forwards",
-            u64::from(setup.request.max_forwards().unwrap_or(70).saturating_sub(1)),
-        );
-        if !target.route.is_empty() {
-            composer.field("Route", &[&target.route]);
-        }
-        composer
-            .field("From", &[&dialog.local])
-            .field("To", &[&dialog.remote]);
-        composer
-            .field("Call-ID", &[&dialog.call_id])
-            .field("CSeq", &[b"1 INVITE"]);
-        write_contact(&mut composer, &target.flow, target.ours);
-        composer
-            .field("Allow", &[carriage::ALLOW])
-            .field("User-Agent", &[b"sipkeep"]);
-        let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
-        carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
-        composer.finish(
-            setup.request.value(HeaderName::ContentType),
-            setup.request.body(),
-        );
-
-        let owner = Owner {
-            call: handle,
-            leg: leg_index,
-            purpose: Purpose::Invite,
         };
         // A trunk was called where it is configured to be.
         let home = target.party.is_trunk().then_some(target.flow.remote);
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
+        // Deflection is what RFC 5806 §4 calls it when the phone itself answers that the call is to go elsewhere.
+        let diversion = forwarded.map_or_else(Vec::new, |forwarded| {
+            let mut line = forwarded.diverting.name_addr(target.ours.ip());
+            line.extend_from_slice(b";reason=deflection");
+            line
+        });
         call.branches.push(Branch {
             leg,
             client,
+            cseq: 0,
+            intervals_tried: 0,
             status: None,
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
+            forwarded_by: forwarded.map(|forwarded| forwarded.by.clone().into()),
+            number: String::from_utf8_lossy(&target.to.user).into(),
+            diversion: diversion.into(),
         });
         let is_counted = call.counted.contains(&target.party);
+        let owner = Owner {
+            call: handle,
+            leg: leg_index,
+            purpose: Purpose::Invite,
+        };
+        call.invite(owner, (client, via_branch), invitation, context);
+        if !is_counted {
+            self.count_in(handle, &target.party);
+        }
+    }
+
+    /// RFC 4028 §7.3: a branch wants sessions to be refreshed less often than we offered (422): it is asked once more, with
+    /// its minimum, within what would have become the same dialog. `false`: it is a refusal as any other.
+    pub(super) fn invites_again(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(call) = self.get(owner.call) else {
+            return false;
+        };
+        let own_s = call.session_s;
+        let is_ringing = call.state == State::Ringing && !call.is_final;
+        let Some(branch) = (call.branches.get_mut(owner.leg as usize)).filter(|_| is_ringing)
+        else {
+            return false;
+        };
+        let may = branch.status.is_none() && branch.intervals_tried < INTERVALS_MAX;
+        if !may || !branch.leg.watch.raise(response, own_s) {
+            return false;
+        }
+        branch.intervals_tried += 1;
+        let Some(kept) = call.invitation.take() else {
+            return false;
+        };
+        let reserved = context.transactions.reserve();
+        if let (Some(reserved), Ok(request)) = (reserved, crate::message::parse(&kept.request)) {
+            let invitation = Invitation {
+                request: &request,
+                from: &kept.from,
+            };
+            call.invite(owner, reserved, &invitation, context);
+        }
+        call.invitation = Some(kept);
+        reserved.is_some()
+    }
+}
+
+impl Call {
+    /// Sends the INVITE of a branch.
+    fn invite(
+        &mut self,
+        owner: Owner,
+        (client, via_branch): (ClientId, crate::transaction::Branch),
+        invitation: &Invitation<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let from_trunk = self.caller.party.is_trunk();
+        let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
+            return;
+        };
+        let leg = &mut branch.leg;
+        let request = invitation.request;
+        (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
+        let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
+        let mut composer = leg.dialog.compose_relayed(
+            context.buffer,
+            Method::Invite,
+            branch.cseq,
+            via_branch.as_bytes(),
+            hops,
+        );
+        write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("User-Agent", &[b"sipkeep"]);
+        leg.watch.write_first(&mut composer, self.session_s);
+        if !branch.diversion.is_empty() {
+            composer.field("Diversion", &[&branch.diversion]);
+        }
+        carriage::write(&mut composer, request, from_trunk, leg.party.is_trunk());
+        composer.finish(request.value(HeaderName::ContentType), request.body());
         context.transactions.send(
             context.now.mono,
             client,
             Method::Invite,
-            &target.flow,
+            &leg.dialog.flow,
             context.buffer,
             owner,
             context.out,
         );
-        if !is_counted {
-            self.count_in(handle, &target.party);
-        }
     }
 }
 

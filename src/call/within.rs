@@ -24,8 +24,8 @@ pub struct Arrival<'a> {
 /// What a request within a dialog was found to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
-    call: CallHandle,
-    leg: u8,
+    pub(super) call: CallHandle,
+    pub(super) leg: u8,
     /// It came from where this leg's peer is known to be.
     pub is_from_peer: bool,
 }
@@ -107,8 +107,17 @@ impl Calls {
             arrival.answer(483, None, context);
             return;
         }
+        let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
+        let is_refresh = matches!(request.method(), Method::Invite | Method::Update);
+        if is_refresh && own_s.is_some() && session::Asked::of(request).is_too_brief() {
+            arrival.answer(422, None, context);
+            return;
+        }
         match request.method() {
             Method::Bye => self.bye(located, arrival, context),
+            Method::Update if is_answered && request.body().is_empty() => {
+                self.refreshed(located, arrival, context);
+            }
             Method::Options => arrival.answer(200, None, context),
             Method::Invite | Method::Update | Method::Info => self.relay(located, arrival, context),
             _ => arrival.answer(405, None, context),
@@ -140,9 +149,9 @@ impl Calls {
         if let Some(leg) = call.leg_mut(other)
             && let Some(cseq) = leg.ack_owed
         {
-            let body = request
-                .value(HeaderName::ContentType)
-                .map(|kind| (kind, request.body()));
+            let kind = request.value(HeaderName::ContentType);
+            leg.watch.sending(kind, request.body());
+            let body = kind.map(|kind| (kind, request.body()));
             leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
         }
         if let Some(reason) = bye {
@@ -235,6 +244,7 @@ impl Calls {
             && let Some(leg) = call.leg_mut(from)
         {
             leg.dialog.refresh_target(request);
+            leg.watch.learn(request);
         }
         if method == Method::Invite {
             Composer::response_to(
@@ -251,6 +261,7 @@ impl Calls {
                 .transactions
                 .respond(now, server, 100, context.buffer, context.out);
         }
+        let own_s = call.session_s;
         let Some(leg) = call.leg_mut(other) else {
             return;
         };
@@ -263,6 +274,9 @@ impl Calls {
         if method != Method::Info {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
+            leg.watch.write_refresh(&mut composer, own_s);
+            leg.watch
+                .offering(request.value(HeaderName::ContentType), request.body());
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
         composer.finish(request.value(HeaderName::ContentType), request.body());
@@ -287,6 +301,7 @@ impl Calls {
             had_offer: !request.body().is_empty(),
             cseq,
             asked_cseq: request.cseq().number,
+            asked: session::Asked::of(request),
             is_answered: false,
         });
         if method == Method::Invite {
@@ -323,11 +338,13 @@ impl Calls {
         let (method, cseq) = (call.relays[position].method, call.relays[position].cseq);
         let was_answered = call.relays[position].is_answered;
         let had_offer = call.relays[position].had_offer;
+        let own_s = call.session_s;
         if status < 300
             && method != Method::Info
             && let Some(leg) = call.leg_mut(owner.leg)
         {
             leg.dialog.refresh_target(response);
+            leg.watch.agree(context.now.mono, response, own_s);
             if method == Method::Invite {
                 if had_offer || was_answered {
                     leg.send_ack(cseq, None, context);
@@ -351,6 +368,7 @@ impl Calls {
             // RFC 5057: the peer has no such dialog any more.
             self.peer_is_gone(owner, status == 481, context);
         }
+        self.watch_both(owner.call);
         self.sweep(owner.call);
     }
 
@@ -435,6 +453,9 @@ impl Call {
         if method == Method::Info {
             return None;
         }
+        if self.is_refreshing() {
+            return Some((491, None));
+        }
         let pending = self
             .relays
             .iter()
@@ -455,7 +476,12 @@ impl Call {
     }
 
     /// Passes a response back to whoever sent the relayed request.
-    fn pass_response(&self, position: usize, response: &Message<'_>, context: &mut Context<'_>) {
+    fn pass_response(
+        &mut self,
+        position: usize,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
         let Some(relay) = self.relays.get(position) else {
             return;
         };
@@ -473,6 +499,11 @@ impl Call {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
+        let is_refreshed = relay.method != Method::Info && (200..300).contains(&status);
+        let terms = relay.asked.terms(self.session_s);
+        if is_refreshed {
+            (relay.asked).write_answer(&mut composer, terms, self.session_s);
+        }
         let other = self.leg(self.other(relay.from));
         let from_trunk = other.is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
@@ -481,6 +512,12 @@ impl Call {
         context
             .transactions
             .respond(now, relay.server, status, context.buffer, context.out);
+        let from = relay.from;
+        if let Some(leg) = self.leg_mut(from).filter(|_| is_refreshed) {
+            leg.watch.begin(now, terms);
+            leg.watch
+                .sending(response.value(HeaderName::ContentType), response.body());
+        }
     }
 }
 
@@ -531,6 +568,9 @@ impl Arrival<'_> {
         }
         if status == 415 {
             composer.field("Accept", &[b"application/sdp"]);
+        }
+        if status == 422 {
+            composer.number("Min-SE", session::INTERVAL_MIN_S.into());
         }
         if matches!(status, 200 | 405) {
             composer.field("Allow", &[carriage::ALLOW]);

@@ -184,12 +184,15 @@ impl Endpoint {
 
     /// RFC 3261 §8.2.2.3: `Require` and `Proxy-Require` name what we do not have. `Some`: a 420 is composed.
     fn unsupported_extension(&mut self, request: &Message<'_>, flow: &Flow) -> Option<u16> {
-        let supported = |option: &&[u8]| {
-            request.method() == Method::Register
-                && [&b"path"[..], b"outbound"]
-                    .iter()
-                    .any(|own| option.eq_ignore_ascii_case(own))
+        let own: &[&[u8]] = match request.method() {
+            Method::Register => &[b"path", b"outbound"],
+            // Session timers (RFC 4028) are a matter of these two, unless they are off.
+            Method::Invite | Method::Update if self.config.call.session_expires.is_some() => {
+                &[b"timer"]
+            }
+            _ => &[],
         };
+        let supported = |option: &&[u8]| own.iter().any(|own| option.eq_ignore_ascii_case(own));
         let mut unsupported: Vec<&[u8]> = (request.values(HeaderName::Require))
             .chain(request.values(HeaderName::ProxyRequire))
             .filter(|option| !supported(option))

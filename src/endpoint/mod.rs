@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `invite` where a number leads, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! `invite` where a number leads, `onward` the same when a callee names another one, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 #[cfg(feature = "testing")]
@@ -11,6 +11,7 @@ mod identity;
 mod input;
 mod invite;
 mod lanes;
+mod onward;
 mod peers;
 mod register;
 
@@ -168,6 +169,7 @@ impl Endpoint {
             }
             Input::Tick => self.tick(now),
         }
+        self.calls_go_on(now);
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.

@@ -377,6 +377,7 @@ fn field(record: &CallRecord, key: &str) -> Option<String> {
         "dialled" => record.dialled.clone(),
         "answered_by" => or_none(record.answered_by.clone()),
         "through" => or_none(record.through.clone()),
+        "forwarded_by" => or_none(record.forwarded_by.clone()),
         "source" => record.source.clone(),
         "user_agent" => or_none(record.user_agent.clone()),
         "disposition" => record.disposition.into(),
