@@ -126,13 +126,13 @@ impl Calls {
         let callee = call.branches.get(owner.leg as usize);
         call.record.callee_call_id =
             callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
-        call.record.answered_by = callee.map(|branch| match &branch.leg.party {
-            Party::User(_, name) => name.to_string(),
-            Party::Trunk(..) if branch.forwarded_by.is_some() => branch.number.to_string(),
-            Party::Trunk(..) => call.record.dialled.clone(),
+        let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
+        call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
+            (Party::User(_, name), _) => name.to_string(),
+            (Party::Trunk(..), Some(forwarding)) => forwarding.number.clone(),
+            (Party::Trunk(..), None) => call.record.dialled.clone(),
         });
-        call.record.forwarded_by =
-            callee.and_then(|branch| branch.forwarded_by.as_deref().map(str::to_owned));
+        call.record.forwarded_by = forwarding.map(|forwarding| forwarding.by.clone());
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
         call.record.through = from.through().or_else(|| to.and_then(Party::through));

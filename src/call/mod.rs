@@ -188,12 +188,19 @@ struct Branch {
     ended_by: EndedBy,
     /// Header lines of his refusal that pass to the caller.
     refusal: Box<[u8]>,
-    /// Who forwarded the call to him.
-    forwarded_by: Option<Box<str>>,
-    /// The number that led to him.
-    number: Box<str>,
-    /// The value of the Diversion header that tells him so; empty: none.
-    diversion: Box<[u8]>,
+    /// How the call got to him, if the caller did not dial him.
+    forwarding: Option<Box<Forwarding>>,
+}
+
+/// How a call got to a branch that the caller did not dial.
+#[derive(Clone, Debug)]
+struct Forwarding {
+    /// Who forwarded it, for records.
+    by: String,
+    /// To which number.
+    number: String,
+    /// The value of the Diversion header that says so to whoever is rung.
+    diversion: Vec<u8>,
 }
 
 /// A request on its way from one leg to the other.

@@ -13,7 +13,7 @@
 //! user's is followed as if he himself called that number. A trunk's is not followed at all, for nobody's rights cover it:
 //! else whoever answers behind a carrier could make us call through another one.
 
-use super::setup::{Forwarded, Invitation};
+use super::setup::{Invitation, text};
 use super::*;
 use crate::limits::{BRANCHES_MAX, REDIRECT_CONTACTS_MAX};
 use crate::message::{Contact, Message};
@@ -170,11 +170,16 @@ impl Calls {
             context.event("forward", vec![("id", id), ("by", by.clone())]);
         }
         for target in targets {
-            let forwarded = Forwarded {
+            // Deflection is what RFC 5806 §4 calls it when the phone itself says that the call is to go elsewhere.
+            let mut diversion = diverting.name_addr(target.ours.ip());
+            diversion.extend_from_slice(b";reason=deflection");
+            let forwarding = Forwarding {
                 by: by.clone(),
-                diverting,
+                number: text(&target.to.user),
+                diversion,
             };
-            self.ring(handle, &invitation, target, Some(&forwarded), context);
+            let forwarding = Some(Box::new(forwarding));
+            self.ring(handle, &invitation, target, forwarding, context);
         }
     }
 }

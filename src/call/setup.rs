@@ -41,7 +41,7 @@ pub struct Identity {
 
 impl Identity {
     /// Name-addr without a tag.
-    fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
+    pub(super) fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
         // An ordinary one with its tag fits.
         let mut value = Vec::with_capacity(96);
         if !self.display.is_empty() {
@@ -74,14 +74,6 @@ pub(super) struct Kept {
     /// As it came.
     pub request: Box<[u8]>,
     pub from: Identity,
-}
-
-/// How a call got to a branch that the caller did not dial.
-pub(super) struct Forwarded<'a> {
-    /// Who forwarded it, for records.
-    pub by: String,
-    /// And as he is shown.
-    pub diverting: &'a Identity,
 }
 
 /// What the endpoint found out about a new call before it begins.
@@ -269,7 +261,7 @@ impl Calls {
         handle: CallHandle,
         invitation: &Invitation<'_>,
         target: &Target,
-        forwarded: Option<&Forwarded<'_>>,
+        forwarding: Option<Box<Forwarding>>,
         context: &mut Context<'_>,
     ) {
         let Some((client, via_branch)) = context.transactions.reserve() else {
@@ -305,12 +297,6 @@ impl Calls {
         let home = target.party.is_trunk().then_some(target.flow.remote);
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
-        // Deflection is what RFC 5806 §4 calls it when the phone itself answers that the call is to go elsewhere.
-        let diversion = forwarded.map_or_else(Vec::new, |forwarded| {
-            let mut line = forwarded.diverting.name_addr(target.ours.ip());
-            line.extend_from_slice(b";reason=deflection");
-            line
-        });
         call.branches.push(Branch {
             leg,
             client,
@@ -319,9 +305,7 @@ impl Calls {
             status: None,
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
-            forwarded_by: forwarded.map(|forwarded| forwarded.by.clone().into()),
-            number: String::from_utf8_lossy(&target.to.user).into(),
-            diversion: diversion.into(),
+            forwarding,
         });
         let is_counted = call.counted.contains(&target.party);
         let owner = Owner {
@@ -402,8 +386,8 @@ impl Call {
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
         leg.watch.write_first(&mut composer, self.session_s);
-        if !branch.diversion.is_empty() {
-            composer.field("Diversion", &[&branch.diversion]);
+        if let Some(forwarding) = &branch.forwarding {
+            composer.field("Diversion", &[&forwarding.diversion]);
         }
         carriage::write(&mut composer, request, from_trunk, leg.party.is_trunk());
         composer.finish(request.value(HeaderName::ContentType), request.body());
@@ -452,6 +436,6 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -143,8 +143,12 @@ impl Endpoint {
         composer
             .field("Allow", &[ALLOW])
             .field("Accept", &[b"application/sdp"]);
+        let timer: &[u8] = match self.config.call.session_expires {
+            Some(_) => b", timer",
+            None => b"",
+        };
         composer
-            .field("Supported", &[b"path, outbound"])
+            .field("Supported", &[b"path, outbound", timer])
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send_unknown(unknown);
