@@ -161,6 +161,8 @@ impl Calls {
                 };
                 leg.watch.back_off(now, Duration::from_millis(wait_ms));
             }
+            // He takes no UPDATE, whatever he said, and there is nothing to offer him: he is only asked whether he is there.
+            405 | 501 => leg.watch.begin(now, None),
             _ => leg.watch.refused(now),
         }
         self.watch(owner.call, owner.leg);

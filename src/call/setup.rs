@@ -123,6 +123,11 @@ impl Calls {
         );
         caller.phone = setup.caller_phone;
         caller.watch.learn(setup.request);
+        let asked = session::Asked::of(setup.request);
+        // What he is sent before the answer may have to be offered again as well.
+        caller
+            .watch
+            .begin(context.now.mono, asked.terms(self.session_s));
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -143,7 +148,7 @@ impl Calls {
             })),
             later: Vec::new(),
             asking: 0,
-            asked: session::Asked::of(setup.request),
+            asked,
             session_s: self.session_s,
             record: new_record(&setup, context),
             started: context.now.mono,

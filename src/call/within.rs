@@ -364,6 +364,11 @@ impl Calls {
         {
             leg.unacknowledged = Some((relay.server, relay.asked_cseq));
         }
+        if status == 422
+            && let Some(leg) = call.leg_mut(owner.leg)
+        {
+            leg.watch.raise(response, own_s);
+        }
         if matches!(status, 408 | 481) {
             // RFC 5057: the peer has no such dialog any more.
             self.peer_is_gone(owner, status == 481, context);
