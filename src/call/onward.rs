@@ -16,7 +16,7 @@
 use super::setup::{Invitation, text};
 use super::*;
 use crate::limits::{BRANCHES_MAX, REDIRECT_CONTACTS_MAX};
-use crate::message::{Contact, Message};
+use crate::message::{Contact, HeaderName, Message, NameAddr};
 
 /// A call asks where it is to go on to.
 #[derive(Clone, Debug)]
@@ -128,9 +128,13 @@ impl Calls {
             return;
         }
         let mut targets = found.targets;
-        // A loop is cut: whoever has been rung in this call is not rung again.
+        // A loop is cut: whoever has been rung in this call is not rung again, ...
         targets.retain(|target| !call.branches.iter().any(|branch| branch.rang(target)));
         targets.truncate(BRANCHES_MAX.saturating_sub(call.branches.len()));
+        // ... and what he has forwarded before, in a call that has come back to us, he does not forward again.
+        if call.was_diverted_by(&found.diverting) {
+            targets.clear();
+        }
         if targets.is_empty()
             && let Some(branch) = call.branches.get_mut(onward.branch as usize)
         {
@@ -185,6 +189,19 @@ impl Calls {
 }
 
 impl Call {
+    /// Whether the caller's INVITE says that this one has forwarded the call already (RFC 5806 §8).
+    fn was_diverted_by(&self, diverting: &Identity) -> bool {
+        let request = (self.invitation.as_ref()).map(|kept| crate::message::parse(&kept.request));
+        let Some(Ok(request)) = request else {
+            return false;
+        };
+        let own = diverting.name_addr(self.caller.dialog.ours.ip());
+        let own = NameAddr::parse(&own).map(|own| own.uri).unwrap_or_default();
+        (request.values(HeaderName::Diversion))
+            .filter_map(|value| NameAddr::parse(value).ok())
+            .any(|diverted| diverted.uri == own)
+    }
+
     /// 181 to the caller, within the early dialog of the branch that is left.
     fn announce_forwarding(&mut self, index: u32, branch: u8, context: &mut Context<'_>) {
         let tag = self.caller_tag(index, branch);

@@ -536,7 +536,7 @@ impl Reader {
             ring_timeout: self.value(fields, "ring_timeout", |t| value::duration(t, SECOND, HOUR)),
             calls_max: calls_max.unwrap_or(CALLS_MAX) as usize,
             session_expires: self.value(fields, "session_expires", |text| match text {
-                "0" => Ok(None),
+                "0" | "0s" => Ok(None),
                 _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
             }),
         }
