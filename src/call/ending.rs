@@ -166,10 +166,10 @@ impl Calls {
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);
-        // When it was us, the record says why.
-        let status = match by {
-            EndedBy::Server => cause(reason).unwrap_or(200),
-            EndedBy::Caller | EndedBy::Callee => 200,
+        // The record tells a far end that is gone from a call that somebody ended.
+        let status = match (by, cause(reason)) {
+            (EndedBy::Server, Some(408)) => 408,
+            _ => 200,
         };
         self.finish(handle, status, "answered", by, context);
     }

@@ -113,6 +113,11 @@ pub struct Watch {
     offered: Option<Box<Description>>,
 }
 
+/// Whether a request within a dialog is a session refresh request (RFC 4028 §4), if it is accepted.
+pub fn refreshes(method: Method) -> bool {
+    matches!(method, Method::Invite | Method::Update)
+}
+
 impl Asked {
     /// Reads a request. What does not parse says nothing.
     pub fn of(request: &Message<'_>) -> Self {

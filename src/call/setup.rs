@@ -68,7 +68,7 @@ pub(super) struct Invitation<'a> {
     pub from: &'a Identity,
 }
 
-/// The same, kept while branches may still be added.
+/// The same, kept while branches may still be added: a message at most for each call.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     /// As it came.
@@ -336,7 +336,7 @@ impl Calls {
             return false;
         };
         let own_s = call.session_s;
-        let is_ringing = call.state == State::Ringing && !call.is_final;
+        let is_ringing = call.state == State::Ringing && !call.is_final && !call.is_declined();
         let Some(branch) = (call.branches.get_mut(owner.leg as usize)).filter(|_| is_ringing)
         else {
             return false;

@@ -108,8 +108,8 @@ impl Calls {
             return;
         }
         let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
-        let is_refresh = matches!(request.method(), Method::Invite | Method::Update);
-        if is_refresh && own_s.is_some() && session::Asked::of(request).is_too_brief() {
+        let is_refresh = session::refreshes(request.method()) && own_s.is_some();
+        if is_refresh && session::Asked::of(request).is_too_brief() {
             arrival.answer(422, None, context);
             return;
         }
@@ -274,6 +274,8 @@ impl Calls {
         if method != Method::Info {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
+        }
+        if session::refreshes(method) {
             leg.watch.write_refresh(&mut composer, own_s);
             leg.watch
                 .offering(request.value(HeaderName::ContentType), request.body());
@@ -344,7 +346,9 @@ impl Calls {
             && let Some(leg) = call.leg_mut(owner.leg)
         {
             leg.dialog.refresh_target(response);
-            leg.watch.agree(context.now.mono, response, own_s);
+            if session::refreshes(method) {
+                leg.watch.agree(context.now.mono, response, own_s);
+            }
             if method == Method::Invite {
                 if had_offer || was_answered {
                     leg.send_ack(cseq, None, context);
@@ -504,7 +508,7 @@ impl Call {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        let is_refreshed = relay.method != Method::Info && (200..300).contains(&status);
+        let is_refreshed = session::refreshes(relay.method) && (200..300).contains(&status);
         let terms = relay.asked.terms(self.session_s);
         if is_refreshed {
             (relay.asked).write_answer(&mut composer, terms, self.session_s);
