@@ -155,6 +155,13 @@ pub const SUBSCRIPTION_MIN: Duration = Duration::from_secs(60);
 /// The longest subscription, and that of a SUBSCRIBE that does not say (RFC 3842 §3.4).
 pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 
+/// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
+pub const REDIRECT_CONTACTS_MAX: usize = 8;
+
+/// Bytes of a session description that is kept because a refresh may have to offer it again, on each leg. A browser's has
+/// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
+pub const DESCRIPTION_BYTES_MAX: usize = 8_192;
+
 /// Connections in all from sources that have not authenticated.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 /// Connections from one such source.

@@ -22,13 +22,21 @@ fn rank(status: u16) -> (u16, u16) {
     (class, within)
 }
 
-/// What the caller is told for a branch's refusal. Challenges and redirections of a callee stay with us: the caller
+/// What a branch's refusal counts as. Nobody cancelled while that matters: a callee who says so (487) has only given up.
+pub fn of_branch(status: u16) -> u16 {
+    match status {
+        487 => 480,
+        other => towards_caller(other),
+    }
+}
+
+/// What the other side is told for a refusal. Challenges and redirections of a callee stay with us: the caller
 /// could only answer them with credentials, or by calling past the dial plan. 503 speaks of one next hop, not of us
-/// (§16.7 step 6).
+/// (§16.7 step 6), and 422 of what we have with him (RFC 4028).
 pub fn towards_caller(status: u16) -> u16 {
     match status {
         300..=399 => 480,
-        401 | 407 | 503 => 500,
+        401 | 407 | 422 | 503 => 500,
         other => other,
     }
 }
@@ -40,9 +48,7 @@ mod tests {
     #[test]
     fn the_best_of_several_refusals() {
         for (better, worse) in [
-            (603, 302),
             (603, 486),
-            (302, 404),
             (486, 480),
             (480, 404),
             (404, 408),
@@ -57,8 +63,17 @@ mod tests {
 
     #[test]
     fn challenges_and_redirections_stay_here() {
-        for (status, told) in [(302, 480), (401, 500), (407, 500), (503, 500), (486, 486)] {
+        for (status, told) in [
+            (302, 480),
+            (401, 500),
+            (407, 500),
+            (422, 500),
+            (503, 500),
+            (486, 486),
+            (487, 487),
+        ] {
             assert_eq!(towards_caller(status), told);
         }
+        assert_eq!([of_branch(487), of_branch(302)], [480, 480]);
     }
 }

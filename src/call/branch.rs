@@ -31,12 +31,15 @@ impl Calls {
                 100 => {}
                 101..=199 => self.branch_rings(owner, response, context),
                 200..=299 => self.branch_answers(owner, response, way, context),
+                422 if self.invites_again(owner, response, context) => {}
+                300..=399 if self.redirects(owner, response) => {}
                 status => {
                     self.keep_refusal(owner, response, context);
                     self.branch_ends(owner, status, EndedBy::Callee, context);
                 }
             },
             Purpose::Relay => self.relayed_response(id, owner, response, context),
+            Purpose::Refresh => self.refresh_answered(id, owner, response, context),
             Purpose::Bye | Purpose::Probe => {
                 if response.status() >= 200 {
                     self.own_request_ends(owner, response.status(), context);
@@ -62,7 +65,7 @@ impl Calls {
         };
         if let Some(branch) = call.answered_behind(owner.leg) {
             if response.to().tag().unwrap_or_default() == &*branch.leg.dialog.remote_tag {
-                branch.leg.repeat_ack(1, context);
+                branch.leg.repeat_ack(branch.cseq, context);
             } else {
                 // A further answer behind the same branch (a proxy forked): a dialog of its own.
                 end_stray_answer(owner, response, way, context);
@@ -83,7 +86,7 @@ impl Calls {
         branch.leg.dialog.establish(response);
         branch.leg.is_up = true;
         if !is_ringing || winner != NO_BRANCH {
-            branch.leg.send_ack(1, None, context);
+            branch.leg.send_ack(branch.cseq, None, context);
             let reason = if winner == NO_BRANCH {
                 b"".as_slice()
             } else {
@@ -94,9 +97,9 @@ impl Calls {
             return;
         }
         if had_offer || branch.early.is_negotiated {
-            branch.leg.send_ack(1, None, context);
+            branch.leg.send_ack(branch.cseq, None, context);
         } else {
-            branch.leg.ack_owed = Some(1);
+            branch.leg.ack_owed = Some(branch.cseq);
         }
         self.answered(owner, response, context);
     }
@@ -114,12 +117,25 @@ impl Calls {
         let asked = callee.map(|branch| branch.early.asked);
         call.record.callee_call_id =
             callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
-        call.record.answered_by = callee.map(|branch| match &branch.leg.party {
-            Party::User(_, name) => name.to_string(),
-            Party::Trunk(..) => call.record.dialled.clone(),
+        let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
+        call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
+            (Party::User(_, name), _) => name.to_string(),
+            (Party::Trunk(..), Some(forwarding)) => forwarding.number.clone(),
+            (Party::Trunk(..), None) => call.record.dialled.clone(),
         });
+        call.record.forwarded_by = forwarding.map(|forwarding| forwarding.by.clone());
+        let to = callee.map(|branch| &branch.leg.party);
+        let from = &call.caller.party;
+        call.record.through = from.through().or_else(|| to.and_then(Party::through));
+        call.record.direction = match (from.is_trunk(), to.is_some_and(Party::is_trunk)) {
+            (false, false) => "internal",
+            (false, true) => "outgoing",
+            (true, false) => "incoming",
+            (true, true) => "transit",
+        };
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
+        call.begin_sessions(response, context.now.mono);
         call.answer_caller(owner, response, context);
         let tag = call.caller_tag(owner.call.index, owner.leg);
         call.caller.dialog.local.extend_from_slice(b";tag=");
@@ -141,10 +157,7 @@ impl Calls {
         let by = record.answered_by.clone().unwrap_or_default();
         context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
         keep_record(context, record.clone());
-        self.timers.arm(
-            context.now.mono.plus(PROBE_INTERVAL),
-            Timer::Probe(owner.call),
-        );
+        self.watch_both(owner.call);
     }
 
     /// What the caller is to see of a refusal beside its status: a carrier's Reason says more than that.
@@ -179,7 +192,7 @@ impl Calls {
         if call.branches.get(owner.leg as usize).is_none_or(is_over) {
             return;
         }
-        call.end_branch(owner.leg, status, by);
+        call.end_branch(owner.leg, best::of_branch(status), by);
         if status >= 600 && call.state == State::Ringing {
             // §16.7 step 5: nobody else shall answer either.
             call.cancel_branches(b"", context);
@@ -195,11 +208,15 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         if call.state != State::Ringing
             || call.is_final
+            || call.asking > 0
             || call.branches.iter().any(|branch| branch.status.is_none())
         {
             return;
         }
-        let refusals = (call.branches.iter()).filter_map(|branch| Some((branch.status?, branch)));
+        // One that was left for others says nothing any more.
+        let refusals = (call.branches.iter())
+            .filter_map(|branch| Some((branch.status?, branch)))
+            .filter(|(status, _)| !(300..400).contains(status));
         let best = refusals.reduce(|best, refusal| {
             if best::is_better(refusal.0, best.0) {
                 refusal
@@ -207,13 +224,14 @@ impl Calls {
                 best
             }
         });
+        if !call.later.is_empty() && !call.is_declined() {
+            self.try_later(handle);
+            return;
+        }
         // No branch at all could be begun: we are full.
-        let (status, by) = match best {
-            None => (503, EndedBy::Server),
-            // Nobody cancelled: a callee that says so has only given up.
-            Some((487, branch)) => (480, branch.ended_by),
-            Some((status, branch)) => (best::towards_caller(status), branch.ended_by),
-        };
+        let (status, by) = best.map_or((503, EndedBy::Server), |(status, branch)| {
+            (status, branch.ended_by)
+        });
         let refusal = best.map(|(_, branch)| branch.refusal.clone());
         call.refusal = refusal.unwrap_or_default();
         self.refuse(handle, status, by, context);
@@ -222,7 +240,7 @@ impl Calls {
 
 impl Call {
     /// The final status of an INVITE of ours is that of all callees behind it who have none.
-    fn end_branch(&mut self, leg: u8, status: u16, by: EndedBy) {
+    pub(super) fn end_branch(&mut self, leg: u8, status: u16, by: EndedBy) {
         let client = self.branches.get(leg as usize).map(|branch| branch.client);
         for branch in &mut self.branches {
             if Some(branch.client) == client && branch.status.is_none() {
@@ -247,10 +265,15 @@ impl Call {
         let answer = branch.and_then(|branch| branch.early.answer.take());
         let answer = answer.filter(|_| response.body().is_empty());
         self.provisionals.end();
-        let composer = self.compose_answer(owner, response, context);
-        match answer {
+        let mut composer = self.compose_answer(owner, response, context);
+        let terms = self.asked.terms(self.session_s);
+        (self.asked).write_answer(&mut composer, terms, self.session_s);
+        match &answer {
             Some(answer) => composer.finish(Some(&answer.kind), &answer.body),
             None => carriage::finish(composer, response, response.body()),
+        }
+        if let Some(answer) = answer {
+            self.caller.watch.sending(Some(&answer.kind), &answer.body);
         }
         context.respond(self.invite, response.status(), &self.request);
     }
@@ -280,6 +303,11 @@ impl Call {
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
         composer
+    }
+
+    /// Somebody has declined for all (6xx): nobody else is asked, and who still rings is told to stop (RFC 3261 §16.7 step 5).
+    pub(super) fn is_declined(&self) -> bool {
+        (self.branches.iter()).any(|branch| branch.status.is_some_and(|status| status >= 600))
     }
 
     /// CANCEL to every branch that has no final response yet.

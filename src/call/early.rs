@@ -66,10 +66,13 @@ impl Call {
         let fork = Branch {
             leg: first.leg.clone(),
             client,
+            cseq: first.cseq,
+            intervals_tried: 0,
             status: None,
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
             early: Early::new(self.invite_cseq),
+            forwarding: first.forwarding.clone(),
         };
         let index = u8::try_from(self.branches.len()).ok()?;
         self.branches.push(fork);

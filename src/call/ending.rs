@@ -54,6 +54,8 @@ impl Calls {
             return;
         }
         call.state = State::Ending;
+        call.invitation = None;
+        call.later.clear();
         let counted = std::mem::take(&mut call.counted);
         // Nobody asks an ending call for it.
         let mut record = std::mem::take(&mut call.record);
@@ -165,10 +167,16 @@ impl Calls {
     ) {
         let Some(call) = self.get(handle) else { return };
         let winner = call.winner;
+        call.cancel_refreshes(context);
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);
-        self.finish(handle, 200, "answered", by, context);
+        // The record tells a far end that is gone from a call that somebody ended.
+        let status = match (by, cause(reason)) {
+            (EndedBy::Server, Some(408)) => 408,
+            _ => 200,
+        };
+        self.finish(handle, status, "answered", by, context);
     }
 
     /// BYE on one leg, now or as soon as the peer has acknowledged our 2xx.
@@ -288,44 +296,6 @@ impl Calls {
         );
     }
 
-    /// Asks both legs of an answered call whether they are still there.
-    pub(super) fn probe(&mut self, handle: CallHandle, context: &mut Context<'_>) {
-        let Some(call) = self.get(handle) else { return };
-        if call.state != State::Answered {
-            return;
-        }
-        for leg_index in [CALLER, call.winner] {
-            let Some(leg) = call.leg_mut(leg_index).filter(|leg| leg.is_up) else {
-                continue;
-            };
-            let Some((client, branch)) = context.transactions.reserve() else {
-                continue;
-            };
-            leg.reconnect(context);
-            let cseq = leg.dialog.next_cseq();
-            leg.dialog
-                .compose(context.buffer, Method::Options, cseq, branch.as_bytes())
-                .finish(None, b"");
-            let flow = leg.dialog.flow;
-            call.waiting += 1;
-            context.transactions.send(
-                context.now.mono,
-                client,
-                Method::Options,
-                &flow,
-                context.buffer,
-                Owner {
-                    call: handle,
-                    leg: leg_index,
-                    purpose: Purpose::Probe,
-                },
-                context.out,
-            );
-        }
-        self.timers
-            .arm(context.now.mono.plus(PROBE_INTERVAL), Timer::Probe(handle));
-    }
-
     /// What the transaction layer gave up on.
     pub fn expired(&mut self, expired: Expired<Owner>, context: &mut Context<'_>) {
         match expired {
@@ -357,6 +327,7 @@ impl Calls {
             Purpose::Relay => self.relay_unanswered(id, owner, status, context),
             Purpose::Probe if status != 408 => self.out_of_reach(owner, context),
             Purpose::Bye | Purpose::Probe => self.own_request_ends(owner, status, context),
+            Purpose::Refresh => self.refresh_ends(owner, status, context),
             Purpose::Stray => {}
         }
     }
@@ -392,6 +363,13 @@ impl Calls {
 
 /// Seconds after which a caller that was turned away may try again.
 pub const RETRY_AFTER_S: u64 = 10;
+
+/// The cause in a Reason header's value of our own (RFC 3326).
+fn cause(reason: &[u8]) -> Option<u16> {
+    let params = reason.strip_prefix(b"SIP")?;
+    let cause = crate::message::Params(params).get("cause")?;
+    std::str::from_utf8(cause).ok()?.parse().ok()
+}
 
 /// What a final status means for the record.
 pub(super) fn disposition(status: u16) -> &'static str {

@@ -35,7 +35,8 @@ impl Calls {
         let silent = (call.branches.iter())
             .filter(|branch| branch.status.is_none())
             .map(|branch| branch.client);
-        for client in silent.chain(call.relays.iter().map(|relay| relay.client)) {
+        let relays = call.relays.iter().map(|relay| relay.client);
+        for client in silent.chain(relays).chain(call.refreshes()) {
             context.transactions.forget(client);
         }
         for leg_index in [CALLER].into_iter().chain(0..call.branches.len() as u8) {

@@ -10,10 +10,10 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
-//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `within` (requests within the
-//! dialogs), `reconnect` (peers that come or are reached another way), `ending` (BYE, records), `forgetting` (too many
-//! ended calls), `carriage` (which headers pass), `best` (which refusal the caller sees), `page` (MESSAGE outside a
-//! dialog, which is no call).
+//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `within`
+//! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
+//! reached another way), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
+//! `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -24,10 +24,13 @@ mod carriage;
 mod early;
 mod ending;
 mod forgetting;
+mod onward;
 mod page;
 mod reconnect;
+mod refresh;
 mod reliable;
 mod reply;
+mod session;
 mod setup;
 mod within;
 
@@ -51,15 +54,13 @@ use crate::transport::Connections;
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
+pub use onward::{Found, Onward};
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
 use reply::Answerable;
+pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::{Identity, Setup, Target};
 pub use within::{Arrival, Located};
-
-/// How often the legs of an answered call are asked whether they still know of it. A phone that lost its power is
-/// noticed after this and 64·T1 at most.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
 /// probe. Of itself a phone comes back when it misses the answer to a keep-alive (RFC 5626 §4.4) or registers again.
@@ -124,6 +125,8 @@ pub enum Purpose {
     Bye,
     /// Our OPTIONS within the dialog: is the peer still there?
     Probe,
+    /// Our refresh of a leg's session.
+    Refresh,
     /// Its answer says nothing: the BYE of a dialog that nobody wanted, a PRACK.
     Stray,
 }
@@ -155,6 +158,13 @@ impl Party {
 
     fn is_trunk(&self) -> bool {
         matches!(self, Self::Trunk(..))
+    }
+
+    /// As it is called in config.ini.
+    fn name(&self) -> String {
+        match self {
+            Self::User(_, name) | Self::Trunk(_, name) => name.to_string(),
+        }
     }
 
     /// Who that is at present.
@@ -194,6 +204,8 @@ struct Leg {
     bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
+    /// How we notice that the peer is gone.
+    watch: session::Watch,
 }
 
 /// A callee leg.
@@ -202,6 +214,10 @@ struct Branch {
     leg: Leg,
     /// Its INVITE. Callees that a proxy behind a branch has forked it to share it.
     client: ClientId,
+    /// The CSeq number of that.
+    cseq: u32,
+    /// How often it has asked for a longer session interval.
+    intervals_tried: u8,
     /// The final status, once there.
     status: Option<u16>,
     /// Who gave it: the callee, or we ourselves when he was silent or out of reach.
@@ -210,6 +226,19 @@ struct Branch {
     refusal: Box<[u8]>,
     /// What there is before his final response.
     early: Early,
+    /// How the call got to him, if the caller did not dial him.
+    forwarding: Option<Box<Forwarding>>,
+}
+
+/// How a call got to a branch that the caller did not dial.
+#[derive(Clone, Debug)]
+struct Forwarding {
+    /// Who forwarded it, for records.
+    by: String,
+    /// To which number.
+    number: String,
+    /// The value of the Diversion header that says so to whoever is rung.
+    diversion: Vec<u8>,
 }
 
 /// A request on its way from one leg to the other.
@@ -229,6 +258,8 @@ struct Relay {
     is_quiet: bool,
     /// CSeq number of the relayed request.
     cseq: u32,
+    /// What the request says of session timers.
+    asked: session::Asked,
     /// CSeq number of the request as it came: its ACK has the same, though INFO may have come since.
     asked_cseq: u32,
     /// Whoever sent it has his final response (the call ended meanwhile); the other side's is only waited for.
@@ -273,9 +304,19 @@ struct Call {
     is_final: bool,
     /// Header lines for it, if it is a refusal.
     refusal: Box<[u8]>,
-    /// Our BYEs and probes that wait for an answer, and a PRACK that may still come.
+    /// Our BYEs, probes and refreshes that wait for an answer, and a PRACK that may still come.
     waiting: u32,
     relays: Vec<Relay>,
+    /// The caller's INVITE while the call rings.
+    invitation: Option<Box<setup::Kept>>,
+    /// Whom to try when nobody rings any more, the next one last.
+    later: Vec<onward::Later>,
+    /// How often the call has asked where it is to go on to, without an answer as yet.
+    asking: u8,
+    /// What the caller's INVITE says of session timers.
+    asked: session::Asked,
+    /// The session interval that we want, in seconds; `None`: no session timers.
+    session_s: Option<u32>,
     record: CallRecord,
     started: Instant,
     answered: Option<Instant>,
@@ -288,9 +329,10 @@ enum Timer {
     RingTimeout(CallHandle),
     /// The caller's own limit for ringing is over.
     Expired(CallHandle),
-    Probe(CallHandle),
     /// A PRACK for a response before a refusal is waited for no longer.
     Prack(CallHandle),
+    /// Something may be due to see whether this leg's peer is still there.
+    Watch(CallHandle, u8),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -346,6 +388,9 @@ pub struct Calls {
     /// Those that ended, in that order; most are off the table.
     ended: VecDeque<CallHandle>,
     ring_timeout: Duration,
+    session_s: Option<u32>,
+    /// Calls that ask where they are to go on to.
+    onward: VecDeque<Onward>,
     /// Calls of each user, of each trunk: both directions together.
     user_calls: Vec<u32>,
     trunk_calls: Vec<u32>,
@@ -362,6 +407,8 @@ impl Calls {
             live_max: 0,
             ended: VecDeque::new(),
             ring_timeout: Duration::ZERO,
+            session_s: None,
+            onward: VecDeque::new(),
             user_calls: Vec::new(),
             trunk_calls: Vec::new(),
         };
@@ -379,6 +426,8 @@ impl Calls {
     ) {
         self.live_max = config.call.calls_max;
         self.ring_timeout = config.call.ring_timeout;
+        let session = config.call.session_expires;
+        self.session_s = session.map(|interval| interval.as_secs() as u32);
         self.user_calls = vec![0; config.users.len()];
         self.trunk_calls = vec![0; config.trunks.len()];
         let renamed = |party: &mut Party| match party {
@@ -433,8 +482,8 @@ impl Calls {
         match timer {
             Timer::RingTimeout(handle) => self.ring_timeout(handle, 480, context),
             Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
-            Timer::Probe(handle) => self.probe(handle, context),
             Timer::Prack(handle) => self.prack_timeout(handle),
+            Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
@@ -532,6 +581,7 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
+            watch: session::Watch::default(),
         }
     }
 

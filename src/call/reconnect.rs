@@ -94,9 +94,11 @@ impl Call {
         // What still rings there must hear its CANCEL.
         let branch = self.branches.get(leg_index as usize);
         let asked = (self.relays.iter()).filter(|relay| relay.to == leg_index);
-        for client in
-            (branch.map(|branch| branch.client).into_iter()).chain(asked.map(|relay| relay.client))
-        {
+        let refresh = self.leg(leg_index).and_then(|leg| leg.watch.refresh);
+        let clients = (branch.map(|branch| branch.client).into_iter())
+            .chain(refresh.map(|refresh| refresh.client))
+            .chain(asked.map(|relay| relay.client));
+        for client in clients {
             (context.transactions).redirect_request(client, flow, context.out);
         }
         for server in servers {

@@ -114,7 +114,7 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return;
         };
-        if call.state != State::Ringing || call.is_final {
+        if call.state != State::Ringing || call.is_final || call.is_declined() {
             return;
         }
         let Some(leg) = call.early_dialog(owner.leg, response) else {
@@ -309,6 +309,9 @@ impl Call {
             composer.field("Require", &[b"100rel"]);
             composer.number("RSeq", sent.rseq.into());
             carriage::finish(composer, response, body);
+            self.caller
+                .watch
+                .sending(response.value(HeaderName::ContentType), body);
             self.send_reliably(sent, context);
         } else {
             let composer = self.compose_answer(owner, response, context);
@@ -383,6 +386,47 @@ impl Call {
             .and_then(rseq)
     }
 
+    /// A provisional response of our own to the caller, within the early dialog of a branch:
+    /// reliable if he requires it.
+    pub(super) fn ring_ourselves(
+        &mut self,
+        handle: CallHandle,
+        branch: u8,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        let is_reliable = self.provisionals.wish == Wish::Required;
+        if is_reliable && self.provisionals.waiting.len() >= WAITING_MAX {
+            return;
+        }
+        let tag = self.caller_tag(handle.index, branch);
+        let rseq = is_reliable.then(|| self.next_number(branch, context));
+        let mut composer = self.request.response(context.buffer, status, &tag);
+        let dialog = &self.caller.dialog;
+        crate::dialog::write_contact(&mut composer, &dialog.flow, dialog.ours);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("Server", &[b"sipkeep"]);
+        if let Some(rseq) = rseq {
+            composer.field("Require", &[b"100rel"]);
+            composer.number("RSeq", rseq.into());
+        }
+        composer.finish(None, b"");
+        match rseq {
+            None => context.respond(self.invite, status, &self.request),
+            Some(rseq) => {
+                let sent = Sent {
+                    status,
+                    branch,
+                    rseq,
+                    has_session: false,
+                    prack: None,
+                };
+                self.send_reliably(sent, context);
+            }
+        }
+    }
+
     /// Sends what is composed, or lets it wait for the PRACK of the one before.
     fn send_reliably(&mut self, sent: Sent, context: &mut Context<'_>) {
         if self.provisionals.sent.is_some() {
@@ -427,7 +471,7 @@ impl Call {
         let cseq = dialog.next_cseq();
         let mut composer =
             dialog.compose(context.buffer, Method::Prack, cseq, via_branch.as_bytes());
-        write_rack(&mut composer, number);
+        write_rack(&mut composer, number, branch.cseq);
         match session {
             Some((kind, body)) => composer.finish(Some(kind), body),
             None => composer.finish(None, b""),
@@ -440,11 +484,13 @@ impl Call {
     }
 }
 
-/// `RAck` for a response to the INVITE of a branch, whose CSeq number is always 1.
-pub(super) fn write_rack(composer: &mut crate::message::Composer<'_>, number: u32) {
+/// `RAck` for a response to the INVITE of a branch, which has this CSeq number.
+pub(super) fn write_rack(composer: &mut crate::message::Composer<'_>, number: u32, cseq: u32) {
     composer.field_with("RAck", |line| {
         crate::message::compose::append_number(line, number.into());
-        line.extend_from_slice(b" 1 INVITE");
+        line.push(b' ');
+        crate::message::compose::append_number(line, cseq.into());
+        line.extend_from_slice(b" INVITE");
     });
 }
 

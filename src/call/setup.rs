@@ -1,9 +1,12 @@
 //! A call begins: the caller's INVITE becomes one INVITE for each branch (RFC 3261 §13, RFC 7092).
 
 use super::*;
-use crate::dialog::{write_contact, write_via};
+use crate::dialog::write_contact;
 use crate::message::compose::{Composer, append_address, append_host, reason_phrase};
 use crate::message::{HeaderName, Message};
+
+/// How often a branch may ask for a longer session interval.
+const INTERVALS_MAX: u8 = 3;
 
 /// Where one branch goes.
 #[derive(Clone, Debug)]
@@ -61,7 +64,7 @@ pub struct Identity {
 
 impl Identity {
     /// Name-addr without a tag.
-    fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
+    pub(super) fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
         // An ordinary one with its tag fits.
         let mut value = Vec::with_capacity(96);
         if !self.display.is_empty() {
@@ -80,6 +83,20 @@ impl Identity {
         value.push(b'>');
         value
     }
+}
+
+/// The caller's INVITE, from which that of each branch is made.
+pub(super) struct Invitation<'a> {
+    pub request: &'a Message<'a>,
+    pub from: &'a Identity,
+}
+
+/// The same, kept while branches may still be added: a message at most for each call.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// As it came.
+    pub request: Box<[u8]>,
+    pub from: Identity,
 }
 
 /// What the endpoint found out about a new call before it begins.
@@ -131,6 +148,12 @@ impl Calls {
         );
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
+        caller.watch.learn(setup.request);
+        let asked = session::Asked::of(setup.request);
+        // What he is sent before the answer may have to be offered again as well.
+        caller
+            .watch
+            .begin(context.now.mono, asked.terms(self.session_s));
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -151,6 +174,14 @@ impl Calls {
             refusal: Box::default(),
             waiting: 0,
             relays: Vec::new(),
+            invitation: Some(Box::new(Kept {
+                request: setup.request.bytes().into(),
+                from: setup.from.clone(),
+            })),
+            later: Vec::new(),
+            asking: 0,
+            asked,
+            session_s: self.session_s,
             record: new_record(&setup, context),
             started: context.now.mono,
             answered: None,
@@ -183,8 +214,12 @@ impl Calls {
             context.out,
         );
 
+        let invitation = Invitation {
+            request: setup.request,
+            from: &setup.from,
+        };
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
-            self.ring(handle, &setup, target, context);
+            self.ring(handle, &invitation, target, None, context);
         }
         // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
         let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
@@ -260,11 +295,12 @@ impl Calls {
     }
 
     /// Adds a branch and sends its INVITE.
-    fn ring(
+    pub(super) fn ring(
         &mut self,
         handle: CallHandle,
-        setup: &Setup<'_>,
+        invitation: &Invitation<'_>,
         target: &Target,
+        forwarding: Option<Box<Forwarding>>,
         context: &mut Context<'_>,
     ) {
         let Some((client, via_branch)) = context.transactions.reserve() else {
@@ -281,61 +317,120 @@ impl Calls {
             secret,
         }
         .compose();
-        let dialog = target.dialog(&setup.from, call_id.as_flattened(), &tag);
-        let mut composer = Composer::request(context.buffer, b"INVITE", &target.uri);
-        write_via(
-            &mut composer,
-            &target.flow,
-            target.ours,
-            via_branch.as_bytes(),
-        );
-        composer.number(
-            "Max-Forwards",
-            u64::from(setup.request.max_forwards().unwrap_or(70).saturating_sub(1)),
-        );
-        if !target.route.is_empty() {
-            composer.field("Route", &[&target.route]);
-        }
-        composer
-            .field("From", &[&dialog.local])
-            .field("To", &[&dialog.remote]);
-        composer
-            .field("Call-ID", &[&dialog.call_id])
-            .field("CSeq", &[b"1 INVITE"]);
-        write_contact(&mut composer, &target.flow, target.ours);
-        composer
-            .field("Allow", &[carriage::ALLOW])
-            .field("User-Agent", &[b"sipkeep"]);
-        if call.provisionals.is_offered() {
-            composer.field("Supported", &[b"100rel"]);
-        }
-        let (from_trunk, to_trunk) = (setup.caller.is_trunk(), target.party.is_trunk());
-        carriage::write(&mut composer, setup.request, from_trunk, to_trunk);
-        carriage::finish(composer, setup.request, setup.request.body());
-
-        let owner = Owner {
-            call: handle,
-            leg: leg_index,
-            purpose: Purpose::Invite,
-        };
+        let mut dialog = target.dialog(invitation.from, call_id.as_flattened(), &tag);
+        dialog.local_cseq = 0;
         // A trunk was called where it is configured to be.
         let home = target.party.is_trunk().then_some(target.flow.remote);
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
-        leg.send(client, Method::Invite, owner, context);
         call.branches.push(Branch {
             leg,
             client,
+            cseq: 0,
+            intervals_tried: 0,
             status: None,
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
+            forwarding,
         });
         let is_counted = call.counted.contains(&target.party);
+        let owner = Owner {
+            call: handle,
+            leg: leg_index,
+            purpose: Purpose::Invite,
+        };
+        call.invite(owner, (client, via_branch), invitation, context);
         if !is_counted {
             self.count_in(handle, &target.party);
         }
+    }
+
+    /// RFC 4028 §7.3: a branch wants sessions to be refreshed less often than we offered (422): it is asked once more, with
+    /// its minimum, within what would have become the same dialog. `false`: it is a refusal as any other.
+    pub(super) fn invites_again(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(call) = self.get(owner.call) else {
+            return false;
+        };
+        let own_s = call.session_s;
+        let is_ringing = call.state == State::Ringing && !call.is_final && !call.is_declined();
+        let Some(branch) = (call.branches.get_mut(owner.leg as usize)).filter(|_| is_ringing)
+        else {
+            return false;
+        };
+        // Who has rung before he refuses is left alone: there may be early dialogs behind him.
+        let is_untouched = branch.leg.dialog.remote_tag.is_empty();
+        let may = branch.status.is_none() && is_untouched && branch.intervals_tried < INTERVALS_MAX;
+        if !may || !branch.leg.watch.raise(response, own_s) {
+            return false;
+        }
+        branch.intervals_tried += 1;
+        let Some(kept) = call.invitation.take() else {
+            return false;
+        };
+        let reserved = context.transactions.reserve();
+        if let (Some(reserved), Ok(request)) = (reserved, crate::message::parse(&kept.request)) {
+            let invitation = Invitation {
+                request: &request,
+                from: &kept.from,
+            };
+            call.invite(owner, reserved, &invitation, context);
+        }
+        call.invitation = Some(kept);
+        reserved.is_some()
+    }
+}
+
+impl Call {
+    /// Sends the INVITE of a branch.
+    fn invite(
+        &mut self,
+        owner: Owner,
+        (client, via_branch): (ClientId, crate::transaction::Branch),
+        invitation: &Invitation<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let from_trunk = self.caller.party.is_trunk();
+        let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
+            return;
+        };
+        let leg = &mut branch.leg;
+        let request = invitation.request;
+        (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
+        let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
+        let mut composer = leg.dialog.compose_relayed(
+            context.buffer,
+            Method::Invite,
+            branch.cseq,
+            via_branch.as_bytes(),
+            hops,
+        );
+        write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("User-Agent", &[b"sipkeep"]);
+        let has_timer = leg.watch.write_first(&mut composer, self.session_s);
+        let options: &[u8] = match (self.provisionals.is_offered(), has_timer) {
+            (true, true) => b"100rel, timer",
+            (true, false) => b"100rel",
+            (false, true) => b"timer",
+            (false, false) => b"",
+        };
+        if !options.is_empty() {
+            composer.field("Supported", &[options]);
+        }
+        if let Some(forwarding) = &branch.forwarding {
+            composer.field("Diversion", &[&forwarding.diversion]);
+        }
+        carriage::write(&mut composer, request, from_trunk, leg.party.is_trunk());
+        carriage::finish(composer, request, request.body());
+        leg.send(client, Method::Invite, owner, context);
     }
 }
 
@@ -365,6 +460,6 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

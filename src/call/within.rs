@@ -134,8 +134,17 @@ impl Calls {
             arrival.answer(483, None, context);
             return;
         }
+        let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
+        let is_refresh = session::refreshes(request.method()) && own_s.is_some();
+        if is_refresh && session::Asked::of(request).is_too_brief() {
+            arrival.answer(422, None, context);
+            return;
+        }
         match request.method() {
             Method::Bye => self.bye(located, arrival, context),
+            Method::Update if is_answered && request.body().is_empty() => {
+                self.refreshed(located, arrival, context);
+            }
             Method::Options => arrival.answer(200, None, context),
             Method::Prack => self.prack(located, arrival, context),
             // RFC 2976 §2.2: it says nothing but that its sender is there; the other side has no part in it.
@@ -175,9 +184,9 @@ impl Calls {
         if let Some(leg) = call.leg_mut(other)
             && let Some(cseq) = leg.ack_owed
         {
-            let body = request
-                .value(HeaderName::ContentType)
-                .map(|kind| (kind, request.body()));
+            let kind = request.value(HeaderName::ContentType);
+            leg.watch.sending(kind, request.body());
+            let body = kind.map(|kind| (kind, request.body()));
             leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
         }
         if let Some(reason) = bye {
@@ -292,6 +301,7 @@ impl Calls {
             && let Some(leg) = call.leg_mut(from)
         {
             leg.dialog.refresh_target(request);
+            leg.watch.learn(request);
         }
         if method == Method::Invite {
             Composer::response_to(
@@ -308,6 +318,8 @@ impl Calls {
                 .transactions
                 .respond(now, server, 100, context.buffer, context.out);
         }
+        let own_s = call.session_s;
+        let rack = rseq.zip(call.branches.get(to as usize).map(|branch| branch.cseq));
         let Some(leg) = call.leg_mut(to) else {
             return false;
         };
@@ -329,12 +341,21 @@ impl Calls {
             write_contact(&mut composer, &dialog.flow, dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
-        if let Some(rseq) = rseq {
-            reliable::write_rack(&mut composer, rseq);
+        if let Some((rseq, cseq)) = rack {
+            reliable::write_rack(&mut composer, rseq, cseq);
+        }
+        // While it rings there is no session to refresh.
+        let refreshes = session::refreshes(method) && call.state == State::Answered;
+        if let Some(leg) = call.leg(to).filter(|_| refreshes) {
+            leg.watch.write_refresh(&mut composer, own_s);
         }
         carriage::write(&mut composer, request, from_trunk, to_trunk);
         carriage::finish(composer, request, request.body());
-        if let Some(leg) = call.leg(to) {
+        if let Some(leg) = call.leg_mut(to) {
+            if refreshes {
+                let kind = request.value(HeaderName::ContentType);
+                leg.watch.offering(kind, request.body());
+            }
             leg.send(client, method, Owner { leg: to, ..owner }, context);
         }
         call.relays.push(Relay {
@@ -349,6 +370,7 @@ impl Calls {
             cseq,
             asked_cseq: request.cseq().number,
             is_quiet: reliable::names_100rel(request, HeaderName::Require),
+            asked: session::Asked::of(request),
             is_answered: false,
         });
         if method == Method::Invite {
@@ -387,11 +409,15 @@ impl Calls {
         let (method, cseq) = (call.relays[position].method, call.relays[position].cseq);
         let was_answered = call.relays[position].is_answered;
         let had_offer = call.relays[position].had_offer;
+        let own_s = call.session_s;
         if status < 300
             && is_target_refresh(method)
             && let Some(leg) = call.leg_mut(owner.leg)
         {
             leg.dialog.refresh_target(response);
+            if session::refreshes(method) {
+                leg.watch.agree(context.now.mono, response, own_s);
+            }
             if method == Method::Invite {
                 if had_offer || was_answered {
                     leg.send_ack(cseq, None, context);
@@ -411,11 +437,17 @@ impl Calls {
         {
             leg.unacknowledged = Some((relay.server, relay.asked_cseq));
         }
+        if status == 422
+            && let Some(leg) = call.leg_mut(owner.leg)
+        {
+            leg.watch.raise(response, own_s);
+        }
         let is_vital = call.is_vital(&relay);
         if matches!(status, 408 | 481) && is_vital {
             // RFC 5057: the peer has no such dialog any more.
             self.peer_is_gone(owner, status == 481, context);
         }
+        self.watch_both(owner.call);
         self.sweep(owner.call);
     }
 
@@ -511,6 +543,9 @@ impl Call {
         if self.relays.len() >= RELAYS_MAX {
             return LATER;
         }
+        if has_offer && self.is_refreshing() {
+            return GLARE;
+        }
         // While it rings each early dialog is by itself.
         let pending = self
             .relays
@@ -539,7 +574,12 @@ impl Call {
     }
 
     /// Passes a response back to whoever sent the relayed request.
-    fn pass_response(&self, position: usize, response: &Message<'_>, context: &mut Context<'_>) {
+    fn pass_response(
+        &mut self,
+        position: usize,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
         let Some(relay) = self.relays.get(position) else {
             return;
         };
@@ -557,10 +597,23 @@ impl Call {
             write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
             composer.field("Allow", &[carriage::ALLOW]);
         }
+        let is_refreshed = session::refreshes(relay.method)
+            && (200..300).contains(&status)
+            && self.state == State::Answered;
+        let terms = relay.asked.terms(self.session_s);
+        if is_refreshed {
+            (relay.asked).write_answer(&mut composer, terms, self.session_s);
+        }
         let from_trunk = (self.leg(relay.to)).is_some_and(|leg| leg.party.is_trunk());
         carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
         carriage::finish(composer, response, response.body());
         context.respond(relay.server, status, &relay.request);
+        let from = relay.from;
+        if let Some(leg) = self.leg_mut(from).filter(|_| is_refreshed) {
+            leg.watch.begin(context.now.mono, terms);
+            leg.watch
+                .sending(response.value(HeaderName::ContentType), response.body());
+        }
     }
 }
 
@@ -630,6 +683,7 @@ impl Arrival<'_> {
             match status {
                 200 | 405 => composer.field("Allow", &[carriage::ALLOW]),
                 415 => composer.field("Accept", &[carriage::ACCEPT]),
+                422 => composer.number("Min-SE", session::INTERVAL_MIN_S.into()),
                 489 => composer.field("Allow-Events", &[carriage::ALLOW_EVENTS]),
                 _ => composer,
             };

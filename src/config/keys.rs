@@ -265,7 +265,11 @@ const GUARD: &[KeySpec] = &[
 const CALL: &[KeySpec] = &[
     key("ring_timeout", "60s", "how long a call rings"),
     or_empty("calls_max", "1000", "calls at a time"),
-    later("session_expires", "30m", "RFC 4028; 0 turns it off"),
+    key(
+        "session_expires",
+        "30m",
+        "how long a call lasts that nobody refreshes (RFC 4028); 0: no session timers",
+    ),
     later(
         "media_timeout",
         "60s",

@@ -139,6 +139,8 @@ pub struct Guard {
 pub struct Call {
     pub ring_timeout: Duration,
     pub calls_max: usize,
+    /// The session interval that we want (RFC 4028), in whole seconds; `None`: no session timers.
+    pub session_expires: Option<Duration>,
 }
 
 /// What a user's credentials are made from.

@@ -18,6 +18,8 @@ use crate::source::Transport;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// RFC 4028 §5: no session interval is shorter.
+const SESSION_MIN: Duration = Duration::from_secs(90);
 /// Longest time that anything is kept or refused: ten years.
 const YEARS_10: Duration = Duration::from_secs(3_650 * 86_400);
 
@@ -533,6 +535,10 @@ impl Reader {
         Call {
             ring_timeout: self.value(fields, "ring_timeout", |t| value::duration(t, SECOND, HOUR)),
             calls_max: calls_max.unwrap_or(CALLS_MAX) as usize,
+            session_expires: self.value(fields, "session_expires", |text| match text {
+                "0" | "0s" => Ok(None),
+                _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
+            }),
         }
     }
 }

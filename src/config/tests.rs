@@ -60,7 +60,8 @@ fn empty_file_runs_with_the_documented_defaults() {
         config.call,
         Call {
             ring_timeout: Duration::from_secs(60),
-            calls_max: 1_000
+            calls_max: 1_000,
+            session_expires: Some(Duration::from_secs(1_800)),
         }
     );
     assert_eq!((config.users.len(), config.trunks.len()), (0, 0));
@@ -110,6 +111,7 @@ fn all_keys_of_this_version_are_read() {
         [call]\n\
         ring_timeout = 20s\n\
         calls_max = 0\n\
+        session_expires = 0\n\
         [user 100]\n\
         password = blue;horse#7   ; neither ; nor # behind a letter begins a comment\n\
         display_name = Zoë at the desk\n\
@@ -124,8 +126,8 @@ fn all_keys_of_this_version_are_read() {
         transport = tcp\n\
         incoming = bob.o-b_1+*#\n";
     let text = text.replace("500ms", "1d") + rest;
-    let shared = "config.ini:44: [trunk office-b] addresses: 192.168.1.50:5099 is an address of \
-        [user 100], line 37";
+    let shared = "config.ini:45: [trunk office-b] addresses: 192.168.1.50:5099 is an address of \
+        [user 100], line 38";
     assert_eq!(mistakes(&text), [shared]);
     let text = text.replace("50:5099", "52:5099");
     let config = read(&text).unwrap();
@@ -179,7 +181,8 @@ fn all_keys_of_this_version_are_read() {
         config.call,
         Call {
             ring_timeout: Duration::from_secs(20),
-            calls_max: 0
+            calls_max: 0,
+            session_expires: None,
         }
     );
     let [first, bob, third] = &config.users[..] else {
@@ -187,7 +190,7 @@ fn all_keys_of_this_version_are_read() {
     };
     assert_eq!(
         (first.name.as_str(), first.line, first.calls_max),
-        ("100", 34, Some(2))
+        ("100", 35, Some(2))
     );
     assert_eq!(first.secret, Some(Secret::Password("blue;horse#7".into())));
     assert_eq!(first.display_name, "Zoë at the desk");
@@ -420,6 +423,16 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[registrar]\nexpires_default = 30m\nexpires_max = 20m",
         &["3: [registrar] expires_max: 20m is less than expires_default (30m)"],
+    ),
+    (
+        "[call]\nsession_expires = 60s",
+        &["2: [call] session_expires: \"60s\" is out of range, 90s to 1d"],
+    ),
+    (
+        "[call]\nsession_expires = 1800",
+        &[
+            "2: [call] session_expires: \"1800\" needs a unit (ms, s, m, h or d), as in 1800s or 1800m",
+        ],
     ),
     // A wrong value is one mistake, not two
     (

@@ -138,8 +138,12 @@ impl Endpoint {
             .field("Allow", &[ALLOW])
             .field("Allow-Events", &[ALLOW_EVENTS])
             .field("Accept", &[ACCEPT]);
+        let timer: &[u8] = match self.config.call.session_expires {
+            Some(_) => b", timer",
+            None => b"",
+        };
         composer
-            .field("Supported", &[b"100rel, path, outbound"])
+            .field("Supported", &[b"100rel, path, outbound", timer])
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send_unknown(unknown);
@@ -186,6 +190,10 @@ impl Endpoint {
     ) -> Option<u16> {
         let own: &[&[u8]] = match request.method() {
             Method::Register => &[b"path", b"outbound"],
+            // Session timers (RFC 4028) are a matter of these two, unless they are off.
+            Method::Invite | Method::Update if self.config.call.session_expires.is_some() => {
+                &[b"100rel", b"timer"]
+            }
             _ => &[b"100rel"],
         };
         let supported = |option: &&[u8]| own.iter().any(|own| option.eq_ignore_ascii_case(own));

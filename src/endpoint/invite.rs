@@ -1,7 +1,7 @@
 //! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
 
 use super::*;
-use crate::call::{Arrival, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -60,6 +60,9 @@ impl Endpoint {
         }
         if request.max_forwards() == Some(0) {
             return Some(483);
+        }
+        if self.config.call.session_expires.is_some() && Asked::of(request).is_too_brief() {
+            return Some(422);
         }
         let kind = request.value(HeaderName::ContentType);
         if !request.body().is_empty() && !kind.is_some_and(is_session_body) {
@@ -170,7 +173,8 @@ impl Endpoint {
             Route::Nowhere => Some((404, None)),
             Route::User(user) if self.is_busy(user) => Some((486, None)),
             Route::User(user) => {
-                setup.targets = self.user_targets(now, user, identity, arrival, dialled);
+                let own = (identity == Who::User(user)).then_some(&arrival.flow);
+                setup.targets = self.user_targets(now, user, own, dialled);
                 setup.targets.is_empty().then_some((480, None))
             }
             Route::Outside(number) => {
@@ -180,7 +184,7 @@ impl Endpoint {
         }
     }
 
-    fn is_busy(&self, user: UserId) -> bool {
+    pub(super) fn is_busy(&self, user: UserId) -> bool {
         let limit = self
             .config
             .users
@@ -203,6 +207,11 @@ impl Endpoint {
         if !self.is_ours(arrival.request, &arrival.flow) {
             return Route::Nowhere;
         }
+        self.lead(identity, dialled)
+    }
+
+    /// Where a number leads by the dial plan, if this one calls it.
+    pub(super) fn lead(&self, identity: Who, dialled: &[u8]) -> Route {
         if let Some(user) = self.auth.user(dialled) {
             return Route::User(user);
         }
@@ -223,17 +232,16 @@ impl Endpoint {
         }
     }
 
-    /// Every binding of a user but the one that he himself calls from; a user by address who has none, at that address. Of
-    /// two users on one flow (a gateway for several telephones) one may call the other.
+    /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address who has none, at
+    /// that address. Of two users on one flow (a gateway for several telephones) one may call the other.
     pub(super) fn user_targets(
         &mut self,
         now: Now,
         user: UserId,
-        caller: Who,
-        arrival: &Arrival<'_>,
+        own: Option<&Flow>,
         dialled: &[u8],
     ) -> Vec<Target> {
-        let is_own_flow = |flow: &Flow| caller == Who::User(user) && *flow == arrival.flow;
+        let is_own_flow = |flow: &Flow| own == Some(flow);
         let Some(config) = self.config.users.get(user.0 as usize) else {
             return Vec::new();
         };
@@ -287,7 +295,7 @@ impl Endpoint {
     }
 
     /// The first trunk that can be reached.
-    fn trunk_targets(&mut self, now: Now, number: &[u8]) -> Vec<Target> {
+    pub(super) fn trunk_targets(&mut self, now: Now, number: &[u8]) -> Vec<Target> {
         for index in 0..self.config.trunks.len() {
             let trunk = &self.config.trunks[index];
             let (name, transport) = (trunk.name.clone(), trunk.transport);

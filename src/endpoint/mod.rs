@@ -1,7 +1,8 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `invite` where a number leads (`page` for a MESSAGE), `subscribe` what may be subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! `invite` where a number leads (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
+//! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 #[cfg(feature = "testing")]
@@ -11,6 +12,7 @@ mod identity;
 mod input;
 mod invite;
 mod lanes;
+mod onward;
 mod page;
 mod peers;
 mod register;
@@ -182,6 +184,7 @@ impl Endpoint {
             }
             Input::Tick => self.tick(now),
         }
+        self.calls_go_on(now);
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.

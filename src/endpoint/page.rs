@@ -16,7 +16,10 @@ impl Endpoint {
         }
         let dialled = request.uri().map(dialled_number).unwrap_or_default();
         let targets = match self.route(arrival, identity, &dialled) {
-            Route::User(user) => self.user_targets(now, user, identity, arrival, &dialled),
+            Route::User(user) => {
+                let own = (identity == Who::User(user)).then_some(&arrival.flow);
+                self.user_targets(now, user, own, &dialled)
+            }
             // It may cost money, and there is neither a record nor a limit for it.
             Route::Outside(_) => return self.answer(now, arrival, 403),
             Route::Nowhere => return self.answer(now, arrival, 404),

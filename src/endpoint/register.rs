@@ -141,9 +141,11 @@ impl Endpoint {
     /// Whether a request's URI has this server for its host: one of the domains, or an address of ours. Without domains
     /// any host is.
     pub(super) fn is_ours(&self, request: &Message<'_>, flow: &Flow) -> bool {
-        let Some(uri) = request.uri() else {
-            return false;
-        };
+        (request.uri()).is_some_and(|uri| self.is_our_host(uri, flow))
+    }
+
+    /// The same of any URI that came on this flow.
+    pub(super) fn is_our_host(&self, uri: &Uri<'_>, flow: &Flow) -> bool {
         let domains = &self.config.server.domains;
         domains.is_empty()
             || match uri.host {

@@ -100,6 +100,7 @@ impl Phone {
             0..15 => self.refuse(now, id, 486, out),
             15..20 => self.refuse(now, id, 603, out),
             20..30 => self.respond(now, id, 180, out),
+            30..40 => self.refuse(now, id, 302, out),
             _ => self.answered_soon(now, id, out),
         }
     }
@@ -132,9 +133,18 @@ impl Phone {
             &call.tag,
         );
         let mut body = String::new();
+        if status == 302 {
+            // Somebody of a small office, perhaps the caller, perhaps nobody.
+            let number = 100 + self.random.below(24);
+            let contact = format!("<sip:{number}@{DOMAIN}>");
+            composer.field("Contact", &[contact.as_bytes()]);
+        }
         if (101..300).contains(&status) {
             let contact = contact(&self.user, self.address, self.transport);
             composer.field("Contact", &[contact.as_bytes()]);
+            if status >= 200 {
+                self.model.write_answer(&mut composer, &request);
+            }
             if status >= 200 && !call.reliable.has_answered() {
                 body = session(&self.user, self.address);
             }

@@ -68,6 +68,46 @@ impl Default for Habits {
     }
 }
 
+/// Phones differ in what they know of session timers (RFC 4028). None refreshes by itself: the server is to.
+#[derive(Clone, Copy, Debug)]
+struct Model {
+    knows_timers: bool,
+    takes_update: bool,
+}
+
+impl Model {
+    fn of(user: &str) -> Self {
+        let last = user.bytes().last().unwrap_or_default();
+        Self {
+            knows_timers: last & 1 == 1,
+            takes_update: last & 2 == 2,
+        }
+    }
+
+    fn write_offer(self, composer: &mut Composer<'_>) {
+        if self.knows_timers {
+            composer
+                .field("Supported", &[b"timer"])
+                .field("Session-Expires", &[b"90"]);
+        }
+        self.write_allow(composer);
+    }
+
+    fn write_answer(self, composer: &mut Composer<'_>, request: &Message<'_>) {
+        if self.knows_timers && request.value(HeaderName::SessionExpires).is_some() {
+            composer
+                .field("Require", &[b"timer"])
+                .field("Session-Expires", &[b"90;refresher=uac"]);
+        }
+        self.write_allow(composer);
+    }
+
+    fn write_allow(self, composer: &mut Composer<'_>) {
+        let update: &[u8] = if self.takes_update { b", UPDATE" } else { b"" };
+        composer.field("Allow", &[b"INVITE, ACK, CANCEL, BYE, OPTIONS", update]);
+    }
+}
+
 /// What a transaction of the phone is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
@@ -165,6 +205,7 @@ pub struct Phone {
     /// What it does when. Set it before the phone does anything.
     pub habits: Habits,
     secret: Secret,
+    model: Model,
     flow: Flow,
     random: Random,
     transactions: Transactions<What>,
@@ -211,6 +252,7 @@ impl Phone {
             lost: Vec::new(),
             habits: Habits::default(),
             secret: Secret::Password(password.into()),
+            model: Model::of(user),
             flow,
             registration: Dialog {
                 call_id: Box::default(),
@@ -475,6 +517,9 @@ impl Phone {
         let mut composer = dialog.compose(&mut self.buffer, method, cseq, branch.as_bytes());
         let contact = contact(&self.user, self.address, self.transport);
         composer.field("Contact", &[contact.as_bytes()]);
+        if method == Method::Invite {
+            self.model.write_offer(&mut composer);
+        }
         if let Some(credentials) = &credentials {
             composer.field("Authorization", &[credentials]);
         }

@@ -1,0 +1,73 @@
+//! A call is to go on to somebody else: where that is (RFC 3261 §16.5, §16.7 step 4).
+
+use super::invite::{Route, dialled_number};
+use super::*;
+use crate::call::{Found, Identity, Onward, Party, Target};
+use crate::message::Uri;
+use crate::source::Who;
+
+impl Endpoint {
+    /// Answers every call that asks where it is to go on to.
+    pub(super) fn calls_go_on(&mut self, now: Now) {
+        while let Some(onward) = self.calls.next_onward() {
+            let found = self.found(now, &onward);
+            let (calls, mut context) = self.split(now);
+            calls.go_on(onward, found, &mut context);
+        }
+    }
+
+    /// A local user who redirects a call calls on: what he names is a number that he dials, wherever it says that it is.
+    /// He is in the call already, so his own `calls_max` counts him once. Nobody else redirects.
+    fn found(&mut self, now: Now, onward: &Onward) -> Found {
+        let mut found = Found {
+            targets: Vec::new(),
+            status: 480,
+            diverting: Identity {
+                host: self.config.server.domains.first().cloned(),
+                ..Identity::default()
+            },
+        };
+        let Party::User(by, name) = &onward.by else {
+            return found;
+        };
+        found.diverting.user = name.as_bytes().to_vec();
+        for uri in &onward.uris {
+            match self.redirected_to(now, onward, *by, uri) {
+                Ok(targets) => found.targets.extend(targets),
+                // Busy says more than that nobody is there.
+                Err(status) if found.status == 480 => found.status = status,
+                Err(_) => {}
+            }
+        }
+        found
+    }
+
+    /// Where one URI of a redirection leads, or why it does not.
+    fn redirected_to(
+        &mut self,
+        now: Now,
+        onward: &Onward,
+        by: UserId,
+        uri: &[u8],
+    ) -> Result<Vec<Target>, u16> {
+        let uri = Uri::parse(uri)
+            .ok()
+            .filter(|uri| !uri.user.is_empty() && self.is_our_host(uri, &onward.flow));
+        let number = uri.as_ref().map(dialled_number).ok_or(480u16)?;
+        // Since the last reload there may be no such user any more.
+        if self.config.users.get(by.0 as usize).is_none() {
+            return Err(480);
+        }
+        let targets = match self.lead(Who::User(by), &number) {
+            Route::User(user) if self.is_busy(user) => return Err(486),
+            Route::User(user) => {
+                let (caller, flow) = &onward.caller;
+                let is_caller = matches!(caller, Party::User(own, _) if *own == user);
+                self.user_targets(now, user, is_caller.then_some(flow), &number)
+            }
+            Route::Outside(number) => self.trunk_targets(now, &number),
+            Route::Nowhere => Vec::new(),
+        };
+        Ok(targets)
+    }
+}
