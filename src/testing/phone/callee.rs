@@ -52,7 +52,7 @@ impl Phone {
             _ => {
                 let is_up = known
                     .and_then(|id| self.calls.get(&id))
-                    .is_some_and(|call| call.phase == Phase::Up);
+                    .is_some_and(|call| matches!(call.phase, Phase::Calling | Phase::Up));
                 self.complete(now, request, if is_up { 200 } else { 481 }, out);
             }
         }
@@ -216,7 +216,8 @@ impl Phone {
         let call = known.and_then(|id| self.calls.get_mut(&id));
         let status = match &call {
             None => 481,
-            Some(call) if call.phase != Phase::Up => 481,
+            // An early dialog: the 2xx to our own INVITE is still on its way.
+            Some(call) if !matches!(call.phase, Phase::Calling | Phase::Up) => 481,
             Some(call) if call.client.is_some() => 491,
             Some(call) if call.unacknowledged.is_some() => 500,
             Some(_) => 200,
