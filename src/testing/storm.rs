@@ -199,7 +199,10 @@ impl Storm {
             let password = format!("Storm-Phone-{user}");
             let transport = any_transport(&mut random);
             let own = random.fork(&format!("phone {number}"));
-            Phone::new(&user, &password, address, server, transport, &own).with(habits)
+            Phone::new(&user, &password, address, server, transport, &own).with(Habits {
+                is_reliable: number % 3 != 0,
+                ..habits
+            })
         }));
         Ok(Self {
             shaken: vec![None; phones.len()],

@@ -257,6 +257,7 @@ impl Phone {
         };
         if call.phase == Phase::Doubtful {
             self.enter(now, id, Phase::Up);
+            self.plan_call(now, id);
             return;
         }
         let number = request.cseq().number;

@@ -63,7 +63,7 @@ impl Phone {
         match whim {
             Whim::HangUp => self.hang_up(now, id, out),
             Whim::EndEarlyDialog if phase == Phase::Calling && has_dialog => {
-                self.must_end(id);
+                self.ends_early(id);
                 self.send_bye(now, id, out);
             }
             Whim::EndBeforeAck if phase == Phase::Up => self.bye(now, id, out),
@@ -79,10 +79,12 @@ impl Phone {
         self.whims_done += 1;
     }
 
-    /// Should it be answered all the same, it is ended.
-    fn must_end(&mut self, id: u32) {
+    /// Should it be answered all the same, it is ended again.
+    fn ends_early(&mut self, id: u32) {
         if let Some(call) = self.calls.get_mut(&id) {
             call.is_cancelled = true;
+            let last = call.reliable.last_cseq();
+            call.dialog.local_cseq = call.dialog.local_cseq.max(last);
         }
     }
 
@@ -104,7 +106,8 @@ impl Phone {
             let after = self.random.between(0, most);
             self.later(now, after, Todo::Ring(id));
         }
-        if self.random.chance(700) {
+        let is_reliable = self.habits.is_reliable && self.random.chance(600);
+        if !(is_reliable && self.rings_reliably(now, id, out)) && self.random.chance(700) {
             self.rings_on(now, id, out);
         }
         let after = self.random.between(0, most);
