@@ -1,11 +1,15 @@
-//! Seeds of the simulated office (`testing::simulate`). `SEED=123` plays that one only, `SEEDS=1000` that many.
+//! Seeds of the simulated office (`testing::simulate`) and of the storm (`testing::storm`). `SEED=123` plays that one only,
+//! `SEEDS=1000` that many.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sipkeep::testing::simulate::{self, Summary};
+use sipkeep::testing::{simulate, storm};
 
 /// As many as a minute on a slow machine allows without optimization.
-const SEEDS: u64 = 300;
+const OFFICE_SEEDS: u64 = 300;
+/// These are longer.
+const STORM_SEEDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -15,31 +19,35 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-#[test]
-fn simulate() {
-    let seeds = match number("SEED") {
+fn seeds(by_default: u64) -> Range<u64> {
+    match number("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..number("SEEDS").unwrap_or(SEEDS) + 1,
-    };
+        None => 1..number("SEEDS").unwrap_or(by_default) + 1,
+    }
+}
+
+/// Plays these seeds and adds up what happened. True: there was more than one, so that every kind of thing should have.
+fn play<S>(seeds: Range<u64>, run: fn(u64) -> Result<S, String>, mut add: impl FnMut(S)) -> bool {
     let is_single = seeds.end - seeds.start == 1;
-    let mut all = Summary::default();
     for seed in seeds {
-        let result = catch_unwind(AssertUnwindSafe(|| simulate::run(seed)));
-        match result {
-            Ok(Ok(summary)) => {
-                all.calls += summary.calls;
-                all.answered += summary.answered;
-                all.cancelled += summary.cancelled;
-                all.junk += summary.junk;
-                all.banned += summary.banned;
-            }
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(Ok(summary)) => add(summary),
             Ok(Err(error)) => panic!("SEED={seed} {error}"),
             Err(_) => panic!("SEED={seed} panicked, see above"),
         }
     }
+    !is_single
+}
+
+#[test]
+fn simulate() {
+    let mut all = simulate::Summary::default();
+    let are_many = play(seeds(OFFICE_SEEDS), simulate::run, |summary| {
+        all.add(&summary);
+    });
     println!("{all:?}");
     // A simulation in which nothing happens proves nothing.
-    if !is_single {
+    if are_many {
         assert!(
             all.answered > 0 && all.cancelled > 0 && all.banned > 0,
             "{all:?}"
@@ -48,7 +56,25 @@ fn simulate() {
 }
 
 #[test]
+fn storm() {
+    let mut all = storm::Summary::default();
+    let are_many = play(seeds(STORM_SEEDS), storm::run, |summary| all.add(&summary));
+    println!("{all:?}");
+    if are_many {
+        assert!(
+            all.answered * 4 > all.calls && all.cancelled > 0 && all.refused > 0,
+            "{all:?}"
+        );
+        assert!(all.whims > 0 && all.mishaps > 0, "{all:?}");
+        // What a bad line really loses is little.
+        assert!(all.timeouts * 200 < all.calls, "{all:?}");
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let run = || simulate::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
+    assert_eq!(run(), run());
+    let run = || storm::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
 }

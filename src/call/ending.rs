@@ -285,7 +285,11 @@ impl Calls {
         if call.state != State::Answered {
             return;
         }
-        if has_forgotten && let Some(leg) = call.leg_mut(owner.leg) {
+        // Who has not acknowledged our 2xx may not have seen it: it has not forgotten the dialog, it does not know of it yet.
+        if has_forgotten
+            && let Some(leg) = call.leg_mut(owner.leg)
+            && leg.unacknowledged.is_none()
+        {
             leg.is_up = false;
         }
         self.end_call(

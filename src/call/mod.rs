@@ -469,6 +469,13 @@ impl Calls {
         self.user_calls.get(user.0 as usize).copied().unwrap_or(0)
     }
 
+    /// In how many calls users and trunks are, all of them together.
+    #[cfg(feature = "testing")]
+    pub fn counted(&self) -> u64 {
+        let counts = self.user_calls.iter().chain(&self.trunk_calls);
+        counts.map(|count| u64::from(*count)).sum()
+    }
+
     /// When [`Calls::expire`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()

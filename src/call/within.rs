@@ -205,17 +205,13 @@ impl Calls {
             return arrival.answer(481, None, context);
         }
         arrival.answer(200, None, context);
-        let (state, invite) = (call.state, call.invite);
+        let state = call.state;
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
         };
         leg.is_up = false;
         leg.bye_after_ack = None;
-        // The ACK was lost or is late: whoever says BYE has seen the 2xx that made the dialog. The 2xx to a re-INVITE he may
-        // not have seen, so that one goes on until its ACK comes.
-        if let Some((server, _)) = leg.unacknowledged.take_if(|(server, _)| *server == invite) {
-            context.transactions.acknowledge(server);
-        }
+        // Our 2xx goes on until its ACK comes: who says BYE may mean the early dialog (§15) and not have seen it.
         let from_trunk = leg.party.is_trunk();
         let by = if located.leg == CALLER {
             EndedBy::Caller
@@ -561,6 +557,11 @@ impl Call {
             if collides || is_second {
                 return LATER;
             }
+        }
+        // §14.1: no INVITE while the other side's is in progress, as ours there is until its ACK.
+        if method == Method::Invite && self.leg(to).is_some_and(|leg| leg.unacknowledged.is_some())
+        {
+            return GLARE;
         }
         let leg = self.leg(from);
         // An offer of ours to this side is not yet acknowledged by the other: the same glare, seen later.

@@ -13,6 +13,10 @@ pub struct Census {
     pub pages: usize,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// In how many calls users and trunks are counted as being, all of them together.
+    pub counted: u64,
+    /// Whether a timer of a call, transaction or binding runs.
+    pub has_timers: bool,
     /// Transactions in progress.
     pub transactions_live: usize,
     /// Completed server transactions whose answer is kept.
@@ -33,7 +37,14 @@ impl Endpoint {
     /// The counts as they are now.
     pub fn census(&self) -> Census {
         let (streams, opened) = self.connections.count();
+        let deadlines = [
+            self.transactions.next_deadline(),
+            self.calls.next_deadline(),
+            self.location.next_deadline(),
+        ];
         Census {
+            counted: self.calls.counted(),
+            has_timers: deadlines.iter().any(Option::is_some),
             calls_live: self.calls.live(),
             has_calls: !self.calls.is_empty(),
             pages: self.pages.count(),

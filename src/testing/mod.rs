@@ -1,10 +1,12 @@
 //! What proves the server: fuzz bodies, a simulated network, scripted user agents. Never in the server itself.
 //!
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
-//! `scenario` plays such scripts from text files; `phone` plays itself, and `simulate` lets many of them live with the
-//! server on a bad network; `siege` has them besieged. `invariants` is what must hold in both.
+//! `scenario` plays such scripts from text files; `phone` plays itself, and a `fleet` of them lives with the server on a
+//! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should. `siege` has them besieged.
+//! `invariants` is what must hold in all of these.
 
 pub mod agent;
+pub mod fleet;
 pub mod fuzz;
 pub mod fuzz_auth;
 pub mod fuzz_endpoint;
@@ -17,6 +19,7 @@ pub mod random;
 pub mod scenario;
 pub mod siege;
 pub mod simulate;
+pub mod storm;
 pub mod world;
 
 /// What a fuzz target does with its bytes; it panics when a property does not hold.

@@ -7,9 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::fleet::{Fleet, Step};
 use super::invariants;
 use super::network::Link;
-use super::phone::{Habits, Outcome, Phone, Sent};
+use super::phone::{Habits, Outcome, Phone};
 use super::random::Random;
 use super::world::{Delivery, Seen, World};
 use crate::config::Config;
@@ -42,19 +43,24 @@ pub struct Summary {
     pub banned: usize,
 }
 
+impl Summary {
+    /// Both together.
+    pub fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.answered += other.answered;
+        self.cancelled += other.cancelled;
+        self.junk += other.junk;
+        self.banned += other.banned;
+    }
+}
+
 struct Office {
-    world: World,
-    begin: Instant,
-    phones: Vec<Phone>,
+    fleet: Fleet,
     random: Random,
     strangers: Vec<SocketAddr>,
-    /// Packets that phones sent, for strangers to replay.
-    overheard: Vec<Vec<u8>>,
     /// The last challenge that each stranger got.
     challenges: Vec<Option<Vec<u8>>>,
     junk: usize,
-    /// `TRACE=1`: every message of a phone on standard output.
-    is_traced: bool,
 }
 
 /// Plays one seed.
@@ -133,29 +139,26 @@ impl Office {
             .map(|last| SocketAddr::from(([203, 0, 113, last], 5060)))
             .collect();
         Ok(Self {
-            begin: world.now().mono,
-            world,
-            phones,
+            fleet: Fleet::new(world, phones),
             random: random.fork("office"),
             challenges: vec![None; strangers.len()],
             strangers,
-            overheard: Vec::new(),
             junk: 0,
-            is_traced: std::env::var("TRACE").is_ok(),
         })
     }
 
     /// Registrations, calls, junk.
     fn play(&mut self) {
+        let begin = self.fleet.world.now().mono;
         let mut plan: Vec<(Instant, usize, Deed)> = Vec::new();
-        for phone in 0..self.phones.len() {
+        for phone in 0..self.fleet.phones.len() {
             plan.push((
-                self.begin.plus(self.random.up_to(Duration::from_secs(5))),
+                begin.plus(self.random.up_to(Duration::from_secs(5))),
                 phone,
                 Deed::Register,
             ));
         }
-        let start = self.begin.plus(Duration::from_secs(20));
+        let start = begin.plus(Duration::from_secs(20));
         for _ in 0..CALLS {
             let at = start.plus(self.random.up_to(BUSY));
             let caller = self.random.below(PHONES) as usize;
@@ -174,54 +177,34 @@ impl Office {
         plan.sort_unstable();
         for (at, index, deed) in plan {
             self.run_until(at, true);
-            let now = self.world.now().mono;
-            let mut sent = Sent::default();
             match deed {
-                Deed::Register => self.phones[index].register(now, &mut sent),
+                Deed::Register => self.fleet.register(index),
                 Deed::Write(receiver) => {
-                    let number = self.phones[receiver].user.clone();
-                    self.phones[index].write(now, &number, &mut sent);
+                    let number = self.fleet.phones[receiver].user.clone();
+                    self.fleet.write(index, &number);
                 }
                 Deed::Call(callee) => {
                     // Some dial a number that leads nowhere.
                     let number = if self.random.chance(50) {
                         "999".to_owned()
                     } else {
-                        self.phones[callee].user.clone()
+                        self.fleet.phones[callee].user.clone()
                     };
-                    self.phones[index].call(now, &number, &mut sent);
+                    self.fleet.call(index, &number);
                 }
             }
-            self.post(index, sent);
         }
-        let end = self.world.now().mono.plus(WIND_DOWN);
+        let end = self.fleet.world.now().mono.plus(WIND_DOWN);
         self.run_until(end, true);
     }
 
     /// Lets everybody act until `end`.
     fn run_until(&mut self, end: Instant, with_junk: bool) {
         loop {
-            let now = self.world.now().mono;
-            let deadline = self.phones.iter().filter_map(Phone::next_deadline).min();
-            let until = deadline.unwrap_or(end).min(end).max(now);
-            match self.world.run(until) {
-                Some(delivery) => self.deliver(delivery),
-                None => {
-                    let now = self.world.now().mono;
-                    for index in 0..self.phones.len() {
-                        if self.phones[index]
-                            .next_deadline()
-                            .is_some_and(|at| at <= now)
-                        {
-                            let mut sent = Sent::default();
-                            self.phones[index].tick(now, &mut sent);
-                            self.post(index, sent);
-                        }
-                    }
-                    if now >= end {
-                        return;
-                    }
-                }
+            match self.fleet.step(end) {
+                Step::End => return,
+                Step::Elsewhere(delivery) => self.deliver(&delivery),
+                Step::Received(_) | Step::Acted => {}
             }
             if with_junk && self.random.chance(100) {
                 self.send_junk();
@@ -229,66 +212,12 @@ impl Office {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
-        let now = self.world.now().mono;
-        if let Some(stranger) = self.strangers.iter().position(|own| *own == delivery.to) {
-            if let Seen::Datagram(bytes) = &delivery.seen {
-                self.remember_challenge(stranger, bytes);
-            }
-            return;
-        }
-        let Some(index) = self
-            .phones
-            .iter()
-            .position(|phone| phone.address == delivery.to)
-        else {
-            return;
-        };
-        if let (Seen::Datagram(bytes) | Seen::Bytes(bytes), true) = (&delivery.seen, self.is_traced)
+    /// To nobody's phone.
+    fn deliver(&mut self, delivery: &Delivery) {
+        if let Some(stranger) = self.strangers.iter().position(|own| *own == delivery.to)
+            && let Seen::Datagram(bytes) = &delivery.seen
         {
-            self.trace(&format!("{} <", delivery.to), bytes);
-        }
-        let mut sent = Sent::default();
-        match delivery.seen {
-            Seen::Datagram(bytes) => self.phones[index].receive(now, &bytes, &mut sent),
-            Seen::Bytes(bytes) => self.phones[index].receive_stream(now, &bytes, &mut sent),
-            Seen::Closed => self.phones[index].disconnected(),
-        }
-        self.post(index, sent);
-    }
-
-    fn trace(&self, who: &str, bytes: &[u8]) {
-        let at = self.world.now().mono.since(self.begin).as_millis();
-        let Ok(message) = crate::message::parse(bytes) else {
-            return;
-        };
-        let line = bytes
-            .split(|byte| *byte == b'\r')
-            .next()
-            .unwrap_or_default();
-        println!(
-            "{at:>7} {who} {} | {} | {}",
-            String::from_utf8_lossy(line),
-            String::from_utf8_lossy(message.call_id()),
-            message.cseq().number
-        );
-    }
-
-    /// What a phone sends goes onto the network.
-    fn post(&mut self, index: usize, sent: Sent) {
-        let (address, transport) = (self.phones[index].address, self.phones[index].transport);
-        for bytes in sent.0 {
-            if self.is_traced {
-                self.trace(&format!("{address} >"), &bytes);
-            }
-            if self.overheard.len() < 64 {
-                self.overheard.push(bytes.clone());
-            }
-            if transport == Transport::Udp {
-                self.world.send(address, &bytes);
-            } else if self.world.is_connected(address) || self.world.connect(address) {
-                self.world.write(address, &bytes);
-            }
+            self.remember_challenge(stranger, bytes);
         }
     }
 
@@ -306,8 +235,9 @@ impl Office {
         self.junk += 1;
         let stranger = self.random.below(self.strangers.len() as u64) as usize;
         let phone = self.random.below(PHONES) as usize;
+        let world = &mut self.fleet.world;
         let own = self.strangers[stranger];
-        let forged = self.phones[phone].address;
+        let forged = self.fleet.phones[phone].address;
         let from = if self.random.chance(500) { own } else { forged };
         let number = self.random.next_u64();
         let user = 100 + self.random.below(PHONES + 5);
@@ -326,20 +256,20 @@ impl Office {
             self.random.below(8)
         };
         match kind {
-            0 => self.world.send(from, &head("OPTIONS", 1, "")),
-            1 => self.world.send(from, &head("INVITE", 1, "")),
-            2 => self.world.send(from, &head("CANCEL", 1, "")),
+            0 => world.send(from, &head("OPTIONS", 1, "")),
+            1 => world.send(from, &head("INVITE", 1, "")),
+            2 => world.send(from, &head("CANCEL", 1, "")),
             3 => {
                 let challenge = self.challenges[stranger].clone().unwrap_or_default();
                 let credentials = wrong_credentials(&challenge, user, number);
                 // Wrong credentials under a phone's address must not hurt that phone.
-                self.world.send(from, &head("REGISTER", 2, &credentials));
+                world.send(from, &head("REGISTER", 2, &credentials));
             }
             4 => {
                 let bytes: Vec<u8> = (0..self.random.below(200))
                     .map(|_| self.random.next_u64() as u8)
                     .collect();
-                self.world.send(from, &bytes);
+                world.send(from, &bytes);
             }
             5 => {
                 let response = format!(
@@ -348,27 +278,27 @@ impl Office {
                      Contact: <sip:x@{own}>\r\nContent-Length: 0\r\n\r\n",
                     number % 8
                 );
-                self.world.send(from, response.as_bytes());
+                world.send(from, response.as_bytes());
             }
             // What a phone sent, with a bit turned over, or as it was but from elsewhere.
             _ => {
-                let count = self.overheard.len() as u64;
+                let count = self.fleet.overheard.len() as u64;
                 let index = self.random.below(count) as usize;
-                let Some(mut bytes) = self.overheard.get(index).cloned() else {
+                let Some(mut bytes) = self.fleet.overheard.get(index).cloned() else {
                     return;
                 };
                 if self.random.chance(700) {
                     let at = self.random.below(bytes.len() as u64) as usize;
                     bytes[at] ^= 1 << self.random.below(8);
                 }
-                self.world.send(own, &bytes);
+                world.send(own, &bytes);
             }
         }
     }
 
     /// Whether every caller knows how his call went, and the records agree.
     fn check_calls(&self) -> Result<(), String> {
-        for phone in &self.phones {
+        for phone in &self.fleet.phones {
             if !phone.is_registered {
                 return Err(format!(
                     "phone {} at {} is not registered",
@@ -376,12 +306,13 @@ impl Office {
                 ));
             }
         }
-        invariants::every_call_has_its_record(&self.world, &self.phones)?;
-        let census = self.world.endpoint.census();
+        invariants::nobody_is_accused(&self.fleet.phones)?;
+        invariants::every_call_has_its_record(&self.fleet.world, &self.fleet.phones)?;
+        let census = self.fleet.world.endpoint.census();
         if census.has_calls {
             return Err(format!("calls that do not end: {census:?}"));
         }
-        if let Some(phone) = self.phones.iter().find(|phone| !phone.is_idle()) {
+        if let Some(phone) = self.fleet.phones.iter().find(|phone| !phone.is_idle()) {
             return Err(format!(
                 "the phone at {}: {}",
                 phone.address,
@@ -392,29 +323,20 @@ impl Office {
     }
 
     fn fall_silent(&mut self) {
-        for phone in &mut self.phones {
-            phone.is_off = true;
-            self.world.close(phone.address);
-        }
-        let end = self.world.now().mono.plus(SILENCE);
+        self.fleet.turn_off();
+        let end = self.fleet.world.now().mono.plus(SILENCE);
         self.run_until(end, false);
     }
 
     fn check_silence(&self) -> Result<Summary, String> {
-        let census = self.world.endpoint.census();
-        if census.has_calls
-            || census.transactions_live != 0
-            || census.transactions_completed != 0
-            || census.pages != 0
-            || census.subscriptions != 0
-            || census.streams != 0
-            || census.bindings != 0
-            || census.outputs_dropped != 0
-        {
-            return Err(format!("after silence there is left {census:?}"));
-        }
-        invariants::nobody_honest_is_banned(&self.world, &self.phones)?;
-        let outcomes = || self.phones.iter().flat_map(|phone| phone.outcomes.values());
+        invariants::nothing_is_left(&self.fleet.world)?;
+        invariants::nobody_honest_is_banned(&self.fleet.world, &self.fleet.phones)?;
+        let outcomes = || {
+            self.fleet
+                .phones
+                .iter()
+                .flat_map(|phone| phone.outcomes.values())
+        };
         let count = |wanted: u16| {
             outcomes()
                 .filter(|outcome| **outcome == Outcome::Final(wanted))
@@ -425,7 +347,7 @@ impl Office {
             answered: count(200),
             cancelled: count(487),
             junk: self.junk,
-            banned: self.world.banned.len(),
+            banned: self.fleet.world.banned.len(),
         })
     }
 }

@@ -195,9 +195,12 @@ impl World {
         }
     }
 
-    /// A peer closes its connection.
+    /// A peer closes its connection, and one that was opened to it meanwhile.
     pub fn close(&mut self, from: SocketAddr) {
-        if let Some(connection) = self.by_peer.remove(&from) {
+        self.by_peer.remove(&from);
+        let of_peer = (self.connections.iter()).filter(|(_, peer)| **peer == from);
+        let connections: Vec<_> = of_peer.map(|(connection, _)| *connection).collect();
+        for connection in connections {
             self.send_payload(from, Payload::Closed(connection));
         }
     }

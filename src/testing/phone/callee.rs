@@ -9,12 +9,7 @@ impl Phone {
         if self.transactions.receive(now, key, method, out) == Received::Absorbed {
             return;
         }
-        let known = self
-            .calls
-            .iter()
-            .rev()
-            .find(|(_, call)| *call.dialog.call_id == *request.call_id())
-            .map(|(id, _)| *id);
+        let known = self.find(request, request.to().tag());
         match method {
             Method::Ack => self.acknowledged(now, known, request, out),
             Method::Prack => self.pracked(now, known, request, out),
@@ -30,7 +25,7 @@ impl Phone {
                         .get(&id)
                         .is_some_and(|call| call.phase == Phase::Ringing)
                 {
-                    self.refuse(now, id, 487, out);
+                    self.cancelled(now, id, out);
                 }
             }
             Method::Invite if request.to().tag().is_none() => self.rings(now, request, out),
@@ -41,7 +36,7 @@ impl Phone {
                 let is_up = known.and_then(|id| self.calls.get_mut(&id));
                 let status = match is_up {
                     Some(call) => {
-                        call.phase = Phase::Over;
+                        (call.phase, call.since) = (Phase::Over, now);
                         if let Some((server, _)) = call.unacknowledged.take() {
                             self.transactions.acknowledge(server);
                         }
@@ -57,7 +52,7 @@ impl Phone {
             _ => {
                 let is_up = known
                     .and_then(|id| self.calls.get(&id))
-                    .is_some_and(|call| call.phase == Phase::Up);
+                    .is_some_and(|call| matches!(call.phase, Phase::Calling | Phase::Up));
                 self.complete(now, request, if is_up { 200 } else { 481 }, out);
             }
         }
@@ -93,13 +88,17 @@ impl Phone {
         let dialog = Dialog::from_request(request, &self.flow, self.address);
         let tag = format!("{:x}", self.random.next_u64()).into_bytes();
         let bytes = request.bytes().to_vec();
-        let added = self.add(dialog, Phase::Ringing, Some((server, bytes)), tag);
+        let added = self.add(now, dialog, Phase::Ringing, Some((server, bytes)), tag);
         assert_eq!(added, id);
+        if self.habits.whims > 0 {
+            self.rings_oddly(now, id, out);
+            return;
+        }
         match self.random.below(100) {
             _ if !self.habits.is_moody => self.answered_soon(now, id, out),
             0..15 => self.refuse(now, id, 486, out),
             15..20 => self.refuse(now, id, 603, out),
-            20..30 => self.respond(now, id, 180, out),
+            20..30 => self.respond(now, id, 180, "", out),
             30..40 => self.refuse(now, id, 302, out),
             _ => self.answered_soon(now, id, out),
         }
@@ -108,31 +107,37 @@ impl Phone {
     fn answered_soon(&mut self, now: Instant, id: u32, out: &mut Sent) {
         let is_reliable = self.habits.is_reliable && self.rings_reliably(now, id, out);
         if !is_reliable && self.random.chance(700) {
-            self.respond(now, id, 180, out);
+            self.respond(now, id, 180, "", out);
         }
         let after = self.random.between(0, self.habits.answer_ms_max);
         self.later(now, after, Todo::Answer(id));
     }
 
     /// A response to the INVITE of a call that rings, or to a re-INVITE.
-    fn respond(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
-        let Some(call) = self.calls.get(&id) else {
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        id: u32,
+        status: u16,
+        body: &str,
+        out: &mut Sent,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let Some((server, bytes)) = &call.server else {
             return;
         };
+        call.is_heard |= (101..200).contains(&status);
         let Ok(request) = parse(bytes) else { return };
-        let reason = reason_phrase(status);
         let mut composer = Composer::response_to(
             &mut self.buffer,
             &request,
             &self.flow,
             status,
-            reason,
+            reason_phrase(status),
             &call.tag,
         );
-        let mut body = String::new();
         if status == 302 {
             // Somebody of a small office, perhaps the caller, perhaps nobody.
             let number = 100 + self.random.below(24);
@@ -145,9 +150,6 @@ impl Phone {
             if status >= 200 {
                 self.model.write_answer(&mut composer, &request);
             }
-            if status >= 200 && !call.reliable.has_answered() {
-                body = session(&self.user, self.address);
-            }
         }
         composer.finish(Some(b"application/sdp"), body.as_bytes());
         self.transactions
@@ -155,9 +157,9 @@ impl Phone {
     }
 
     pub(super) fn refuse(&mut self, now: Instant, id: u32, status: u16, out: &mut Sent) {
-        self.respond(now, id, status, out);
+        self.respond(now, id, status, "", out);
+        self.enter(now, id, Phase::Over);
         if let Some(call) = self.calls.get_mut(&id) {
-            call.phase = Phase::Over;
             call.server = None;
         }
     }
@@ -169,19 +171,32 @@ impl Phone {
         if call.phase != Phase::Ringing || call.reliable.holds_success() {
             return;
         }
-        call.phase = Phase::Up;
+        (call.phase, call.since) = (Phase::Up, now);
         call.dialog.local.extend_from_slice(b";tag=");
         call.dialog.local.extend_from_slice(&call.tag);
+        let invite = call.server.clone();
         self.accept(now, id, out);
         if let Some(call) = self.calls.get_mut(&id) {
             call.reliable.is_over();
+        }
+        if let Some((_, bytes)) = invite
+            && self.random.chance(self.habits.whims)
+            && let Ok(request) = parse(&bytes)
+        {
+            self.answers_twice(now, &request, out);
         }
         self.plan_call(now, id);
     }
 
     /// 200 to the INVITE or re-INVITE that the call holds.
     fn accept(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        self.respond(now, id, 200, out);
+        let has_answered = (self.calls.get(&id)).is_some_and(|call| call.reliable.has_answered());
+        let body = if has_answered {
+            String::new()
+        } else {
+            session(&self.user, self.address)
+        };
+        self.respond(now, id, 200, &body, out);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -211,7 +226,8 @@ impl Phone {
         let call = known.and_then(|id| self.calls.get_mut(&id));
         let status = match &call {
             None => 481,
-            Some(call) if call.phase != Phase::Up => 481,
+            // An early dialog: the 2xx to our own INVITE is still on its way.
+            Some(call) if !matches!(call.phase, Phase::Calling | Phase::Up) => 481,
             Some(call) if call.client.is_some() => 491,
             Some(call) if call.unacknowledged.is_some() => 500,
             Some(_) => 200,
@@ -249,6 +265,11 @@ impl Phone {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        if call.phase == Phase::Doubtful {
+            self.enter(now, id, Phase::Up);
+            self.plan_call(now, id);
+            return;
+        }
         let number = request.cseq().number;
         let Some((server, _)) = call.unacknowledged.take_if(|(_, cseq)| *cseq == number) else {
             return;

@@ -5,7 +5,10 @@
 //! It reports what a person at the phone would know: which calls got an answer, and which never ended.
 
 mod callee;
+mod caller;
+mod register;
 mod reliable;
+mod whims;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -50,6 +53,9 @@ pub struct Habits {
     pub answer_ms_max: u64,
     /// ... and one side hangs up within this.
     pub talk_ms_max: u64,
+    /// After a message of a call it does something that nobody expects, per mille (`whims`). With any it is called, and
+    /// calls, in all the ways that there are.
+    pub whims: u32,
 }
 
 impl Default for Habits {
@@ -64,6 +70,7 @@ impl Default for Habits {
             is_reliable: false,
             answer_ms_max: 8_000,
             talk_ms_max: 60_000,
+            whims: 0,
         }
     }
 }
@@ -116,7 +123,8 @@ enum What {
     Invite(u32),
     Reinvite(u32),
     Incoming(u32),
-    Info(u32),
+    /// INFO or UPDATE.
+    Within(u32),
     Bye(u32),
     Prack(u32),
     Other,
@@ -126,7 +134,9 @@ enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Todo {
     Refresh,
+    Ring(u32),
     Answer(u32),
+    Refuse(u32, u16),
     Cancel(u32),
     Hold(u32),
     Info(u32),
@@ -140,12 +150,18 @@ enum Phase {
     /// Theirs has none of ours.
     Ringing,
     Up,
+    /// We answered once more under another tag: no dialog before its ACK comes.
+    Doubtful,
     Over,
 }
 
 struct Call {
     dialog: Dialog,
     phase: Phase,
+    /// Since when it is in this phase.
+    since: Instant,
+    /// It rings, and the server was told so.
+    is_heard: bool,
     /// Our INVITE or re-INVITE that is under way.
     client: Option<ClientId>,
     challenges: u32,
@@ -154,9 +170,14 @@ struct Call {
     server: Option<(ServerId, Vec<u8>)>,
     /// Our 2xx that waits for its ACK: transaction and CSeq number.
     unacknowledged: Option<(ServerId, u32)>,
+    /// Our INVITE under way has no offer: the ACK to its 2xx brings the answer.
+    offers_late: bool,
+    /// It never acknowledges a 2xx.
+    is_mute: bool,
     /// Our ACKs by CSeq number.
     acks: BTreeMap<u32, Vec<u8>>,
     must_end: bool,
+    /// Ours.
     tag: Vec<u8>,
     reliable: reliable::Reliable,
 }
@@ -170,6 +191,40 @@ pub enum Outcome {
     Final(u16),
     /// None came in the time that RFC 3261 gives.
     Timeout,
+    /// The phone lost its power or its way to the server before one came.
+    Cut,
+}
+
+impl Outcome {
+    /// Who was cut off before needs no other reason.
+    fn time_out(&mut self) {
+        if *self == Self::Pending {
+            *self = Self::Timeout;
+        }
+    }
+}
+
+/// Something that a phone never got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When it gave up.
+    pub at: Instant,
+    /// What, for people.
+    pub what: String,
+    /// Another phone owes it: the ACK to a 2xx, or the answer to INFO or UPDATE, which no server may give in its place
+    /// (RFC 4320). Otherwise it is the server's.
+    pub is_relayed: bool,
+}
+
+/// A call of a phone that is not over for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open<'a> {
+    /// Its Call-ID.
+    pub call_id: &'a [u8],
+    /// Answered; otherwise it rings and the server was told so.
+    pub is_up: bool,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// Datagrams or stream bytes that the phone sends.
@@ -201,7 +256,9 @@ pub struct Phone {
     /// When its first one did.
     pub registered_at: Option<Instant>,
     /// Transactions of its own that never got a final response, and 2xx of its own that never got an ACK.
-    pub lost: Vec<String>,
+    pub lost: Vec<Lost>,
+    /// What it did unasked.
+    pub whims_done: u32,
     /// What it does when. Set it before the phone does anything.
     pub habits: Habits,
     secret: Secret,
@@ -214,6 +271,8 @@ pub struct Phone {
     is_refreshing: bool,
     challenge: Option<Vec<u8>>,
     nc: u32,
+    /// A request within a dialog was challenged: the server does not know it where it is now.
+    proves_within: bool,
     calls: BTreeMap<u32, Call>,
     next_call: u32,
     todo: BinaryHeap<Reverse<(Instant, Todo)>>,
@@ -250,6 +309,8 @@ impl Phone {
             is_registered: false,
             registered_at: None,
             lost: Vec::new(),
+            whims_done: 0,
+            proves_within: false,
             habits: Habits::default(),
             secret: Secret::Password(password.into()),
             model: Model::of(user),
@@ -308,6 +369,9 @@ impl Phone {
         self.registered_at = None;
         self.is_refreshing = false;
         self.lost.clear();
+        self.proves_within = false;
+        self.framer = Framer::new();
+        self.is_cut_off();
         if !keeps_nonce {
             (self.challenge, self.nc) = (None, 0);
         }
@@ -315,6 +379,15 @@ impl Phone {
         let target = self.registration.remote_target.clone();
         self.registration = self.new_dialog(&own);
         self.registration.remote_target = target;
+    }
+
+    /// It no longer hears what answers its calls: the power was gone, or the way.
+    pub fn is_cut_off(&mut self) {
+        for outcome in self.outcomes.values_mut() {
+            if *outcome == Outcome::Pending {
+                *outcome = Outcome::Cut;
+            }
+        }
     }
 
     fn new_dialog(&mut self, to: &str) -> Dialog {
@@ -347,9 +420,44 @@ impl Phone {
 
     /// Whether it is in no call and waits for nothing but its next refresh.
     pub fn is_idle(&self) -> bool {
-        let refreshes = usize::from(self.is_refreshing);
-        self.calls.values().all(|call| call.phase == Phase::Over)
-            && self.transactions.live() <= refreshes
+        !self.is_in_call() && self.transactions.live() <= usize::from(self.is_refreshing)
+    }
+
+    /// Whether it has a call that is not over.
+    pub fn is_in_call(&self) -> bool {
+        (self.calls.values()).any(|call| !matches!(call.phase, Phase::Doubtful | Phase::Over))
+    }
+
+    /// Its calls that are not over, without those whose INVITE waits for an answer.
+    pub fn open_calls(&self) -> impl Iterator<Item = Open<'_>> {
+        self.calls.values().filter_map(|call| {
+            let is_open = match call.phase {
+                Phase::Up => true,
+                Phase::Ringing => call.is_heard,
+                Phase::Calling | Phase::Doubtful | Phase::Over => false,
+            };
+            is_open.then_some(Open {
+                call_id: &call.dialog.call_id,
+                is_up: call.phase == Phase::Up,
+                since: call.since,
+            })
+        })
+    }
+
+    /// The call that a message belongs to; what has no To tag yet, to the latest of its Call-ID.
+    fn find(&self, message: &Message<'_>, own_tag: Option<&[u8]>) -> Option<u32> {
+        (self.calls.iter().rev())
+            .find(|(_, call)| {
+                *call.dialog.call_id == *message.call_id()
+                    && own_tag.is_none_or(|tag| tag == call.tag)
+            })
+            .map(|(id, _)| *id)
+    }
+
+    fn enter(&mut self, now: Instant, id: u32, phase: Phase) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            (call.phase, call.since) = (phase, now);
+        }
     }
 
     /// What keeps it from being idle, for people.
@@ -393,7 +501,9 @@ impl Phone {
     fn act(&mut self, now: Instant, todo: Todo, out: &mut Sent) {
         match todo {
             Todo::Refresh => self.register(now, out),
+            Todo::Ring(id) => self.rings_on(now, id, out),
             Todo::Answer(call) => self.answer(now, call, out),
+            Todo::Refuse(id, status) => self.refuse_ringing(now, id, status, out),
             Todo::Cancel(id) => {
                 if let Some(call) = self.calls.get_mut(&id)
                     && call.phase == Phase::Calling
@@ -403,68 +513,15 @@ impl Phone {
                     self.transactions.cancel(now, client, b"", out);
                 }
             }
-            Todo::Hold(id) => self.hold(now, id, out),
+            Todo::Hold(id) => self.hold(now, id, false, out),
             Todo::Info(id) => self.info(now, id, out),
             Todo::HangUp(id) => self.hang_up(now, id, out),
         }
     }
 
-    /// Registers, or refreshes.
-    pub fn register(&mut self, now: Instant, out: &mut Sent) {
-        self.register_challenges = 0;
-        self.is_refreshing = true;
-        self.send_register(now, out);
-        if let Some(every) = self.habits.hammers_ms {
-            self.later(now, every, Todo::Refresh);
-        }
-    }
-
-    /// The next registration, unless one is begun by the clock anyway.
-    fn register_later(&mut self, now: Instant, (from, to): (u64, u64)) {
-        self.is_refreshing = false;
-        if self.habits.hammers_ms.is_none() {
-            let wait = if from < to {
-                self.random.between(from, to)
-            } else {
-                from
-            };
-            self.later(now, wait, Todo::Refresh);
-        }
-    }
-
-    fn send_register(&mut self, now: Instant, out: &mut Sent) {
-        let mut dialog = self.registration.clone();
-        self.send_request(now, &mut dialog, Method::Register, What::Register, out);
-        self.registration = dialog;
-    }
-
-    /// Calls a number.
-    pub fn call(&mut self, now: Instant, number: &str, out: &mut Sent) {
-        let dialog = self.new_dialog(&format!("sip:{number}@{DOMAIN}"));
-        let call_id = String::from_utf8_lossy(&dialog.call_id).into_owned();
-        self.outcomes.insert(call_id, Outcome::Pending);
-        let id = self.add(dialog, Phase::Calling, None, Vec::new());
-        // One in four loses patience; some of them at the very moment when the other side may answer.
-        if self.random.chance(self.habits.impatient) {
-            let patience = self.random.between(0, 8_000);
-            self.later(now, patience, Todo::Cancel(id));
-        }
-        self.invite(now, id, What::Invite(id), out);
-    }
-
-    /// Writes to a number, or asks whether messages wait: nobody minds what comes of it.
-    pub fn write(&mut self, now: Instant, number: &str, out: &mut Sent) {
-        let method = if number == self.user {
-            Method::Subscribe
-        } else {
-            Method::Message
-        };
-        let mut dialog = self.new_dialog(&format!("sip:{number}@{DOMAIN}"));
-        self.send_request(now, &mut dialog, method, What::Other, out);
-    }
-
     fn add(
         &mut self,
+        now: Instant,
         dialog: Dialog,
         phase: Phase,
         server: Option<(ServerId, Vec<u8>)>,
@@ -475,11 +532,15 @@ impl Phone {
         let call = Call {
             dialog,
             phase,
+            since: now,
+            is_heard: false,
             client: None,
             challenges: 0,
             is_cancelled: false,
             server,
             unacknowledged: None,
+            offers_late: false,
+            is_mute: false,
             acks: BTreeMap::new(),
             must_end: false,
             tag,
@@ -489,17 +550,6 @@ impl Phone {
         id
     }
 
-    fn invite(&mut self, now: Instant, id: u32, what: What, out: &mut Sent) {
-        let Some(mut dialog) = self.calls.get(&id).map(|call| call.dialog.clone()) else {
-            return;
-        };
-        let client = self.send_request(now, &mut dialog, Method::Invite, what, out);
-        if let Some(call) = self.calls.get_mut(&id) {
-            call.dialog = dialog;
-            call.client = client;
-        }
-    }
-
     /// Composes and sends a request within a dialog, or one that makes one.
     fn send_request(
         &mut self,
@@ -507,11 +557,12 @@ impl Phone {
         dialog: &mut Dialog,
         method: Method,
         what: What,
+        body: &str,
         out: &mut Sent,
     ) -> Option<ClientId> {
         let (client, branch) = self.transactions.reserve()?;
         let cseq = dialog.next_cseq();
-        let credentials = (dialog.remote_tag.is_empty())
+        let credentials = (dialog.remote_tag.is_empty() || self.proves_within)
             .then(|| self.credentials(method, &dialog.remote_target))
             .flatten();
         let mut composer = dialog.compose(&mut self.buffer, method, cseq, branch.as_bytes());
@@ -530,78 +581,15 @@ impl Phone {
             composer.field("Event", &[b"message-summary"]);
             composer.number("Expires", SUBSCRIPTION_S);
         }
-        let (kind, body) = match method {
-            Method::Invite => ("application/sdp", session(&self.user, self.address)),
-            Method::Info => ("application/dtmf-relay", "Signal=5\r\n".to_owned()),
-            Method::Message => ("text/plain", "hello".to_owned()),
-            _ => ("", String::new()),
+        let kind = match method {
+            Method::Info => "application/dtmf-relay",
+            Method::Message => "text/plain",
+            _ => "application/sdp",
         };
         composer.finish(Some(kind.as_bytes()), body.as_bytes());
         self.transactions
             .send(now, client, method, &self.flow, &self.buffer, what, out);
         Some(client)
-    }
-
-    fn credentials(&mut self, method: Method, uri: &[u8]) -> Option<Vec<u8>> {
-        let challenge = self.challenge.as_ref()?;
-        let params = DigestParams::parse(challenge).ok().flatten()?;
-        self.nc += 1;
-        let login = Login {
-            user: &self.user,
-            secret: &self.secret,
-            method: method.token().as_bytes(),
-            uri,
-            nc: self.nc,
-            cnonce: b"5f0c",
-        };
-        digest::answer(&params, &login)
-    }
-
-    fn hold(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let may = self.calls.get(&id).is_some_and(|call| {
-            call.phase == Phase::Up && call.client.is_none() && call.unacknowledged.is_none()
-        });
-        if may {
-            self.invite(now, id, What::Reinvite(id), out);
-        }
-    }
-
-    /// A key is pressed.
-    fn info(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let up = self.calls.get(&id).filter(|call| call.phase == Phase::Up);
-        let Some(mut dialog) = up.map(|call| call.dialog.clone()) else {
-            return;
-        };
-        self.send_request(now, &mut dialog, Method::Info, What::Info(id), out);
-        if let Some(call) = self.calls.get_mut(&id) {
-            call.dialog = dialog;
-        }
-    }
-
-    fn hang_up(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        match call.phase {
-            Phase::Over => {}
-            Phase::Calling => self.act(now, Todo::Cancel(id), out),
-            Phase::Ringing => self.refuse(now, id, 486, out),
-            // RFC 3261 §15: the callee sends no BYE before the ACK.
-            Phase::Up if call.unacknowledged.is_some() => call.must_end = true,
-            Phase::Up => self.bye(now, id, out),
-        }
-    }
-
-    fn bye(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        call.phase = Phase::Over;
-        let mut dialog = call.dialog.clone();
-        self.send_request(now, &mut dialog, Method::Bye, What::Bye(id), out);
-        if let Some(call) = self.calls.get_mut(&id) {
-            call.dialog = dialog;
-        }
     }
 
     /// Its connection is gone, and with it what was half read.
@@ -642,160 +630,63 @@ impl Phone {
         };
         if message.is_request() {
             self.request(now, &message, out);
-            return;
+        } else {
+            self.response(now, &message, out);
         }
-        let Some((id, what)) = self.transactions.receive_response(now, &message, out) else {
+        if self.habits.whims > 0 {
+            self.follows_whim(now, &message, out);
+        }
+    }
+
+    fn response(&mut self, now: Instant, response: &Message<'_>, out: &mut Sent) {
+        let Some((id, what)) = self.transactions.receive_response(now, response, out) else {
             return;
         };
         match what {
-            What::Register => self.register_response(now, &message, out),
-            What::Invite(call) => self.invite_response(now, call, &message, out),
-            What::Reinvite(call) => self.reinvite_response(now, call, id, &message, out),
-            What::Prack(call) => self.prack_response(call, &message),
-            What::Incoming(_) | What::Info(_) | What::Bye(_) | What::Other => {}
+            What::Register => self.register_response(now, response, out),
+            What::Invite(call) => self.invite_response(now, call, response, out),
+            What::Reinvite(call) => self.reinvite_response(now, call, id, response, out),
+            What::Within(_) | What::Bye(_) => self.within_response(now, what, response, out),
+            What::Prack(call) => self.prack_response(now, call, response),
+            What::Incoming(_) | What::Other => {}
         }
     }
 
-    fn learn_challenge(&mut self, response: &Message<'_>) {
-        if let Some(challenge) = response.value(HeaderName::WwwAuthenticate) {
-            (self.challenge, self.nc) = (Some(challenge.to_vec()), 0);
-        }
-    }
-
-    fn register_response(&mut self, now: Instant, response: &Message<'_>, out: &mut Sent) {
-        match response.status() {
-            100..=199 => {}
-            401 => {
-                self.learn_challenge(response);
-                if self.register_challenges < self.habits.challenges_max {
-                    self.register_challenges += 1;
-                    self.send_register(now, out);
-                } else {
-                    self.is_registered = false;
-                    self.register_later(now, self.habits.retry_ms);
-                }
-            }
-            200..=299 => {
-                self.is_registered = true;
-                self.registered_at.get_or_insert(now);
-                self.register_later(now, (200_000, 300_000));
-            }
-            _ => {
-                self.is_registered = false;
-                self.register_later(now, self.habits.retry_ms);
-            }
-        }
-    }
-
-    fn invite_response(&mut self, now: Instant, id: u32, response: &Message<'_>, out: &mut Sent) {
-        let status = response.status();
-        if status < 200 {
-            self.provisional(now, id, response, out);
-            return;
-        }
-        let cseq = response.cseq().number;
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
+    /// Whether it was cut off while it waited for the answer to this INVITE.
+    fn was_cut_off(&self, owner: What) -> bool {
+        let What::Invite(id) = owner else {
+            return false;
         };
-        if let Some(ack) = call.acks.get(&cseq) {
-            out.send(&self.flow, ack);
-            return;
-        }
-        call.client = None;
-        if status == 401 && call.challenges < self.habits.challenges_max && !call.is_cancelled {
-            call.challenges += 1;
-            self.learn_challenge(response);
-            self.invite(now, id, What::Invite(id), out);
-            return;
-        }
-        let call_id = String::from_utf8_lossy(&call.dialog.call_id).into_owned();
-        self.outcomes.insert(call_id, Outcome::Final(status));
-        if status >= 300 {
-            call.phase = Phase::Over;
-            return;
-        }
-        call.dialog.establish(response);
-        call.phase = Phase::Up;
-        let is_cancelled = call.is_cancelled;
-        self.accepted(id, response);
-        self.acknowledge(id, cseq, out);
-        if is_cancelled {
-            self.bye(now, id, out);
-            return;
-        }
-        self.plan_call(now, id);
+        let call_id = self.calls.get(&id).map(|call| &call.dialog.call_id);
+        let call_id = call_id.map(|call_id| String::from_utf8_lossy(call_id));
+        call_id.is_some_and(|call_id| self.outcomes.get(&*call_id) == Some(&Outcome::Cut))
     }
 
-    /// What happens in a call that is up.
-    fn plan_call(&mut self, now: Instant, id: u32) {
-        let talk = self.random.between(0, self.habits.talk_ms_max);
-        self.later(now, talk, Todo::HangUp(id));
-        if self.random.chance(300) {
-            let when = self.random.between(0, talk);
-            self.later(now, when, Todo::Hold(id));
-            // A key is pressed while the other side still thinks about it.
-            let soon = self.random.between(0, 200);
-            self.later(now, when + soon, Todo::Info(id));
-        }
-    }
-
-    fn acknowledge(&mut self, id: u32, cseq: u32, out: &mut Sent) {
-        let branch = format!("z9hG4bK{:x}", self.random.next_u64());
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        call.dialog
-            .compose(&mut self.buffer, Method::Ack, cseq, branch.as_bytes())
-            .finish(None, b"");
-        out.send(&self.flow, &self.buffer);
-        call.acks.insert(cseq, self.buffer.clone());
-    }
-
-    fn reinvite_response(
-        &mut self,
-        now: Instant,
-        id: u32,
-        client: ClientId,
-        response: &Message<'_>,
-        out: &mut Sent,
-    ) {
-        let (status, cseq) = (response.status(), response.cseq().number);
-        if status < 200 {
-            return;
-        }
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        if let Some(ack) = call.acks.get(&cseq) {
-            out.send(&self.flow, ack);
-            return;
-        }
-        if call.client == Some(client) {
-            call.client = None;
-        }
-        match status {
-            200..=299 => {
-                call.dialog.refresh_target(response);
-                self.acknowledge(id, cseq, out);
-            }
-            // RFC 3261 §12.2.1.2: the peer has forgotten the call.
-            408 | 481 => self.hang_up(now, id, out),
-            _ => {}
-        }
+    fn loses(&mut self, at: Instant, what: String, is_relayed: bool) {
+        self.lost.push(Lost {
+            at,
+            what,
+            is_relayed,
+        });
     }
 
     fn expired(&mut self, now: Instant, expired: Expired<What>, out: &mut Sent) {
         match expired {
             Expired::Timeout { owner, .. } | Expired::TransportFailed { owner, .. } => {
-                self.lost.push(format!("{owner:?} unanswered at {now:?}"));
+                if !self.was_cut_off(owner) {
+                    let is_relayed = matches!(owner, What::Within(_) | What::Prack(_));
+                    self.loses(now, format!("the answer to its {owner:?}"), is_relayed);
+                }
                 match owner {
                     What::Register => self.register_later(now, (5_000, 5_000)),
                     What::Invite(id) => {
-                        if let Some(call) = self.calls.get_mut(&id) {
-                            call.phase = Phase::Over;
-                            let call_id =
-                                String::from_utf8_lossy(&call.dialog.call_id).into_owned();
-                            self.outcomes.insert(call_id, Outcome::Timeout);
+                        self.enter(now, id, Phase::Over);
+                        if let Some(call) = self.calls.get(&id) {
+                            let call_id = String::from_utf8_lossy(&call.dialog.call_id);
+                            let outcome = self.outcomes.entry(call_id.into_owned());
+                            outcome
+                                .and_modify(|outcome| outcome.time_out())
+                                .or_insert(Outcome::Timeout);
                         }
                     }
                     What::Reinvite(id) => {
@@ -805,22 +696,20 @@ impl Phone {
                         self.hang_up(now, id, out);
                     }
                     What::Incoming(_)
-                    | What::Info(_)
+                    | What::Within(_)
                     | What::Bye(_)
                     | What::Prack(_)
                     | What::Other => {}
                 }
             }
             Expired::ProvisionalNotAcknowledged { owner, .. } => {
-                self.lost
-                    .push(format!("{owner:?} without PRACK at {now:?}"));
+                self.loses(now, format!("the PRACK to its {owner:?}"), true);
                 if let What::Incoming(id) = owner {
-                    self.refuse(now, id, 504, out);
+                    self.refuse_ringing(now, id, 504, out);
                 }
             }
             Expired::NotAcknowledged { owner, .. } => {
-                self.lost
-                    .push(format!("{owner:?} not acknowledged at {now:?}"));
+                self.loses(now, format!("the ACK to its {owner:?}"), true);
                 if let What::Incoming(id) = owner {
                     if let Some(call) = self.calls.get_mut(&id) {
                         call.unacknowledged = None;

@@ -30,6 +30,12 @@ impl Reliable {
         self.has_answered = false;
     }
 
+    /// As caller: the highest CSeq number used in an early dialog.
+    pub fn last_cseq(&self) -> u32 {
+        let dialogs = self.early.values().map(|(dialog, _)| dialog.local_cseq);
+        dialogs.max().unwrap_or(0)
+    }
+
     /// As callee, picked up: whether the 2xx must wait.
     pub fn holds_success(&mut self) -> bool {
         self.is_picked_up = self.waiting.is_some();
@@ -85,26 +91,32 @@ impl Phone {
     }
 
     /// Our INVITE is accepted: the early dialog is the dialog, and by now there is an answer.
-    pub(super) fn accepted(&mut self, id: u32, response: &Message<'_>) {
+    pub(super) fn accepted(&mut self, now: Instant, id: u32, response: &Message<'_>) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         let tag = response.to().tag().unwrap_or_default();
         if let Some((dialog, _)) = call.reliable.early.get(tag) {
-            call.dialog.local_cseq = dialog.local_cseq;
+            call.dialog.local_cseq = call.dialog.local_cseq.max(dialog.local_cseq);
         }
-        if response.body().is_empty() && !call.reliable.answered.iter().any(|own| own == tag) {
-            self.lost
-                .push(format!("call {id} was answered without SDP"));
+        if response.body().is_empty()
+            && !call.offers_late
+            && !call.reliable.answered.iter().any(|own| own == tag)
+        {
+            self.loses(now, format!("SDP in the answer to call {id}"), true);
         }
     }
 
     /// What was said to our PRACK: it acknowledges what we got, so 200; or nobody knows of the call any more.
-    pub(super) fn prack_response(&mut self, id: u32, response: &Message<'_>) {
+    pub(super) fn prack_response(&mut self, now: Instant, id: u32, response: &Message<'_>) {
         let status = response.status();
         let is_over = (self.calls.get(&id)).is_none_or(|call| call.phase == Phase::Over);
         if !matches!((status, is_over), (..300, _) | (481, true)) {
-            self.lost.push(format!("PRACK of call {id} got {status}"));
+            self.loses(
+                now,
+                format!("200 to the PRACK of call {id}, but {status}"),
+                true,
+            );
         }
     }
 

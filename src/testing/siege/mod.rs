@@ -330,6 +330,7 @@ impl Siege {
     fn check(&self, honest: &[Phone]) -> Result<(), String> {
         invariants::nobody_honest_is_banned(&self.world, honest)?;
         invariants::nothing_honest_is_lost(honest)?;
+        invariants::nobody_is_accused(honest)?;
         invariants::every_call_has_its_record(&self.world, honest)?;
         match self.world.endpoint.census().outputs_dropped {
             0 => Ok(()),
