@@ -58,6 +58,12 @@ impl Office {
             || self.0.items("calls").is_empty(),
             || format!("calls are left: {:#?}", self.0.items("calls")),
         );
+        // The last ones are on their way to the disk.
+        wait(
+            Duration::from_secs(20),
+            || self.records().len() >= many.calls,
+            || format!("{} records", self.records().len()),
+        );
         let records = self.records();
         assert_eq!(records.len(), many.calls, "a record for each call");
         for record in &records {
