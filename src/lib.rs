@@ -12,6 +12,7 @@ pub mod guard;
 pub mod limits;
 pub mod location;
 pub mod message;
+pub mod names;
 pub mod net;
 pub mod nonce;
 pub mod registrar;

@@ -204,3 +204,51 @@ pub const HTTP_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PAGE_DEFAULT: usize = 100;
 /// The largest `limit`.
 pub const PAGE_MAX: usize = 1_000;
+
+/// Names that are asked about at a time (RFC 3263), each on a socket of its own. One more waits until one of them is
+/// answered.
+pub const NAME_QUERIES_MAX: usize = 64;
+/// Answers that are remembered. The one used longest ago goes.
+pub const NAME_CACHE_ENTRIES_MAX: usize = 1_024;
+/// Bytes of them together. The same.
+pub const NAME_CACHE_BYTES_MAX: usize = 1 << 20;
+/// Records of one answer that are read. A longer answer counts as none.
+pub const NAME_RECORDS_READ_MAX: usize = 256;
+/// Records of one answer that are remembered: the first ones.
+pub const NAME_RECORDS_MAX: usize = 32;
+/// Aliases (CNAME) on the way from one name to its records.
+pub const NAME_ALIASES_MAX: usize = 8;
+/// Hosts of one domain that are asked for addresses: the first ones in order.
+pub const NAME_HOSTS_MAX: usize = 16;
+/// Candidates of one domain: the first ones in order.
+pub const NAME_CANDIDATES_MAX: usize = 32;
+/// An answer holds at least so long, so that it can be used at all, ...
+pub const NAME_TTL_MIN: Duration = Duration::from_secs(5);
+/// ... and no longer than this.
+pub const NAME_TTL_MAX: Duration = Duration::from_secs(86_400);
+/// How long there is nothing if nobody says so (RFC 2308 §5), ...
+pub const NAME_NEGATIVE_TTL: Duration = Duration::from_secs(60);
+/// ... and at most, whoever says more.
+pub const NAME_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
+/// Nobody answered: not asked again so soon (RFC 8767 §5).
+pub const NAME_RETRY: Duration = Duration::from_secs(30);
+/// While nobody answers, the last answer holds so long beyond its time (RFC 8767 §5: one to three days).
+pub const NAME_STALE: Duration = Duration::from_secs(3 * 86_400);
+/// An answer whose time is over is used nevertheless when no new one has come by then (RFC 8767 §5).
+pub const NAME_STALE_AFTER: Duration = Duration::from_millis(1_800);
+/// Datagrams on the socket of a query that do not answer it: after so many it is asked by TCP, where nobody can guess.
+pub const NAME_WRONG_ANSWERS_MAX: u32 = 8;
+/// Addresses that did not work lately. The one whose time is over first goes.
+pub const NAME_FAILED_MAX: usize = 256;
+/// An address that did not work is tried after all others for so long, ...
+pub const NAME_FAILED_HOLD: Duration = Duration::from_secs(60);
+/// ... and no longer than this, whatever its Retry-After says.
+pub const NAME_FAILED_HOLD_MAX: Duration = Duration::from_secs(3_600);
+/// Name servers of resolv.conf(5) (`MAXNS`).
+pub const NAME_SERVERS_MAX: usize = 3;
+/// Names of `/etc/hosts`; further ones are asked of name servers.
+pub const HOSTS_NAMES_MAX: usize = 16_384;
+/// Bytes that are read of `/etc/resolv.conf` and of `/etc/hosts`.
+pub const NAME_FILE_BYTES_MAX: usize = 1 << 20;
+/// Between two looks at whether these files have changed.
+pub const NAME_FILES_EVERY: Duration = Duration::from_secs(30);

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("bpf", &[]),
     ("guard", &[]),
+    ("names", &[]),
     ("message", &[]),
     ("transport", &["message"]),
     ("transaction", &["transport", "message"]),
@@ -206,7 +207,7 @@ const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
 const UNFINISHED: &[&str] = &["todo", "unimplemented", "dbg"];
 
 /// Layers that read a peer's bytes and never panic; their head says so to clippy.
-const PANIC_FREE: &[&str] = &["message", "transport", "guard", "auth", "nonce"];
+const PANIC_FREE: &[&str] = &["message", "names", "transport", "guard", "auth", "nonce"];
 
 /// The lints of that head.
 const PANIC_LINTS: &[&str] = &[
