@@ -5,6 +5,8 @@
 //!                       ▲ lanes: who is received first
 //! ```
 //!
+//! `names` is not in the loop yet: nothing that is configured has a name to resolve.
+//!
 //! One thread runs all of it but the disk and the log's writer. Not here: what any byte of SIP means.
 
 mod admin;
@@ -17,6 +19,7 @@ mod http;
 mod lanes;
 pub mod log;
 mod measure;
+pub mod names;
 mod peers;
 mod rest;
 mod start;
