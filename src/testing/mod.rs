@@ -9,6 +9,7 @@ pub mod agent;
 pub mod fleet;
 pub mod fuzz;
 pub mod fuzz_auth;
+pub mod fuzz_dns;
 pub mod fuzz_endpoint;
 pub mod fuzz_filter;
 pub mod fuzz_stream;
@@ -26,8 +27,9 @@ pub mod world;
 pub type FuzzBody = fn(&[u8]);
 
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
-pub const FUZZ_TARGETS: [(&str, FuzzBody); 7] = [
+pub const FUZZ_TARGETS: [(&str, FuzzBody); 8] = [
     ("auth_digest", auth_digest),
+    ("dns", fuzz_dns::dns),
     ("endpoint", fuzz_endpoint::endpoint),
     ("filter", fuzz_filter::filter),
     ("message", fuzz::message),
