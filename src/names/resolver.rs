@@ -348,7 +348,7 @@ impl Resolver {
         is_said
     }
 
-    /// The addresses of one host, IPv6 first (RFC 7984 §4.1, RFC 6724).
+    /// The addresses of one host, IPv6 first (RFC 7984, RFC 6724).
     fn add_host(
         &mut self,
         now: Instant,

@@ -24,6 +24,11 @@ struct Shell {
 
 /// Any bytes as the answers to what a resolver asks: of each chunk two bytes for what happens, one for its length.
 pub fn dns(data: &[u8]) {
+    play(data);
+}
+
+/// The same; the most candidates that there were at a time.
+fn play(data: &[u8]) -> usize {
     let servers = Servers {
         servers: vec![
             SocketAddr::from(([192, 0, 2, 53], 53)),
@@ -41,13 +46,13 @@ pub fn dns(data: &[u8]) {
         port: None,
         transport: None,
     };
-    shell.resolve(&target);
+    let mut most = shell.resolve(&target);
     let mut rest = data;
     while let [what, which, length, behind @ ..] = rest {
         let (bytes, behind) = behind.split_at(usize::from(*length).min(behind.len()));
         rest = behind;
         shell.step(*what, *which, bytes);
-        shell.resolve(&target);
+        most = most.max(shell.resolve(&target));
     }
     // Nobody says any more: all that is being asked ends.
     for _ in 0..NAME_QUERIES_MAX * 8 {
@@ -59,6 +64,7 @@ pub fn dns(data: &[u8]) {
         shell.carry_out();
     }
     assert!(shell.open.is_empty(), "a query that never ends");
+    most
 }
 
 impl Shell {
@@ -91,7 +97,8 @@ impl Shell {
         }
     }
 
-    fn resolve(&mut self, target: &Target) {
+    /// How many candidates there are.
+    fn resolve(&mut self, target: &Target) -> usize {
         self.carry_out();
         let resolution = self.resolver.resolve(self.now, target);
         self.carry_out();
@@ -111,6 +118,10 @@ impl Shell {
         assert!(bytes <= NAME_CACHE_BYTES_MAX);
         if resolution == Resolution::Pending {
             assert!(queries > 0, "waits for nothing");
+        }
+        match resolution {
+            Resolution::Ready { candidates, .. } => candidates.len(),
+            Resolution::Pending | Resolution::Failed(_) => 0,
         }
     }
 
@@ -140,6 +151,17 @@ impl Shell {
 #[cfg(test)]
 mod tests {
     use crate::testing::random::Random;
+
+    #[test]
+    fn seeds_lead_to_candidates() {
+        for (seed, candidates) in [
+            (&include_bytes!("../../fuzz/corpus/dns/addresses")[..], 2),
+            (include_bytes!("../../fuzz/corpus/dns/services"), 2),
+            (include_bytes!("../../fuzz/corpus/dns/aliases"), 0),
+        ] {
+            assert_eq!(super::play(seed), candidates);
+        }
+    }
 
     /// Bytes of few values, so that records come about.
     #[test]
