@@ -65,9 +65,9 @@ pub mod op {
     pub const LOAD_CONSTANT: u16 = 0x00;
     /// X = A.
     pub const COPY_TO_X: u16 = 0x07;
-    /// A = M[k].
+    /// `A = M[k]`
     pub const LOAD_MEMORY: u16 = 0x60;
-    /// M[k] = A.
+    /// `M[k] = A`
     pub const STORE: u16 = 0x02;
     /// A = A & k.
     pub const AND: u16 = 0x54;

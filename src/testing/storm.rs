@@ -4,7 +4,7 @@
 //! What must hold whatever the seed: every INVITE gets its final answer; every call is one record; a phone that is there
 //! learns that its call is over; tables stay within their bounds; nobody is banned; after silence nothing is left.
 //!
-//! What a phone does is a matter of `phone` (its habits `whims`), what befalls it is one of [`Mishap`].
+//! What a phone does is a matter of `phone` (its habits `whims`), what befalls it is one of its mishaps.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
