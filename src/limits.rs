@@ -125,6 +125,10 @@ pub const TRANSACTION_BUFFER_BYTES_MAX: usize = 2048;
 /// again that it is over.
 pub const ENDED_PER_CALL: usize = 4;
 
+/// So many timers of calls are armed before anybody looks for those that are waited for no longer, 40 bytes each. With more,
+/// they are twice as many at most as calls that are up or ring wait for.
+pub const CALL_TIMERS_MIN: usize = 1_024;
+
 /// Branches of one call: bindings rung at once.
 pub const BRANCHES_MAX: usize = 16;
 /// Callee dialogs of one call, those included that proxies behind its branches forked to. Provisional responses of one more

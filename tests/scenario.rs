@@ -87,6 +87,18 @@ fn short_calls_beside_dead_phones() {
     }
 }
 
+/// A call's timers are due long after a short call: what is kept of them is bounded by the calls that there are, 1,024 beside.
+#[test]
+fn timers_of_calls_that_are_over_have_a_bound() {
+    let mut text = String::from("# t\n0ms alice registers\n0ms bob registers\n");
+    for call in 0..600 {
+        let at = 1000 + call * 10;
+        text += &format!("{at}ms alice talks to bob\n{at}ms alice hangs up on bob\n");
+        text += &format!("{at}ms record disposition=answered\n");
+    }
+    scenario::play(&text).unwrap();
+}
+
 /// The lines of a scenario in which bob's phone is called.
 fn ringing(invite: &str) -> String {
     format!(

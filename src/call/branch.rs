@@ -374,28 +374,11 @@ fn end_stray_answer(
         .compose(context.buffer, Method::Ack, cseq, &branch)
         .finish(None, b"");
     crate::source::Sink::send(context.out, &dialog.flow, context.buffer);
-    let Some((client, branch)) = context.transactions.reserve() else {
-        return;
+    let stray = Owner {
+        purpose: Purpose::Stray,
+        ..owner
     };
-    dialog
-        .compose(
-            context.buffer,
-            Method::Bye,
-            cseq.saturating_add(1),
-            branch.as_bytes(),
-        )
-        .finish(None, b"");
-    context.transactions.send(
-        context.now.mono,
-        client,
-        Method::Bye,
-        &dialog.flow,
-        context.buffer,
-        Owner {
-            purpose: Purpose::Stray,
-            ..owner
-        },
-        context.out,
-    );
-    context.transactions.disown(client);
+    if let Some(client) = context.say_bye(&dialog, cseq.saturating_add(1), stray, |_| {}) {
+        context.transactions.disown(client);
+    }
 }

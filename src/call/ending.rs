@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::message::HeaderName;
+use crate::message::compose::Composer;
+use crate::source::Sink;
 use crate::transaction::Expired;
 
 impl Calls {
@@ -204,34 +206,21 @@ impl Calls {
         }
         leg.is_up = false;
         leg.bye_after_ack = None;
-        let Some((client, branch)) = context.transactions.reserve() else {
-            return;
-        };
         leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
-        let mut composer = leg
-            .dialog
-            .compose(context.buffer, Method::Bye, cseq, branch.as_bytes());
-        composer.lines(&leg.farewell);
-        if !reason.is_empty() {
-            composer.field("Reason", &[reason]);
-        }
-        composer.finish(None, b"");
-        let flow = leg.dialog.flow;
-        call.waiting += 1;
-        context.transactions.send(
-            context.now.mono,
-            client,
-            Method::Bye,
-            &flow,
-            context.buffer,
-            Owner {
-                call: handle,
-                leg: leg_index,
-                purpose: Purpose::Bye,
-            },
-            context.out,
-        );
+        let owner = Owner {
+            call: handle,
+            leg: leg_index,
+            purpose: Purpose::Bye,
+        };
+        let farewell = std::mem::take(&mut leg.farewell);
+        let is_awaited = context.say_bye(&leg.dialog, cseq, owner, |composer| {
+            composer.lines(&farewell);
+            if !reason.is_empty() {
+                composer.field("Reason", &[reason]);
+            }
+        });
+        call.waiting += u32::from(is_awaited.is_some());
     }
 
     /// A BYE or probe of ours has its answer.
@@ -362,6 +351,42 @@ impl Calls {
             self.end_leg(owner.call, other, b"", context);
         }
         self.sweep(owner.call);
+    }
+}
+
+impl Context<'_> {
+    /// Sends a BYE. `None`: no transaction was free, so it went out once, and nothing repeats it; better than that the peer
+    /// hears nothing.
+    pub(super) fn say_bye(
+        &mut self,
+        dialog: &Dialog,
+        cseq: u32,
+        owner: Owner,
+        lines: impl FnOnce(&mut Composer<'_>),
+    ) -> Option<ClientId> {
+        let reserved = self.transactions.reserve();
+        let stateless;
+        let branch = match &reserved {
+            Some((_, branch)) => branch.as_bytes(),
+            None => {
+                stateless = self.stateless_branch();
+                &stateless
+            }
+        };
+        let mut composer = dialog.compose(self.buffer, Method::Bye, cseq, branch);
+        lines(&mut composer);
+        composer.finish(None, b"");
+        let (now, flow, bytes) = (self.now.mono, &dialog.flow, &*self.buffer);
+        match reserved {
+            Some((client, _)) => {
+                (self.transactions).send(now, client, Method::Bye, flow, bytes, owner, self.out);
+                Some(client)
+            }
+            None => {
+                Sink::send(self.out, flow, bytes);
+                None
+            }
+        }
     }
 }
 

@@ -41,6 +41,7 @@ use std::time::Duration;
 use crate::action::Outputs;
 use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
+use crate::limits::CALL_TIMERS_MIN;
 use crate::location::Phone;
 use crate::message::Method;
 use crate::source::{Flow, SubscriptionId, TrunkId, UserId, Who};
@@ -337,6 +338,18 @@ enum Timer {
     Relay(CallHandle, ClientId),
 }
 
+impl Timer {
+    fn call(self) -> CallHandle {
+        match self {
+            Self::RingTimeout(call)
+            | Self::Expired(call)
+            | Self::Prack(call)
+            | Self::Watch(call, _)
+            | Self::Relay(call, _) => call,
+        }
+    }
+}
+
 /// What the layers below need from the endpoint for one input.
 pub struct Context<'a> {
     /// The time.
@@ -382,6 +395,8 @@ pub struct Calls {
     slots: slab::Slab<Call>,
     next_serial: u32,
     timers: Wheel<Timer>,
+    /// With so many timers those are thrown out that nobody waits for any more.
+    timers_max: usize,
     /// Ringing and answered ones.
     live: usize,
     live_max: usize,
@@ -403,6 +418,7 @@ impl Calls {
             slots: slab::Slab::new(),
             next_serial: 1,
             timers: Wheel::new(now),
+            timers_max: CALL_TIMERS_MIN,
             live: 0,
             live_max: 0,
             ended: VecDeque::new(),
@@ -494,6 +510,27 @@ impl Calls {
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
+    }
+
+    /// Arms a timer. Most calls are over long before theirs are due: when their number has doubled since the last time, those
+    /// that nobody waits for any more are thrown out, so that live calls bound them.
+    fn arm(&mut self, at: Instant, timer: Timer) {
+        if self.timers.len() >= self.timers_max {
+            let slots = &self.slots;
+            self.timers.retain(|due, timer| {
+                let handle = timer.call();
+                let call = slots.get(handle.index as usize);
+                call.is_some_and(|call| call.serial == handle.serial && call.awaits(due, timer))
+            });
+            self.timers_max = (self.timers.len() * 2).max(CALL_TIMERS_MIN);
+        }
+        self.timers.arm(at, timer);
+    }
+
+    /// How many timers are armed.
+    #[cfg(feature = "testing")]
+    pub fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// `GET calls`: ringing and answered ones in the order of their ids. `after` is the id of the last one seen.
@@ -648,6 +685,19 @@ impl Call {
             && self.branches.iter().all(|branch| branch.status.is_some())
             && self.caller.unacknowledged.is_none()
             && (self.branches.iter()).all(|branch| branch.leg.unacknowledged.is_none())
+    }
+
+    /// Whether a timer of this call that is due then would do anything.
+    fn awaits(&self, due: Instant, timer: Timer) -> bool {
+        match timer {
+            Timer::RingTimeout(_) | Timer::Expired(_) => self.state == State::Ringing,
+            Timer::Prack(_) => true,
+            Timer::Watch(_, leg) => {
+                self.state == State::Answered
+                    && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))
+            }
+            Timer::Relay(_, client) => self.relays.iter().any(|relay| relay.client == client),
+        }
     }
 
     fn item(&self) -> CallItem {

@@ -170,6 +170,9 @@ impl Calls {
         if let Some(call) = self.get(handle) {
             call.record.forwarded_by = Some(by.clone());
             let id = call.record.id.clone();
+            let ringing = call.branches.iter().filter(|own| own.status.is_none());
+            let all = ringing.count() + targets.len();
+            call.provisionals.goes_to(all, call.had_offer);
             call.ring_ourselves(handle, onward.branch, 181, context);
             context.event("forward", vec![("id", id), ("by", by.clone())]);
         }

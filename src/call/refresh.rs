@@ -22,7 +22,7 @@ impl Calls {
     pub(super) fn watch(&mut self, handle: CallHandle, leg_index: u8) {
         let leg = self.get(handle).and_then(|call| call.leg_mut(leg_index));
         if let Some(at) = leg.and_then(|leg| leg.watch.arm()) {
-            self.timers.arm(at, Timer::Watch(handle, leg_index));
+            self.arm(at, Timer::Watch(handle, leg_index));
         }
     }
 
@@ -55,7 +55,14 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        let reserved = if is_crossing {
+        // The peer has refreshed the session meanwhile, but left our last re-INVITE without a final response: it ends before
+        // there is another one.
+        let unanswered = leg.watch.refresh.map(|refresh| refresh.client);
+        if let Some(client) = unanswered {
+            let now = context.now.mono;
+            context.transactions.cancel(now, client, b"", context.out);
+        }
+        let reserved = if is_crossing || unanswered.is_some() {
             None
         } else {
             context.transactions.reserve()

@@ -76,14 +76,20 @@ impl Provisionals {
         } else {
             Wish::Nothing
         };
-        let has_offer = !invite.body().is_empty();
-        Self {
+        let mut provisionals = Self {
             wish,
-            is_offered: has_offer || wish != Wish::Nothing && targets == 1,
+            is_offered: false,
             sent: None,
             waiting: Vec::new(),
             held: Vec::new(),
-        }
+        };
+        provisionals.goes_to(targets, !invite.body().is_empty());
+        provisionals
+    }
+
+    /// So many targets ring from now on, at first or after a redirection.
+    pub fn goes_to(&mut self, targets: usize, has_offer: bool) {
+        self.is_offered = has_offer || self.wish != Wish::Nothing && targets == 1;
     }
 
     /// Whether callees are offered 100rel.
@@ -246,7 +252,7 @@ impl Calls {
         if call.provisionals.sent.is_some() {
             call.waiting += 1;
             let until = context.now.mono.plus(crate::limits::T1_64);
-            self.timers.arm(until, Timer::Prack(handle));
+            self.arm(until, Timer::Prack(handle));
         }
     }
 

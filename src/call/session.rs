@@ -368,6 +368,12 @@ impl Watch {
         self.armed
     }
 
+    /// Whether the leg's timer that is due then, in whole seconds, is the one that is armed last: others find
+    /// [`Due::Later`].
+    pub fn awaits(&self, due: Instant) -> bool {
+        (self.armed).is_some_and(|armed| armed <= due && due.since(armed) < Duration::from_secs(1))
+    }
+
     /// The leg's timer has fired.
     pub fn fired(&mut self, now: Instant) -> Due {
         if self.armed.is_some_and(|armed| armed <= now) {

@@ -227,7 +227,7 @@ impl Calls {
             Some(limit) if limit < self.ring_timeout => (limit, Timer::Expired(handle)),
             _ => (self.ring_timeout, Timer::RingTimeout(handle)),
         };
-        self.timers.arm(context.now.mono.plus(wait), timer);
+        self.arm(context.now.mono.plus(wait), timer);
         if let Some(call) = self.get(handle) {
             let record = &call.record;
             context.event(

@@ -134,13 +134,19 @@ impl Calls {
             arrival.answer(483, None, context);
             return;
         }
+        let method = request.method();
+        // A PRACK may come late, and a BYE says what it did not know yet.
+        if call.is_lost(located) && !matches!(method, Method::Prack | Method::Bye) {
+            arrival.answer(481, None, context);
+            return;
+        }
         let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
-        let is_refresh = session::refreshes(request.method()) && own_s.is_some();
+        let is_refresh = session::refreshes(method) && own_s.is_some();
         if is_refresh && session::Asked::of(request).is_too_brief() {
             arrival.answer(422, None, context);
             return;
         }
-        match request.method() {
+        match method {
             Method::Bye => self.bye(located, arrival, context),
             Method::Update if is_answered && request.body().is_empty() => {
                 self.refreshed(located, arrival, context);
@@ -200,8 +206,7 @@ impl Calls {
             return;
         };
         // An early dialog of the caller that another one has won against is over already, and not the call.
-        let is_caller = located.leg == CALLER;
-        if is_caller && call.state == State::Answered && located.branch != call.winner {
+        if located.leg == CALLER && call.is_lost(located) {
             return arrival.answer(481, None, context);
         }
         arrival.answer(200, None, context);
@@ -371,7 +376,7 @@ impl Calls {
         });
         if method == Method::Invite {
             let at = context.now.mono.plus(crate::limits::TIMER_C);
-            self.timers.arm(at, Timer::Relay(handle, client));
+            self.arm(at, Timer::Relay(handle, client));
         }
         true
     }
@@ -520,6 +525,16 @@ impl Calls {
 }
 
 impl Call {
+    /// Whether another early dialog has won against this one: nothing but its end can be said in it any more.
+    fn is_lost(&self, located: Located) -> bool {
+        let branch = if located.leg == CALLER {
+            located.branch
+        } else {
+            located.leg
+        };
+        self.state == State::Answered && branch != self.winner
+    }
+
     /// Whether a request's failure says something of the call: it was between the two sides that speak with each other. A
     /// PRACK's says nothing.
     fn is_vital(&self, relay: &Relay) -> bool {
@@ -600,7 +615,8 @@ impl Call {
         }
         let is_refreshed = session::refreshes(relay.method)
             && (200..300).contains(&status)
-            && self.state == State::Answered;
+            && self.state == State::Answered
+            && self.is_vital(relay);
         let terms = relay.asked.terms(self.session_s);
         if is_refreshed {
             (relay.asked).write_answer(&mut composer, terms, self.session_s);

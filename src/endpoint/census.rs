@@ -9,6 +9,8 @@ pub struct Census {
     pub calls_live: usize,
     /// Whether there is any call, ending ones included.
     pub has_calls: bool,
+    /// Timers of calls, those included that nobody waits for any more.
+    pub call_timers: usize,
     /// MESSAGEs outside dialogs that wait for an answer.
     pub pages: usize,
     /// Subscriptions.
@@ -47,6 +49,7 @@ impl Endpoint {
             has_timers: deadlines.iter().any(Option::is_some),
             calls_live: self.calls.live(),
             has_calls: !self.calls.is_empty(),
+            call_timers: self.calls.timers(),
             pages: self.pages.count(),
             subscriptions: self.subscriptions.count(),
             transactions_live: self.transactions.live(),

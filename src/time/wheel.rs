@@ -3,7 +3,8 @@
 //! A ring of slots, one a second, with a bitmap of the slots in use: arm, expire and the next deadline are O(1).
 //! What lies beyond the ring waits in its last slot and is armed again from there. Deadlines are rounded up, so
 //! nothing comes early and nothing more than a second late; everything due within one second costs one wake-up.
-//! There is no cancel: the owner keeps a generation in the key and ignores what it no longer means.
+//! There is no cancel: the owner keeps a generation in the key and ignores what it no longer means. One whose keys die long
+//! before they are due throws the dead ones out now and then with [`Wheel::retain`].
 
 use super::Instant;
 
@@ -129,6 +130,35 @@ impl<K: Copy> Wheel<K> {
         None
     }
 
+    /// Throws out the keys that mean nothing any more: `is_awaited` is given when each is due, in whole seconds, and the key.
+    /// O(keys); an owner who asks for it whenever their number has doubled pays O(1) for each.
+    pub fn retain(&mut self, mut is_awaited: impl FnMut(Instant, K) -> bool) {
+        for number in 0..SLOTS as usize {
+            let mut index = self.slots[number].head;
+            let mut last = NIL;
+            while index != NIL {
+                let Entry { second, next, key } = self.entries[index as usize];
+                let due = Instant::from_micros(second.saturating_mul(MICROS_PER_SECOND));
+                if is_awaited(due, key) {
+                    last = index;
+                } else {
+                    match last {
+                        NIL => self.slots[number].head = next,
+                        last => self.entries[last as usize].next = next,
+                    }
+                    self.entries[index as usize].next = self.free;
+                    self.free = index;
+                    self.length -= 1;
+                }
+                index = next;
+            }
+            self.slots[number].tail = last;
+            if last == NIL {
+                self.mark_empty(number);
+            }
+        }
+    }
+
     /// How many keys are armed.
     pub fn len(&self) -> usize {
         self.length
@@ -162,12 +192,16 @@ impl<K: Copy> Wheel<K> {
         self.slots[number].head = next;
         if next == NIL {
             self.slots[number].tail = NIL;
-            self.used[number / 64] &= !(1 << (number % 64));
-            if self.used[number / 64] == 0 {
-                self.used_words &= !(1 << (number / 64));
-            }
+            self.mark_empty(number);
         }
         index
+    }
+
+    fn mark_empty(&mut self, number: usize) {
+        self.used[number / 64] &= !(1 << (number % 64));
+        if self.used[number / 64] == 0 {
+            self.used_words &= !(1 << (number / 64));
+        }
     }
 
     /// The first second from the cursor on whose slot is in use.
@@ -262,7 +296,7 @@ mod tests {
         #[test]
         fn behaves_as_a_sorted_list(
             start in 0u64..20_000_000,
-            program in prop::collection::vec((0u8..3, 0u64..9_000_000, 0u64..3_000), 0..200),
+            program in prop::collection::vec((0u8..4, 0u64..9_000_000, 0u64..3_000), 0..200),
         ) {
             let mut now = at_ms(start);
             let mut wheel = Wheel::new(now);
@@ -276,6 +310,11 @@ mod tests {
                         model.push((due.as_micros().div_ceil(1_000_000), number));
                     }
                     1 => now = now.plus(Duration::from_millis(millis)),
+                    2 => {
+                        let is_awaited = |second: u64, key: u32| !(second + u64::from(key)).is_multiple_of(3);
+                        wheel.retain(|due, key| is_awaited(due.as_micros() / 1_000_000, key));
+                        model.retain(|&(second, key)| is_awaited(second, key));
+                    }
                     _ => now = now.plus(Duration::from_millis(small)),
                 }
                 let before = wheel.next_deadline();

@@ -8,7 +8,7 @@ use sipkeep::config::Config;
 use sipkeep::limits::{PAGES_PER_SENDER_MAX, SUBSCRIPTIONS_PER_USER_MAX};
 use sipkeep::store::Snapshot;
 
-use super::harness::{CONFIG, OTHER, Outcome, Request, Site, USER, answer, header, status, tag};
+use super::harness::{CONFIG, Call, OTHER, Outcome, Request, Site, USER, answer, header, status, tag};
 
 /// A user by address (102 at USER, 103 at OTHER) writes.
 fn message(from: &str, to: &str) -> Request {
@@ -135,4 +135,35 @@ fn subscriptions_end_with_their_user_and_with_the_run() {
     let mut site = Site::restarted(CONFIG, site.now, Snapshot::default());
     let outcome = site.udp(USER, refresh(&first).text());
     assert_eq!(status(&outcome.only()), 481);
+}
+
+/// Whoever is in a call hears of its end also when no transaction is free to repeat it.
+#[test]
+fn a_bye_goes_out_when_there_is_no_transaction_for_it() {
+    let mut config = CONFIG.to_owned();
+    config.push_str("[call]\ncalls_max = 1\n[registrar]\nbindings_per_user_max = 16\n[user phones]\naddresses = 192.0.2.9\n");
+    for sender in 0..6 {
+        config.push_str(&format!("[user s{sender}]\naddresses = 10.0.0.{sender}\n"));
+    }
+    let mut site = Site::of(&config);
+    let call = Call::up(&mut site);
+    for port in 6000..6016 {
+        let contact = format!("<sip:phones@192.0.2.9:{port}>");
+        let register = Request::new("REGISTER").user("phones").contact(&contact);
+        let outcome = site.udp(&format!("192.0.2.9:{port}"), register.text());
+        assert_eq!(outcome.statuses(), [200]);
+    }
+    let mut is_full = false;
+    for number in 0..6 * PAGES_PER_SENDER_MAX {
+        let sender = number / PAGES_PER_SENDER_MAX;
+        let page = message(&format!("s{sender}"), "phones");
+        let outcome = site.udp(&format!("10.0.0.{sender}:5060"), page.text());
+        is_full |= outcome.statuses() == [503];
+    }
+    assert!(is_full);
+    let outcome = site.udp(USER, call.within("BYE", 2).text());
+    assert!(outcome.to(USER).starts_with("SIP/2.0 200 "), "{outcome:?}");
+    assert!(outcome.to(OTHER).starts_with("BYE "), "{outcome:?}");
+    assert_eq!(site.counts().1, 0);
+    assert!(!site.endpoint.census().has_calls);
 }
