@@ -14,7 +14,7 @@ pub const ALLOW_EVENTS: &[u8] = b"message-summary";
 
 /// Writes the headers of `message` that pass to the other leg, whatever its body. With a trunk on one side `P-` headers (RFC
 /// 7315) pass as well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not
-/// (RFC 3325 §5).
+/// (RFC 3325 §5); a phone is not told of one who asks for privacy (§7).
 pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: bool, to_trunk: bool) {
     let trunk = from_trunk || to_trunk;
     write_if(composer, message, |name, raw_name| match name {
@@ -29,11 +29,19 @@ pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: boo
         // RFC 6086: what the body of an INFO is, and which of them a side takes.
         | HeaderName::InfoPackage
         | HeaderName::RecvInfo => true,
-        HeaderName::PAssertedIdentity => from_trunk,
+        HeaderName::PAssertedIdentity => from_trunk && (to_trunk || !hides_identity(message)),
         HeaderName::PPreferredIdentity => false,
         _ => begins(raw_name, b"X-") || trunk && begins(raw_name, b"P-"),
     });
     explain(composer, message);
+}
+
+/// RFC 3325 §9.3: `Privacy` names `id`, among other things perhaps.
+fn hides_identity(message: &Message<'_>) -> bool {
+    message
+        .values(HeaderName::Privacy)
+        .flat_map(|value| value.split(|byte| *byte == b';'))
+        .any(|wish| wish.trim_ascii().eq_ignore_ascii_case(b"id"))
 }
 
 /// Ends a message with this body, which is that of `message` or none: with the headers that describe it.

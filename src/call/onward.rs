@@ -167,7 +167,12 @@ impl Calls {
             from: &kept.from,
         };
         let by = onward.by.name();
+        // RFC 5806 §5.1: the last one stands before those who sent the call to him.
+        let mut before: Option<Vec<u8>> = None;
         if let Some(call) = self.get(handle) {
+            let left = call.branches.get(onward.branch as usize);
+            let forwarding = left.and_then(|left| left.forwarding.as_ref());
+            before = forwarding.map(|forwarding| forwarding.diversion.clone());
             call.record.forwarded_by = Some(by.clone());
             let id = call.record.id.clone();
             let ringing = call.branches.iter().filter(|own| own.status.is_none());
@@ -180,6 +185,10 @@ impl Calls {
             // Deflection is what RFC 5806 §4 calls it when the phone itself says that the call is to go elsewhere.
             let mut diversion = diverting.name_addr(target.ours.ip());
             diversion.extend_from_slice(b";reason=deflection");
+            if let Some(before) = &before {
+                diversion.extend_from_slice(b", ");
+                diversion.extend_from_slice(before);
+            }
             let forwarding = Forwarding {
                 by: by.clone(),
                 number: text(&target.to.user),

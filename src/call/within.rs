@@ -135,8 +135,8 @@ impl Calls {
             return;
         }
         let method = request.method();
-        // A PRACK may come late, and a BYE says what it did not know yet.
-        if call.is_lost(located) && !matches!(method, Method::Prack | Method::Bye) {
+        // A PRACK may come late, and BYEs may cross.
+        if call.has_ended(located) && !matches!(method, Method::Prack | Method::Bye) {
             arrival.answer(481, None, context);
             return;
         }
@@ -206,7 +206,8 @@ impl Calls {
             return;
         };
         // An early dialog of the caller that another one has won against is over already, and not the call.
-        if located.leg == CALLER && call.is_lost(located) {
+        let is_answered = call.state == State::Answered;
+        if is_answered && located.leg == CALLER && call.has_ended(located) {
             return arrival.answer(481, None, context);
         }
         arrival.answer(200, None, context);
@@ -525,14 +526,18 @@ impl Calls {
 }
 
 impl Call {
-    /// Whether another early dialog has won against this one: nothing but its end can be said in it any more.
-    fn is_lost(&self, located: Located) -> bool {
+    /// Whether the dialog of a request is over, as we see it: the call is, or another early dialog has won against this one.
+    fn has_ended(&self, located: Located) -> bool {
         let branch = if located.leg == CALLER {
             located.branch
         } else {
             located.leg
         };
-        self.state == State::Answered && branch != self.winner
+        match self.state {
+            State::Ringing => false,
+            State::Answered => branch != self.winner,
+            State::Ending => true,
+        }
     }
 
     /// Whether a request's failure says something of the call: it was between the two sides that speak with each other. A
