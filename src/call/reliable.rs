@@ -102,9 +102,11 @@ impl Provisionals {
         self.waiting.clear();
     }
 
-    /// RFC 3262 §3: no 2xx while SDP in a provisional response is not acknowledged.
-    fn holds_success(&self) -> bool {
+    /// RFC 3262 §3: no 2xx while SDP in a provisional response is not acknowledged. One that waits is needless then, unless it
+    /// has the offer that the INVITE lacks.
+    fn holds_success(&self, is_late: bool) -> bool {
         self.sent.is_some_and(|sent| sent.has_session)
+            || is_late && self.waiting.iter().any(|(sent, _)| sent.has_session)
     }
 }
 
@@ -220,7 +222,8 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return false;
         };
-        if call.state != State::Ringing || call.is_final || !call.provisionals.holds_success() {
+        let holds = call.provisionals.holds_success(!call.had_offer);
+        if call.state != State::Ringing || call.is_final || !holds {
             return false;
         }
         let held = &mut call.provisionals.held;
