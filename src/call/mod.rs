@@ -12,7 +12,7 @@
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
-//! reached another way), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
+//! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
 //! `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
@@ -32,6 +32,7 @@ mod reliable;
 mod reply;
 mod session;
 mod setup;
+mod timers;
 mod within;
 
 use std::collections::VecDeque;
@@ -41,7 +42,6 @@ use std::time::Duration;
 use crate::action::Outputs;
 use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
-use crate::limits::CALL_TIMERS_MIN;
 use crate::location::Phone;
 use crate::message::Method;
 use crate::source::{Flow, SubscriptionId, TrunkId, UserId, Who};
@@ -61,6 +61,7 @@ use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::{Identity, Setup, Target};
+use timers::Timer;
 pub use within::{Arrival, Located};
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
@@ -325,31 +326,6 @@ struct Call {
     counted: Vec<Party>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Timer {
-    RingTimeout(CallHandle),
-    /// The caller's own limit for ringing is over.
-    Expired(CallHandle),
-    /// A PRACK for a response before a refusal is waited for no longer.
-    Prack(CallHandle),
-    /// Something may be due to see whether this leg's peer is still there.
-    Watch(CallHandle, u8),
-    /// A relayed re-INVITE has had no final answer for Timer C.
-    Relay(CallHandle, ClientId),
-}
-
-impl Timer {
-    fn call(self) -> CallHandle {
-        match self {
-            Self::RingTimeout(call)
-            | Self::Expired(call)
-            | Self::Prack(call)
-            | Self::Watch(call, _)
-            | Self::Relay(call, _) => call,
-        }
-    }
-}
-
 /// What the layers below need from the endpoint for one input.
 pub struct Context<'a> {
     /// The time.
@@ -418,7 +394,7 @@ impl Calls {
             slots: slab::Slab::new(),
             next_serial: 1,
             timers: Wheel::new(now),
-            timers_max: CALL_TIMERS_MIN,
+            timers_max: crate::limits::CALL_TIMERS_MIN,
             live: 0,
             live_max: 0,
             ended: VecDeque::new(),
@@ -490,47 +466,6 @@ impl Calls {
     pub fn counted(&self) -> u64 {
         let counts = self.user_calls.iter().chain(&self.trunk_calls);
         counts.map(|count| u64::from(*count)).sum()
-    }
-
-    /// When [`Calls::expire`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
-    }
-
-    /// Handles one timer that is due; `false` when there is none.
-    pub fn expire(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(timer) = self.timers.expire(context.now.mono) else {
-            return false;
-        };
-        match timer {
-            Timer::RingTimeout(handle) => self.ring_timeout(handle, 480, context),
-            Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
-            Timer::Prack(handle) => self.prack_timeout(handle),
-            Timer::Watch(handle, leg) => self.watched(handle, leg, context),
-            Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
-        }
-        true
-    }
-
-    /// Arms a timer. Most calls are over long before theirs are due: when their number has doubled since the last time, those
-    /// that nobody waits for any more are thrown out, so that live calls bound them.
-    fn arm(&mut self, at: Instant, timer: Timer) {
-        if self.timers.len() >= self.timers_max {
-            let slots = &self.slots;
-            self.timers.retain(|due, timer| {
-                let handle = timer.call();
-                let call = slots.get(handle.index as usize);
-                call.is_some_and(|call| call.serial == handle.serial && call.awaits(due, timer))
-            });
-            self.timers_max = (self.timers.len() * 2).max(CALL_TIMERS_MIN);
-        }
-        self.timers.arm(at, timer);
-    }
-
-    /// How many timers are armed.
-    #[cfg(feature = "testing")]
-    pub fn timers(&self) -> usize {
-        self.timers.len()
     }
 
     /// `GET calls`: ringing and answered ones in the order of their ids. `after` is the id of the last one seen.
@@ -685,19 +620,6 @@ impl Call {
             && self.branches.iter().all(|branch| branch.status.is_some())
             && self.caller.unacknowledged.is_none()
             && (self.branches.iter()).all(|branch| branch.leg.unacknowledged.is_none())
-    }
-
-    /// Whether a timer of this call that is due then would do anything.
-    fn awaits(&self, due: Instant, timer: Timer) -> bool {
-        match timer {
-            Timer::RingTimeout(_) | Timer::Expired(_) => self.state == State::Ringing,
-            Timer::Prack(_) => true,
-            Timer::Watch(_, leg) => {
-                self.state == State::Answered
-                    && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))
-            }
-            Timer::Relay(_, client) => self.relays.iter().any(|relay| relay.client == client),
-        }
     }
 
     fn item(&self) -> CallItem {

@@ -8,7 +8,9 @@ use sipkeep::config::Config;
 use sipkeep::limits::{PAGES_PER_SENDER_MAX, SUBSCRIPTIONS_PER_USER_MAX};
 use sipkeep::store::Snapshot;
 
-use super::harness::{CONFIG, Call, OTHER, Outcome, Request, Site, USER, answer, header, status, tag};
+use super::harness::{
+    CONFIG, Call, OTHER, Outcome, Request, Site, USER, answer, header, status, tag,
+};
 
 /// A user by address (102 at USER, 103 at OTHER) writes.
 fn message(from: &str, to: &str) -> Request {
