@@ -336,10 +336,6 @@ const WRONG: &[(&str, &[&str])] = &[
         &["1: [group 200] not yet in this version"],
     ),
     (
-        "[route outside]\nprefix = 9",
-        &["1: [route outside] not yet in this version"],
-    ),
-    (
         "[server]\npublic_address =",
         &["2: [server] public_address: not yet in this version"],
     ),
