@@ -48,8 +48,9 @@ impl Endpoint {
         if let Some(user) = self.auth.user(&bare) {
             return Lead::User(user);
         }
+        // Without a number there is nothing to dial, whatever a route would put in front.
         let route = (self.config.routes.iter())
-            .filter(|route| bare.starts_with(route.prefix.as_bytes()))
+            .filter(|route| !bare.is_empty() && bare.starts_with(route.prefix.as_bytes()))
             .max_by_key(|route| route.prefix.len());
         let Some(route) = route else {
             return Lead::Nowhere;
@@ -60,7 +61,12 @@ impl Endpoint {
         let mut number = route.prepend.as_bytes().to_vec();
         number.extend_from_slice(bare.get(route.strip..).unwrap_or_default());
         let mut hops = self.hops(identity, route);
-        if number.is_empty() || hops.is_empty() {
+        if number.is_empty() {
+            // A single digit may stand for a user; a trunk must be told a number.
+            hops.retain(|hop| !hop.party.is_trunk());
+            number = bare;
+        }
+        if hops.is_empty() {
             return Lead::Nowhere;
         }
         hops.reverse();
