@@ -103,7 +103,7 @@ impl Identity {
     /// The same with another number. Who calls anonymously stays so.
     fn shown_as(&self, number: Option<&[u8]>) -> Cow<'_, Self> {
         match number {
-            Some(number) if self.user != ANONYMOUS => Cow::Owned(Self {
+            Some(number) if !self.user.eq_ignore_ascii_case(ANONYMOUS) => Cow::Owned(Self {
                 user: number.to_vec(),
                 ..self.clone()
             }),
