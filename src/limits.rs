@@ -162,6 +162,16 @@ pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 /// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
 pub const REDIRECT_CONTACTS_MAX: usize = 8;
 
+/// Targets of one route in config.ini. One more is a mistake.
+pub const ROUTE_TARGETS_MAX: usize = 16;
+/// Addresses that one call by a route may try: those of its trunks, and of the trunks that are `next` to these. Those beyond
+/// are not tried; nor does a call ever have more than [`BRANCHES_MAX`] branches.
+pub const HOPS_MAX: usize = BRANCHES_MAX;
+/// How long a trunk may say nothing at all to an INVITE, not even 100, before the next one is tried instead: over UDP it was
+/// sent four times by then (0, 0.5, 1.5, 3.5 s), and an answer to the last has had longer than any round trip. Where there is
+/// no next one it has 64·T1, as everybody.
+pub const TRUNK_SILENCE: Duration = Duration::from_secs(5);
+
 /// Bytes of a session description that is kept because a refresh may have to offer it again, on each leg. A browser's has
 /// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
 pub const DESCRIPTION_BYTES_MAX: usize = 8_192;

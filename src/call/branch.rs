@@ -28,14 +28,19 @@ impl Calls {
                 }
             }
             Purpose::Invite => match response.status() {
-                100 => {}
-                101..=199 => self.branch_rings(owner, response, context),
+                100 => self.is_heard(owner, response),
+                101..=199 => {
+                    self.is_heard(owner, response);
+                    self.branch_rings(owner, response, context);
+                }
                 200..=299 => self.branch_answers(owner, response, way, context),
                 422 if self.invites_again(owner, response, context) => {}
                 300..=399 if self.redirects(owner, response) => {}
                 status => {
                     self.keep_refusal(owner, response, context);
-                    self.branch_ends(owner, status, EndedBy::Callee, context);
+                    if !self.fails_over(owner, status, EndedBy::Callee) {
+                        self.branch_ends(owner, status, EndedBy::Callee, context);
+                    }
                 }
             },
             Purpose::Relay => self.relayed_response(id, owner, response, context),
@@ -101,6 +106,7 @@ impl Calls {
         } else {
             branch.leg.ack_owed = Some(branch.cseq);
         }
+        self.comes_back(owner);
         self.answered(owner, response, context);
     }
 
@@ -215,6 +221,7 @@ impl Calls {
         }
         // One that was left for others says nothing any more.
         let refusals = (call.branches.iter())
+            .filter(|branch| !branch.is_left)
             .filter_map(|branch| Some((branch.status?, branch)))
             .filter(|(status, _)| !(300..400).contains(status));
         let best = refusals.reduce(|best, refusal| {

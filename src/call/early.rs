@@ -73,6 +73,9 @@ impl Call {
             refusal: Box::default(),
             early: Early::new(self.invite_cseq),
             forwarding: first.forwarding.clone(),
+            alternatives: None,
+            is_heard: true,
+            is_left: false,
         };
         let index = u8::try_from(self.branches.len()).ok()?;
         self.branches.push(fork);

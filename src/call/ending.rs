@@ -315,6 +315,9 @@ impl Calls {
         match owner.purpose {
             Purpose::Invite => {
                 let status = self.unreachable_status(owner, status);
+                if self.fails_over(owner, status, EndedBy::Server) {
+                    return;
+                }
                 self.branch_ends(owner, status, EndedBy::Server, context);
             }
             Purpose::Relay => self.relay_unanswered(id, owner, status, context),

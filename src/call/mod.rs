@@ -10,7 +10,7 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
-//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `within`
+//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
 //! `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
@@ -23,6 +23,7 @@ mod branch;
 mod carriage;
 mod early;
 mod ending;
+mod failover;
 mod forgetting;
 mod onward;
 mod page;
@@ -55,12 +56,13 @@ use crate::transport::Connections;
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
-pub use onward::{Found, Onward};
+pub use failover::{Alternatives, Hop};
+pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
-pub use setup::{Identity, Setup, Target};
+pub use setup::{ANONYMOUS, Identity, Setup, Target};
 use timers::Timer;
 pub use within::{Arrival, Located};
 
@@ -158,7 +160,8 @@ impl Party {
         }
     }
 
-    fn is_trunk(&self) -> bool {
+    /// Whether it is one.
+    pub fn is_trunk(&self) -> bool {
         matches!(self, Self::Trunk(..))
     }
 
@@ -230,6 +233,12 @@ struct Branch {
     early: Early,
     /// How the call got to him, if the caller did not dial him.
     forwarding: Option<Box<Forwarding>>,
+    /// Whom to try if it fails.
+    alternatives: Option<Box<Alternatives>>,
+    /// It has answered something.
+    is_heard: bool,
+    /// It failed, and others are tried in its place: what it said counts no more.
+    is_left: bool,
 }
 
 /// How a call got to a branch that the caller did not dial.
@@ -323,7 +332,14 @@ struct Call {
     started: Instant,
     answered: Option<Instant>,
     /// Who is counted as being in this call.
-    counted: Vec<Party>,
+    counted: Vec<(Party, Side)>,
+}
+
+/// On which side of a call somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Caller,
+    Callee,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -365,6 +381,30 @@ impl Context<'_> {
     }
 }
 
+/// How many calls everybody is in.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    /// Of each user: both directions together.
+    users: Vec<u32>,
+    /// From each trunk, and to it.
+    trunks: Vec<[u32; 2]>,
+}
+
+impl Counts {
+    fn of(&mut self, party: &Party, side: Side) -> Option<&mut u32> {
+        match party {
+            Party::User(id, _) => self.users.get_mut(id.0 as usize),
+            Party::Trunk(id, _) => {
+                let [calls_from, calls_to] = self.trunks.get_mut(id.0 as usize)?;
+                Some(match side {
+                    Side::Caller => calls_from,
+                    Side::Callee => calls_to,
+                })
+            }
+        }
+    }
+}
+
 /// All calls.
 #[derive(Clone)]
 pub struct Calls {
@@ -382,9 +422,7 @@ pub struct Calls {
     session_s: Option<u32>,
     /// Calls that ask where they are to go on to.
     onward: VecDeque<Onward>,
-    /// Calls of each user, of each trunk: both directions together.
-    user_calls: Vec<u32>,
-    trunk_calls: Vec<u32>,
+    counts: Counts,
 }
 
 impl Calls {
@@ -401,8 +439,7 @@ impl Calls {
             ring_timeout: Duration::ZERO,
             session_s: None,
             onward: VecDeque::new(),
-            user_calls: Vec::new(),
-            trunk_calls: Vec::new(),
+            counts: Counts::default(),
         };
         calls.reload(config, |_| None, |_| None);
         calls
@@ -420,21 +457,25 @@ impl Calls {
         self.ring_timeout = config.call.ring_timeout;
         let session = config.call.session_expires;
         self.session_s = session.map(|interval| interval.as_secs() as u32);
-        self.user_calls = vec![0; config.users.len()];
-        self.trunk_calls = vec![0; config.trunks.len()];
+        self.counts = Counts {
+            users: vec![0; config.users.len()],
+            trunks: vec![[0; 2]; config.trunks.len()],
+        };
         let renamed = |party: &mut Party| match party {
             Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
         };
-        let (users, trunks) = (&mut self.user_calls, &mut self.trunk_calls);
+        let counts = &mut self.counts;
         for (_, call) in &mut self.slots {
             renamed(&mut call.caller.party);
-            call.branches
-                .iter_mut()
-                .for_each(|branch| renamed(&mut branch.leg.party));
-            for party in &mut call.counted {
+            for branch in &mut call.branches {
+                renamed(&mut branch.leg.party);
+                let hops = branch.alternatives.iter_mut().flat_map(|own| &mut own.hops);
+                hops.for_each(|hop| renamed(&mut hop.party));
+            }
+            for (party, side) in &mut call.counted {
                 renamed(party);
-                if let Some(count) = counter(users, trunks, party) {
+                if let Some(count) = counts.of(party, *side) {
                     *count += 1;
                 }
             }
@@ -458,13 +499,18 @@ impl Calls {
 
     /// How many calls a user is in, both directions together.
     pub fn calls_of(&self, user: UserId) -> u32 {
-        self.user_calls.get(user.0 as usize).copied().unwrap_or(0)
+        (self.counts.users.get(user.0 as usize).copied()).unwrap_or(0)
+    }
+
+    /// How many calls there are from a trunk, and to it.
+    pub fn calls_of_trunk(&self, trunk: TrunkId) -> [u32; 2] {
+        (self.counts.trunks.get(trunk.0 as usize).copied()).unwrap_or_default()
     }
 
     /// In how many calls users and trunks are, all of them together.
     #[cfg(feature = "testing")]
     pub fn counted(&self) -> u64 {
-        let counts = self.user_calls.iter().chain(&self.trunk_calls);
+        let counts = (self.counts.users.iter()).chain(self.counts.trunks.as_flattened());
         counts.map(|count| u64::from(*count)).sum()
     }
 
@@ -511,20 +557,30 @@ impl Calls {
             .filter(|call| call.serial == handle.serial)
     }
 
-    fn count_in(&mut self, handle: CallHandle, party: &Party) {
-        if let Some(count) = counter(&mut self.user_calls, &mut self.trunk_calls, party) {
+    fn count_in(&mut self, handle: CallHandle, party: &Party, side: Side) {
+        if let Some(count) = self.counts.of(party, side) {
             *count += 1;
         }
         if let Some(call) = self.get(handle) {
-            call.counted.push(party.clone());
+            call.counted.push((party.clone(), side));
         }
     }
 
-    fn count_out(&mut self, parties: Vec<Party>) {
-        for party in parties {
-            if let Some(count) = counter(&mut self.user_calls, &mut self.trunk_calls, &party) {
+    fn count_out(&mut self, counted: Vec<(Party, Side)>) {
+        for (party, side) in counted {
+            if let Some(count) = self.counts.of(&party, side) {
                 *count = count.saturating_sub(1);
             }
+        }
+    }
+
+    /// One callee is not in this call any more, which goes on.
+    fn count_out_one(&mut self, handle: CallHandle, party: &Party) {
+        let Some(call) = self.get(handle) else { return };
+        let is_it = |(own, side): &(Party, Side)| own == party && *side == Side::Callee;
+        if let Some(place) = call.counted.iter().position(is_it) {
+            let one = call.counted.swap_remove(place);
+            self.count_out(vec![one]);
         }
     }
 
@@ -534,13 +590,6 @@ impl Calls {
         if is_over {
             self.slots.remove(handle.index as usize);
         }
-    }
-}
-
-fn counter<'a>(users: &'a mut [u32], trunks: &'a mut [u32], party: &Party) -> Option<&'a mut u32> {
-    match party {
-        Party::User(id, _) => users.get_mut(id.0 as usize),
-        Party::Trunk(id, _) => trunks.get_mut(id.0 as usize),
     }
 }
 

@@ -1,4 +1,5 @@
-//! A call goes on to somebody else: a callee redirects it (RFC 3261 §8.1.3.4, §16.7 step 4).
+//! A call goes on to somebody else: a callee redirects it (RFC 3261 §8.1.3.4, §16.7 step 4), or a trunk has failed
+//! (`failover`).
 //!
 //! ```text
 //!   call: a branch says 3xx ──▶ Onward ──▶ endpoint: which of these are ours, where do they lead
@@ -30,8 +31,17 @@ pub struct Onward {
     pub caller: (Party, Flow),
     /// The way to whoever is left.
     pub flow: Flow,
-    /// The URIs that he named, to be rung at once.
-    pub uris: Vec<Box<[u8]>>,
+    /// Where to.
+    pub why: Why,
+}
+
+/// Why a call goes on.
+#[derive(Clone, Debug)]
+pub enum Why {
+    /// Whoever is left named these URIs, to be rung at once.
+    Redirected(Vec<Box<[u8]>>),
+    /// He failed, and these are to be tried in his place.
+    Failed(Box<Alternatives>),
 }
 
 /// What the endpoint found for an [`Onward`].
@@ -87,33 +97,30 @@ impl Calls {
             uris,
         });
         call.later.extend(later);
-        let later = Later {
-            branch: owner.leg,
-            uris: first,
-        };
-        self.ask(owner.call, later);
+        self.ask(owner.call, owner.leg, Why::Redirected(first));
         true
     }
 
     /// Nobody rings any more: those are tried who were named for this case.
     pub(super) fn try_later(&mut self, handle: CallHandle) {
         if let Some(later) = self.get(handle).and_then(|call| call.later.pop()) {
-            self.ask(handle, later);
+            self.ask(handle, later.branch, Why::Redirected(later.uris));
         }
     }
 
-    fn ask(&mut self, handle: CallHandle, later: Later) {
+    /// Asks where to go on to from this branch.
+    pub(super) fn ask(&mut self, handle: CallHandle, branch: u8, why: Why) {
         let Some(call) = self.get(handle) else { return };
-        let Some(left) = call.branches.get(later.branch as usize) else {
+        let Some(left) = call.branches.get(branch as usize) else {
             return;
         };
         let onward = Onward {
             call: handle,
-            branch: later.branch,
+            branch,
             by: left.leg.party.clone(),
             caller: (call.caller.party.clone(), call.caller.dialog.flow),
             flow: left.leg.dialog.flow,
-            uris: later.uris,
+            why,
         };
         call.asking += 1;
         self.onward.push_back(onward);
@@ -132,13 +139,16 @@ impl Calls {
         targets.retain(|target| !call.branches.iter().any(|branch| branch.rang(target)));
         targets.truncate(BRANCHES_MAX.saturating_sub(call.branches.len()));
         // ... and what he has forwarded before, in a call that has come back to us, he does not forward again.
-        if call.was_diverted_by(&found.diverting) {
+        let is_redirected = matches!(onward.why, Why::Redirected(_));
+        if is_redirected && call.was_diverted_by(&found.diverting) {
             targets.clear();
         }
-        if targets.is_empty()
-            && let Some(branch) = call.branches.get_mut(onward.branch as usize)
-        {
-            branch.status = Some(found.status);
+        if targets.is_empty() {
+            let branch = call.branches.get_mut(onward.branch as usize);
+            // Of one that failed, what it said itself stands.
+            if let Some(branch) = branch.filter(|_| is_redirected) {
+                branch.status = Some(found.status);
+            }
         } else if let Some(kept) = call.invitation.take() {
             self.forward(&onward, &targets, &found.diverting, &kept, context);
             if let Some(call) = self.get(handle) {
@@ -166,6 +176,10 @@ impl Calls {
             request: &request,
             from: &kept.from,
         };
+        if matches!(onward.why, Why::Failed(_)) {
+            self.replace(onward, targets, &invitation, context);
+            return;
+        }
         let by = onward.by.name();
         // RFC 5806 §5.1: the last one stands before those who sent the call to him.
         let mut before: Option<Vec<u8>> = None;
@@ -200,6 +214,37 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// Rings others in place of a branch that failed. Whoever forwarded the call there has forwarded it here.
+    fn replace(
+        &mut self,
+        onward: &Onward,
+        targets: &[Target],
+        invitation: &Invitation<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(onward.call) else {
+            return;
+        };
+        let Some(left) = call.branches.get_mut(onward.branch as usize) else {
+            return;
+        };
+        left.is_left = true;
+        let forwarding = left.forwarding.clone();
+        let id = call.record.id.clone();
+        let next = targets.first().map(|target| &target.party);
+        call.record.through = (call.caller.party.through()).or(next.and_then(Party::through));
+        let to = next.map(Party::name).unwrap_or_default();
+        context.event(
+            "failover",
+            vec![("id", id), ("from", onward.by.name()), ("to", to)],
+        );
+        for target in targets {
+            self.ring(onward.call, invitation, target, forwarding.clone(), context);
+        }
+    }
+}
+
 impl Call {
     /// Whether the caller's INVITE says that this one has forwarded the call already (RFC 5806 §8).
     fn was_diverted_by(&self, diverting: &Identity) -> bool {
@@ -216,11 +261,15 @@ impl Call {
 }
 
 impl Branch {
-    /// Whether a target is the one that this branch rings or rang: the user, or the number at the trunk.
+    /// Whether a target is the one that this branch rings or rang: the user, or the number at the trunk's
+    /// address.
     fn rang(&self, target: &Target) -> bool {
         let is_same_number = match &target.party {
             Party::User(..) => true,
-            Party::Trunk(..) => *self.leg.dialog.remote_target == *target.uri,
+            Party::Trunk(..) => {
+                let dialog = &self.leg.dialog;
+                dialog.flow.remote == target.flow.remote && *dialog.remote_target == *target.uri
+            }
         };
         self.leg.party == target.party && is_same_number
     }

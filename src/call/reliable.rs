@@ -125,6 +125,10 @@ impl Calls {
         if call.state != State::Ringing || call.is_final || call.is_declined() {
             return;
         }
+        // A trunk that was left for another, before the CANCEL has reached it.
+        if (call.branches.get(owner.leg as usize)).is_none_or(|branch| branch.is_left) {
+            return;
+        }
         let Some(leg) = call.early_dialog(owner.leg, response) else {
             return;
         };

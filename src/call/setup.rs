@@ -1,10 +1,14 @@
 //! A call begins: the caller's INVITE becomes one INVITE for each branch (RFC 3261 §13, RFC 7092).
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::dialog::write_contact;
 use crate::message::compose::{Composer, append_address, append_host, reason_phrase};
 use crate::message::{HeaderName, Message};
 
+/// User part of a caller who does not say who he is (RFC 3323 §4.1.1.3).
+pub const ANONYMOUS: &[u8] = b"anonymous";
 /// How often a branch may ask for a longer session interval.
 const INTERVALS_MAX: u8 = 3;
 
@@ -27,6 +31,10 @@ pub struct Target {
     pub stream: Option<(Flow, SocketAddr)>,
     /// To towards him.
     pub to: Identity,
+    /// The number that he is shown as the caller's, if it is not the caller's own.
+    pub caller_id: Option<Box<[u8]>>,
+    /// Whom to try if he fails.
+    pub alternatives: Option<Box<Alternatives>>,
 }
 
 impl Target {
@@ -60,6 +68,8 @@ pub struct Identity {
     pub user: Vec<u8>,
     /// Host, if it is not our address on the way to the callee.
     pub host: Option<String>,
+    /// A telephone number without a host (RFC 3966).
+    pub is_tel: bool,
 }
 
 impl Identity {
@@ -70,6 +80,12 @@ impl Identity {
         if !self.display.is_empty() {
             value.extend_from_slice(&self.display);
             value.push(b' ');
+        }
+        if self.is_tel {
+            value.extend_from_slice(b"<tel:");
+            value.extend_from_slice(&self.user);
+            value.push(b'>');
+            return value;
         }
         value.extend_from_slice(b"<sip:");
         if !self.user.is_empty() {
@@ -82,6 +98,17 @@ impl Identity {
         }
         value.push(b'>');
         value
+    }
+
+    /// The same with another number. Who calls anonymously stays so.
+    fn shown_as(&self, number: Option<&[u8]>) -> Cow<'_, Self> {
+        match number {
+            Some(number) if !self.user.eq_ignore_ascii_case(ANONYMOUS) => Cow::Owned(Self {
+                user: number.to_vec(),
+                ..self.clone()
+            }),
+            _ => Cow::Borrowed(self),
+        }
     }
 }
 
@@ -188,7 +215,7 @@ impl Calls {
             counted: Vec::new(),
         });
         self.live += 1;
-        self.count_in(handle, &setup.caller);
+        self.count_in(handle, &setup.caller, Side::Caller);
         context.transactions.set_server_owner(
             setup.server,
             Owner {
@@ -317,7 +344,8 @@ impl Calls {
             secret,
         }
         .compose();
-        let mut dialog = target.dialog(invitation.from, call_id.as_flattened(), &tag);
+        let from = invitation.from.shown_as(target.caller_id.as_deref());
+        let mut dialog = target.dialog(&from, call_id.as_flattened(), &tag);
         dialog.local_cseq = 0;
         // A trunk was called where it is configured to be.
         let home = target.party.is_trunk().then_some(target.flow.remote);
@@ -334,8 +362,13 @@ impl Calls {
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
             forwarding,
+            alternatives: target.alternatives.clone(),
+            is_heard: false,
+            is_left: false,
         });
-        let is_counted = call.counted.contains(&target.party);
+        // A user is in a call once; each call to a trunk takes a line of it.
+        let is_counted = !target.party.is_trunk()
+            && (call.counted.iter()).any(|(party, _)| *party == target.party);
         let owner = Owner {
             call: handle,
             leg: leg_index,
@@ -343,7 +376,10 @@ impl Calls {
         };
         call.invite(owner, (client, via_branch), invitation, context);
         if !is_counted {
-            self.count_in(handle, &target.party);
+            self.count_in(handle, &target.party, Side::Callee);
+        }
+        if target.alternatives.is_some() {
+            self.watch_silence(handle, leg_index, context);
         }
     }
 

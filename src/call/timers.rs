@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Prack(CallHandle),
     /// Something may be due to see whether this leg's peer is still there.
     Watch(CallHandle, u8),
+    /// A trunk that has said nothing so far is waited for no longer.
+    Silence(CallHandle, u8),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -25,6 +27,7 @@ impl Timer {
             | Self::Expired(call)
             | Self::Prack(call)
             | Self::Watch(call, _)
+            | Self::Silence(call, _)
             | Self::Relay(call, _) => call,
         }
     }
@@ -46,6 +49,7 @@ impl Calls {
             Timer::Expired(handle) => self.ring_timeout(handle, 487, context),
             Timer::Prack(handle) => self.prack_timeout(handle),
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
+            Timer::Silence(handle, leg) => self.silence(handle, leg, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
@@ -77,7 +81,9 @@ impl Call {
     /// Whether a timer of this call that is due then would do anything.
     fn awaits(&self, due: Instant, timer: Timer) -> bool {
         match timer {
-            Timer::RingTimeout(_) | Timer::Expired(_) => self.state == State::Ringing,
+            Timer::RingTimeout(_) | Timer::Expired(_) | Timer::Silence(..) => {
+                self.state == State::Ringing
+            }
             Timer::Prack(_) => true,
             Timer::Watch(_, leg) => {
                 self.state == State::Answered

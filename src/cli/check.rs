@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sipkeep::config::{Config, GuardMode, Secret, User, duration_text};
+use sipkeep::config::{Config, Destination, GuardMode, Route, Secret, Trunk, User, duration_text};
 
 use super::table::align;
 use super::{Outcome, print, read};
@@ -104,11 +104,16 @@ fn text(config: &Config, file: &Path) -> String {
         row(
             &title,
             format!(
-                "{}: {} over {transport}{incoming}",
+                "{}: {} over {transport}{incoming}{}",
                 trunk.name,
-                join(&trunk.addresses)
+                join(&trunk.addresses),
+                trunk_limits(config, trunk)
             ),
         );
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        let title = if index == 0 { "dial plan" } else { "" };
+        row(title, route_text(config, route));
     }
     let warning = |one: sipkeep::config::Mistake| format!("warning: {}\n", one.in_file(file));
     let warnings: String = config.warnings().into_iter().map(warning).collect();
@@ -144,6 +149,58 @@ fn user_text(user: &User) -> String {
     format!("{name}: {}{calls}", ways.join(", "))
 }
 
+/// `, 2 calls in and 4 out at a time, then trunk:c`.
+fn trunk_limits(config: &Config, trunk: &Trunk) -> String {
+    let calls = match (trunk.calls_in_max, trunk.calls_out_max) {
+        (None, None) => String::new(),
+        (Some(calls_in), None) => format!(", {calls_in} calls in at a time"),
+        (None, Some(calls_out)) => format!(", {calls_out} calls out at a time"),
+        (Some(calls_in), Some(calls_out)) => {
+            format!(", {calls_in} calls in and {calls_out} out at a time")
+        }
+    };
+    let next = trunk.next.map(Destination::Trunk);
+    let next = next.map_or_else(String::new, |next| {
+        format!(", then {}", destination_text(config, next))
+    });
+    calls + &next
+}
+
+/// `9...: without the first 1, to trunk:b, trunk:c`.
+fn route_text(config: &Config, route: &Route) -> String {
+    let mut text = match route.prefix.as_str() {
+        "" => "every number".to_owned(),
+        prefix => format!("{prefix}..."),
+    };
+    text.push(':');
+    if route.strip > 0 {
+        text += &format!(" without the first {},", route.strip);
+    }
+    if !route.prepend.is_empty() {
+        text += &format!(" with {} in front,", route.prepend);
+    }
+    let to: Vec<String> = (route.to.iter())
+        .map(|to| destination_text(config, *to))
+        .collect();
+    text += &format!(" to {}", to.join(", "));
+    match &route.level {
+        Some(level) => text += &format!(", for users with level {level}"),
+        None if route.is_default() => text += " (for users, as there is no [route])",
+        None => {}
+    }
+    text
+}
+
+fn destination_text(config: &Config, to: Destination) -> String {
+    let name = match to {
+        Destination::Trunk(id) => {
+            (config.trunks.get(id.0 as usize)).map(|own| ("trunk", &own.name))
+        }
+        Destination::User(id) => (config.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
+    };
+    name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))
+}
+
 fn join<T: ToString>(items: &[T]) -> String {
     items
         .iter()
@@ -168,7 +225,10 @@ mod tests {
             [user 100]\ndisplay_name = Reception\n\
             [user 101]\npassword = horse;battery\ncalls_max = 2\n\
             [user 102]\naddresses = 203.0.113.9\n\
-            [trunk b]\naddresses = 198.51.100.4:5060\nincoming = 100\n");
+            [trunk b]\naddresses = 198.51.100.4:5060\nincoming = 100\ncalls_out_max = 4\nnext = trunk:c\n\
+            [trunk c]\naddresses = 198.51.100.5\nincoming = 100\n\
+            [route out]\nprefix = 0\nstrip = 1\nprepend = +49\nto = trunk:b, user:100\nlevel = far\n\
+            [route any]\nto = trunk:c\n");
         let expected = "\
 config.ini is right. This will run:
 
@@ -181,10 +241,14 @@ calls       1000 at a time
 users (3)   100 \"Reception\": password made at first start (sipkeep status --passwords)
             101: password, 2 calls at a time
             102: by address 203.0.113.9
-trunks (1)  b: 198.51.100.4:5060 over udp, its calls go to 100
+trunks (2)  b: 198.51.100.4:5060 over udp, its calls go to 100, 4 calls out at a time, then trunk:c
+            c: 198.51.100.5 over udp, its calls go to 100
+dial plan   0...: without the first 1, with +49 in front, to trunk:b, user:100, for users with level far
+            every number: to trunk:c
 
 warning: config.ini:10: [user 102] addresses: 203.0.113.9 is a public address, and over UDP its \
 sender can be forged: whoever does that calls as this user
+warning: config.ini:20: [route out] level: no user has \"far\", nobody can call by it
 ";
         assert_eq!(text, expected);
         assert!(!text.contains("battery"));

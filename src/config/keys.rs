@@ -145,7 +145,7 @@ const SECTIONS: &[SectionSpec] = &[
     SectionSpec {
         kind: "route",
         example: Some("outside"),
-        ready: false,
+        ready: true,
         keys: ROUTE,
     },
 ];
@@ -304,7 +304,7 @@ const USER: &[KeySpec] = &[
         "IP address authorization: no password needed from there",
     ),
     key("calls_max", "", "calls at a time, both directions together"),
-    later("levels", "", "call levels that this user has"),
+    key("levels", "", "call levels that this user has"),
     later("caller_id", "", "number shown on outgoing calls"),
     later("do_not_disturb", "no", "incoming calls are refused"),
     later("forward_always", "", "number that all calls go to"),
@@ -385,20 +385,16 @@ const TRUNK: &[KeySpec] = &[
         "",
         "user that its calls go to; empty: by the called number",
     ),
-    later("caller_id", "", "number shown on calls to it"),
-    later(
+    key("caller_id", "", "number shown on calls to it"),
+    key(
         "request_uri_parameters",
         "",
         "parameters added to Request-URIs",
     ),
-    later("uri_format", "sip", "sip, tel"),
-    later("calls_in_max", "", "calls from it at a time"),
-    later("calls_out_max", "", "calls to it at a time"),
-    later(
-        "next",
-        "",
-        "line:NAME or trunk:NAME to try when a call fails",
-    ),
+    key("uri_format", "sip", "sip, tel"),
+    key("calls_in_max", "", "calls from it at a time"),
+    key("calls_out_max", "", "calls to it at a time"),
+    key("next", "", "trunk:NAME to try when a call fails"),
 ];
 
 const GROUP: &[KeySpec] = &[
@@ -409,11 +405,15 @@ const GROUP: &[KeySpec] = &[
 ];
 
 const ROUTE: &[KeySpec] = &[
-    later("prefix", "", "the longest matching prefix wins"),
-    later("strip", "0", "digits removed"),
-    later("prepend", "", "digits put in front"),
-    later("to", "", "line:, trunk:, user:, group: in the order to try"),
-    later("level", "", "call level that a user needs"),
+    key(
+        "prefix",
+        "",
+        "the longest matching prefix wins; without this line: every number",
+    ),
+    key("strip", "0", "digits removed"),
+    key("prepend", "", "digits put in front"),
+    key("to", "", "trunk:, user: in the order to try"),
+    key("level", "", "call level that a user needs"),
 ];
 
 impl KeySpec {

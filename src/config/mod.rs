@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::source::Transport;
+use crate::source::{Transport, TrunkId, UserId};
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
 pub use password::weakness as password_weakness;
@@ -31,6 +31,8 @@ pub struct Config {
     pub call: Call,
     pub users: Vec<User>,
     pub trunks: Vec<Trunk>,
+    /// Never empty if there are trunks: without any in the file there is [`Route::is_default`].
+    pub routes: Vec<Route>,
 }
 
 /// `[server]`
@@ -176,6 +178,8 @@ pub struct User {
     pub addresses: Vec<PeerAddress>,
     /// Calls at a time, both directions together.
     pub calls_max: Option<usize>,
+    /// Call levels, for routes that ask for one.
+    pub levels: Vec<String>,
     /// Line of the section in the file.
     pub line: usize,
 }
@@ -195,9 +199,87 @@ pub struct Trunk {
     pub name: String,
     pub addresses: Vec<PeerAddress>,
     pub transport: Transport,
-    /// User or number that its calls go to; `None`: by the called number.
+    /// User that its calls go to; `None`: by the called number.
     pub incoming: Option<String>,
+    /// Number shown on calls to it; `None`: the caller's own.
+    pub caller_id: Option<String>,
+    /// What follows the Request-URI of calls to it: empty, or `;name=value` once or several times.
+    pub request_uri_parameters: String,
+    pub uri_format: UriFormat,
+    /// Calls from it at a time.
+    pub calls_in_max: Option<usize>,
+    /// Calls to it at a time.
+    pub calls_out_max: Option<usize>,
+    /// The trunk to try when a call to this one fails: its place in [`Config::trunks`].
+    pub next: Option<TrunkId>,
+    /// Line of the section in the file.
     pub line: usize,
+}
+
+/// How a trunk is told the number that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UriFormat {
+    /// `sip:NUMBER@PEER`
+    Sip,
+    /// `tel:NUMBER` (RFC 3966)
+    Tel,
+}
+
+/// `[route NAME]`: numbers that begin with its prefix go its way. Of several the one with the longest prefix counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Empty: not in the file.
+    pub name: String,
+    /// Digits, `*` and `#`, perhaps with `+` before them; empty: every number.
+    pub prefix: String,
+    /// Characters removed at the front of the number ...
+    pub strip: usize,
+    /// ... before these are put there.
+    pub prepend: String,
+    /// Who is called, in this order: the next one where the one before cannot be reached. At least one.
+    pub to: Vec<Destination>,
+    /// The call level that a user needs.
+    pub level: Option<String>,
+    /// Line of the section; 0: not in the file.
+    pub line: usize,
+}
+
+impl Route {
+    /// A leading 9 leads to all trunks and is removed: what holds with trunks but without any route in the file.
+    fn outside(trunks: usize) -> Self {
+        Self {
+            name: String::new(),
+            prefix: "9".into(),
+            strip: 1,
+            prepend: String::new(),
+            to: (0..trunks as u32)
+                .map(|index| Destination::Trunk(TrunkId(index)))
+                .collect(),
+            level: None,
+            line: 0,
+        }
+    }
+
+    /// Whether it is not in the file, but what holds without any.
+    pub fn is_default(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    /// Whether calls that come from a trunk may go out to another one by it. Against toll fraud, since whoever dials a
+    /// number of ours is anybody: the file must have it, say which numbers it is for, and ask for no level, which only
+    /// users have.
+    pub fn is_for_transit(&self) -> bool {
+        !self.is_default() && !self.prefix.is_empty() && self.level.is_none()
+    }
+}
+
+/// Who a route calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A trunk: its place in [`Config::trunks`].
+    Trunk(TrunkId),
+    /// A user: his place in [`Config::users`].
+    User(UserId),
 }
 
 /// One mistake in the file.

@@ -1,6 +1,8 @@
 //! Sections and entries → the typed [`Config`]. A value that is wrong is noted and its default put in its place, so
 //! that one reading finds every mistake.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,7 +15,6 @@ use super::{
     Call, Config, DigestOffer, Guard, GuardMode, Http, Mistake, PeerAddress, Registrar, Secret,
     Server, Trunk, User, password,
 };
-use crate::source::Transport;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -98,9 +99,12 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let users: Vec<User> = all("user")
         .map(|fields| reader.user(fields, registrar.digest))
         .collect();
-    let trunks: Vec<Trunk> = all("trunk").map(|fields| reader.trunk(fields)).collect();
+    let names = plan::Names::of(&sections);
+    let trunks: Vec<Trunk> = all("trunk")
+        .map(|fields| reader.trunk(fields, &names))
+        .collect();
     reader.check_addresses(&sections, &users, &trunks);
-    reader.check_references(&sections, &users, &trunks);
+    let routes = reader.routes(&sections, &names);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
         Ok(Config {
@@ -111,6 +115,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
             call,
             users,
             trunks,
+            routes,
         })
     } else {
         mistakes.sort_by_key(|mistake| mistake.line);
@@ -602,28 +607,7 @@ impl Reader {
             display_name,
             addresses: self.list(fields, "addresses", value::peer_address),
             calls_max: calls_max.map(|calls| calls as usize),
-            line: fields.line,
-        }
-    }
-
-    fn trunk(&mut self, fields: &Fields<'_>) -> Trunk {
-        if !fields.has("addresses") {
-            let text = "addresses: needs at least one, the trunk is known by them";
-            self.mistake(fields.line_of("addresses"), &fields.label, text);
-        }
-        let addresses = self.list(fields, "addresses", value::peer_address);
-        let transport = self.value(fields, "transport", |text| match text {
-            "tls" => Err("tls is not yet in this version".into()),
-            _ => value::choice(text, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)]),
-        });
-        let incoming = self.value(fields, "incoming", |text| {
-            Ok((!text.is_empty()).then(|| text.to_owned()))
-        });
-        Trunk {
-            name: fields.name.to_owned(),
-            addresses,
-            transport,
-            incoming,
+            levels: self.list(fields, "levels", value::level),
             line: fields.line,
         }
     }
@@ -652,21 +636,6 @@ impl Reader {
                     }
                     None => at.push((port, fields)),
                 }
-            }
-        }
-    }
-
-    /// `incoming` names a user: without routes no other number leads anywhere.
-    fn check_references(&mut self, sections: &[Fields<'_>], users: &[User], trunks: &[Trunk]) {
-        let trunk_fields = sections.iter().filter(|fields| fields.spec.kind == "trunk");
-        for (fields, trunk) in trunk_fields.zip(trunks) {
-            let Some(incoming) = &trunk.incoming else {
-                continue;
-            };
-            if !users.iter().any(|user| user.name == *incoming) {
-                let hint = did_you_mean(incoming, users.iter().map(|user| user.name.as_str()));
-                let text = format!("no user {}{hint}", quote(incoming));
-                self.wrong(fields, "incoming", text);
             }
         }
     }

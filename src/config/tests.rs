@@ -336,10 +336,6 @@ const WRONG: &[(&str, &[&str])] = &[
         &["1: [group 200] not yet in this version"],
     ),
     (
-        "[route outside]\nprefix = 9",
-        &["1: [route outside] not yet in this version"],
-    ),
-    (
         "[server]\npublic_address =",
         &["2: [server] public_address: not yet in this version"],
     ),
@@ -708,6 +704,78 @@ const WRONG: &[(&str, &[&str])] = &[
         "[trunk b]\naddresses = 192.0.2.1\nincoming = user:100",
         &["3: [trunk b] incoming: no user \"user:100\""],
     ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\nnext = trunk:b",
+        &["3: [trunk b] next: is this trunk itself"],
+    ),
+    (
+        "[trunk bravo]\naddresses = 192.0.2.1\nnext = trunk:brava",
+        &["3: [trunk bravo] next: no trunk \"brava\", did you mean \"bravo\"?"],
+    ),
+    (
+        "[user 1]\n[trunk b]\naddresses = 192.0.2.1\nnext = user:1",
+        &["4: [trunk b] next: \"user:1\" is no trunk"],
+    ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\nnext = line:a",
+        &["3: [trunk b] next: line: is not yet in this version"],
+    ),
+    (
+        "[trunk b]\naddresses = 192.0.2.1\nuri_format = tle\ncalls_in_max = x\ncalls_out_max = -1\n\
+         caller_id = a b\nrequest_uri_parameters = user=phone;;x",
+        &[
+            "3: [trunk b] uri_format: \"tle\" is none of sip, tel, did you mean \"tel\"?",
+            "4: [trunk b] calls_in_max: \"x\" is not a whole number",
+            "5: [trunk b] calls_out_max: \"-1\" is not a whole number",
+            "6: [trunk b] caller_id: \" \" in the name: use letters, digits and -_.+*#",
+            "7: [trunk b] request_uri_parameters: \"\" is not a parameter of a URI, as in \
+             user=phone;cpc=ordinary",
+        ],
+    ),
+    // The dial plan
+    (
+        "[route a]\nprefix = 0",
+        &["1: [route a] to: needs at least one, as in to = trunk:office-b"],
+    ),
+    (
+        "[user 100]\n[route a]\nto = trunk:x, user:10, 100, carrier:y, line:z, group:200, user:100, user:100",
+        &[
+            "3: [route a] to: no trunk \"x\"",
+            "3: [route a] to: no user \"10\", did you mean \"100\"?",
+            "3: [route a] to: \"100\" is none of trunk:NAME and user:NAME",
+            "3: [route a] to: \"carrier:y\" is none of trunk:NAME and user:NAME",
+            "3: [route a] to: line: is not yet in this version",
+            "3: [route a] to: group: is not yet in this version",
+            "3: [route a] to: one of them is there twice",
+        ],
+    ),
+    (
+        "[user 1]\n[route a]\nto = user:1\nprefix = 0 30\nstrip = 65\nprepend = 0+\nlevel = a b",
+        &[
+            "4: [route a] prefix: \" \" is none of 0 to 9, * and #, or a + before them",
+            "5: [route a] strip: \"65\" is out of range, 0 to 64",
+            "6: [route a] prepend: \"+\" is none of 0 to 9, * and #, or a + before them",
+            "7: [route a] level: \" \" in the name: use letters, digits and -_.",
+        ],
+    ),
+    (
+        "[user 1]\n[route a]\nprefix = #31\nto = user:1",
+        &[
+            "3: [route a] prefix: is empty; without this line the route is for every number \
+           (a # behind a blank begins a comment: prefix =#31)",
+        ],
+    ),
+    (
+        "[user 1]\nlevels = far,\n[route a]\nprefix = 9\nto = user:1\n[route b]\nprefix = 9\nto = user:1",
+        &[
+            "2: [user 1] levels: an element of the list is empty",
+            "7: [route b] prefix: \"9\" is that of [route a], line 4",
+        ],
+    ),
+    (
+        "[user 1]\n[route a]\nto = user:1\n[route b]\nto = user:1",
+        &["4: [route b] prefix: \"\" is that of [route a], line 2"],
+    ),
 ];
 
 #[test]
@@ -896,13 +964,77 @@ fn the_table_of_keys_is_sound() {
             }
             match read(&text) {
                 Ok(_) => assert!(section.ready && key.ready, "{text}"),
+                // These two kinds cannot do without a key that has no default.
                 Err(all) if section.ready && key.ready => {
-                    assert!(text.starts_with("[trunk office-b]\naddresses ="), "{all:?}");
+                    let is_trunk = text.starts_with("[trunk office-b]\naddresses =");
+                    assert!(is_trunk || section.kind == "route", "{all:?}");
                 }
                 Err(all) => assert!(all[0].ends_with("not yet in this version"), "{all:?}"),
             }
         }
     }
+}
+
+#[test]
+fn trunks_and_the_dial_plan_are_read() {
+    let config = read(
+        "[trunk a]\naddresses = 192.0.2.1\ncaller_id = +4930\nrequest_uri_parameters = user=phone;cpc=1\n\
+         uri_format = tel\ncalls_in_max = 2\ncalls_out_max = 0\nnext = trunk:b\n\
+         [trunk b]\naddresses = 192.0.2.2\nrequest_uri_parameters =;lr\n\
+         [user 1]\nlevels = near, far\n\
+         [route x]\nprefix =#31\nstrip = 3\nprepend = +49\nto = trunk:b, user:1, trunk:a\nlevel = far\n\
+         [route y]\nto = trunk:a\n[route z]\nprefix = 0\nto = trunk:a\n",
+    )
+    .unwrap();
+    let [a, b] = &config.trunks[..] else {
+        panic!("two trunks")
+    };
+    assert_eq!(a.caller_id.as_deref(), Some("+4930"));
+    let parameters = [&a.request_uri_parameters, &b.request_uri_parameters];
+    assert_eq!(parameters, [";user=phone;cpc=1", ";lr"]);
+    assert_eq!(
+        (a.uri_format, b.uri_format),
+        (UriFormat::Tel, UriFormat::Sip)
+    );
+    assert_eq!((a.calls_in_max, a.calls_out_max), (Some(2), Some(0)));
+    assert_eq!((b.calls_in_max, b.calls_out_max), (None, None));
+    assert_eq!((a.next, b.next), (Some(TrunkId(1)), None));
+    assert_eq!(config.users[0].levels, ["near", "far"]);
+    let [x, y, z] = &config.routes[..] else {
+        panic!("three routes")
+    };
+    assert_eq!(
+        (x.prefix.as_str(), x.strip, x.prepend.as_str()),
+        ("#31", 3, "+49")
+    );
+    let to = [
+        Destination::Trunk(TrunkId(1)),
+        Destination::User(UserId(0)),
+        Destination::Trunk(TrunkId(0)),
+    ];
+    assert_eq!(
+        (x.to.as_slice(), x.level.as_deref()),
+        (&to[..], Some("far"))
+    );
+    assert_eq!([x, y, z].map(Route::is_for_transit), [false, false, true]);
+    // Nobody calls out from b by z if b has a user for its calls.
+    let warnings: Vec<String> = config.warnings().into_iter().map(|one| one.text).collect();
+    let expected = "level: is empty, and [trunk b] has no incoming: whoever calls from there can call out by it";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn without_a_route_a_leading_9_leads_to_the_trunks() {
+    let config =
+        read("[trunk a]\naddresses = 192.0.2.1\n[trunk b]\naddresses = 192.0.2.2\n").unwrap();
+    let [route] = &config.routes[..] else {
+        panic!("one route")
+    };
+    assert!(route.is_default() && !route.is_for_transit());
+    assert_eq!((route.prefix.as_str(), route.strip), ("9", 1));
+    let to = [0, 1].map(|index| Destination::Trunk(TrunkId(index)));
+    assert_eq!(route.to, to);
+    assert_eq!(read("").unwrap().routes, []);
 }
 
 #[test]

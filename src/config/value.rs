@@ -385,6 +385,54 @@ fn name(text: &str, others: &str) -> Result<(), String> {
     }
 }
 
+/// The name of a call level.
+pub(super) fn level(text: &str) -> Result<String, String> {
+    plain_name(text).map(|()| text.to_owned())
+}
+
+/// What a dialled number may begin with, or what is put in front of one: digits, `*` and `#`, perhaps with `+` before them.
+pub(super) fn digits(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '*' | '#');
+    if text.len() > NAME_BYTES_MAX {
+        return Err(format!("is longer than {NAME_BYTES_MAX} digits"));
+    }
+    match digits.chars().find(|&c| !is_digit(c)) {
+        Some(c) => {
+            let found = quote(c.encode_utf8(&mut [0; 4]));
+            Err(format!(
+                "{found} is none of 0 to 9, * and #, or a + before them"
+            ))
+        }
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Parameters of a URI (RFC 3261 §25.1 `uri-parameters`) as they follow it. The first `;` may be left out: behind a blank it
+/// begins a comment.
+pub(super) fn uri_parameters(text: &str) -> Result<String, String> {
+    let text = text.strip_prefix(';').unwrap_or(text);
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("is longer than {TEXT_BYTES_MAX} characters"));
+    }
+    let is_paramchar = |c: char| c.is_ascii_alphanumeric() || "-_.!~*'()[]/:&+$".contains(c);
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(is_paramchar);
+    let mut parameters = String::new();
+    for parameter in text.split(';').filter(|_| !text.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, "x"));
+        if !is_word(name) || !is_word(value) {
+            let example = "user=phone;cpc=ordinary";
+            let shown = quote(parameter);
+            return Err(format!(
+                "{shown} is not a parameter of a URI, as in {example}"
+            ));
+        }
+        parameters.push(';');
+        parameters.push_str(parameter);
+    }
+    Ok(parameters)
+}
+
 /// A digest of `N` bytes in hexadecimal.
 pub(super) fn hex<const N: usize>(text: &str) -> Result<[u8; N], String> {
     // The value is a secret and is not shown.

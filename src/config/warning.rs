@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Mistake, Secret};
-use crate::source::Transport;
+use super::{Config, Destination, Mistake, Route, Secret};
+use crate::source::{Transport, TrunkId};
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
 const TOKEN_CHARACTERS: usize = 16;
@@ -76,6 +76,22 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
             }
         }
     }
+    for route in &config.routes {
+        let section = || format!("[route {}]", route.name);
+        if let Some(level) = &route.level
+            && !config.users.iter().any(|user| user.levels.contains(level))
+        {
+            let text = format!("level: no user has \"{level}\", nobody can call by it");
+            warn(route.line, section(), text);
+        }
+        if let Some(caller) = transit_caller(config, route) {
+            let text = format!(
+                "level: is empty, and [trunk {caller}] has no incoming: whoever calls from there can \
+                 call out by it"
+            );
+            warn(route.line, section(), text);
+        }
+    }
     for trunk in &config.trunks {
         let section = || format!("[trunk {}]", trunk.name);
         for peer in &trunk.addresses {
@@ -100,6 +116,18 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
     }
     warnings.sort_by_key(|warning| warning.line);
     warnings
+}
+
+/// A trunk whose calls may go out to another one by this route.
+fn transit_caller<'a>(config: &'a Config, route: &Route) -> Option<&'a str> {
+    let by_number = (config.trunks.iter().zip(0..)).filter(|(trunk, _)| trunk.incoming.is_none());
+    let goes_elsewhere = |own: TrunkId| {
+        (route.to.iter()).any(|to| matches!(to, Destination::Trunk(to) if *to != own))
+    };
+    by_number
+        .filter(|_| route.is_for_transit())
+        .find(|(_, index)| goes_elsewhere(TrunkId(*index)))
+        .map(|(trunk, _)| trunk.name.as_str())
 }
 
 /// Neither one of `local_networks` nor an address that is never routed on the Internet.

@@ -1,22 +1,12 @@
-//! A new call: is it well-formed, who calls, where does the number lead (RFC 3261 §8.2, §13.3).
+//! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
+use super::route::Lead;
 use super::*;
-use crate::call::{Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{ANONYMOUS, Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
 use crate::transaction::ServerId;
-
-/// With trunks but no routes, this digit leads outside, and is removed.
-const OUTSIDE_PREFIX: u8 = b'9';
-
-/// Where a number leads.
-pub(super) enum Route {
-    User(UserId),
-    /// To the trunks in the order of the file, with this number.
-    Outside(Vec<u8>),
-    Nowhere,
-}
 
 impl Endpoint {
     pub(super) fn invite(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
@@ -98,9 +88,9 @@ impl Endpoint {
                 let user = user.as_ref().map(dialled_number).unwrap_or_default();
                 let number = String::from_utf8_lossy(&user).into_owned();
                 let mut from = Identity {
-                    display: Vec::new(),
                     user,
                     host,
+                    ..Identity::default()
                 };
                 request.from().push_display(&mut from.display);
                 // He may have opened the connection himself, from a port that leads nowhere.
@@ -157,9 +147,12 @@ impl Endpoint {
         dialled: &[u8],
         setup: &mut Setup<'_>,
     ) -> Option<(u16, Option<&'static str>)> {
-        let route = self.route(arrival, identity, dialled);
-        if matches!(route, Route::Outside(_)) {
-            setup.direction = "outgoing";
+        let lead = self.leads_to(arrival, identity, dialled);
+        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_trunk())) {
+            setup.direction = match identity {
+                Who::User(_) => "outgoing",
+                Who::Trunk(_) => "transit",
+            };
         }
         if self.is_stopping || self.calls.is_full() {
             return Some((503, Some("rejected")));
@@ -169,17 +162,29 @@ impl Endpoint {
         {
             return Some((486, Some("rejected")));
         }
-        match route {
-            Route::Nowhere => Some((404, None)),
-            Route::User(user) if self.is_busy(user) => Some((486, None)),
-            Route::User(user) => {
+        if let Who::Trunk(trunk) = identity
+            && self.is_trunk_full(trunk, 0)
+        {
+            return Some((486, Some("rejected")));
+        }
+        match lead {
+            Lead::Nowhere => Some((404, None)),
+            Lead::Forbidden => Some((403, None)),
+            Lead::User(user) if self.is_busy(user) => Some((486, None)),
+            Lead::User(user) => {
                 let own = (identity == Who::User(user)).then_some(&arrival.flow);
                 setup.targets = self.user_targets(now, user, own, dialled);
                 setup.targets.is_empty().then_some((480, None))
             }
-            Route::Outside(number) => {
-                setup.targets = self.trunk_targets(now, &number);
-                setup.targets.is_empty().then_some((503, Some("failed")))
+            Lead::Onward(alternatives) => {
+                let caller = (&setup.caller, &arrival.flow);
+                match self.hop_targets(now, alternatives, caller) {
+                    Ok(targets) => {
+                        setup.targets = targets;
+                        None
+                    }
+                    Err(refusal) => Some(refusal),
+                }
             }
         }
     }
@@ -191,45 +196,6 @@ impl Endpoint {
             .get(user.0 as usize)
             .and_then(|user| user.calls_max);
         limit.is_some_and(|limit| self.calls.calls_of(user) as usize >= limit)
-    }
-
-    /// Where a number leads: a trunk's `incoming`, a user, or outside with the leading 9.
-    pub(super) fn route(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Route {
-        if let Who::Trunk(trunk) = identity
-            && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
-            && let Some(incoming) = &trunk.incoming
-        {
-            return self
-                .auth
-                .user(incoming.as_bytes())
-                .map_or(Route::Nowhere, Route::User);
-        }
-        if !self.is_ours(arrival.request, &arrival.flow) {
-            return Route::Nowhere;
-        }
-        self.lead(identity, dialled)
-    }
-
-    /// Where a number leads by the dial plan, if this one calls it.
-    pub(super) fn lead(&self, identity: Who, dialled: &[u8]) -> Route {
-        if let Some(user) = self.auth.user(dialled) {
-            return Route::User(user);
-        }
-        let bare = without_separators(dialled);
-        if let Some(user) = self.auth.user(&bare) {
-            return Route::User(user);
-        }
-        // A trunk's calls go outside again only by a route that says so: the default one is for users.
-        match bare.split_first() {
-            Some((&OUTSIDE_PREFIX, number))
-                if !number.is_empty()
-                    && !self.config.trunks.is_empty()
-                    && matches!(identity, Who::User(_)) =>
-            {
-                Route::Outside(number.to_vec())
-            }
-            _ => Route::Nowhere,
-        }
     }
 
     /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address who has none, at
@@ -265,6 +231,8 @@ impl Endpoint {
             phone: Some(self.location.phone(binding)),
             stream: None,
             to: to.clone(),
+            caller_id: None,
+            alternatives: None,
         }));
         if targets.is_empty()
             && let Some(peer) = address
@@ -282,6 +250,8 @@ impl Endpoint {
                 phone: None,
                 stream: self.stream_beside(&flow),
                 to,
+                caller_id: None,
+                alternatives: None,
             }));
         }
         targets
@@ -293,49 +263,22 @@ impl Endpoint {
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
     }
-
-    /// The first trunk that can be reached.
-    pub(super) fn trunk_targets(&mut self, now: Now, number: &[u8]) -> Vec<Target> {
-        for index in 0..self.config.trunks.len() {
-            let trunk = &self.config.trunks[index];
-            let (name, transport) = (trunk.name.clone(), trunk.transport);
-            let Some(peer) = trunk.addresses.first().copied() else {
-                continue;
-            };
-            if let Some(flow) = self.flow_to(now, peers::socket_address(&peer), transport) {
-                return vec![Target {
-                    uri: request_uri(number, &flow),
-                    route: Vec::new(),
-                    flow,
-                    ours: self.contact_address(&flow),
-                    party: Party::Trunk(TrunkId(index as u32), name.as_str().into()),
-                    phone: None,
-                    stream: None,
-                    to: Identity {
-                        user: number.to_vec(),
-                        host: Some(crate::message::uri::host_text(flow.remote.ip())),
-                        ..Identity::default()
-                    },
-                }];
-            }
-        }
-        Vec::new()
-    }
 }
 
 /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
 fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String>) -> Identity {
-    if Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous")) {
+    if Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(ANONYMOUS)) {
         return Identity {
             display: b"\"Anonymous\"".to_vec(),
-            user: b"anonymous".to_vec(),
+            user: ANONYMOUS.to_vec(),
             host: Some("anonymous.invalid".to_owned()),
+            ..Identity::default()
         };
     }
     let mut identity = Identity {
-        display: Vec::new(),
         user: name.as_bytes().to_vec(),
         host,
+        ..Identity::default()
     };
     if display.is_empty() {
         from.push_display(&mut identity.display);
@@ -363,7 +306,7 @@ pub(super) fn without_separators(number: &[u8]) -> Vec<u8> {
 }
 
 /// Request-URI of a number at a peer that is called by its address.
-fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
+pub(super) fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
     let mut uri = b"sip:".to_vec();
     crate::message::uri::escape_user(number, &mut uri);
     uri.push(b'@');

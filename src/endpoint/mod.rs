@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `invite` where a number leads (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
+//! `route` where a number leads, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
@@ -16,6 +16,7 @@ mod onward;
 mod page;
 mod peers;
 mod register;
+mod route;
 mod subscribe;
 
 use std::collections::HashMap;

@@ -1,8 +1,9 @@
 //! A call is to go on to somebody else: where that is (RFC 3261 §16.5, §16.7 step 4).
 
-use super::invite::{Route, dialled_number};
+use super::invite::dialled_number;
+use super::route::Lead;
 use super::*;
-use crate::call::{Found, Identity, Onward, Party, Target};
+use crate::call::{Found, Identity, Onward, Party, Target, Why};
 use crate::message::Uri;
 use crate::source::Who;
 
@@ -27,11 +28,20 @@ impl Endpoint {
                 ..Identity::default()
             },
         };
+        let uris = match &onward.why {
+            Why::Redirected(uris) => uris,
+            Why::Failed(alternatives) => {
+                let (caller, flow) = &onward.caller;
+                let targets = self.hop_targets(now, (**alternatives).clone(), (caller, flow));
+                found.targets = targets.unwrap_or_default();
+                return found;
+            }
+        };
         let Party::User(by, name) = &onward.by else {
             return found;
         };
         found.diverting.user = name.as_bytes().to_vec();
-        for uri in &onward.uris {
+        for uri in uris {
             match self.redirected_to(now, onward, *by, uri) {
                 Ok(targets) => found.targets.extend(targets),
                 // Busy says more than that nobody is there.
@@ -58,15 +68,18 @@ impl Endpoint {
         if self.config.users.get(by.0 as usize).is_none() {
             return Err(480);
         }
+        let (caller, flow) = &onward.caller;
         let targets = match self.lead(Who::User(by), &number) {
-            Route::User(user) if self.is_busy(user) => return Err(486),
-            Route::User(user) => {
-                let (caller, flow) = &onward.caller;
+            Lead::User(user) if self.is_busy(user) => return Err(486),
+            Lead::User(user) => {
                 let is_caller = matches!(caller, Party::User(own, _) if *own == user);
                 self.user_targets(now, user, is_caller.then_some(flow), &number)
             }
-            Route::Outside(number) => self.trunk_targets(now, &number),
-            Route::Nowhere => Vec::new(),
+            Lead::Onward(alternatives) => self
+                .hop_targets(now, alternatives, (caller, flow))
+                .map_err(|(status, _)| status)?,
+            Lead::Forbidden => return Err(403),
+            Lead::Nowhere => Vec::new(),
         };
         Ok(targets)
     }

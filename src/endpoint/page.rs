@@ -1,6 +1,7 @@
 //! MESSAGE outside a dialog: who sent it, and whose phones it is for (RFC 3428).
 
-use super::invite::{Route, dialled_number};
+use super::invite::dialled_number;
+use super::route::Lead;
 use super::*;
 use crate::call::{Arrival, PageSetup, RETRY_AFTER_S};
 use crate::source::Who;
@@ -15,15 +16,18 @@ impl Endpoint {
             return self.answer(now, arrival, 483);
         }
         let dialled = request.uri().map(dialled_number).unwrap_or_default();
-        let targets = match self.route(arrival, identity, &dialled) {
-            Route::User(user) => {
-                let own = (identity == Who::User(user)).then_some(&arrival.flow);
-                self.user_targets(now, user, own, &dialled)
-            }
-            // It may cost money, and there is neither a record nor a limit for it.
-            Route::Outside(_) => return self.answer(now, arrival, 403),
-            Route::Nowhere => return self.answer(now, arrival, 404),
+        let user = match self.leads_to(arrival, identity, &dialled) {
+            Lead::User(user) => user,
+            Lead::Onward(to) => match to.hops.last().map(|hop| hop.party.who()) {
+                Some(Who::User(user)) => user,
+                // It may cost money, and there is neither a record nor a limit for it.
+                _ => return self.answer(now, arrival, 403),
+            },
+            Lead::Forbidden => return self.answer(now, arrival, 403),
+            Lead::Nowhere => return self.answer(now, arrival, 404),
         };
+        let own = (identity == Who::User(user)).then_some(&arrival.flow);
+        let targets = self.user_targets(now, user, own, &dialled);
         if targets.is_empty() {
             return self.answer(now, arrival, 480);
         }

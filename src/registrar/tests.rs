@@ -30,6 +30,7 @@ fn user(name: &str) -> config::User {
         display_name: String::new(),
         addresses: Vec::new(),
         calls_max: None,
+        levels: Vec::new(),
         line: 1,
     }
 }

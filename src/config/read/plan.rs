@@ -1,0 +1,174 @@
+//! Trunks, the dial plan, and what they name: other trunks and users.
+
+use std::collections::BTreeMap;
+
+use super::super::value::{self, did_you_mean, quote};
+use super::super::{Destination, Route, Trunk, UriFormat};
+use super::{CALLS_MAX, Fields, Reader, optional};
+use crate::limits::ROUTE_TARGETS_MAX;
+use crate::source::{Transport, TrunkId, UserId};
+
+/// Digits that a route may remove: the longest number has fewer.
+const STRIP_MAX: u64 = 64;
+
+/// The users and trunks of the file with their places in it.
+pub(super) struct Names<'a> {
+    users: BTreeMap<&'a str, u32>,
+    trunks: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(sections: &[Fields<'a>]) -> Self {
+        let of = |kind| {
+            let named = sections.iter().filter(|fields| fields.spec.kind == kind);
+            named.map(|fields| fields.name).zip(0..).collect()
+        };
+        Self {
+            users: of("user"),
+            trunks: of("trunk"),
+        }
+    }
+
+    fn user(&self, name: &str) -> Result<UserId, String> {
+        let found = self.users.get(name).copied().map(UserId);
+        found.ok_or_else(|| unknown("user", name, &self.users))
+    }
+
+    fn trunk(&self, name: &str) -> Result<TrunkId, String> {
+        let found = self.trunks.get(name).copied().map(TrunkId);
+        found.ok_or_else(|| unknown("trunk", name, &self.trunks))
+    }
+
+    /// `trunk:NAME`, `user:NAME`.
+    fn destination(&self, text: &str) -> Result<Destination, String> {
+        match text.split_once(':') {
+            Some(("trunk", name)) => self.trunk(name).map(Destination::Trunk),
+            Some(("user", name)) => self.user(name).map(Destination::User),
+            Some((kind @ ("line" | "group"), _)) => {
+                Err(format!("{kind}: is not yet in this version"))
+            }
+            _ => Err(format!(
+                "{} is none of trunk:NAME and user:NAME",
+                quote(text)
+            )),
+        }
+    }
+}
+
+fn unknown(kind: &str, name: &str, known: &BTreeMap<&str, u32>) -> String {
+    let hint = did_you_mean(name, known.keys().copied());
+    format!("no {kind} {}{hint}", quote(name))
+}
+
+impl Reader {
+    pub(super) fn trunk(&mut self, fields: &Fields<'_>, names: &Names<'_>) -> Trunk {
+        if !fields.has("addresses") {
+            let text = "addresses: needs at least one, the trunk is known by them";
+            self.mistake(fields.line_of("addresses"), &fields.label, text);
+        }
+        let addresses = self.list(fields, "addresses", value::peer_address);
+        let transport = self.value(fields, "transport", |text| match text {
+            "tls" => Err("tls is not yet in this version".into()),
+            _ => value::choice(text, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)]),
+        });
+        let incoming = self.value(
+            fields,
+            "incoming",
+            optional(|text| names.user(text).map(|_| text.to_owned())),
+        );
+        let next = self.value(
+            fields,
+            "next",
+            optional(|text| match names.destination(text)? {
+                Destination::User(_) => Err(format!("{} is no trunk", quote(text))),
+                Destination::Trunk(trunk) => match names.trunk(fields.name) {
+                    Ok(own) if own == trunk => Err("is this trunk itself".into()),
+                    _ => Ok(trunk),
+                },
+            }),
+        );
+        let formats = [("sip", UriFormat::Sip), ("tel", UriFormat::Tel)];
+        let calls = |text: &str| {
+            value::limit(text, CALLS_MAX).map(|limit| limit.map(|calls| calls as usize))
+        };
+        Trunk {
+            name: fields.name.to_owned(),
+            addresses,
+            transport,
+            incoming,
+            caller_id: self.value(
+                fields,
+                "caller_id",
+                optional(|text| value::user_name(text).map(|()| text.to_owned())),
+            ),
+            request_uri_parameters: self.value(
+                fields,
+                "request_uri_parameters",
+                value::uri_parameters,
+            ),
+            uri_format: self.value(fields, "uri_format", |t| value::choice(t, &formats)),
+            calls_in_max: self.value(fields, "calls_in_max", calls),
+            calls_out_max: self.value(fields, "calls_out_max", calls),
+            next,
+            line: fields.line,
+        }
+    }
+
+    /// The dial plan; the default one if the file has none but trunks.
+    pub(super) fn routes(&mut self, sections: &[Fields<'_>], names: &Names<'_>) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        let mut prefixes: BTreeMap<String, &Fields<'_>> = BTreeMap::new();
+        for fields in sections.iter().filter(|fields| fields.spec.kind == "route") {
+            let route = self.route(fields, names);
+            let is_right = fields.given("prefix").is_some() != route.prefix.is_empty();
+            match prefixes.get(&route.prefix).filter(|_| is_right) {
+                Some(other) => {
+                    let prefix = quote(&route.prefix);
+                    let line = other.line_of("prefix");
+                    let text = format!("{prefix} is that of {}, line {line}", other.label);
+                    self.wrong(fields, "prefix", text);
+                }
+                None => drop(prefixes.insert(route.prefix.clone(), fields)),
+            }
+            routes.push(route);
+        }
+        if routes.is_empty() && !names.trunks.is_empty() {
+            routes.push(Route::outside(names.trunks.len()));
+        }
+        routes
+    }
+
+    fn route(&mut self, fields: &Fields<'_>, names: &Names<'_>) -> Route {
+        // Who writes "prefix = #31" has written a comment: that shall not become a route for every number.
+        if fields.given("prefix").is_some() && !fields.has("prefix") {
+            let text = "is empty; without this line the route is for every number \
+                        (a # behind a blank begins a comment: prefix =#31)";
+            self.wrong(fields, "prefix", text);
+        }
+        let to = self.list(fields, "to", |text| names.destination(text));
+        if !fields.has("to") {
+            self.wrong(
+                fields,
+                "to",
+                "needs at least one, as in to = trunk:office-b",
+            );
+        } else if to.len() > ROUTE_TARGETS_MAX {
+            let text = format!("more than {ROUTE_TARGETS_MAX} of them");
+            self.wrong(fields, "to", text);
+        }
+        for (index, one) in to.iter().enumerate().take(ROUTE_TARGETS_MAX) {
+            if to[..index].contains(one) {
+                self.wrong(fields, "to", "one of them is there twice");
+            }
+        }
+        Route {
+            name: fields.name.to_owned(),
+            prefix: self.value(fields, "prefix", value::digits),
+            strip: self.value(fields, "strip", |t| value::number(t, 0, STRIP_MAX)) as usize,
+            prepend: self.value(fields, "prepend", value::digits),
+            to,
+            level: self.value(fields, "level", optional(value::level)),
+            line: fields.line,
+        }
+    }
+}

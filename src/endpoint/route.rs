@@ -1,0 +1,230 @@
+//! The dial plan: where a number leads (`[route]`, `[trunk]`), and who of those is called first.
+//!
+//! A number is compared as it was dialled, unescaped, without visual separators and parameters (RFC 3966 §5.1.1), be it in a
+//! `sip:` or in a `tel:` URI. A user's name goes before the routes; of these the longest prefix decides, also when it refuses.
+
+use super::invite::{request_uri, without_separators};
+use super::*;
+use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
+use crate::config::{Destination, Route, Trunk, UriFormat};
+use crate::limits::HOPS_MAX;
+use crate::source::Who;
+
+/// Where a number leads.
+pub(super) enum Lead {
+    User(UserId),
+    /// By a route: to the first of these that can be called.
+    Onward(Alternatives),
+    /// The route asks for a level that the caller has not.
+    Forbidden,
+    Nowhere,
+}
+
+/// A status, and where that does not say it the record's disposition.
+type Refusal = (u16, Option<&'static str>);
+
+impl Endpoint {
+    /// Where a request's number leads: of a trunk's to its `incoming`, else by the dial plan.
+    pub(super) fn leads_to(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Lead {
+        if let Who::Trunk(trunk) = identity
+            && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
+            && let Some(incoming) = &trunk.incoming
+        {
+            let user = self.auth.user(incoming.as_bytes());
+            return user.map_or(Lead::Nowhere, Lead::User);
+        }
+        if !self.is_ours(arrival.request, &arrival.flow) {
+            return Lead::Nowhere;
+        }
+        self.lead(identity, dialled)
+    }
+
+    /// Where a number leads by the dial plan, if this one calls it.
+    pub(super) fn lead(&self, identity: Who, dialled: &[u8]) -> Lead {
+        if let Some(user) = self.auth.user(dialled) {
+            return Lead::User(user);
+        }
+        let bare = without_separators(dialled);
+        if let Some(user) = self.auth.user(&bare) {
+            return Lead::User(user);
+        }
+        // Without a number there is nothing to dial, whatever a route would put in front.
+        let route = (self.config.routes.iter())
+            .filter(|route| !bare.is_empty() && bare.starts_with(route.prefix.as_bytes()))
+            .max_by_key(|route| route.prefix.len());
+        let Some(route) = route else {
+            return Lead::Nowhere;
+        };
+        if !self.has_level(identity, route) {
+            return Lead::Forbidden;
+        }
+        let mut number = route.prepend.as_bytes().to_vec();
+        number.extend_from_slice(bare.get(route.strip..).unwrap_or_default());
+        let mut hops = self.hops(identity, route);
+        if number.is_empty() {
+            // A single digit may stand for a user; a trunk must be told a number.
+            hops.retain(|hop| !hop.party.is_trunk());
+            number = bare;
+        }
+        if hops.is_empty() {
+            return Lead::Nowhere;
+        }
+        hops.reverse();
+        Lead::Onward(Alternatives {
+            number: number.into(),
+            hops,
+        })
+    }
+
+    fn has_level(&self, identity: Who, route: &Route) -> bool {
+        let Some(level) = &route.level else {
+            return true;
+        };
+        match identity {
+            Who::User(user) => (self.config.users.get(user.0 as usize))
+                .is_some_and(|user| user.levels.contains(level)),
+            Who::Trunk(_) => false,
+        }
+    }
+
+    /// Who a route calls, in the order of the file; after each trunk its `next`.
+    fn hops(&self, identity: Who, route: &Route) -> Vec<Hop> {
+        let mut hops = Vec::with_capacity(route.to.len());
+        let mut seen: Vec<TrunkId> = Vec::new();
+        for to in &route.to {
+            match *to {
+                Destination::User(id) => {
+                    let user = self.config.users.get(id.0 as usize);
+                    hops.extend(user.map(|user| Hop {
+                        party: Party::User(id, user.name.as_str().into()),
+                        address: 0,
+                    }));
+                }
+                Destination::Trunk(first) => {
+                    let mut next = Some(first);
+                    while let Some(id) = next.filter(|id| !seen.contains(id)) {
+                        seen.push(id);
+                        let trunk = self.config.trunks.get(id.0 as usize);
+                        next = trunk.and_then(|trunk| trunk.next);
+                        // A call goes back to where it came from by no route: two servers would send it to and fro.
+                        let may = match identity {
+                            Who::User(_) => true,
+                            Who::Trunk(own) => own != id && route.is_for_transit(),
+                        };
+                        let trunk = trunk.filter(|_| may);
+                        hops.extend(trunk.into_iter().flat_map(|trunk| addresses(id, trunk)));
+                    }
+                }
+            }
+        }
+        hops.truncate(HOPS_MAX);
+        hops
+    }
+
+    /// The first of these that can be called now; those behind it are tried when it fails. A user who is busy or has no
+    /// phone here is passed over, and so is a trunk that has no room; whoever is rung settles it.
+    pub(super) fn hop_targets(
+        &mut self,
+        now: Now,
+        mut alternatives: Alternatives,
+        caller: (&Party, &Flow),
+    ) -> Result<Vec<Target>, Refusal> {
+        // That somebody is busy says more than that another is away.
+        let mut is_busy = false;
+        let mut refusal = (503, Some("failed"));
+        while let Some(hop) = alternatives.hops.pop() {
+            match &hop.party {
+                Party::User(user, _) if self.is_busy(*user) => is_busy = true,
+                Party::User(user, _) => {
+                    let is_caller = matches!(caller.0, Party::User(own, _) if own == user);
+                    let own = is_caller.then_some(caller.1);
+                    let targets = self.user_targets(now, *user, own, &alternatives.number);
+                    if !targets.is_empty() {
+                        return Ok(targets);
+                    }
+                    refusal = (480, None);
+                }
+                Party::Trunk(trunk, _) if self.is_trunk_full(*trunk, 1) => {
+                    refusal = (503, Some("rejected"));
+                }
+                Party::Trunk(trunk, _) => {
+                    let target = self.trunk_target(now, *trunk, &hop, &alternatives.number);
+                    if let Some(mut target) = target {
+                        target.alternatives =
+                            (!alternatives.hops.is_empty()).then(|| Box::new(alternatives));
+                        return Ok(vec![target]);
+                    }
+                    refusal = (503, Some("failed"));
+                }
+            }
+        }
+        if is_busy {
+            refusal = (486, None);
+        }
+        Err(refusal)
+    }
+
+    /// Whether a trunk has all the calls that it may have, from it (`way` 0) or to it (1).
+    pub(super) fn is_trunk_full(&self, trunk: TrunkId, way: usize) -> bool {
+        let calls = self.calls.calls_of_trunk(trunk);
+        let limits = (self.config.trunks.get(trunk.0 as usize))
+            .map(|trunk| [trunk.calls_in_max, trunk.calls_out_max])
+            .unwrap_or_default();
+        match (calls.get(way), limits.get(way).copied().flatten()) {
+            (Some(calls), Some(limit)) => *calls as usize >= limit,
+            _ => false,
+        }
+    }
+
+    /// A number at an address of a trunk, if there is a way to it.
+    fn trunk_target(&mut self, now: Now, id: TrunkId, hop: &Hop, number: &[u8]) -> Option<Target> {
+        let trunk = self.config.trunks.get(id.0 as usize)?;
+        let peer = peers::socket_address(trunk.addresses.get(hop.address)?);
+        let transport = trunk.transport;
+        let flow = self.flow_to(now, peer, transport)?;
+        let trunk = self.config.trunks.get(id.0 as usize)?;
+        let is_tel = trunk.uri_format == UriFormat::Tel && is_telephone_number(number);
+        let mut uri = match is_tel {
+            true => [b"tel:", number].concat(),
+            false => request_uri(number, &flow),
+        };
+        uri.extend_from_slice(trunk.request_uri_parameters.as_bytes());
+        Some(Target {
+            uri,
+            route: Vec::new(),
+            flow,
+            ours: self.contact_address(&flow),
+            party: hop.party.clone(),
+            phone: None,
+            stream: None,
+            to: Identity {
+                user: number.to_vec(),
+                host: Some(crate::message::uri::host_text(flow.remote.ip())),
+                is_tel,
+                ..Identity::default()
+            },
+            caller_id: trunk
+                .caller_id
+                .as_ref()
+                .map(|number| number.as_bytes().into()),
+            alternatives: None,
+        })
+    }
+}
+
+/// A trunk at each of its addresses.
+fn addresses(id: TrunkId, trunk: &Trunk) -> impl Iterator<Item = Hop> {
+    (0..trunk.addresses.len()).map(move |address| Hop {
+        party: Party::Trunk(id, trunk.name.as_str().into()),
+        address,
+    })
+}
+
+/// What can stand in a tel URI as it is (RFC 3966 §3). `#` is no byte of a URI; escaped, few would read it.
+fn is_telephone_number(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"+").unwrap_or(number);
+    !digits.is_empty()
+        && digits
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'*')
+}
