@@ -59,6 +59,23 @@ impl Capture {
         );
     }
 
+    /// Ends the capture with whatever was sent so far; later nothing more is captured.
+    fn stop(&mut self) {
+        if self.running.is_some() {
+            self.wait_for_keep_alive(b"\r\n\r\n\r\n");
+        }
+        if let Some(running) = self.running.take() {
+            signal(running.id(), "INT");
+            running.finish(Duration::from_secs(10));
+        }
+    }
+
+    /// Ends the capture; how many of its packets fit a filter.
+    pub fn count(&mut self, filter: &str) -> usize {
+        self.stop();
+        self.find(filter, "sip.CSeq.method").lines().count()
+    }
+
     /// What tshark finds in the capture, a line a packet.
     fn find(&self, filter: &str, field: &str) -> String {
         let mut tool = Tool::of("tshark");
@@ -84,14 +101,8 @@ impl Drop for Capture {
         if thread::panicking() {
             return;
         }
-        self.wait_for_keep_alive(b"\r\n\r\n\r\n");
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        signal(running.id(), "INT");
-        running.finish(Duration::from_secs(10));
         let own = format!("sip && ip.src == {}", self.server.ip());
-        let sent = self.find(&own, "sip.CSeq.method").lines().count();
+        let sent = self.count(&own);
         assert!(sent > 1, "only {sent} packets captured");
         // A segment that came twice is no fault of the message in it.
         let bad = format!(

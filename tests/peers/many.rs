@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::capture::Capture;
 use super::harness::{Network, Server, assert_fields, wait};
 use super::sipp::{Many, Sipp};
 
@@ -45,6 +46,7 @@ impl Office {
         talk_ms: u32,
         meanwhile: impl FnOnce(&Server),
     ) {
+        let _capture = Capture::of(&self.0);
         let calls = many.calls * 2;
         let callee = self.sipp(callee, 3, Many { calls, ..many }).start();
         std::thread::sleep(Duration::from_millis(500));

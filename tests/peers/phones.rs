@@ -223,3 +223,38 @@ fn baresip_and_linphone_hear_each_other() {
     linphone.running.say("quit");
     linphone.running.finish(WITHIN);
 }
+
+/// Both sides require reliable provisional responses, and a session timer that is refreshed within the call.
+#[test]
+#[ignore = "needs PJSUA2: tests/run peers"]
+fn reliable_responses_and_a_session_refresh() {
+    let server = Server::start(Network::take(), &format!("\n{}", users(&["100", "101"])));
+    let network = server.network;
+    let mut capture = Capture::of(&server);
+    let options = ["100rel", "timer"];
+    let mut one = Pjsua2::start_with(&server, network.host(4), ("100", "udp"), &options);
+    let mut other = Pjsua2::start_with(&server, network.host(5), ("101", "tcp"), &options);
+    one.tell("call 101");
+    for phone in [&mut one, &mut other] {
+        phone.wait_for("confirmed");
+    }
+    // Whoever refreshes does so when half of the 90 seconds are over.
+    std::thread::sleep(Duration::from_secs(55));
+    one.tell("hangup");
+    one.wait_for("disconnected 200");
+    other.wait_for("disconnected 200");
+    assert_fields(&server.record(), &[("disposition", json!("answered"))]);
+    one.quit();
+    other.quit();
+    let server = network.server();
+    for prack in [
+        format!("sip.Method == PRACK && ip.src == {server}"),
+        format!("sip.Method == PRACK && ip.dst == {server}"),
+        format!("sip.Status-Code == 200 && sip.CSeq.method == PRACK && ip.src == {server}"),
+    ] {
+        assert!(capture.count(&prack) > 0, "none of {prack}");
+    }
+    let refreshes =
+        "(sip.Method == UPDATE || sip.Method == INVITE && sip.to.tag) && sip.Session-Expires";
+    assert!(capture.count(refreshes) > 0, "no refresh");
+}

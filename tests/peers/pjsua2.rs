@@ -28,6 +28,17 @@ impl Pjsua2 {
     /// Registers `user` from `address` and waits until that is done.
     #[track_caller]
     pub fn start(server: &Server, address: Ipv4Addr, user: &str, transport: &str) -> Self {
+        Self::start_with(server, address, (user, transport), &[])
+    }
+
+    /// The same with options of `telephone.py`.
+    #[track_caller]
+    pub fn start_with(
+        server: &Server,
+        address: Ipv4Addr,
+        (user, transport): (&str, &str),
+        options: &[&str],
+    ) -> Self {
         let python = python();
         let mut tool = Tool::of(python.to_str().unwrap());
         tool.command
@@ -39,7 +50,8 @@ impl Pjsua2 {
                 &password(user),
                 transport,
                 "90",
-            ]);
+            ])
+            .args(options);
         let mut phone = Self {
             running: tool.spoken_to().start(),
             seen: 0,

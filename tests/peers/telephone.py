@@ -1,6 +1,8 @@
 """A telephone of PJSUA2 without a sound card, for tests/peers/pjsua2.rs.
 
-telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS
+telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [100rel] [timer]
+
+With 100rel it requires reliable provisional responses, with timer a session timer of 90 s.
 
 Registers at SERVER from ADDRESS, answers every call, and does what it reads, a command a line:
 
@@ -21,6 +23,7 @@ import time
 import pjsua2 as pj
 
 server, address, user, password, transport, seconds = sys.argv[1:7]
+options = sys.argv[7:]
 deadline = time.monotonic() + float(seconds)
 suffix = ";transport=tcp" if transport == "tcp" else ""
 MEDIA = {
@@ -162,6 +165,12 @@ settings.regConfig.registrarUri = f"sip:{server}{suffix}"
 settings.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", user, 0, password))
 settings.sipConfig.proxies.append(f"sip:{server};lr{suffix}")
 settings.mediaConfig.transportConfig.boundAddress = address
+if "100rel" in options:
+    settings.callConfig.prackUse = pj.PJSUA_100REL_MANDATORY
+if "timer" in options:
+    settings.callConfig.timerUse = pj.PJSUA_SIP_TIMER_ALWAYS
+    settings.callConfig.timerMinSESec = 90
+    settings.callConfig.timerSessExpiresSec = 90
 account = Account()
 account.create(settings)
 
