@@ -292,16 +292,7 @@ impl Call {
         response: &Message<'_>,
         context: &'b mut Context<'_>,
     ) -> Composer<'b> {
-        let tag = self.caller_tag(owner.call.index, owner.leg);
-        let mut composer = (self.request).response(context.buffer, response.status(), &tag);
-        write_contact(
-            &mut composer,
-            &self.caller.dialog.flow,
-            self.caller.dialog.ours,
-        );
-        composer
-            .field("Allow", &[carriage::ALLOW])
-            .field("Server", &[b"sipkeep"]);
+        let mut composer = self.begin_answer(owner.call, owner.leg, response.status(), context);
         let party = self
             .branches
             .get(owner.leg as usize)
@@ -309,6 +300,24 @@ impl Call {
         let from_trunk = party.is_some_and(Party::is_trunk);
         let to_trunk = self.caller.party.is_trunk();
         carriage::write(&mut composer, response, from_trunk, to_trunk);
+        composer
+    }
+
+    /// Begins a response to the caller's INVITE, from 101 to 299, within his dialog with a branch.
+    pub(super) fn begin_answer<'b>(
+        &self,
+        handle: CallHandle,
+        branch: u8,
+        status: u16,
+        context: &'b mut Context<'_>,
+    ) -> Composer<'b> {
+        let tag = self.caller_tag(handle.index, branch);
+        let mut composer = self.request.response(context.buffer, status, &tag);
+        let dialog = &self.caller.dialog;
+        write_contact(&mut composer, &dialog.flow, dialog.ours);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("Server", &[b"sipkeep"]);
         composer
     }
 

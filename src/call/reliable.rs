@@ -399,8 +399,7 @@ impl Call {
             .and_then(rseq)
     }
 
-    /// A provisional response of our own to the caller, within the early dialog of a branch:
-    /// reliable if he requires it.
+    /// A provisional response of our own to the caller, within the early dialog of a branch; reliable if he requires it.
     pub(super) fn ring_ourselves(
         &mut self,
         handle: CallHandle,
@@ -412,14 +411,8 @@ impl Call {
         if is_reliable && self.provisionals.waiting.len() >= WAITING_MAX {
             return;
         }
-        let tag = self.caller_tag(handle.index, branch);
         let rseq = is_reliable.then(|| self.next_number(branch, context));
-        let mut composer = self.request.response(context.buffer, status, &tag);
-        let dialog = &self.caller.dialog;
-        crate::dialog::write_contact(&mut composer, &dialog.flow, dialog.ours);
-        composer
-            .field("Allow", &[carriage::ALLOW])
-            .field("Server", &[b"sipkeep"]);
+        let mut composer = self.begin_answer(handle, branch, status, context);
         if let Some(rseq) = rseq {
             composer.field("Require", &[b"100rel"]);
             composer.number("RSeq", rseq.into());

@@ -89,8 +89,9 @@ const SIP_PORT: u16 = 5060;
 /// Calls that a stop ends between two batches of outputs.
 const HANG_UPS_AT_ONCE: usize = 200;
 
-/// The transaction users that work on a [`Context`].
+/// The transaction users that work on a [`Context`], and where phones are.
 struct Users<'a> {
+    location: &'a Location,
     calls: &'a mut Calls,
     pages: &'a mut Pages,
     subscriptions: &'a mut Subscriptions,
@@ -289,6 +290,7 @@ impl Endpoint {
     /// Whoever uses transactions, and what they need of the rest.
     fn users(&mut self, now: Now) -> (Users<'_>, Context<'_>) {
         let users = Users {
+            location: &self.location,
             calls: &mut self.calls,
             pages: &mut self.pages,
             subscriptions: &mut self.subscriptions,

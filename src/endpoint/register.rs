@@ -96,24 +96,16 @@ impl Endpoint {
             binding.flow() == *flow
                 && (binding.call_id(), binding.cseq) == (request.call_id(), request.cseq().number)
         };
-        let elsewhere: Vec<&Binding> = (self.location.bindings(user))
+        let (users, mut context) = self.users(now);
+        let elsewhere: Vec<&Binding> = (users.location.bindings(user))
             .filter(is_of_request)
             .filter(|binding| !before.contains(&(binding.serial, *flow)))
             .collect();
         if elsewhere.is_empty() {
             return;
         }
-        let mut context = Context {
-            now,
-            transactions: &mut self.transactions,
-            connections: &mut self.connections,
-            out: &mut self.out,
-            tokens: &mut self.tokens,
-            buffer: &mut self.buffer,
-        };
         let way = (flow, arrival.ours);
-        self.calls
-            .moved(user, way, &elsewhere, &self.location, &mut context);
+        (users.calls).moved(user, way, &elsewhere, users.location, &mut context);
     }
 
     /// With a `domain` set, a stranger's request for another host gets no answer, whatever its method. Once a minute the
