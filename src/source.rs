@@ -217,6 +217,10 @@ pub struct UserId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrunkId(pub u32);
 
+/// An external line: index into the configuration's lines. Valid until the next reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LineId(pub u32);
+
 /// A subscription: slot and serial (serials are never used twice).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionId {
@@ -233,6 +237,8 @@ pub enum Who {
     User(UserId),
     /// A trunk.
     Trunk(TrunkId),
+    /// An external line. Many may have one carrier: the address alone says that it is one of his, the request which.
+    Line(LineId),
 }
 
 /// Whose packets a queue of received datagrams is for.

@@ -126,14 +126,14 @@ impl Calls {
         let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
         call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
             (Party::User(_, name), _) => name.to_string(),
-            (Party::Trunk(..), Some(forwarding)) => forwarding.number.clone(),
-            (Party::Trunk(..), None) => call.record.dialled.clone(),
+            (_, Some(forwarding)) => forwarding.number.clone(),
+            (_, None) => call.record.dialled.clone(),
         });
         call.record.forwarded_by = forwarding.map(|forwarding| forwarding.by.clone());
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
         call.record.through = from.through().or_else(|| to.and_then(Party::through));
-        call.record.direction = match (from.is_trunk(), to.is_some_and(Party::is_trunk)) {
+        call.record.direction = match (from.is_outside(), to.is_some_and(Party::is_outside)) {
             (false, false) => "internal",
             (false, true) => "outgoing",
             (true, false) => "incoming",
@@ -171,13 +171,13 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return;
         };
-        let to_trunk = call.caller.party.is_trunk();
+        let to_outside = call.caller.party.is_outside();
         let Some(branch) = call.branches.get_mut(owner.leg as usize) else {
             return;
         };
-        let from_trunk = branch.leg.party.is_trunk();
+        let from_outside = branch.leg.party.is_outside();
         if branch.status.is_none()
-            && let Some(lines) = carriage::keep(response, from_trunk, to_trunk, context.buffer)
+            && let Some(lines) = carriage::keep(response, from_outside, to_outside, context.buffer)
         {
             branch.refusal = lines;
         }
@@ -297,9 +297,9 @@ impl Call {
             .branches
             .get(owner.leg as usize)
             .map(|branch| &branch.leg.party);
-        let from_trunk = party.is_some_and(Party::is_trunk);
-        let to_trunk = self.caller.party.is_trunk();
-        carriage::write(&mut composer, response, from_trunk, to_trunk);
+        let from_outside = party.is_some_and(Party::is_outside);
+        let to_outside = self.caller.party.is_outside();
+        carriage::write(&mut composer, response, from_outside, to_outside);
         composer
     }
 

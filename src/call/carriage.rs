@@ -15,8 +15,13 @@ pub const ALLOW_EVENTS: &[u8] = b"message-summary";
 /// Writes the headers of `message` that pass to the other leg, whatever its body. With a trunk on one side `P-` headers (RFC
 /// 7315) pass as well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not
 /// (RFC 3325 §5); a phone is not told of one who asks for privacy (§7).
-pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: bool, to_trunk: bool) {
-    let trunk = from_trunk || to_trunk;
+pub fn write(
+    composer: &mut Composer<'_>,
+    message: &Message<'_>,
+    from_outside: bool,
+    to_outside: bool,
+) {
+    let is_outside = from_outside || to_outside;
     write_if(composer, message, |name, raw_name| match name {
         HeaderName::Subject
         | HeaderName::AlertInfo
@@ -29,9 +34,9 @@ pub fn write(composer: &mut Composer<'_>, message: &Message<'_>, from_trunk: boo
         // RFC 6086: what the body of an INFO is, and which of them a side takes.
         | HeaderName::InfoPackage
         | HeaderName::RecvInfo => true,
-        HeaderName::PAssertedIdentity => from_trunk && (to_trunk || !hides_identity(message)),
+        HeaderName::PAssertedIdentity => from_outside && (to_outside || !hides_identity(message)),
         HeaderName::PPreferredIdentity => false,
-        _ => begins(raw_name, b"X-") || trunk && begins(raw_name, b"P-"),
+        _ => begins(raw_name, b"X-") || is_outside && begins(raw_name, b"P-"),
     });
     explain(composer, message);
 }
@@ -88,12 +93,12 @@ fn explain(composer: &mut Composer<'_>, response: &Message<'_>) {
 /// The lines that pass to the other leg, to be written there later; `None`: too many. `buffer` is scratch.
 pub fn keep(
     message: &Message<'_>,
-    from_trunk: bool,
-    to_trunk: bool,
+    from_outside: bool,
+    to_outside: bool,
     buffer: &mut Vec<u8>,
 ) -> Option<Box<[u8]>> {
     let mut composer = Composer::lines_into(buffer);
-    write(&mut composer, message, from_trunk, to_trunk);
+    write(&mut composer, message, from_outside, to_outside);
     (buffer.len() <= CARRIED_BYTES_MAX).then(|| buffer.as_slice().into())
 }
 

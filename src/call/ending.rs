@@ -306,7 +306,7 @@ impl Calls {
     fn unreachable_status(&mut self, owner: Owner, status: u16) -> u16 {
         let leg = self.get(owner.call).and_then(|call| call.leg(owner.leg));
         match leg {
-            Some(leg) if leg.party.is_trunk() && status == 480 => 503,
+            Some(leg) if leg.party.is_outside() && status == 480 => 503,
             _ => status,
         }
     }

@@ -45,7 +45,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::location::Phone;
 use crate::message::Method;
-use crate::source::{Flow, SubscriptionId, TrunkId, UserId, Who};
+use crate::source::{Flow, LineId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
@@ -149,26 +149,32 @@ pub enum Party {
     User(UserId, Box<str>),
     /// A trunk.
     Trunk(TrunkId, Box<str>),
+    /// An external line.
+    Line(LineId, Box<str>),
 }
 
 impl Party {
-    /// `trunk:NAME` of a trunk.
+    /// `trunk:NAME` of a trunk, `line:NAME` of a line.
     fn through(&self) -> Option<String> {
         match self {
             Self::User(..) => None,
             Self::Trunk(_, name) => Some(format!("trunk:{name}")),
+            Self::Line(_, name) => Some(format!("line:{name}")),
         }
     }
 
-    /// Whether it is one.
-    pub fn is_trunk(&self) -> bool {
-        matches!(self, Self::Trunk(..))
+    /// Whether it is one of these two: the world behind it is no part of ours, and calls there may cost money.
+    pub fn is_outside(&self) -> bool {
+        match self {
+            Self::User(..) => false,
+            Self::Trunk(..) | Self::Line(..) => true,
+        }
     }
 
     /// As it is called in config.ini.
     fn name(&self) -> String {
         match self {
-            Self::User(_, name) | Self::Trunk(_, name) => name.to_string(),
+            Self::User(_, name) | Self::Trunk(_, name) | Self::Line(_, name) => name.to_string(),
         }
     }
 
@@ -177,6 +183,7 @@ impl Party {
         match self {
             Self::User(user, _) => Who::User(*user),
             Self::Trunk(trunk, _) => Who::Trunk(*trunk),
+            Self::Line(line, _) => Who::Line(*line),
         }
     }
 }
@@ -388,12 +395,15 @@ struct Counts {
     users: Vec<u32>,
     /// From each trunk, and to it.
     trunks: Vec<[u32; 2]>,
+    /// Of each line: both directions together.
+    lines: Vec<u32>,
 }
 
 impl Counts {
     fn of(&mut self, party: &Party, side: Side) -> Option<&mut u32> {
         match party {
             Party::User(id, _) => self.users.get_mut(id.0 as usize),
+            Party::Line(id, _) => self.lines.get_mut(id.0 as usize),
             Party::Trunk(id, _) => {
                 let [calls_from, calls_to] = self.trunks.get_mut(id.0 as usize)?;
                 Some(match side {
@@ -441,7 +451,7 @@ impl Calls {
             onward: VecDeque::new(),
             counts: Counts::default(),
         };
-        calls.reload(config, |_| None, |_| None);
+        calls.reload(config, |_| None, |_| None, |_| None);
         calls
     }
 
@@ -452,6 +462,7 @@ impl Calls {
         config: &crate::config::Config,
         user: impl Fn(&str) -> Option<UserId>,
         trunk: impl Fn(&str) -> Option<TrunkId>,
+        line: impl Fn(&str) -> Option<LineId>,
     ) {
         self.live_max = config.call.calls_max;
         self.ring_timeout = config.call.ring_timeout;
@@ -460,10 +471,12 @@ impl Calls {
         self.counts = Counts {
             users: vec![0; config.users.len()],
             trunks: vec![[0; 2]; config.trunks.len()],
+            lines: vec![0; config.lines.len()],
         };
         let renamed = |party: &mut Party| match party {
             Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
+            Party::Line(id, name) => *id = line(name).unwrap_or(LineId(u32::MAX)),
         };
         let counts = &mut self.counts;
         for (_, call) in &mut self.slots {
@@ -507,10 +520,16 @@ impl Calls {
         (self.counts.trunks.get(trunk.0 as usize).copied()).unwrap_or_default()
     }
 
-    /// In how many calls users and trunks are, all of them together.
+    /// How many calls a line is in, both directions together.
+    pub fn calls_of_line(&self, line: LineId) -> u32 {
+        (self.counts.lines.get(line.0 as usize).copied()).unwrap_or_default()
+    }
+
+    /// In how many calls users, trunks and lines are, all of them together.
     #[cfg(feature = "testing")]
     pub fn counted(&self) -> u64 {
         let counts = (self.counts.users.iter()).chain(self.counts.trunks.as_flattened());
+        let counts = counts.chain(&self.counts.lines);
         counts.map(|count| u64::from(*count)).sum()
     }
 

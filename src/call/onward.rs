@@ -266,7 +266,7 @@ impl Branch {
     fn rang(&self, target: &Target) -> bool {
         let is_same_number = match &target.party {
             Party::User(..) => true,
-            Party::Trunk(..) => {
+            Party::Trunk(..) | Party::Line(..) => {
                 let dialog = &self.leg.dialog;
                 dialog.flow.remote == target.flow.remote && *dialog.remote_target == *target.uri
             }

@@ -70,7 +70,7 @@ pub struct Pages {
 }
 
 /// Who is counted as a sender: by name, since a reload changes numbers.
-type Sender = (bool, Box<str>);
+type Sender = Box<str>;
 
 impl Pages {
     /// No pages yet.
@@ -117,7 +117,7 @@ impl Pages {
             request: Answerable::of(
                 request,
                 &setup.arrival.flow,
-                setup.sender.is_trunk(),
+                setup.sender.is_outside(),
                 context.buffer,
             ),
             sender: setup.sender,
@@ -151,8 +151,8 @@ impl Pages {
             // RFC 3428 §7: it has no body; what it says otherwise is the phone's own affair.
             status @ 200..300 => page.answer(status, b"", context),
             status => {
-                let to_trunk = page.sender.is_trunk();
-                let lines = carriage::keep(response, false, to_trunk, context.buffer);
+                let to_outside = page.sender.is_outside();
+                let lines = carriage::keep(response, false, to_outside, context.buffer);
                 page.refused(status, lines.unwrap_or_default());
             }
         }
@@ -273,8 +273,8 @@ fn send(setup: &PageSetup<'_>, target: &Target, id: PageId, context: &mut Contex
         hops,
     );
     composer.field("User-Agent", &[b"sipkeep"]);
-    let (from_trunk, to_trunk) = (setup.sender.is_trunk(), target.party.is_trunk());
-    carriage::write(&mut composer, request, from_trunk, to_trunk);
+    let (from_outside, to_outside) = (setup.sender.is_outside(), target.party.is_outside());
+    carriage::write(&mut composer, request, from_outside, to_outside);
     carriage::finish(composer, request, request.body());
     context.transactions.send(
         context.now.mono,
@@ -289,8 +289,6 @@ fn send(setup: &PageSetup<'_>, target: &Target, id: PageId, context: &mut Contex
 }
 
 fn key(sender: &Party) -> Sender {
-    match sender {
-        Party::User(_, name) => (false, name.clone()),
-        Party::Trunk(_, name) => (true, name.clone()),
-    }
+    // No user's name has a colon.
+    (sender.through().unwrap_or_else(|| sender.name())).into()
 }

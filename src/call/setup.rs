@@ -348,7 +348,7 @@ impl Calls {
         let mut dialog = target.dialog(&from, call_id.as_flattened(), &tag);
         dialog.local_cseq = 0;
         // A trunk was called where it is configured to be.
-        let home = target.party.is_trunk().then_some(target.flow.remote);
+        let home = target.party.is_outside().then_some(target.flow.remote);
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
@@ -367,7 +367,7 @@ impl Calls {
             is_left: false,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
-        let is_counted = !target.party.is_trunk()
+        let is_counted = !target.party.is_outside()
             && (call.counted.iter()).any(|(party, _)| *party == target.party);
         let owner = Owner {
             call: handle,
@@ -432,7 +432,7 @@ impl Call {
         invitation: &Invitation<'_>,
         context: &mut Context<'_>,
     ) {
-        let from_trunk = self.caller.party.is_trunk();
+        let from_outside = self.caller.party.is_outside();
         let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
             return;
         };
@@ -464,7 +464,7 @@ impl Call {
         if let Some(forwarding) = &branch.forwarding {
             composer.field("Diversion", &[&forwarding.diversion]);
         }
-        carriage::write(&mut composer, request, from_trunk, leg.party.is_trunk());
+        carriage::write(&mut composer, request, from_outside, leg.party.is_outside());
         carriage::finish(composer, request, request.body());
         leg.send(client, Method::Invite, owner, context);
     }

@@ -218,7 +218,7 @@ impl Calls {
         leg.is_up = false;
         leg.bye_after_ack = None;
         // Our 2xx goes on until its ACK comes: who says BYE may mean the early dialog (§15) and not have seen it.
-        let from_trunk = leg.party.is_trunk();
+        let from_outside = leg.party.is_outside();
         let by = if located.leg == CALLER {
             EndedBy::Caller
         } else {
@@ -227,9 +227,9 @@ impl Calls {
         match state {
             State::Answered if located.leg == CALLER || call.winner == located.leg => {
                 if let Some(other) = call.leg_mut(call.other(located.leg)) {
-                    let to_trunk = other.party.is_trunk();
+                    let to_outside = other.party.is_outside();
                     let kept =
-                        carriage::keep(arrival.request, from_trunk, to_trunk, context.buffer);
+                        carriage::keep(arrival.request, from_outside, to_outside, context.buffer);
                     other.farewell = kept.unwrap_or_default();
                 }
                 // The Reason is among what passes.
@@ -297,8 +297,8 @@ impl Calls {
             return refused(503, None, context);
         };
         let may_connect = call.leg(from).is_some_and(|leg| leg.home.is_some());
-        let is_trunk = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_trunk());
-        let (from_trunk, to_trunk) = (is_trunk(from), is_trunk(to));
+        let is_outside = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_outside());
+        let (from_outside, to_outside) = (is_outside(from), is_outside(to));
         if is_target_refresh(method)
             && let Some(leg) = call.leg_mut(from)
         {
@@ -351,7 +351,7 @@ impl Calls {
         if let Some(leg) = call.leg(to).filter(|_| refreshes) {
             leg.watch.write_refresh(&mut composer, own_s);
         }
-        carriage::write(&mut composer, request, from_trunk, to_trunk);
+        carriage::write(&mut composer, request, from_outside, to_outside);
         carriage::finish(composer, request, request.body());
         if let Some(leg) = call.leg_mut(to) {
             if refreshes {
@@ -626,8 +626,13 @@ impl Call {
         if is_refreshed {
             (relay.asked).write_answer(&mut composer, terms, self.session_s);
         }
-        let from_trunk = (self.leg(relay.to)).is_some_and(|leg| leg.party.is_trunk());
-        carriage::write(&mut composer, response, from_trunk, leg.party.is_trunk());
+        let from_outside = (self.leg(relay.to)).is_some_and(|leg| leg.party.is_outside());
+        carriage::write(
+            &mut composer,
+            response,
+            from_outside,
+            leg.party.is_outside(),
+        );
         carriage::finish(composer, response, response.body());
         context.respond(relay.server, status, &relay.request);
         let from = relay.from;

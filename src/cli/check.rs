@@ -159,8 +159,7 @@ fn trunk_limits(config: &Config, trunk: &Trunk) -> String {
             format!(", {calls_in} calls in and {calls_out} out at a time")
         }
     };
-    let next = trunk.next.map(Destination::Trunk);
-    let next = next.map_or_else(String::new, |next| {
+    let next = trunk.next.map_or_else(String::new, |next| {
         format!(", then {}", destination_text(config, next))
     });
     calls + &next
@@ -196,6 +195,7 @@ fn destination_text(config: &Config, to: Destination) -> String {
         Destination::Trunk(id) => {
             (config.trunks.get(id.0 as usize)).map(|own| ("trunk", &own.name))
         }
+        Destination::Line(id) => (config.lines.get(id.0 as usize)).map(|own| ("line", &own.name)),
         Destination::User(id) => (config.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
     };
     name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))

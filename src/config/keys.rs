@@ -127,7 +127,7 @@ const SECTIONS: &[SectionSpec] = &[
     SectionSpec {
         kind: "line",
         example: Some("carrier"),
-        ready: false,
+        ready: true,
         keys: LINE,
     },
     SectionSpec {
@@ -336,41 +336,37 @@ const USER: &[KeySpec] = &[
 ];
 
 const LINE: &[KeySpec] = &[
-    later("account", "", "user name at the carrier"),
-    later("server", "", "the carrier's SIP server or logical domain"),
-    later("outbound_proxy", "", "where messages really go"),
-    later("password", "", "the account's password"),
-    later(
+    key("account", "", "user name at the carrier"),
+    key("server", "", "the carrier's SIP server or logical domain"),
+    key("outbound_proxy", "", "where messages really go"),
+    key("password", "", "the account's password"),
+    key(
         "realm",
         "",
         "empty: whatever the line's registrar names first",
     ),
-    later("auth_user", "", "default: account"),
-    later(
+    key("auth_user", "", "default: account"),
+    key(
         "auth_user_with_domain",
         "no",
         "the user name of the digest is account@server",
     ),
-    later("register", "yes", "whether to register"),
-    later("expires", "1h", "how long a registration is asked for"),
-    later("keepalive", "25s", "keeps the NAT mapping open; 0: none"),
-    later("transport", "udp", "udp, tcp, tls"),
-    later(
+    key("register", "yes", "whether to register"),
+    key("expires", "1h", "how long a registration is asked for"),
+    key("keepalive", "25s", "keeps the NAT mapping open; 0: none"),
+    key("transport", "udp", "udp, tcp, tls"),
+    key(
         "addresses",
         "",
         "further addresses that this carrier calls from",
     ),
-    later(
-        "incoming",
-        "",
-        "user, group or number that incoming calls go to",
-    ),
-    later("shared", "yes", "every local user may call out on it"),
-    later("calls_max", "", "calls at a time"),
-    later("ring_timeout", "", "how long its calls ring"),
-    later("user_phone", "no", "add ;user=phone to Request-URIs"),
-    later("uri_format", "sip", "sip, tel"),
-    later("new_call_id", "no", "a fresh Call-ID for each REGISTER"),
+    key("incoming", "", "user or number that incoming calls go to"),
+    key("shared", "yes", "every local user may call out on it"),
+    key("calls_max", "", "calls at a time"),
+    key("ring_timeout", "", "how long its calls ring"),
+    key("user_phone", "no", "add ;user=phone to Request-URIs"),
+    key("uri_format", "sip", "sip, tel"),
+    key("new_call_id", "no", "a fresh Call-ID for each REGISTER"),
 ];
 
 const TRUNK: &[KeySpec] = &[
@@ -394,7 +390,11 @@ const TRUNK: &[KeySpec] = &[
     key("uri_format", "sip", "sip, tel"),
     key("calls_in_max", "", "calls from it at a time"),
     key("calls_out_max", "", "calls to it at a time"),
-    key("next", "", "trunk:NAME to try when a call fails"),
+    key(
+        "next",
+        "",
+        "line:NAME or trunk:NAME to try when a call fails",
+    ),
 ];
 
 const GROUP: &[KeySpec] = &[
@@ -412,7 +412,7 @@ const ROUTE: &[KeySpec] = &[
     ),
     key("strip", "0", "digits removed"),
     key("prepend", "", "digits put in front"),
-    key("to", "", "trunk:, user: in the order to try"),
+    key("to", "", "line:, trunk:, user: in the order to try"),
     key("level", "", "call level that a user needs"),
 ];
 

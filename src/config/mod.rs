@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::source::{Transport, TrunkId, UserId};
+use crate::source::{LineId, Transport, TrunkId, UserId};
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
 pub use password::weakness as password_weakness;
@@ -31,7 +31,8 @@ pub struct Config {
     pub call: Call,
     pub users: Vec<User>,
     pub trunks: Vec<Trunk>,
-    /// Never empty if there are trunks: without any in the file there is [`Route::is_default`].
+    pub lines: Vec<Line>,
+    /// Never empty if there are trunks or shared lines: without any in the file there is [`Route::is_default`].
     pub routes: Vec<Route>,
 }
 
@@ -210,13 +211,85 @@ pub struct Trunk {
     pub calls_in_max: Option<usize>,
     /// Calls to it at a time.
     pub calls_out_max: Option<usize>,
-    /// The trunk to try when a call to this one fails: its place in [`Config::trunks`].
-    pub next: Option<TrunkId>,
+    /// The trunk or line to try when a call to this one fails.
+    pub next: Option<Destination>,
     /// Line of the section in the file.
     pub line: usize,
 }
 
-/// How a trunk is told the number that is called.
+/// `[line NAME]`: an account at a carrier.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Line {
+    pub name: String,
+    /// User part of its address-of-record.
+    pub account: String,
+    /// The carrier's SIP server or domain: in From, To, Request-URI and digest.
+    pub server: Host,
+    /// Where its packets go; `None`: to `server`.
+    pub outbound_proxy: Option<Host>,
+    pub password: Password,
+    /// The digest realm; `None`: what its peer names first.
+    pub realm: Option<String>,
+    /// User name of the digest; `None`: the account.
+    pub auth_user: Option<String>,
+    /// The digest's user name is followed by `@` and the server.
+    pub auth_user_with_domain: bool,
+    pub register: bool,
+    /// How long a registration is asked for, in whole seconds.
+    pub expires: Duration,
+    /// How often its NAT mapping is kept open; `None`: not at all.
+    pub keepalive: Option<Duration>,
+    pub transport: Transport,
+    /// What this carrier calls from beside the server or proxy: trusted as a trunk's addresses are.
+    pub addresses: Vec<PeerAddress>,
+    /// User or number that its calls go to; `None`: by the called number.
+    pub incoming: Option<String>,
+    /// Whether every local user may call out on it, or only the one in `incoming`.
+    pub shared: bool,
+    /// Calls at a time, both directions together.
+    pub calls_max: Option<usize>,
+    /// How long its calls ring; `None`: as all others.
+    pub ring_timeout: Option<Duration>,
+    /// Request-URIs get `;user=phone` (RFC 3261 §19.1.1).
+    pub user_phone: bool,
+    pub uri_format: UriFormat,
+    /// Each REGISTER has a Call-ID of its own, against RFC 3261 §10.2.4: for registrars that refuse a second one.
+    pub new_call_id: bool,
+    /// Line of the section in the file.
+    pub line: usize,
+}
+
+/// `host` or `host:port`: a domain, an IPv4 address, or an IPv6 address in brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct Host {
+    /// In lower case.
+    pub name: String,
+    pub port: Option<u16>,
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A password in clear, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+/// How a trunk or line is told the number that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UriFormat {
     /// `sip:NUMBER@PEER`
@@ -245,16 +318,14 @@ pub struct Route {
 }
 
 impl Route {
-    /// A leading 9 leads to all trunks and is removed: what holds with trunks but without any route in the file.
-    fn outside(trunks: usize) -> Self {
+    /// A leading 9 leads to these and is removed: what holds with lines or trunks but without any route in the file.
+    fn outside(to: Vec<Destination>) -> Self {
         Self {
             name: String::new(),
             prefix: "9".into(),
             strip: 1,
             prepend: String::new(),
-            to: (0..trunks as u32)
-                .map(|index| Destination::Trunk(TrunkId(index)))
-                .collect(),
+            to,
             level: None,
             line: 0,
         }
@@ -265,7 +336,7 @@ impl Route {
         self.name.is_empty()
     }
 
-    /// Whether calls that come from a trunk may go out to another one by it. Against toll fraud, since whoever dials a
+    /// Whether calls that come from a trunk or line may go out to another one by it. Against toll fraud, since whoever dials a
     /// number of ours is anybody: the file must have it, say which numbers it is for, and ask for no level, which only
     /// users have.
     pub fn is_for_transit(&self) -> bool {
@@ -278,6 +349,8 @@ impl Route {
 pub enum Destination {
     /// A trunk: its place in [`Config::trunks`].
     Trunk(TrunkId),
+    /// A line: its place in [`Config::lines`].
+    Line(LineId),
     /// A user: his place in [`Config::users`].
     User(UserId),
 }

@@ -1,6 +1,7 @@
 //! Sections and entries → the typed [`Config`]. A value that is wrong is noted and its default put in its place, so
 //! that one reading finds every mistake.
 
+mod line;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use super::ini::{self, Entry, Section};
 use super::keys::{self, KeySpec, SectionSpec};
 use super::value::{self, did_you_mean, duration_text, quote};
 use super::{
-    Call, Config, DigestOffer, Guard, GuardMode, Http, Mistake, PeerAddress, Registrar, Secret,
-    Server, Trunk, User, password,
+    Call, Config, DigestOffer, Guard, GuardMode, Http, Line, Mistake, PeerAddress, Registrar,
+    Secret, Server, Trunk, User, password,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -103,8 +104,11 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let trunks: Vec<Trunk> = all("trunk")
         .map(|fields| reader.trunk(fields, &names))
         .collect();
-    reader.check_addresses(&sections, &users, &trunks);
-    let routes = reader.routes(&sections, &names);
+    let lines: Vec<Line> = all("line")
+        .map(|fields| reader.line(fields, &names))
+        .collect();
+    reader.check_addresses(&sections, (&users, &trunks, &lines));
+    let routes = reader.routes(&sections, &names, &lines);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
         Ok(Config {
@@ -115,6 +119,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
             call,
             users,
             trunks,
+            lines,
             routes,
         })
     } else {
@@ -612,18 +617,22 @@ impl Reader {
         }
     }
 
-    /// An address belongs to one user or trunk. Two may share it with different ports.
-    fn check_addresses(&mut self, sections: &[Fields<'_>], users: &[User], trunks: &[Trunk]) {
+    /// An address belongs to one user or trunk, or to the lines of one carrier. Two may share it with different ports.
+    fn check_addresses(&mut self, sections: &[Fields<'_>], all: (&[User], &[Trunk], &[Line])) {
         let mut owners: BTreeMap<IpAddr, Vec<(Option<u16>, &Fields<'_>)>> = BTreeMap::new();
-        for (fields, addresses) in named(sections, users, trunks) {
+        for (fields, addresses) in named(sections, all) {
             for peer in addresses {
                 let PeerAddress { address, port } = *peer;
                 let at = owners.entry(address).or_default();
                 let overlaps =
                     |other: Option<u16>| other.is_none() || port.is_none() || other == port;
+                let are_lines = |other: &Fields<'_>| {
+                    [fields, other].iter().all(|own| own.spec.kind == "line")
+                        && !std::ptr::eq(fields, other)
+                };
                 let other = at
                     .iter()
-                    .find(|(other, _)| overlaps(*other))
+                    .find(|(port, other)| overlaps(*port) && !are_lines(other))
                     .map(|(_, other)| *other);
                 match other {
                     Some(other) if std::ptr::eq(other, fields) => {
@@ -641,18 +650,18 @@ impl Reader {
     }
 }
 
-/// The addresses of every user and trunk with their sections, in the order of the file.
+/// The addresses of every user, trunk and line with their sections, in the order of the file.
 fn named<'a, 'b>(
     sections: &'b [Fields<'a>],
-    users: &'b [User],
-    trunks: &'b [Trunk],
+    (users, trunks, lines): (&'b [User], &'b [Trunk], &'b [Line]),
 ) -> Vec<(&'b Fields<'a>, &'b [PeerAddress])> {
-    let (mut users, mut trunks) = (users.iter(), trunks.iter());
+    let (mut users, mut trunks, mut lines) = (users.iter(), trunks.iter(), lines.iter());
     let addresses = |fields: &'b Fields<'a>| match fields.spec.kind {
         "user" => users.next().map(|user| (fields, user.addresses.as_slice())),
         "trunk" => trunks
             .next()
             .map(|trunk| (fields, trunk.addresses.as_slice())),
+        "line" => lines.next().map(|line| (fields, line.addresses.as_slice())),
         _ => None,
     };
     sections.iter().filter_map(addresses).collect()

@@ -327,7 +327,8 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[line gd-ims]\nacount = 1",
         &[
-            "1: [line gd-ims] not yet in this version",
+            "1: [line gd-ims] account: is needed, as in account = +8612345678",
+            "1: [line gd-ims] server: is needed, as in server = sip.example.com",
             "2: [line gd-ims] unknown key \"acount\", did you mean \"account\"?",
         ],
     ),
@@ -714,11 +715,11 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[user 1]\n[trunk b]\naddresses = 192.0.2.1\nnext = user:1",
-        &["4: [trunk b] next: \"user:1\" is no trunk"],
+        &["4: [trunk b] next: \"user:1\" is no trunk and no line"],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nnext = line:a",
-        &["3: [trunk b] next: line: is not yet in this version"],
+        &["3: [trunk b] next: no line \"a\""],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nuri_format = tle\ncalls_in_max = x\ncalls_out_max = -1\n\
@@ -735,16 +736,16 @@ const WRONG: &[(&str, &[&str])] = &[
     // The dial plan
     (
         "[route a]\nprefix = 0",
-        &["1: [route a] to: needs at least one, as in to = trunk:office-b"],
+        &["1: [route a] to: needs at least one, as in to = line:carrier"],
     ),
     (
         "[user 100]\n[route a]\nto = trunk:x, user:10, 100, carrier:y, line:z, group:200, user:100, user:100",
         &[
             "3: [route a] to: no trunk \"x\"",
             "3: [route a] to: no user \"10\", did you mean \"100\"?",
-            "3: [route a] to: \"100\" is none of trunk:NAME and user:NAME",
-            "3: [route a] to: \"carrier:y\" is none of trunk:NAME and user:NAME",
-            "3: [route a] to: line: is not yet in this version",
+            "3: [route a] to: \"100\" is none of line:NAME, trunk:NAME and user:NAME",
+            "3: [route a] to: \"carrier:y\" is none of line:NAME, trunk:NAME and user:NAME",
+            "3: [route a] to: no line \"z\"",
             "3: [route a] to: group: is not yet in this version",
             "3: [route a] to: one of them is there twice",
         ],
@@ -964,10 +965,11 @@ fn the_table_of_keys_is_sound() {
             }
             match read(&text) {
                 Ok(_) => assert!(section.ready && key.ready, "{text}"),
-                // These two kinds cannot do without a key that has no default.
+                // These kinds cannot do without a key that has no default.
                 Err(all) if section.ready && key.ready => {
                     let is_trunk = text.starts_with("[trunk office-b]\naddresses =");
-                    assert!(is_trunk || section.kind == "route", "{all:?}");
+                    let needs = is_trunk || matches!(section.kind, "route" | "line");
+                    assert!(needs, "{all:?}");
                 }
                 Err(all) => assert!(all[0].ends_with("not yet in this version"), "{all:?}"),
             }
@@ -998,7 +1000,10 @@ fn trunks_and_the_dial_plan_are_read() {
     );
     assert_eq!((a.calls_in_max, a.calls_out_max), (Some(2), Some(0)));
     assert_eq!((b.calls_in_max, b.calls_out_max), (None, None));
-    assert_eq!((a.next, b.next), (Some(TrunkId(1)), None));
+    assert_eq!(
+        (a.next, b.next),
+        (Some(Destination::Trunk(TrunkId(1))), None)
+    );
     assert_eq!(config.users[0].levels, ["near", "far"]);
     let [x, y, z] = &config.routes[..] else {
         panic!("three routes")
@@ -1021,6 +1026,90 @@ fn trunks_and_the_dial_plan_are_read() {
     let warnings: Vec<String> = config.warnings().into_iter().map(|one| one.text).collect();
     let expected = "level: is empty, and [trunk b] has no incoming: whoever calls from there can call out by it";
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn lines_are_read() {
+    let config = read(
+        "[user 100]\n[line ims]\naccount = +8612345678\nserver = GD.ctcims.cn\noutbound_proxy = [2001:db8::9]:5070\n\
+         password = a;b c\nauth_user_with_domain = yes\nexpires = 30m\nkeepalive = 0\ntransport = tcp\n\
+         addresses = 192.0.2.7\nincoming = 100\nshared = no\ncalls_max = 2\nring_timeout = 30s\nuser_phone = yes\n\
+         uri_format = tel\nnew_call_id = yes\nrealm = r\nauth_user = me\n\
+         [line b]\naccount = 5\nserver = sip.example.com:5062\naddresses = 192.0.2.7\n",
+    )
+    .unwrap();
+    let [ims, b] = &config.lines[..] else {
+        panic!("two lines")
+    };
+    assert_eq!(
+        (
+            ims.server.to_string().as_str(),
+            b.server.to_string().as_str()
+        ),
+        ("gd.ctcims.cn", "sip.example.com:5062")
+    );
+    let proxy = ims.outbound_proxy.as_ref().map(ToString::to_string);
+    assert_eq!(proxy.as_deref(), Some("[2001:db8::9]:5070"));
+    assert_eq!((ims.password.0.as_str(), ims.keepalive), ("a;b c", None));
+    assert!(ims.auth_user_with_domain && ims.user_phone && ims.new_call_id && !ims.shared);
+    assert!(b.register && b.shared && !b.new_call_id && b.calls_max.is_none());
+    assert_eq!(
+        (ims.expires, b.expires),
+        (Duration::from_secs(1800), Duration::from_secs(3600))
+    );
+    assert_eq!(b.keepalive, Some(Duration::from_secs(25)));
+    assert_eq!(
+        (ims.calls_max, ims.ring_timeout),
+        (Some(2), Some(Duration::from_secs(30)))
+    );
+    assert_eq!(ims.uri_format, UriFormat::Tel);
+    // Without a route 9 leads to the shared lines.
+    assert_eq!(config.routes[0].to, [Destination::Line(LineId(1))]);
+    assert!(
+        !format!("{config:?}").contains("a;b c"),
+        "no password in a debug text"
+    );
+}
+
+#[test]
+fn lines_that_are_not_right() {
+    for (text, mistake) in [
+        (
+            "[line a]\nserver = b.example\n",
+            "account: is needed, as in account = +8612345678",
+        ),
+        (
+            "[line a]\naccount = 1\n",
+            "server: is needed, as in server = sip.example.com",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example:0\n",
+            "server: \"0\" is not a port",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = 2001:db8::1\n",
+            "server: \"2001:db8::1\" is not a host or host:port (an IPv6 address stands in brackets)",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\ntransport = tls\n",
+            "transport: tls is not yet in this version",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\nshared = no\nincoming = 7\n",
+            "shared: with no, incoming must be a user: he alone may call out on this line",
+        ),
+        (
+            "[trunk t]\naddresses = 192.0.2.1\n[line a]\naccount = 1\nserver = b.example\naddresses = 192.0.2.1\n",
+            "addresses: 192.0.2.1 is an address of [trunk t], line 2",
+        ),
+        ("[route r]\nto = line:b\n", "to: no line \"b\""),
+    ] {
+        let all = read(text).expect_err(text);
+        assert!(
+            all.iter().any(|one| one.ends_with(mistake)),
+            "{all:?} {mistake}"
+        );
+    }
 }
 
 #[test]

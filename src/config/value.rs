@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Listen, PeerAddress, Prefix};
+use super::{Host, Listen, PeerAddress, Prefix, UriFormat};
 use crate::source::Transport;
 
 /// Bytes of a user's or trunk's name, a display name or a password.
@@ -362,7 +362,7 @@ pub(super) fn user_name(text: &str) -> Result<(), String> {
     name(text, "-_.+*#")
 }
 
-/// The name of a trunk.
+/// The name of a trunk or line.
 pub(super) fn plain_name(text: &str) -> Result<(), String> {
     name(text, "-_.")
 }
@@ -431,6 +431,61 @@ pub(super) fn uri_parameters(text: &str) -> Result<String, String> {
         parameters.push_str(parameter);
     }
     Ok(parameters)
+}
+
+/// `yes` or `no`.
+pub(super) fn yes(text: &str) -> Result<bool, String> {
+    choice(text, &[("yes", true), ("no", false)])
+}
+
+/// What a peer is reached over.
+pub(super) fn transport(text: &str) -> Result<Transport, String> {
+    match text {
+        "tls" => Err("tls is not yet in this version".into()),
+        _ => choice(text, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)]),
+    }
+}
+
+/// How a peer is told a number.
+pub(super) fn uri_format(text: &str) -> Result<UriFormat, String> {
+    choice(text, &[("sip", UriFormat::Sip), ("tel", UriFormat::Tel)])
+}
+
+/// `host`, `host:port`, the host being a name, an IPv4 address, or an IPv6 address in brackets.
+pub(super) fn host(text: &str) -> Result<Host, String> {
+    let inside_brackets = |at: usize| text.get(at..).is_some_and(|rest| rest.contains(']'));
+    let (name, port) = match text.rfind(':').filter(|at| !inside_brackets(*at)) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    if name.contains(':') && !name.starts_with('[') {
+        return Err(format!(
+            "{} is not a host or host:port (an IPv6 address stands in brackets)",
+            quote(text)
+        ));
+    }
+    let port = match port {
+        None => None,
+        Some(port) => match port.parse::<u16>() {
+            Ok(port) if port > 0 => Some(port),
+            _ => return Err(format!("{} is not a port", quote(port))),
+        },
+    };
+    Ok(Host {
+        name: domain(name)?,
+        port,
+    })
+}
+
+/// A user name or password that is sent in a digest: anything that can be shown, and stands in quotes.
+pub(super) fn credential(text: &str) -> Result<String, String> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("is longer than {TEXT_BYTES_MAX} bytes"));
+    }
+    match text.chars().any(char::is_control) {
+        true => Err("contains a control character".into()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// A digest of `N` bytes in hexadecimal.

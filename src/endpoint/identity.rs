@@ -64,7 +64,7 @@ impl Endpoint {
         let request = unknown.request();
         let by_address = self.peers.lookup(unknown.flow()).filter(|who| match who {
             Who::User(user) => self.may_register_as(request, *user),
-            Who::Trunk(_) => request.method() != Method::Register,
+            Who::Trunk(_) | Who::Line(_) => request.method() != Method::Register,
         });
         if let Some(who) = by_address {
             return Some((who, unknown.arrival.authenticated()));
@@ -178,6 +178,7 @@ impl Endpoint {
         located.is_from_peer
             || match (self.calls.party(located), self.peers.lookup(flow)) {
                 (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
+                (Some(Party::Line(own, _)), Some(Who::Line(line))) => *own == line,
                 (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
                 _ => false,
             }

@@ -81,9 +81,7 @@ impl Endpoint {
                 let from = user_from(request.from(), display, &name, host);
                 (Party::User(id, name.as_str().into()), None, name, from)
             }
-            Who::Trunk(id) => {
-                let trunk = self.config.trunks.get(id.0 as usize);
-                let name = trunk.map_or("", |trunk| trunk.name.as_str());
+            Who::Trunk(_) | Who::Line(_) => {
                 let user = Uri::parse(request.from().uri);
                 let user = user.as_ref().map(dialled_number).unwrap_or_default();
                 let number = String::from_utf8_lossy(&user).into_owned();
@@ -93,11 +91,37 @@ impl Endpoint {
                     ..Identity::default()
                 };
                 request.from().push_display(&mut from.display);
-                // He may have opened the connection himself, from a port that leads nowhere.
-                let home = (trunk.iter().flat_map(|trunk| &trunk.addresses))
-                    .find(|own| own.address == flow.remote.ip())
-                    .map(peers::socket_address);
-                (Party::Trunk(id, name.into()), home, number, from)
+                let (party, home) = self.outside_caller(identity, &flow);
+                (party, home, number, from)
+            }
+        }
+    }
+
+    /// A trunk or line that calls, and where a new connection leads to it: it may have opened the present one itself, from a
+    /// port that leads nowhere.
+    fn outside_caller(&self, identity: Who, flow: &Flow) -> (Party, Option<SocketAddr>) {
+        let at = |addresses: &[crate::config::PeerAddress]| {
+            let mut addresses = addresses.iter();
+            let own = addresses.find(|own| own.address == flow.remote.ip());
+            own.map(peers::socket_address)
+        };
+        match identity {
+            Who::User(id) => (Party::User(id, "".into()), None),
+            Who::Trunk(id) => {
+                let trunk = self.config.trunks.get(id.0 as usize);
+                let name = trunk.map_or("", |trunk| trunk.name.as_str());
+                (
+                    Party::Trunk(id, name.into()),
+                    trunk.and_then(|own| at(&own.addresses)),
+                )
+            }
+            Who::Line(id) => {
+                let line = self.config.lines.get(id.0 as usize);
+                let name = line.map_or("", |line| line.name.as_str());
+                (
+                    Party::Line(id, name.into()),
+                    line.and_then(|own| at(&own.addresses)),
+                )
             }
         }
     }
@@ -124,13 +148,13 @@ impl Endpoint {
                 Who::User(user) => (self.location.bindings(user))
                     .find(|binding| binding.flow() == flow)
                     .map(|binding| self.location.phone(binding)),
-                Who::Trunk(_) => None,
+                Who::Trunk(_) | Who::Line(_) => None,
             },
             caller_name,
             from,
             dialled: String::from_utf8_lossy(dialled).into_owned(),
             direction: match identity {
-                Who::Trunk(_) => "incoming",
+                Who::Trunk(_) | Who::Line(_) => "incoming",
                 Who::User(_) => "internal",
             },
             targets: Vec::new(),
@@ -148,10 +172,10 @@ impl Endpoint {
         setup: &mut Setup<'_>,
     ) -> Option<(u16, Option<&'static str>)> {
         let lead = self.leads_to(arrival, identity, dialled);
-        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_trunk())) {
+        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_outside())) {
             setup.direction = match identity {
                 Who::User(_) => "outgoing",
-                Who::Trunk(_) => "transit",
+                Who::Trunk(_) | Who::Line(_) => "transit",
             };
         }
         if self.is_stopping || self.calls.is_full() {

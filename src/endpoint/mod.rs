@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::location::Location;
-use crate::source::{ConnectionId, Flow, Source, Transport, TrunkId, UserId};
+use crate::source::{ConnectionId, Flow, LineId, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
 use crate::subscription::Subscriptions;
 use crate::time::{Instant, Now};
@@ -200,9 +200,14 @@ impl Endpoint {
         for (index, trunk) in config.trunks.iter().enumerate() {
             trunks.insert(trunk.name.as_str(), TrunkId(index as u32));
         }
+        let mut lines = HashMap::with_hasher(self.tag_hasher.clone());
+        for (index, line) in config.lines.iter().enumerate() {
+            lines.insert(line.name.as_str(), LineId(index as u32));
+        }
         self.peers.reload(&self.config, &config, user);
-        self.calls
-            .reload(&config, user, |name| trunks.get(name).copied());
+        let trunk = |name: &str| trunks.get(name).copied();
+        let line = |name: &str| lines.get(name).copied();
+        self.calls.reload(&config, user, trunk, line);
         let (live_max, completed_max) = transactions_max(&config);
         self.transactions.set_limits(live_max, completed_max);
         self.subscriptions.reload(user);

@@ -1,4 +1,4 @@
-//! The one table source → who: users by address and trunks. Guard, authentication and lanes read only this.
+//! The one table source → who: users by address, trunks and lines. Guard, authentication and lanes read only this.
 //!
 //! The socket's address decides, never a header. A configured port counts over UDP; over TCP a peer's port is drawn anew
 //! for every connection.
@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ahash::RandomState;
 
 use crate::config::Config;
-use crate::source::{Flow, Source, Transport, TrunkId, UserId, Who};
+use crate::source::{Flow, LineId, Source, Transport, TrunkId, UserId, Who};
 
 /// The port of a peer that was configured without one and has not spoken (RFC 3261 §19.1.2).
 const DEFAULT_PORT: u16 = 5060;
@@ -85,7 +85,7 @@ impl Peers {
     pub fn is_trunk(&self, address: IpAddr, port: u16, registrant: IpAddr) -> bool {
         self.by_address.get(&address).is_some_and(|entries| {
             entries.iter().any(|entry| {
-                matches!(entry.who, Who::Trunk(_))
+                matches!(entry.who, Who::Trunk(_) | Who::Line(_))
                     && (address != registrant || entry.port.is_none_or(|own| own == port))
             })
         })
@@ -127,7 +127,7 @@ impl Peers {
             Who::User(user) if flow.transport == Transport::Udp => {
                 (self.streams.get(&user)).filter(|stream| stream.remote.ip() == flow.remote.ip())
             }
-            Who::User(_) | Who::Trunk(_) => None,
+            Who::User(_) | Who::Trunk(_) | Who::Line(_) => None,
         }
     }
 
@@ -149,7 +149,11 @@ impl Peers {
                 &trunk.addresses,
             )
         });
-        for (who, transport, addresses) in users.chain(trunks) {
+        let lines = config.lines.iter().enumerate().map(|(index, line)| {
+            let who = Who::Line(LineId(index as u32));
+            (who, Some(line.transport), &line.addresses)
+        });
+        for (who, transport, addresses) in users.chain(trunks).chain(lines) {
             for peer in addresses {
                 self.sources.insert(Source::of(peer.address));
                 let entries = self

@@ -6,7 +6,7 @@
 use super::invite::{request_uri, without_separators};
 use super::*;
 use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
-use crate::config::{Destination, Route, Trunk, UriFormat};
+use crate::config::{Destination, Route, UriFormat};
 use crate::limits::HOPS_MAX;
 use crate::source::Who;
 
@@ -63,7 +63,7 @@ impl Endpoint {
         let mut hops = self.hops(identity, route);
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.
-            hops.retain(|hop| !hop.party.is_trunk());
+            hops.retain(|hop| !hop.party.is_outside());
             number = bare;
         }
         if hops.is_empty() {
@@ -83,42 +83,85 @@ impl Endpoint {
         match identity {
             Who::User(user) => (self.config.users.get(user.0 as usize))
                 .is_some_and(|user| user.levels.contains(level)),
-            Who::Trunk(_) => false,
+            Who::Trunk(_) | Who::Line(_) => false,
         }
     }
 
     /// Who a route calls, in the order of the file; after each trunk its `next`.
     fn hops(&self, identity: Who, route: &Route) -> Vec<Hop> {
         let mut hops = Vec::with_capacity(route.to.len());
-        let mut seen: Vec<TrunkId> = Vec::new();
+        let mut seen: Vec<Destination> = Vec::new();
         for to in &route.to {
-            match *to {
-                Destination::User(id) => {
-                    let user = self.config.users.get(id.0 as usize);
-                    hops.extend(user.map(|user| Hop {
-                        party: Party::User(id, user.name.as_str().into()),
-                        address: 0,
-                    }));
-                }
-                Destination::Trunk(first) => {
-                    let mut next = Some(first);
-                    while let Some(id) = next.filter(|id| !seen.contains(id)) {
-                        seen.push(id);
-                        let trunk = self.config.trunks.get(id.0 as usize);
-                        next = trunk.and_then(|trunk| trunk.next);
-                        // A call goes back to where it came from by no route: two servers would send it to and fro.
-                        let may = match identity {
-                            Who::User(_) => true,
-                            Who::Trunk(own) => own != id && route.is_for_transit(),
-                        };
-                        let trunk = trunk.filter(|_| may);
-                        hops.extend(trunk.into_iter().flat_map(|trunk| addresses(id, trunk)));
+            let mut next = Some(*to);
+            while let Some(to) = next.filter(|to| !seen.contains(to)) {
+                seen.push(to);
+                next = match to {
+                    Destination::Trunk(id) => {
+                        (self.config.trunks.get(id.0 as usize)).and_then(|trunk| trunk.next)
                     }
+                    Destination::Line(_) | Destination::User(_) => None,
+                };
+                if self.may_go(identity, to, route) {
+                    hops.extend(self.hops_to(to));
                 }
             }
         }
         hops.truncate(HOPS_MAX);
         hops
+    }
+
+    /// Whether a call may take this way. It goes back to where it came from by no route: two servers would send it to and
+    /// fro.
+    fn may_go(&self, identity: Who, to: Destination, route: &Route) -> bool {
+        match (identity, to) {
+            (_, Destination::User(_)) => true,
+            (Who::User(_), Destination::Trunk(_)) => true,
+            (Who::User(own), Destination::Line(line)) => self.may_use(own, line),
+            (Who::Trunk(own), Destination::Trunk(to)) if own == to => false,
+            (Who::Line(own), Destination::Line(to)) if own == to => false,
+            (Who::Trunk(_) | Who::Line(_), _) => route.is_for_transit(),
+        }
+    }
+
+    /// Whether a user may call out on a line: on a shared one everybody may.
+    fn may_use(&self, user: UserId, line: LineId) -> bool {
+        let user = self.config.users.get(user.0 as usize);
+        let line = self.config.lines.get(line.0 as usize);
+        user.zip(line).is_some_and(|(user, line)| {
+            line.shared || line.incoming.as_deref() == Some(user.name.as_str())
+        })
+    }
+
+    /// One for each address of a trunk.
+    fn hops_to(&self, to: Destination) -> Vec<Hop> {
+        let (party, addresses) = match to {
+            Destination::User(id) => {
+                let user = self.config.users.get(id.0 as usize);
+                (
+                    user.map(|user| Party::User(id, user.name.as_str().into())),
+                    1,
+                )
+            }
+            Destination::Line(id) => {
+                let line = self.config.lines.get(id.0 as usize);
+                (
+                    line.map(|line| Party::Line(id, line.name.as_str().into())),
+                    1,
+                )
+            }
+            Destination::Trunk(id) => {
+                let trunk = self.config.trunks.get(id.0 as usize);
+                let party = trunk.map(|trunk| Party::Trunk(id, trunk.name.as_str().into()));
+                (party, trunk.map_or(0, |trunk| trunk.addresses.len()))
+            }
+        };
+        let hops = |party: Party| {
+            (0..addresses).map(move |address| Hop {
+                party: party.clone(),
+                address,
+            })
+        };
+        party.into_iter().flat_map(hops).collect()
     }
 
     /// The first of these that can be called now; those behind it are tried when it fails. A user who is busy or has no
@@ -144,6 +187,8 @@ impl Endpoint {
                     }
                     refusal = (480, None);
                 }
+                // Not yet.
+                Party::Line(..) => refusal = (503, Some("failed")),
                 Party::Trunk(trunk, _) if self.is_trunk_full(*trunk, 1) => {
                     refusal = (503, Some("rejected"));
                 }
@@ -210,14 +255,6 @@ impl Endpoint {
             alternatives: None,
         })
     }
-}
-
-/// A trunk at each of its addresses.
-fn addresses(id: TrunkId, trunk: &Trunk) -> impl Iterator<Item = Hop> {
-    (0..trunk.addresses.len()).map(move |address| Hop {
-        party: Party::Trunk(id, trunk.name.as_str().into()),
-        address,
-    })
 }
 
 /// What can stand in a tel URI as it is (RFC 3966 §3). `#` is no byte of a URI; escaped, few would read it.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::value::{self, did_you_mean, quote};
-use super::super::{Destination, Route, Trunk, UriFormat};
+use super::super::{Destination, Line, Route, Trunk};
 use super::{CALLS_MAX, Fields, Reader, optional};
 use crate::limits::ROUTE_TARGETS_MAX;
-use crate::source::{Transport, TrunkId, UserId};
+use crate::source::{LineId, TrunkId, UserId};
 
 /// Digits that a route may remove: the longest number has fewer.
 const STRIP_MAX: u64 = 64;
@@ -15,6 +15,7 @@ const STRIP_MAX: u64 = 64;
 pub(super) struct Names<'a> {
     users: BTreeMap<&'a str, u32>,
     trunks: BTreeMap<&'a str, u32>,
+    lines: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Names<'a> {
@@ -26,7 +27,13 @@ impl<'a> Names<'a> {
         Self {
             users: of("user"),
             trunks: of("trunk"),
+            lines: of("line"),
         }
+    }
+
+    /// Whether a user has this name.
+    pub(super) fn has_user(&self, name: &str) -> bool {
+        self.users.contains_key(name)
     }
 
     fn user(&self, name: &str) -> Result<UserId, String> {
@@ -39,16 +46,20 @@ impl<'a> Names<'a> {
         found.ok_or_else(|| unknown("trunk", name, &self.trunks))
     }
 
-    /// `trunk:NAME`, `user:NAME`.
+    fn line(&self, name: &str) -> Result<LineId, String> {
+        let found = self.lines.get(name).copied().map(LineId);
+        found.ok_or_else(|| unknown("line", name, &self.lines))
+    }
+
+    /// `line:NAME`, `trunk:NAME`, `user:NAME`.
     fn destination(&self, text: &str) -> Result<Destination, String> {
         match text.split_once(':') {
             Some(("trunk", name)) => self.trunk(name).map(Destination::Trunk),
             Some(("user", name)) => self.user(name).map(Destination::User),
-            Some((kind @ ("line" | "group"), _)) => {
-                Err(format!("{kind}: is not yet in this version"))
-            }
+            Some(("line", name)) => self.line(name).map(Destination::Line),
+            Some(("group", _)) => Err("group: is not yet in this version".into()),
             _ => Err(format!(
-                "{} is none of trunk:NAME and user:NAME",
+                "{} is none of line:NAME, trunk:NAME and user:NAME",
                 quote(text)
             )),
         }
@@ -67,10 +78,6 @@ impl Reader {
             self.mistake(fields.line_of("addresses"), &fields.label, text);
         }
         let addresses = self.list(fields, "addresses", value::peer_address);
-        let transport = self.value(fields, "transport", |text| match text {
-            "tls" => Err("tls is not yet in this version".into()),
-            _ => value::choice(text, &[("udp", Transport::Udp), ("tcp", Transport::Tcp)]),
-        });
         let incoming = self.value(
             fields,
             "incoming",
@@ -80,21 +87,20 @@ impl Reader {
             fields,
             "next",
             optional(|text| match names.destination(text)? {
-                Destination::User(_) => Err(format!("{} is no trunk", quote(text))),
-                Destination::Trunk(trunk) => match names.trunk(fields.name) {
-                    Ok(own) if own == trunk => Err("is this trunk itself".into()),
-                    _ => Ok(trunk),
-                },
+                Destination::User(_) => Err(format!("{} is no trunk and no line", quote(text))),
+                to if names.trunk(fields.name).map(Destination::Trunk) == Ok(to) => {
+                    Err("is this trunk itself".into())
+                }
+                to => Ok(to),
             }),
         );
-        let formats = [("sip", UriFormat::Sip), ("tel", UriFormat::Tel)];
         let calls = |text: &str| {
             value::limit(text, CALLS_MAX).map(|limit| limit.map(|calls| calls as usize))
         };
         Trunk {
             name: fields.name.to_owned(),
             addresses,
-            transport,
+            transport: self.value(fields, "transport", value::transport),
             incoming,
             caller_id: self.value(
                 fields,
@@ -106,7 +112,7 @@ impl Reader {
                 "request_uri_parameters",
                 value::uri_parameters,
             ),
-            uri_format: self.value(fields, "uri_format", |t| value::choice(t, &formats)),
+            uri_format: self.value(fields, "uri_format", value::uri_format),
             calls_in_max: self.value(fields, "calls_in_max", calls),
             calls_out_max: self.value(fields, "calls_out_max", calls),
             next,
@@ -114,8 +120,13 @@ impl Reader {
         }
     }
 
-    /// The dial plan; the default one if the file has none but trunks.
-    pub(super) fn routes(&mut self, sections: &[Fields<'_>], names: &Names<'_>) -> Vec<Route> {
+    /// The dial plan; the default one if the file has none but lines or trunks.
+    pub(super) fn routes(
+        &mut self,
+        sections: &[Fields<'_>],
+        names: &Names<'_>,
+        lines: &[Line],
+    ) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
         let mut prefixes: BTreeMap<String, &Fields<'_>> = BTreeMap::new();
         for fields in sections.iter().filter(|fields| fields.spec.kind == "route") {
@@ -132,8 +143,13 @@ impl Reader {
             }
             routes.push(route);
         }
-        if routes.is_empty() && !names.trunks.is_empty() {
-            routes.push(Route::outside(names.trunks.len()));
+        if routes.is_empty() {
+            let shared = (lines.iter().zip(0..)).filter(|(line, _)| line.shared);
+            let lines = shared.map(|(_, index)| Destination::Line(LineId(index)));
+            let trunks =
+                (0..names.trunks.len() as u32).map(|index| Destination::Trunk(TrunkId(index)));
+            let to: Vec<Destination> = lines.chain(trunks).collect();
+            routes.extend((!to.is_empty()).then(|| Route::outside(to)));
         }
         routes
     }
@@ -147,11 +163,7 @@ impl Reader {
         }
         let to = self.list(fields, "to", |text| names.destination(text));
         if !fields.has("to") {
-            self.wrong(
-                fields,
-                "to",
-                "needs at least one, as in to = trunk:office-b",
-            );
+            self.wrong(fields, "to", "needs at least one, as in to = line:carrier");
         } else if to.len() > ROUTE_TARGETS_MAX {
             let text = format!("more than {ROUTE_TARGETS_MAX} of them");
             self.wrong(fields, "to", text);
