@@ -15,6 +15,7 @@ pub mod message;
 pub mod names;
 pub mod net;
 pub mod nonce;
+pub mod reach;
 pub mod registrar;
 pub mod source;
 pub mod store;

@@ -172,6 +172,22 @@ pub const HOPS_MAX: usize = BRANCHES_MAX;
 /// no next one it has 64·T1, as everybody.
 pub const TRUNK_SILENCE: Duration = Duration::from_secs(5);
 
+/// How long an address that is asked by OPTIONS whether it can be reached has for its answer: over UDP it was sent five times
+/// by then (0, 0.5, 1.5, 3.5, 7.5 s), and two questions to one that is dead do not meet.
+pub const REACH_ANSWER: Duration = Duration::from_secs(8);
+/// One that has not answered is asked again after these times, then as often as any other: a server that restarts is back
+/// within seconds, and one that is gone for good costs five datagrams every half minute.
+pub const REACH_DOWN: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
+/// Between the first questions to different addresses, so that a thousand of them are asked in half a minute.
+pub const REACH_SPACING: Duration = Duration::from_millis(30);
+/// Questions that wait for their answer at a time, a transaction each. One more waits until one of them has ended: a thousand
+/// dead addresses still have their turn every 40 s.
+pub const REACH_ASKED_MAX: usize = 256;
+/// The failure of an address that is never asked is forgotten after so long: nothing else would tell that it is back.
+pub const REACH_FORGET: Duration = Duration::from_secs(60);
+/// An address is left alone no longer than this, whatever its Retry-After says.
+pub const REACH_HOLD_MAX: Duration = Duration::from_secs(3_600);
+
 /// Bytes of a session description that is kept because a refresh may have to offer it again, on each leg. A browser's has
 /// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
 pub const DESCRIPTION_BYTES_MAX: usize = 8_192;

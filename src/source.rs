@@ -230,6 +230,15 @@ pub struct SubscriptionId {
     pub serial: u32,
 }
 
+/// A peer's address that is asked whether it can be reached: slot and serial (serials are never used twice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReachId {
+    /// Its slot.
+    pub index: u32,
+    /// Which of those that had the slot.
+    pub serial: u32,
+}
+
 /// Who a source is by its address alone: the one table that guard, authentication and lanes read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who {

@@ -92,6 +92,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "message",
         ],
     ),
+    ("reach", &["transaction", "transport", "message"]),
     ("endpoint", &[EVERYTHING_BUT_NET]),
     ("testing", &[EVERYTHING_BUT_NET]),
     ("net", &[EVERYTHING]),

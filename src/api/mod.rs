@@ -143,6 +143,19 @@ pub struct Line {
     pub next_attempt: Option<Rfc3339>,
 }
 
+/// What is known of an address of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub struct Reached {
+    pub address: String,
+    /// `up`, `down`, `unknown`
+    pub state: &'static str,
+    /// Its last answer, or why there is none, in words.
+    pub status: Option<String>,
+    /// Since when the state is what it is.
+    pub since: Option<Rfc3339>,
+}
+
 /// `GET bans`
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs)]

@@ -87,7 +87,7 @@ impl Calls {
         call.end_branch(owner.leg, best::of_branch(status), by);
         // It has room for another call again.
         self.count_out_one(owner.call, &trunk);
-        self.ask(owner.call, owner.leg, Why::Failed(alternatives));
+        self.ask(owner.call, owner.leg, Why::Failed(alternatives, by));
         true
     }
 

@@ -45,7 +45,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::location::Phone;
 use crate::message::Method;
-use crate::source::{Flow, LineId, SubscriptionId, TrunkId, UserId, Who};
+use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
 use crate::time::{Instant, Now};
@@ -87,6 +87,8 @@ pub enum TransactionUser {
     Page(PageId),
     /// A subscription, whose NOTIFY it is.
     Subscription(SubscriptionId),
+    /// An address that is asked whether it can be reached.
+    Reach(ReachId),
 }
 
 impl From<Owner> for TransactionUser {

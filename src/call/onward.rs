@@ -40,8 +40,9 @@ pub struct Onward {
 pub enum Why {
     /// Whoever is left named these URIs, to be rung at once.
     Redirected(Vec<Box<[u8]>>),
-    /// He failed, and these are to be tried in his place.
-    Failed(Box<Alternatives>),
+    /// He failed, and these are to be tried in his place. Who says so: he himself, or we, because he is silent or cannot be
+    /// reached.
+    Failed(Box<Alternatives>, EndedBy),
 }
 
 /// What the endpoint found for an [`Onward`].
@@ -176,7 +177,7 @@ impl Calls {
             request: &request,
             from: &kept.from,
         };
-        if matches!(onward.why, Why::Failed(_)) {
+        if matches!(onward.why, Why::Failed(..)) {
             self.replace(onward, targets, &invitation, context);
             return;
         }

@@ -377,6 +377,11 @@ const TRUNK: &[KeySpec] = &[
     ),
     key("transport", "udp", "udp, tcp"),
     key(
+        "keepalive",
+        "30s",
+        "how often it is asked whether it is there (OPTIONS); 0: never",
+    ),
+    key(
         "incoming",
         "",
         "user that its calls go to; empty: by the called number",

@@ -200,6 +200,8 @@ pub struct Trunk {
     pub name: String,
     pub addresses: Vec<PeerAddress>,
     pub transport: Transport,
+    /// How often it is asked whether it is there; `None`: not at all.
+    pub keepalive: Option<Duration>,
     /// User that its calls go to; `None`: by the called number.
     pub incoming: Option<String>,
     /// Number shown on calls to it; `None`: the caller's own.

@@ -15,6 +15,8 @@ pub struct Census {
     pub pages: usize,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// Addresses that are asked at the moment whether they can be reached, a transaction each.
+    pub asked: usize,
     /// In how many calls users and trunks are counted as being, all of them together.
     pub counted: u64,
     /// Whether a timer of a call, transaction or binding runs.
@@ -52,6 +54,7 @@ impl Endpoint {
             call_timers: self.calls.timers(),
             pages: self.pages.count(),
             subscriptions: self.subscriptions.count(),
+            asked: self.reach.count().1,
             transactions_live: self.transactions.live(),
             transactions_completed: self.transactions.completed(),
             streams,

@@ -50,6 +50,7 @@ impl Endpoint {
         }
         if let Some(who) = self.peers.lookup(flow) {
             self.peers.spoke(who, flow);
+            self.reach.called(now.mono, flow.transport, flow.remote);
         }
         // Until its sender is known, to where it came from and nowhere else.
         let reply = response_flow(flow, request.via(), standing == Standing::Exempt);
@@ -70,6 +71,7 @@ impl Endpoint {
         if let Some(located) = self.calls.locate(unknown.request(), unknown.flow())
             && let Some((located, arrival)) = self.acknowledging(located, unknown)
         {
+            self.reach_spoke(now, &arrival.flow);
             let (calls, mut context) = self.split(now);
             calls.receive(located, &arrival, &mut context);
         }
@@ -98,6 +100,7 @@ impl Endpoint {
         let Some(arrival) = self.of_dialog(now, located, unknown) else {
             return;
         };
+        self.reach_spoke(now, &arrival.flow);
         // A BYE ends the call whatever else it asks for.
         if arrival.request.method() != Method::Bye
             && let Some(status) = self.unsupported_extension(arrival.request, &arrival.flow)

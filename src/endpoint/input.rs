@@ -172,20 +172,25 @@ impl Endpoint {
                 let found = self
                     .transactions
                     .receive_response(now.mono, &response, &mut self.out);
+                let Some(found) = found else { return };
+                if let (_, TransactionUser::Reach(id)) = found {
+                    return self.reach_answered(now, id, &response);
+                }
+                self.reach_responded(now, flow, &response);
                 let ours = self.contact_address(flow);
                 let (users, mut context) = self.users(now);
                 match found {
-                    None => {}
-                    Some((id, TransactionUser::Call(owner))) => {
+                    (id, TransactionUser::Call(owner)) => {
                         let way = (flow, ours);
                         (users.calls).receive_response(id, owner, &response, way, &mut context);
                     }
-                    Some((_, TransactionUser::Page(page))) => {
+                    (_, TransactionUser::Page(page)) => {
                         (users.pages).receive_response(page, &response, &mut context);
                     }
-                    Some((_, TransactionUser::Subscription(id))) => {
+                    (_, TransactionUser::Subscription(id)) => {
                         (users.subscriptions).receive_response(id, &response, &mut context);
                     }
+                    (_, TransactionUser::Reach(_)) => {}
                 }
             }
             Err(error) => self.bad_message(now, flow, standing, bytes, error),
@@ -230,6 +235,7 @@ impl Endpoint {
     pub(super) fn tick(&mut self, now: Now) {
         self.hang_up_some(now);
         self.expire_transactions(now);
+        self.tick_reach(now);
         loop {
             let (users, mut context) = self.users(now);
             let is_any = users.calls.expire(&mut context)
@@ -267,6 +273,7 @@ impl Endpoint {
                 }
                 TransactionUser::Page(page) => users.pages.unanswered(page, &mut context),
                 TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),
+                TransactionUser::Reach(id) => self.reach_failed(now, id, is_timeout),
             }
         }
         // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever

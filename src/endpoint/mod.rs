@@ -15,6 +15,7 @@ mod lanes;
 mod onward;
 mod page;
 mod peers;
+mod reach;
 mod register;
 mod route;
 mod subscribe;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::location::Location;
+use crate::reach::Reach;
 use crate::source::{ConnectionId, Flow, LineId, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
 use crate::subscription::Subscriptions;
@@ -113,6 +115,7 @@ pub struct Endpoint {
     pages: Pages,
     subscriptions: Subscriptions,
     peers: Peers,
+    reach: Reach,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
     routes: HashMap<IpAddr, IpAddr, RandomState>,
@@ -146,6 +149,8 @@ impl Endpoint {
             guard.restore_account(Source::of(binding.remote.ip()), binding.user.as_bytes());
         }
         let (key, made) = auth.key();
+        let mut reach = Reach::new(hasher(), Tokens::new(&seed, "reach"));
+        reach.reload(now.mono, Self::reach_peers(&config));
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
         Self {
@@ -160,6 +165,7 @@ impl Endpoint {
             pages: Pages::new(hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
             peers: Peers::new(&config, hasher()),
+            reach,
             connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
             tokens: Tokens::new(&seed, "call"),
@@ -211,6 +217,7 @@ impl Endpoint {
         let (live_max, completed_max) = transactions_max(&config);
         self.transactions.set_limits(live_max, completed_max);
         self.subscriptions.reload(user);
+        self.reload_reach(now, Self::reach_peers(&config));
         self.config = config;
         self.lane_changes += 1;
         self.keep_changes();
@@ -219,6 +226,7 @@ impl Endpoint {
     /// Begins to stop: new calls get 503, running legs a BYE with Reason. [`Endpoint::is_idle`] tells when all are gone.
     pub fn stop(&mut self, now: Now) {
         self.is_stopping = true;
+        self.reload_reach(now, Vec::new());
         self.to_hang_up = self.calls.all();
         self.hang_up_some(now);
     }
@@ -267,6 +275,7 @@ impl Endpoint {
             self.calls.next_deadline(),
             self.pages.next_deadline(),
             self.subscriptions.next_deadline(),
+            self.reach.next_deadline(),
             self.location.next_deadline(),
             self.guard.next_deadline(),
         ]

@@ -3,7 +3,7 @@
 use super::invite::dialled_number;
 use super::route::Lead;
 use super::*;
-use crate::call::{Found, Identity, Onward, Party, Target, Why};
+use crate::call::{EndedBy, Found, Identity, Onward, Party, Target, Why};
 use crate::message::Uri;
 use crate::source::Who;
 
@@ -30,7 +30,10 @@ impl Endpoint {
         };
         let uris = match &onward.why {
             Why::Redirected(uris) => uris,
-            Why::Failed(alternatives) => {
+            Why::Failed(alternatives, by) => {
+                if *by == EndedBy::Server {
+                    self.reach_doubt(now, &onward.flow);
+                }
                 let (caller, flow) = &onward.caller;
                 let targets = self.hop_targets(now, (**alternatives).clone(), (caller, flow));
                 found.targets = targets.unwrap_or_default();

@@ -172,6 +172,7 @@ impl Endpoint {
         mut alternatives: Alternatives,
         caller: (&Party, &Flow),
     ) -> Result<Vec<Target>, Refusal> {
+        self.living_first(now, &mut alternatives.hops);
         // That somebody is busy says more than that another is away.
         let mut is_busy = false;
         let mut refusal = (503, Some("failed"));
@@ -207,6 +208,23 @@ impl Endpoint {
             refusal = (486, None);
         }
         Err(refusal)
+    }
+
+    /// Addresses that cannot be reached are tried after all others, and not left out: what we know may be out of date.
+    fn living_first(&self, now: Now, hops: &mut [Hop]) {
+        // The next one stands last.
+        hops.sort_by_key(|hop| match &hop.party {
+            Party::User(..) | Party::Line(..) => true,
+            Party::Trunk(id, _) => {
+                let trunk = self.config.trunks.get(id.0 as usize);
+                trunk.is_some_and(|trunk| {
+                    (trunk.addresses.get(hop.address)).is_some_and(|address| {
+                        let address = peers::socket_address(address);
+                        self.reach.is_living(now.mono, trunk.transport, address)
+                    })
+                })
+            }
+        });
     }
 
     /// Whether a trunk has all the calls that it may have, from it (`way` 0) or to it (1).

@@ -20,7 +20,7 @@ pub const SERVER: &str = "192.0.2.100:5060";
 pub const CONFIG: &str = "[server]\nlisten = udp:192.0.2.100:5060, tcp:192.0.2.100:5060\n\
     [user 100]\npassword = hundred-kXq7\n[user 101]\npassword = hundred-one-kXq7\n\
     [user 102]\naddresses = 192.0.2.2\n[user 103]\naddresses = 192.0.2.3\n\
-    [trunk carrier]\naddresses = 198.51.100.4:5060\nincoming = 102\n";
+    [trunk carrier]\naddresses = 198.51.100.4:5060\nkeepalive = 0\nincoming = 102\n";
 /// The password of user 100.
 pub const PASSWORD: &str = "hundred-kXq7";
 /// What phones say beside: without it they would ask with fewer bytes than a challenge has.

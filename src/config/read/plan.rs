@@ -1,6 +1,7 @@
 //! Trunks, the dial plan, and what they name: other trunks and users.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::value::{self, did_you_mean, quote};
 use super::super::{Destination, Line, Route, Trunk};
@@ -10,6 +11,10 @@ use crate::source::{LineId, TrunkId, UserId};
 
 /// Digits that a route may remove: the longest number has fewer.
 const STRIP_MAX: u64 = 64;
+
+/// Between two questions to a trunk whether it is there: more often it would be asked again before it is known to be silent.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(3_600);
 
 /// The users and trunks of the file with their places in it.
 pub(super) struct Names<'a> {
@@ -101,6 +106,10 @@ impl Reader {
             name: fields.name.to_owned(),
             addresses,
             transport: self.value(fields, "transport", value::transport),
+            keepalive: self.value(fields, "keepalive", |text| match text {
+                "0" | "0s" => Ok(None),
+                _ => value::duration(text, KEEPALIVE_MIN, KEEPALIVE_MAX).map(Some),
+            }),
             incoming,
             caller_id: self.value(
                 fields,

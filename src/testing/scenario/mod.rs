@@ -35,6 +35,9 @@
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).
+//! `config NAME:` is another configuration, for `server reloads NAME`. A trunk is asked whether it is there only if it has a
+//! `keepalive`; `A answers OPTIONS` (or `A answers OPTIONS 404`), `A ignores OPTIONS`: from then on by itself, without a line.
+//! `event trunk name=one state=down "no answer"`: the next event of that name, with these fields and one of that value.
 //! In a header that is sent, a word `$name` stands for what was bound; a PRACK acknowledges the last reliable response.
 
 mod expect;

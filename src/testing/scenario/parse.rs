@@ -51,6 +51,10 @@ pub enum Step {
     Server(Words),
     /// `record ...`
     Record(Words),
+    /// `event ...`
+    Event(Words),
+    /// `agent answers OPTIONS`, with this status; `agent ignores OPTIONS`: with none.
+    Options(String, Option<u16>),
 }
 
 /// Words of a line: plain ones, `key=value`, and the header lines below.
@@ -103,6 +107,8 @@ pub struct Script {
     pub seed: u64,
     /// Text of the configuration.
     pub config: String,
+    /// Configurations that it is exchanged for, by name.
+    pub others: Vec<(String, String)>,
     /// Who takes part.
     pub agents: Vec<AgentSpec>,
     /// What happens, in the order of time.
@@ -119,6 +125,7 @@ impl Script {
             title: String::new(),
             seed: 1,
             config: String::new(),
+            others: Vec::new(),
             agents: Vec::new(),
             lines: Vec::new(),
         };
@@ -126,6 +133,8 @@ impl Script {
             script.agents.push(agent(&[name, address])?);
         }
         let mut in_config = false;
+        // Whether that is another one than the first.
+        let mut in_other = false;
         let mut blocks: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for (index, raw) in text.lines().enumerate() {
             let number = index + 1;
@@ -174,10 +183,16 @@ impl Script {
             } else if let Some(name) = line.strip_prefix("headers ") {
                 blocks.push((name.trim_end_matches(':').to_owned(), Vec::new()));
             } else if line == "config:" {
-                in_config = true;
+                (in_config, in_other) = (true, false);
+            } else if let Some(name) = line.strip_prefix("config ") {
+                let name = name.trim_end_matches(':').to_owned();
+                script.others.push((name, String::new()));
+                (in_config, in_other) = (true, true);
             } else if in_config {
-                script.config.push_str(line);
-                script.config.push('\n');
+                let other = script.others.last_mut().filter(|_| in_other);
+                let config = other.map_or(&mut script.config, |(_, config)| config);
+                config.push_str(line);
+                config.push('\n');
             } else if let Some(seed) = line.strip_prefix("seed ") {
                 script.seed = seed.trim().parse().map_err(|_| bad("not a seed".into()))?;
             } else if let Some(spec) = line.strip_prefix("agent ") {
@@ -189,6 +204,9 @@ impl Script {
             }
         }
         script.config = completed(&script.config);
+        for (_, config) in &mut script.others {
+            *config = completed(config);
+        }
         Ok(script)
     }
 }
@@ -285,6 +303,16 @@ fn step(line: &str) -> Result<Step, String> {
         ("nothing", "") => Ok(Step::Nothing),
         ("server", _) => Ok(Step::Server(Words::of(rest))),
         ("record", _) => Ok(Step::Record(Words::of(rest))),
+        ("event", _) => Ok(Step::Event(Words::of(rest))),
+        (agent, "ignores") if third == "OPTIONS" => Ok(Step::Options(agent.into(), None)),
+        (agent, "answers") => match third.strip_prefix("OPTIONS").map(str::trim) {
+            Some("") => Ok(Step::Options(agent.into(), Some(200))),
+            Some(status) => match status.parse() {
+                Ok(status) => Ok(Step::Options(agent.into(), Some(status))),
+                Err(_) => Err("not a status".into()),
+            },
+            None => Err("only OPTIONS are answered by themselves".into()),
+        },
         (agent, ">") => Ok(Step::Send(agent.into(), Words::of(third))),
         (agent, "<") => Ok(Step::Expect(agent.into(), Words::of(third))),
         (agent, "closes") => Ok(Step::Close(agent.into())),
@@ -324,24 +352,32 @@ fn password_of(user: &str) -> String {
     format!("{user}-Wonder-71")
 }
 
-/// The configuration with what every scenario needs: an address, the usual users, passwords.
+/// The configuration with what every scenario needs: an address, the usual users, passwords, trunks that are not asked
+/// whether they are there.
 fn completed(text: &str) -> String {
     let mut whole = String::new();
+    // What the section lacks, unless it says otherwise.
     let mut open: Option<String> = None;
+    let mut is_user = false;
     let close = |open: &mut Option<String>, whole: &mut String| {
-        if let Some(user) = open.take() {
-            whole.push_str(&format!("password = {}\n", password_of(&user)));
+        if let Some(key) = open.take() {
+            whole.push_str(&key);
         }
     };
     for line in text.lines() {
         let key = line.split('=').next().unwrap_or_default().trim();
         if line.starts_with('[') {
             close(&mut open, &mut whole);
-            open = line
-                .strip_prefix("[user ")
-                .and_then(|rest| rest.split(']').next())
-                .map(str::to_owned);
-        } else if matches!(key, "password" | "addresses" | "ha1_md5" | "ha1_sha256") {
+            let user = line.strip_prefix("[user ");
+            open = (user.and_then(|rest| rest.split(']').next()))
+                .map(|user| format!("password = {}\n", password_of(user)));
+            if line.starts_with("[trunk ") {
+                open = Some("keepalive = 0\n".to_owned());
+            }
+            is_user = user.is_some();
+        } else if key == "keepalive"
+            || is_user && matches!(key, "password" | "addresses" | "ha1_md5" | "ha1_sha256")
+        {
             open = None;
         }
         whole.push_str(line);

@@ -7,7 +7,7 @@ use super::expect::{self, Variables};
 use super::parse::{Line, SERVER, Script, Step, Words};
 use crate::api::{Answer, Command};
 use crate::config::Config;
-use crate::message::parse;
+use crate::message::{Method, parse};
 use crate::source::Transport;
 use crate::store::CallRecord;
 use crate::testing::agent::{Agent, Wishes};
@@ -32,19 +32,21 @@ pub struct Player {
     held: Vec<Vec<u8>>,
     variables: Variables,
     records_seen: usize,
+    events_seen: usize,
+    /// Which agents take OPTIONS outside dialogs by themselves, and what they answer.
+    options: Vec<Option<Option<u16>>>,
+    others: Vec<(String, Config)>,
     trace: Vec<String>,
 }
 
 impl Player {
     /// The server and its agents before the first line.
     pub fn new(script: &Script) -> Result<Self, String> {
-        let config = Config::read(&script.config, Path::new(".")).map_err(|mistakes| {
-            let all: Vec<_> = mistakes
-                .iter()
-                .map(|mistake| mistake.in_file(Path::new("config")))
-                .collect();
-            format!("{}\nin\n{}", all.join("\n"), script.config)
-        })?;
+        let config = read(&script.config)?;
+        let mut others = Vec::new();
+        for (name, text) in &script.others {
+            others.push((name.clone(), read(text)?));
+        }
         let server = SERVER.parse().map_err(|_| "SERVER is an address")?;
         let setup = (config.clone(), script.seed);
         let mut world = World::new(config, server, script.seed, Link::default());
@@ -61,6 +63,7 @@ impl Player {
                 spec.transport,
             ));
         }
+        let agents_count = agents.len();
         Ok(Self {
             begin: world.now().mono,
             begin_unix: world.now().unix,
@@ -71,6 +74,9 @@ impl Player {
             agents,
             variables: Variables::new(),
             records_seen: 0,
+            events_seen: 0,
+            options: vec![None; agents_count],
+            others,
             trace: Vec::new(),
         })
     }
@@ -121,10 +127,9 @@ impl Player {
         while let Some(delivery) = self.world.run(until) {
             let now = self.world.now().mono;
             let at = shown(now.since(self.begin));
-            let agent = self
-                .agents
-                .iter_mut()
-                .find(|agent| agent.address == delivery.to);
+            let is_it = |agent: &Agent| agent.address == delivery.to;
+            let index = self.agents.iter().position(is_it);
+            let agent = index.and_then(|index| self.agents.get_mut(index));
             let line = match &delivery.seen {
                 Seen::Datagram(bytes) | Seen::Bytes(bytes) => first_line(bytes),
                 Seen::Closed => "closed".into(),
@@ -138,6 +143,37 @@ impl Player {
                 (Some(agent), Seen::Bytes(bytes)) => agent.receive_stream(now, &bytes),
                 (Some(agent), Seen::Closed) => agent.disconnected(now),
                 (None, _) => {}
+            }
+            if let Some(index) = index {
+                self.take_options(index);
+            }
+        }
+    }
+
+    /// An agent answers OPTIONS by itself if it was told to.
+    fn take_options(&mut self, index: usize) {
+        let (Some(status), agent) = (self.options[index], &mut self.agents[index]) else {
+            return;
+        };
+        let is_asked = |bytes: &[u8]| {
+            parse(bytes).is_ok_and(|message| {
+                message.is_request()
+                    && message.method() == Method::Options
+                    && message.to().tag().is_none()
+            })
+        };
+        if agent.inbox.back().is_none_or(|(_, bytes)| !is_asked(bytes)) {
+            return;
+        }
+        agent.inbox.pop_back();
+        let wishes = Wishes {
+            method: Some("OPTIONS".into()),
+            ..Wishes::default()
+        };
+        if let Some(Ok(bytes)) = status.map(|status| agent.response(status, &wishes)) {
+            match agent.transport {
+                Transport::Udp => self.world.send(agent.address, &bytes),
+                Transport::Tcp => self.world.write(agent.address, &bytes),
             }
         }
     }
@@ -169,6 +205,11 @@ impl Player {
             }
             Step::Server(words) => self.server(words)?,
             Step::Record(words) => self.record(words)?,
+            Step::Event(words) => self.event(words)?,
+            Step::Options(agent, status) => {
+                let index = self.agent(agent)?;
+                self.options[index] = Some(*status);
+            }
         }
         self.pump(self.world.now().mono);
         Ok(())
@@ -284,6 +325,11 @@ impl Player {
                 // The store calls them interrupted.
                 (self.world.records).retain(|_, (_, over, _)| *over > 0);
             }
+            ["reloads", name] => {
+                let other = self.others.iter().find(|(own, _)| own == name);
+                let (_, config) = other.ok_or(format!("there is no configuration {name}"))?;
+                self.world.reload(config.clone());
+            }
             ["hangs", "up"] => {
                 let list = self.world.command(Command::Calls {
                     after: None,
@@ -362,13 +408,39 @@ impl Player {
         Ok(())
     }
 
+    /// The next event of this name.
+    fn event(&mut self, words: &Words) -> Result<(), String> {
+        let name = words.plain.first().map_or("", String::as_str);
+        let events = self
+            .world
+            .events
+            .get(self.events_seen..)
+            .unwrap_or_default();
+        let place = events.iter().position(|event| event.name == name);
+        let place = place.ok_or("there is no further event of this name")?;
+        self.events_seen += place + 1;
+        let event = &events[place];
+        for (key, wanted) in &words.options {
+            let field = event.fields.iter().find(|(own, _)| own == key);
+            let (_, found) = field.ok_or(format!("`{key}` is not in {event:?}"))?;
+            expect::check_value(key, wanted, found, &mut self.variables)
+                .map_err(|error| format!("{error}, in\n{event:?}"))?;
+        }
+        if let Some(quoted) = &words.quoted
+            && !event.fields.iter().any(|(_, value)| value == quoted)
+        {
+            return Err(format!("nothing in it is {quoted:?}, in\n{event:?}"));
+        }
+        Ok(())
+    }
+
     /// What must hold after the silence.
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
         let is_left = census.has_calls || census.calls_live != 0 || census.pages != 0;
         // A timer may be due long after its call; so many at most.
         let has_timers = census.call_timers > crate::limits::CALL_TIMERS_MIN;
-        if is_left || has_timers || census.transactions_live != 0 {
+        if is_left || has_timers || census.transactions_live != census.asked {
             return Err(format!(
                 "after {} of silence there is left {census:?}",
                 shown(SILENCE)
@@ -389,6 +461,16 @@ impl Player {
         }
         Ok(())
     }
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    Config::read(text, Path::new(".")).map_err(|mistakes| {
+        let all: Vec<_> = mistakes
+            .iter()
+            .map(|mistake| mistake.in_file(Path::new("config")))
+            .collect();
+        format!("{}\nin\n{text}", all.join("\n"))
+    })
 }
 
 /// Header lines in which a word `$name` stands for its value.
