@@ -31,6 +31,8 @@ pub struct Census {
     pub bindings: usize,
     /// Bans.
     pub bans: usize,
+    /// Outside numbers that users have called.
+    pub destinations: usize,
     /// Outputs that found the arena full.
     pub outputs_dropped: u64,
 }
@@ -58,6 +60,7 @@ impl Endpoint {
             opened,
             bindings: self.location.count(),
             bans: self.guard.ban_count(),
+            destinations: self.brake.count(),
             outputs_dropped: self.out.dropped(),
         }
     }

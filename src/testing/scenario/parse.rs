@@ -51,6 +51,8 @@ pub enum Step {
     Server(Words),
     /// `record ...`
     Record(Words),
+    /// `event ...`
+    Event(Words),
 }
 
 /// Words of a line: plain ones, `key=value`, and the header lines below.
@@ -285,6 +287,7 @@ fn step(line: &str) -> Result<Step, String> {
         ("nothing", "") => Ok(Step::Nothing),
         ("server", _) => Ok(Step::Server(Words::of(rest))),
         ("record", _) => Ok(Step::Record(Words::of(rest))),
+        ("event", _) => Ok(Step::Event(Words::of(rest))),
         (agent, ">") => Ok(Step::Send(agent.into(), Words::of(third))),
         (agent, "<") => Ok(Step::Expect(agent.into(), Words::of(third))),
         (agent, "closes") => Ok(Step::Close(agent.into())),
