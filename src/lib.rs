@@ -4,6 +4,7 @@ pub mod action;
 pub mod api;
 pub mod auth;
 pub mod bpf;
+pub mod brake;
 pub mod call;
 pub mod config;
 pub mod dialog;

@@ -86,12 +86,26 @@ pub const KERNEL_REBUILD: Duration = Duration::from_millis(250);
 /// The same when only the order of bans may have changed, and not all of them fit.
 pub const KERNEL_REORDER: Duration = Duration::from_secs(5);
 
+/// Outside numbers that are remembered of one user, so that to call them again is not to call a new one. When there are more,
+/// those called longest ago go, one in [`DESTINATIONS_FORGOTTEN`] at once, and are new ones if he calls them again.
+pub const DESTINATIONS_PER_USER_MAX: usize = 1_024;
+/// The same of all users together, about 90 bytes each.
+pub const DESTINATIONS_MAX: usize = 65_536;
+/// See [`DESTINATIONS_PER_USER_MAX`]: to look for the one called longest ago takes a look at all.
+pub const DESTINATIONS_FORGOTTEN: usize = 64;
+/// Bytes of such a number (E.164 has 15 digits, before them stands what a carrier wants). A longer one is not remembered: each
+/// call to it is one to a new number.
+pub const DESTINATION_BYTES_MAX: usize = 32;
+
 /// Changes of bindings that wait for the disk, about 600 bytes each. One more key is dropped and counted: the binding's
 /// next refresh writes it again.
 pub const STORE_BINDINGS_MAX: usize = 32_768;
 /// Changes of bans that wait for the disk, about 300 bytes each. One more is dropped and counted; the ban itself holds
 /// until a restart.
 pub const STORE_BANS_MAX: usize = 32_768;
+/// Changes of remembered outside numbers that wait for the disk, about 150 bytes each. One more is dropped and counted; the
+/// number itself is remembered until a restart.
+pub const STORE_DESTINATIONS_MAX: usize = 16_384;
 /// Call records that wait for the disk, about 500 bytes each: a day of a full disk at 45 calls a minute. One more is
 /// dropped and counted.
 pub const STORE_RECORDS_MAX: usize = 65_536;

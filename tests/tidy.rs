@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("bpf", &[]),
     ("guard", &[]),
+    ("brake", &[]),
     ("names", &[]),
     ("message", &[]),
     ("transport", &["message"]),

@@ -98,6 +98,7 @@ impl Calls {
                 COMPLETED_ELSEWHERE
             };
             self.end_leg(owner.call, owner.leg, reason, context);
+            self.pays_no_more(owner.call, owner.leg);
             self.sweep(owner.call);
             return;
         }
@@ -199,6 +200,10 @@ impl Calls {
             return;
         }
         call.end_branch(owner.leg, best::of_branch(status), by);
+        self.pays_no_more(owner.call, owner.leg);
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         if status >= 600 && call.state == State::Ringing {
             // §16.7 step 5: nobody else shall answer either.
             call.cancel_branches(b"", context);

@@ -73,6 +73,8 @@ impl Call {
             refusal: Box::default(),
             early: Early::new(self.invite_cseq),
             forwarding: first.forwarding.clone(),
+            payer: first.payer.clone(),
+            pays: false,
             alternatives: None,
             is_heard: true,
             is_left: false,

@@ -19,6 +19,8 @@ pub struct Alternatives {
     pub number: Box<[u8]>,
     /// The next one last.
     pub hops: Vec<Hop>,
+    /// It is a call for help: no limit on outside calls holds for it.
+    pub is_emergency: bool,
 }
 
 /// One of those.
@@ -86,7 +88,7 @@ impl Calls {
         let trunk = branch.leg.party.clone();
         call.end_branch(owner.leg, best::of_branch(status), by);
         // It has room for another call again.
-        self.count_out_one(owner.call, &trunk);
+        self.count_out_one(owner.call, &trunk, Side::Callee);
         self.ask(owner.call, owner.leg, Why::Failed(alternatives, by));
         true
     }
@@ -99,6 +101,7 @@ impl Calls {
             branch.is_left = false;
             let trunk = branch.leg.party.clone();
             self.count_in(owner.call, &trunk, Side::Callee);
+            self.pays(owner.call, owner.leg);
         }
     }
 }

@@ -242,6 +242,10 @@ struct Branch {
     early: Early,
     /// How the call got to him, if the caller did not dial him.
     forwarding: Option<Box<Forwarding>>,
+    /// The local user who answers for this outside call: who dialled, or who sent the call on.
+    payer: Option<Party>,
+    /// It counts among his outside calls now. Of the callees behind one INVITE one does.
+    pays: bool,
     /// Whom to try if it fails.
     alternatives: Option<Box<Alternatives>>,
     /// It has answered something.
@@ -349,6 +353,8 @@ struct Call {
 enum Side {
     Caller,
     Callee,
+    /// On neither by this: he answers for an outside call of it.
+    Outside,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -399,18 +405,21 @@ struct Counts {
     trunks: Vec<[u32; 2]>,
     /// Of each line: both directions together.
     lines: Vec<u32>,
+    /// Of each user: those to trunks and lines that he answers for.
+    outside: Vec<u32>,
 }
 
 impl Counts {
     fn of(&mut self, party: &Party, side: Side) -> Option<&mut u32> {
         match party {
+            Party::User(id, _) if side == Side::Outside => self.outside.get_mut(id.0 as usize),
             Party::User(id, _) => self.users.get_mut(id.0 as usize),
             Party::Line(id, _) => self.lines.get_mut(id.0 as usize),
             Party::Trunk(id, _) => {
                 let [calls_from, calls_to] = self.trunks.get_mut(id.0 as usize)?;
                 Some(match side {
                     Side::Caller => calls_from,
-                    Side::Callee => calls_to,
+                    Side::Callee | Side::Outside => calls_to,
                 })
             }
         }
@@ -474,6 +483,7 @@ impl Calls {
             users: vec![0; config.users.len()],
             trunks: vec![[0; 2]; config.trunks.len()],
             lines: vec![0; config.lines.len()],
+            outside: vec![0; config.users.len()],
         };
         let renamed = |party: &mut Party| match party {
             Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
@@ -485,6 +495,7 @@ impl Calls {
             renamed(&mut call.caller.party);
             for branch in &mut call.branches {
                 renamed(&mut branch.leg.party);
+                branch.payer.iter_mut().for_each(renamed);
                 let hops = branch.alternatives.iter_mut().flat_map(|own| &mut own.hops);
                 hops.for_each(|hop| renamed(&mut hop.party));
             }
@@ -527,11 +538,16 @@ impl Calls {
         (self.counts.lines.get(line.0 as usize).copied()).unwrap_or_default()
     }
 
+    /// How many outside calls a user answers for: those that he dialled, and those that he sent on.
+    pub fn outside_calls_of(&self, user: UserId) -> u32 {
+        (self.counts.outside.get(user.0 as usize).copied()).unwrap_or(0)
+    }
+
     /// In how many calls users, trunks and lines are, all of them together.
     #[cfg(feature = "testing")]
     pub fn counted(&self) -> u64 {
         let counts = (self.counts.users.iter()).chain(self.counts.trunks.as_flattened());
-        let counts = counts.chain(&self.counts.lines);
+        let counts = counts.chain(&self.counts.lines).chain(&self.counts.outside);
         counts.map(|count| u64::from(*count)).sum()
     }
 
@@ -596,12 +612,39 @@ impl Calls {
     }
 
     /// One callee is not in this call any more, which goes on.
-    fn count_out_one(&mut self, handle: CallHandle, party: &Party) {
+    fn count_out_one(&mut self, handle: CallHandle, party: &Party, side: Side) {
         let Some(call) = self.get(handle) else { return };
-        let is_it = |(own, side): &(Party, Side)| own == party && *side == Side::Callee;
+        let is_it = |(own, own_side): &(Party, Side)| own == party && *own_side == side;
         if let Some(place) = call.counted.iter().position(is_it) {
             let one = call.counted.swap_remove(place);
             self.count_out(vec![one]);
+        }
+    }
+
+    /// An outside branch counts among the calls of whoever answers for it, ...
+    fn pays(&mut self, handle: CallHandle, leg: u8) {
+        let branch = (self.get(handle)).and_then(|call| call.branches.get_mut(leg as usize));
+        let Some(branch) = branch.filter(|branch| !branch.pays) else {
+            return;
+        };
+        if let Some(payer) = branch.payer.clone() {
+            branch.pays = true;
+            self.count_in(handle, &payer, Side::Outside);
+        }
+    }
+
+    /// ... and no more: it has ended, and the call goes on.
+    fn pays_no_more(&mut self, handle: CallHandle, leg: u8) {
+        let Some(call) = self.get(handle) else { return };
+        let client = call.branches.get(leg as usize).map(|branch| branch.client);
+        let mut of_invite = (call.branches.iter_mut())
+            .filter(|branch| Some(branch.client) == client && branch.pays);
+        let Some(branch) = of_invite.next() else {
+            return;
+        };
+        branch.pays = false;
+        if let Some(payer) = branch.payer.clone() {
+            self.count_out_one(handle, &payer, Side::Outside);
         }
     }
 

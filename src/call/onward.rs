@@ -27,6 +27,8 @@ pub struct Onward {
     branch: u8,
     /// Who is left, and answers for it that the call goes on.
     pub by: Party,
+    /// Who answers for the call to whoever is left, if that is an outside call; `None`: nobody, or it is none.
+    pub payer: Option<Party>,
     /// Who calls, and the way that he speaks.
     pub caller: (Party, Flow),
     /// The way to whoever is left.
@@ -119,6 +121,7 @@ impl Calls {
             call: handle,
             branch,
             by: left.leg.party.clone(),
+            payer: left.payer.clone(),
             caller: (call.caller.party.clone(), call.caller.dialog.flow),
             flow: left.leg.dialog.flow,
             why,
@@ -141,6 +144,9 @@ impl Calls {
         targets.truncate(BRANCHES_MAX.saturating_sub(call.branches.len()));
         // ... and what he has forwarded before, in a call that has come back to us, he does not forward again.
         let is_redirected = matches!(onward.why, Why::Redirected(_));
+        // What a failed one was counted as, those in its place are.
+        self.pays_no_more(handle, onward.branch);
+        let Some(call) = self.get(handle) else { return };
         if is_redirected && call.was_diverted_by(&found.diverting) {
             targets.clear();
         }

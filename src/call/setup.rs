@@ -33,6 +33,8 @@ pub struct Target {
     pub to: Identity,
     /// The number that he is shown as the caller's, if it is not the caller's own.
     pub caller_id: Option<Box<[u8]>>,
+    /// The local user among whose outside calls it counts; `None`: nobody, or it is none.
+    pub payer: Option<Party>,
     /// Whom to try if he fails.
     pub alternatives: Option<Box<Alternatives>>,
 }
@@ -362,13 +364,16 @@ impl Calls {
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
             forwarding,
+            payer: target.payer.clone(),
+            pays: false,
             alternatives: target.alternatives.clone(),
             is_heard: false,
             is_left: false,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
         let is_counted = !target.party.is_outside()
-            && (call.counted.iter()).any(|(party, _)| *party == target.party);
+            && (call.counted.iter())
+                .any(|(party, side)| *party == target.party && *side != Side::Outside);
         let owner = Owner {
             call: handle,
             leg: leg_index,
@@ -378,6 +383,7 @@ impl Calls {
         if !is_counted {
             self.count_in(handle, &target.party, Side::Callee);
         }
+        self.pays(handle, leg_index);
         if target.alternatives.is_some() {
             self.watch_silence(handle, leg_index, context);
         }

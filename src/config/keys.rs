@@ -250,12 +250,12 @@ const GUARD: &[KeySpec] = &[
         "auto",
         "drop banned sources inside the kernel",
     ),
-    later(
+    or_empty(
         "outside_calls_max",
         "2",
         "outside calls of one user at a time",
     ),
-    later(
+    or_empty(
         "new_destinations_per_hour",
         "20",
         "outside numbers that a user never called before",

@@ -134,6 +134,10 @@ pub struct Guard {
     pub deny: Vec<Prefix>,
     /// Whether the kernel is asked to discard banned sources (`auto`), or not (`off`).
     pub kernel_filter: bool,
+    /// Outside calls of one user at a time; `None`: no limit.
+    pub outside_calls_max: Option<u32>,
+    /// Outside numbers in an hour that a user never called before; `None`: no limit.
+    pub new_destinations_per_hour: Option<u32>,
 }
 
 /// `[call]`

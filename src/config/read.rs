@@ -29,6 +29,8 @@ const YEARS_10: Duration = Duration::from_secs(3_650 * 86_400);
 const CALLS_MAX: u64 = 100_000;
 /// Answers or packets a second.
 const RATE_MAX: u64 = 10_000_000;
+/// New outside numbers of one user in an hour: half of what is remembered of him, so that none of them is forgotten within it.
+const NEW_DESTINATIONS_MAX: u64 = crate::limits::DESTINATIONS_PER_USER_MAX as u64 / 2;
 /// Elements of one list.
 const LIST_MAX: usize = 4_096;
 /// Users and trunks.
@@ -517,7 +519,9 @@ impl Reader {
                 self.wrong(fields, "deny", format!("{prefix} is in allow as well"));
             }
         }
-        let rate = |t: &str| value::limit(t, RATE_MAX).map(|rate| rate.map(|rate| rate as u32));
+        let limit =
+            |t: &str, max| value::limit(t, max).map(|limit| limit.map(|limit| limit as u32));
+        let rate = |t: &str| limit(t, RATE_MAX);
         Guard {
             mode: self.value(fields, "mode", |text| value::choice(text, &modes)),
             failures_max: self.value(fields, "failures_max", |t| value::number(t, 1, 10_000))
@@ -536,6 +540,11 @@ impl Reader {
             deny,
             kernel_filter: self.value(fields, "kernel_filter", |text| {
                 value::choice(text, &[("auto", true), ("off", false)])
+            }),
+            outside_calls_max: self
+                .value(fields, "outside_calls_max", |text| limit(text, CALLS_MAX)),
+            new_destinations_per_hour: self.value(fields, "new_destinations_per_hour", |text| {
+                limit(text, NEW_DESTINATIONS_MAX)
             }),
         }
     }

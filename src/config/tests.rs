@@ -54,6 +54,8 @@ fn empty_file_runs_with_the_documented_defaults() {
         allow: vec![],
         deny: vec![],
         kernel_filter: true,
+        outside_calls_max: Some(2),
+        new_destinations_per_hour: Some(20),
     };
     assert_eq!(config.guard, guard);
     assert_eq!(
@@ -345,8 +347,11 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [http] legacy_openapi: not yet in this version"],
     ),
     (
-        "[guard]\noutside_calls_max = 2",
-        &["2: [guard] outside_calls_max: not yet in this version"],
+        "[guard]\noutside_calls_max = 100001\nnew_destinations_per_hour = 513",
+        &[
+            "2: [guard] outside_calls_max: \"100001\" is out of range, 0 to 100000",
+            "3: [guard] new_destinations_per_hour: \"513\" is out of range, 0 to 512",
+        ],
     ),
     (
         "[guard]\nkernel_filter = yes",

@@ -33,6 +33,8 @@ pub struct Census {
     pub bindings: usize,
     /// Bans.
     pub bans: usize,
+    /// Outside numbers that users have called.
+    pub destinations: usize,
     /// Outputs that found the arena full.
     pub outputs_dropped: u64,
 }
@@ -61,6 +63,7 @@ impl Endpoint {
             opened,
             bindings: self.location.count(),
             bans: self.guard.ban_count(),
+            destinations: self.brake.count(),
             outputs_dropped: self.out.dropped(),
         }
     }

@@ -1,5 +1,6 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
+use super::brake::Payer;
 use super::route::Lead;
 use super::*;
 use crate::call::{ANONYMOUS, Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
@@ -202,7 +203,13 @@ impl Endpoint {
             }
             Lead::Onward(alternatives) => {
                 let caller = (&setup.caller, &arrival.flow);
-                match self.hop_targets(now, alternatives, caller) {
+                let payer = Payer {
+                    party: &setup.caller,
+                    source: arrival.flow.remote.ip(),
+                    more: 0,
+                };
+                let payer = matches!(identity, Who::User(_)).then_some(payer);
+                match self.hop_targets_for(now, alternatives, caller, payer) {
                     Ok(targets) => {
                         setup.targets = targets;
                         None
@@ -256,6 +263,7 @@ impl Endpoint {
             stream: None,
             to: to.clone(),
             caller_id: None,
+            payer: None,
             alternatives: None,
         }));
         if targets.is_empty()
@@ -275,6 +283,7 @@ impl Endpoint {
                 stream: self.stream_beside(&flow),
                 to,
                 caller_id: None,
+                payer: None,
                 alternatives: None,
             }));
         }

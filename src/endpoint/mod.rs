@@ -1,10 +1,11 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `route` where a number leads, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
+//! `route` where a number leads, `brake` whether its caller may make one more outside call, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
+mod brake;
 #[cfg(feature = "testing")]
 mod census;
 mod dispatch;
@@ -28,6 +29,7 @@ use ahash::RandomState;
 use crate::action::Outputs;
 use crate::api::Event;
 use crate::auth::Authenticator;
+use crate::brake::Brake;
 use crate::call::{CallHandle, Calls, Context, Owner, Pages, TransactionUser};
 use crate::config::Config;
 use crate::guard::{Admission, Guard};
@@ -108,6 +110,7 @@ pub struct Endpoint {
     /// Calls that the stop has still to end.
     to_hang_up: Vec<CallHandle>,
     guard: Guard,
+    brake: Brake,
     auth: Authenticator,
     location: Location,
     transactions: Transactions<TransactionUser>,
@@ -151,13 +154,17 @@ impl Endpoint {
         let (key, made) = auth.key();
         let mut reach = Reach::new(hasher(), Tokens::new(&seed, "reach"));
         reach.reload(now.mono, Self::reach_peers(&config));
+        let mut changes = Vec::new();
+        let brake = Brake::new(now, &config, kept.destinations, &mut changes);
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
+        changes.drain(..).for_each(|change| out.keep(change));
         Self {
             started: now,
             is_stopping: false,
             to_hang_up: Vec::new(),
             guard,
+            brake,
             auth,
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
@@ -173,7 +180,7 @@ impl Endpoint {
             out,
             buffer: Vec::with_capacity(2048),
             lines: Vec::with_capacity(1024),
-            changes: Vec::new(),
+            changes,
             strange_host_said: None,
             lane_changes: 0,
             config,
@@ -200,6 +207,7 @@ impl Endpoint {
         self.changes.extend(self.location.reload(&config.users));
         self.auth.reload(&config);
         self.guard.reload(now, &config.guard);
+        self.brake.reload(&config, &mut self.changes);
         let auth = &self.auth;
         let user = |name: &str| auth.user(name.as_bytes());
         let mut trunks = HashMap::with_hasher(self.tag_hasher.clone());

@@ -1,5 +1,6 @@
 //! A call is to go on to somebody else: where that is (RFC 3261 §16.5, §16.7 step 4).
 
+use super::brake::{Payer, charge};
 use super::invite::dialled_number;
 use super::route::Lead;
 use super::*;
@@ -37,6 +38,8 @@ impl Endpoint {
                 let (caller, flow) = &onward.caller;
                 let targets = self.hop_targets(now, (**alternatives).clone(), (caller, flow));
                 found.targets = targets.unwrap_or_default();
+                // The call that failed was his, and so is this one.
+                charge(&mut found.targets, onward.payer.as_ref());
                 return found;
             }
         };
@@ -45,7 +48,10 @@ impl Endpoint {
         };
         found.diverting.user = name.as_bytes().to_vec();
         for uri in uris {
-            match self.redirected_to(now, onward, *by, uri) {
+            let more = (found.targets.iter())
+                .filter(|target| target.payer.is_some())
+                .count();
+            match self.redirected_to(now, onward, (*by, more), uri) {
                 Ok(targets) => found.targets.extend(targets),
                 // Busy says more than that nobody is there.
                 Err(status) if found.status == 480 => found.status = status,
@@ -55,12 +61,12 @@ impl Endpoint {
         found
     }
 
-    /// Where one URI of a redirection leads, or why it does not.
+    /// Where one URI of a redirection leads, or why it does not. Others of this one lead to `more` outside calls already.
     fn redirected_to(
         &mut self,
         now: Now,
         onward: &Onward,
-        by: UserId,
+        (by, more): (UserId, usize),
         uri: &[u8],
     ) -> Result<Vec<Target>, u16> {
         let uri = Uri::parse(uri)
@@ -72,6 +78,11 @@ impl Endpoint {
             return Err(480);
         }
         let (caller, flow) = &onward.caller;
+        let payer = Payer {
+            party: &onward.by,
+            source: onward.flow.remote.ip(),
+            more,
+        };
         let targets = match self.lead(Who::User(by), &number) {
             Lead::User(user) if self.is_busy(user) => return Err(486),
             Lead::User(user) => {
@@ -79,7 +90,7 @@ impl Endpoint {
                 self.user_targets(now, user, is_caller.then_some(flow), &number)
             }
             Lead::Onward(alternatives) => self
-                .hop_targets(now, alternatives, (caller, flow))
+                .hop_targets_for(now, alternatives, (caller, flow), Some(payer))
                 .map_err(|(status, _)| status)?,
             Lead::Forbidden => return Err(403),
             Lead::Nowhere => Vec::new(),

@@ -5,6 +5,7 @@
 
 use super::invite::{request_uri, without_separators};
 use super::*;
+use crate::brake;
 use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
 use crate::config::{Destination, Route, UriFormat};
 use crate::limits::HOPS_MAX;
@@ -21,7 +22,7 @@ pub(super) enum Lead {
 }
 
 /// A status, and where that does not say it the record's disposition.
-type Refusal = (u16, Option<&'static str>);
+pub(super) type Refusal = (u16, Option<&'static str>);
 
 impl Endpoint {
     /// Where a request's number leads: of a trunk's to its `incoming`, else by the dial plan.
@@ -64,13 +65,14 @@ impl Endpoint {
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.
             hops.retain(|hop| !hop.party.is_outside());
-            number = bare;
+            number.clone_from(&bare);
         }
         if hops.is_empty() {
             return Lead::Nowhere;
         }
         hops.reverse();
         Lead::Onward(Alternatives {
+            is_emergency: brake::is_emergency(&bare, &number, route),
             number: number.into(),
             hops,
         })
@@ -270,6 +272,7 @@ impl Endpoint {
                 .caller_id
                 .as_ref()
                 .map(|number| number.as_bytes().into()),
+            payer: None,
             alternatives: None,
         })
     }

@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub bans: Vec<BanRow>,
     /// Sources that answered right, with the time of the last right answer.
     pub known: Vec<(crate::source::Source, UnixTime)>,
+    /// Outside numbers that users have called.
+    pub destinations: Vec<DestinationRow>,
     /// The nonce key of the last run and when that run made it.
     pub nonce_key: Option<([u8; 32], UnixTime)>,
 }
@@ -92,6 +94,26 @@ pub struct BanRow {
     pub step: u32,
 }
 
+/// An outside number that a user has called, as in table `destinations`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationRow {
+    /// Who, and which number.
+    pub key: DestinationKey,
+    /// When he called it first: that counts as a new one for an hour.
+    pub first_called: UnixTime,
+    /// When he called it last, as far as it was written: to the day.
+    pub last_called: UnixTime,
+}
+
+/// What tells it from all others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub struct DestinationKey {
+    pub user: String,
+    /// As a trunk is told it.
+    pub number: Vec<u8>,
+}
+
 /// A call record, field for field as in table `call_records`; `disposition` empty while the call is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -163,6 +185,10 @@ pub enum Change {
     BanGone(crate::source::Source),
     /// A source answered right (at most one change an hour for a source).
     Known(crate::source::Source, UnixTime),
+    /// A user has called a new outside number, or one again that he called before (at most one change a day).
+    Destination(Box<DestinationRow>),
+    /// An outside number is forgotten.
+    DestinationGone(Box<DestinationKey>),
     /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended.
     Record(Box<CallRecord>),
     /// This run's nonce key.

@@ -13,7 +13,9 @@ use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::source::{ConnectionId, Flow, Source, Transport};
-use crate::store::{BanRow, BindingKey, BindingRow, CallRecord, Change, Snapshot};
+use crate::store::{
+    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, Snapshot,
+};
 use crate::time::{Instant, Now, UnixTime};
 
 /// 2026-01-01T00:00:00Z, when every simulation begins.
@@ -47,6 +49,7 @@ struct Kept {
     bindings: BTreeMap<BindingKey, BindingRow>,
     bans: BTreeMap<Source, BanRow>,
     known: BTreeMap<Source, UnixTime>,
+    destinations: BTreeMap<DestinationKey, DestinationRow>,
     nonce_key: Option<([u8; 32], UnixTime)>,
 }
 
@@ -68,6 +71,12 @@ impl Kept {
             Change::Known(source, last) => {
                 self.known.insert(*source, *last);
             }
+            Change::Destination(row) => {
+                self.destinations.insert(row.key.clone(), (**row).clone());
+            }
+            Change::DestinationGone(key) => {
+                self.destinations.remove(&**key);
+            }
             Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
             // Kept by the world itself, with how often.
             Change::Record(_) => {}
@@ -84,6 +93,7 @@ impl Kept {
                 .iter()
                 .map(|(source, last)| (*source, *last))
                 .collect(),
+            destinations: self.destinations.values().cloned().collect(),
             nonce_key: self.nonce_key,
         }
     }

@@ -456,6 +456,18 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         ),
         rows::known,
     )?;
+    let destinations = match schema::has_destinations(connection)? {
+        true => rows::load(
+            connection,
+            &format!(
+                "SELECT * FROM destinations ORDER BY last_called DESC LIMIT {}",
+                limits::DESTINATIONS_MAX
+            ),
+            rows::destination,
+        )
+        .map(|loaded| kept("destinations", loaded))?,
+        false => Vec::new(),
+    };
     let bindings = kept("registrations", registrations)
         .into_iter()
         .filter_map(|stored| {
@@ -474,6 +486,7 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         bindings: bindings.collect(),
         bans,
         known,
+        destinations,
         nonce_key,
     };
     Ok((snapshot, secrets))

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 
 use crate::limits;
 use crate::source::Source;
-use crate::store::{BanRow, BindingKey, BindingRow, CallRecord, Change};
+use crate::store::{
+    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow,
+};
 use crate::time::UnixTime;
 
 /// A binding to write, with the time that it was granted.
@@ -26,6 +28,7 @@ pub(super) struct Lost {
     pub bans: u64,
     pub known: u64,
     pub records: u64,
+    pub destinations: u64,
 }
 
 impl Lost {
@@ -34,6 +37,7 @@ impl Lost {
         self.bans += other.bans;
         self.known += other.known;
         self.records += other.records;
+        self.destinations += other.destinations;
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -45,8 +49,8 @@ impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} call records, {} changes of bans, {} of registrations and {} of known sources",
-            self.records, self.bans, self.bindings, self.known
+            "{} call records, {} changes of bans, {} of registrations, {} of known sources and {} of outside numbers",
+            self.records, self.bans, self.bindings, self.known, self.destinations
         )
     }
 }
@@ -57,6 +61,7 @@ pub(super) struct Pending {
     pub bindings: HashMap<BindingKey, Option<KeptBinding>>,
     pub bans: HashMap<Source, Option<Box<BanRow>>>,
     pub known: HashMap<Source, UnixTime>,
+    pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
     pub records: HashMap<String, Box<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
 }
@@ -114,6 +119,24 @@ impl Pending {
                     &mut lost.known,
                 );
             }
+            Change::Destination(row) => {
+                put(
+                    &mut self.destinations,
+                    limits::STORE_DESTINATIONS_MAX,
+                    row.key.clone(),
+                    Some(row),
+                    &mut lost.destinations,
+                );
+            }
+            Change::DestinationGone(key) => {
+                put(
+                    &mut self.destinations,
+                    limits::STORE_DESTINATIONS_MAX,
+                    *key,
+                    None,
+                    &mut lost.destinations,
+                );
+            }
             Change::Record(record) => {
                 let key = record.id.clone();
                 put(
@@ -157,6 +180,15 @@ impl Pending {
                 &mut lost.known,
             );
         }
+        for (key, value) in later.destinations {
+            put(
+                &mut self.destinations,
+                limits::STORE_DESTINATIONS_MAX,
+                key,
+                value,
+                &mut lost.destinations,
+            );
+        }
         for (key, value) in later.records {
             put(
                 &mut self.records,
@@ -173,6 +205,7 @@ impl Pending {
         self.bindings.len()
             + self.bans.len()
             + self.known.len()
+            + self.destinations.len()
             + self.records.len()
             + usize::from(self.nonce_key.is_some())
     }

@@ -10,7 +10,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::api::{Cdr, Rfc3339};
 use crate::source::{Source, Transport};
-use crate::store::{BanReason, BanRow, BindingKey, BindingRow, CallRecord};
+use crate::store::{
+    BanReason, BanRow, BindingKey, BindingRow, CallRecord, DestinationKey, DestinationRow,
+};
 use crate::time::UnixTime;
 
 /// Columns of `call_records`, in the order of [`Cdr`]'s fields.
@@ -286,6 +288,44 @@ pub(super) fn put_known(
     connection
         .prepare_cached("REPLACE INTO known (source, last_success) VALUES (?1, ?2)")?
         .execute(params![source.to_string(), written(last_success)])
+        .map(drop)
+}
+
+pub(super) fn destination(row: &Row<'_>) -> Result<DestinationRow, String> {
+    Ok(DestinationRow {
+        key: DestinationKey {
+            user: string(row, "user")?,
+            number: bytes(row, "number")?,
+        },
+        first_called: time(row, "first_called")?,
+        last_called: time(row, "last_called")?,
+    })
+}
+
+pub(super) fn put_destination(
+    connection: &Connection,
+    row: &DestinationRow,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "REPLACE INTO destinations (user, number, first_called, last_called) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            row.key.user,
+            readable(&row.key.number),
+            written(row.first_called),
+            written(row.last_called)
+        ])
+        .map(drop)
+}
+
+pub(super) fn remove_destination(
+    connection: &Connection,
+    key: &DestinationKey,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM destinations WHERE user = ?1 AND number = ?2")?
+        .execute(params![key.user, readable(&key.number)])
         .map(drop)
 }
 

@@ -2,8 +2,9 @@
 //! read from it.
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
-//! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout; a higher one belongs to a
-//! newer sipkeep and is refused, since guessing at it could destroy what it holds.
+//! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, which
+//! is added when such a file is opened for writing; 2 is this layout; a higher one belongs to a newer sipkeep and is refused,
+//! since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -19,7 +20,7 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// `PRAGMA application_id`: "sipk". Tells our file from another program's database.
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
@@ -96,8 +97,19 @@ CREATE TABLE secrets (
 );
 ";
 
+/// What version 2 has more than version 1.
+const DESTINATIONS: &str = "
+CREATE TABLE destinations (      -- outside numbers that users have called, for the brake on toll fraud
+  user TEXT NOT NULL,
+  number TEXT NOT NULL,          -- as a trunk is told it
+  first_called TEXT NOT NULL,
+  last_called TEXT NOT NULL,     -- written once a day
+  PRIMARY KEY (user, number)
+);
+";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 7] = [
     ("secrets", "name, value"),
     ("meta", "key, value"),
     (
@@ -105,6 +117,7 @@ const COLUMNS: [(&str, &str); 6] = [
         "source, reason, failures, users, first_seen, last_seen, since, until, step",
     ),
     ("known", "source, last_success"),
+    ("destinations", "user, number, first_called, last_called"),
     (
         "registrations",
         "user, contact, source, local, transport, user_agent, since, expires, granted_s, path, call_id, cseq, q, \
@@ -286,14 +299,18 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
         )));
     }
 
-    if version == 0 {
+    if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        transaction
-            .execute_batch(TABLES)
+        let tables = match version {
+            0 => transaction.execute_batch(TABLES),
+            _ => Ok(()),
+        };
+        tables
+            .and_then(|()| transaction.execute_batch(DESTINATIONS))
             .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
             .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
             .map_err(system)?;
-        return transaction.commit().map_err(system);
+        transaction.commit().map_err(system)?;
     }
     for (table, columns) in COLUMNS {
         connection
@@ -316,7 +333,13 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// 0 for an empty database, else [`VERSION`].
+/// Whether the file has the table, which one of version 1 has not.
+pub(super) fn has_destinations(connection: &Connection) -> rusqlite::Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version > 1)
+}
+
+/// 0 for an empty database, else what it says, at most [`VERSION`].
 fn check_version(connection: &Connection) -> Result<i64, OpenError> {
     let number = |pragma: &str| {
         connection
@@ -336,7 +359,7 @@ fn check_version(connection: &Connection) -> Result<i64, OpenError> {
         ));
     }
     match version {
-        VERSION => Ok(VERSION),
+        1..=VERSION => Ok(version),
         newer if newer > VERSION => Err(OpenError::Foreign(format!(
             "it was written by a newer sipkeep (format {newer}; this one knows {VERSION})"
         ))),

@@ -471,6 +471,7 @@ fn people_read_it_with_sqlite3() {
         SELECT user, contact, source, transport, since FROM registrations;
         SELECT source, reason, failures, json_extract(users, '$[0]'), until FROM bans;
         SELECT id, start, answer, \"end\" IS NULL, disposition FROM call_records;
+        SELECT user, number, first_called, last_called FROM destinations;
         SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name;
         PRAGMA journal_mode; PRAGMA user_version; PRAGMA integrity_check;";
     let output = match std::process::Command::new("sqlite3")
@@ -495,8 +496,9 @@ fn people_read_it_with_sqlite3() {
          100|sip:100@192.0.2.7|[2001:db8::7]:5062|udp|2026-03-01T12:00:00.123Z\n\
          203.0.113.7|credentials|5|100|2100-01-01T00:00:00.000Z\n\
          r1|2026-03-01T12:00:00.000Z|2026-03-01T12:00:02.000Z|1|answered\n\
-         bans\ncall_records\nknown\nmeta\nregistrations\nsecrets\n\
-         wal\n1\nok\n",
+         100|004420|2026-03-01T12:00:00.000Z|2026-03-02T12:00:00.000Z\n\
+         bans\ncall_records\ndestinations\nknown\nmeta\nregistrations\nsecrets\n\
+         wal\n2\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

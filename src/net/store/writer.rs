@@ -497,6 +497,15 @@ impl Writer {
         for (source, time) in &self.backlog.known {
             tolerate("known", rows::put_known(transaction, *source, *time))?;
         }
+        for (key, destination) in &self.backlog.destinations {
+            tolerate(
+                "destinations",
+                match destination {
+                    Some(row) => rows::put_destination(transaction, row),
+                    None => rows::remove_destination(transaction, key),
+                },
+            )?;
+        }
         for record in self.backlog.records.values() {
             tolerate("call_records", rows::put_record(transaction, record))?;
         }
@@ -668,6 +677,11 @@ pub(super) fn remove_old(
         "DELETE FROM known WHERE rowid IN
            (SELECT rowid FROM known ORDER BY last_success DESC LIMIT -1 OFFSET ?1)",
         [i64::try_from(limits::KNOWN_SOURCES_MAX).unwrap_or(i64::MAX)],
+    )?;
+    transaction.execute(
+        "DELETE FROM destinations WHERE rowid IN
+           (SELECT rowid FROM destinations ORDER BY last_called DESC LIMIT -1 OFFSET ?1)",
+        [i64::try_from(limits::DESTINATIONS_MAX).unwrap_or(i64::MAX)],
     )?;
     let removed = transaction.execute(
         "DELETE FROM call_records WHERE rowid IN

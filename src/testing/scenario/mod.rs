@@ -30,8 +30,10 @@
 //! Headers that stand often are written once, before the first time: `headers carried:`, lines of them, and then `| @carried`.
 //! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
 //!
+//! Events are looked at as one likes: `event outside_limit user=alice` is the first of that name that was not looked at.
+//!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`,
-//! `server bans ADDRESS`, `server unbans ADDRESS`, `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
+//! `server bans ADDRESS`, `server unbans ADDRESS`, `server reloads KEY=VALUE` (another value of a key that stands in the configuration once), `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
 //! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).

@@ -1,5 +1,6 @@
 //! A scenario's lines, one after the other.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct Player {
     world: World,
     /// What the server is started with.
     setup: (Config, u64),
+    /// The text of its configuration.
+    config: String,
     begin: Instant,
     begin_unix: UnixTime,
     agents: Vec<Agent>,
@@ -32,7 +35,8 @@ pub struct Player {
     held: Vec<Vec<u8>>,
     variables: Variables,
     records_seen: usize,
-    events_seen: usize,
+    /// Of each name that was asked for, how many were looked at.
+    events_seen: BTreeMap<String, usize>,
     /// Which agents take OPTIONS outside dialogs by themselves, and what they answer.
     options: Vec<Option<Option<u16>>>,
     others: Vec<(String, Config)>,
@@ -69,12 +73,13 @@ impl Player {
             begin_unix: world.now().unix,
             world,
             setup,
+            config: script.config.clone(),
             taken: vec![Vec::new(); agents.len()],
             held: vec![Vec::new(); agents.len()],
             agents,
             variables: Variables::new(),
             records_seen: 0,
-            events_seen: 0,
+            events_seen: BTreeMap::new(),
             options: vec![None; agents_count],
             others,
             trace: Vec::new(),
@@ -365,6 +370,13 @@ impl Player {
                     return Err(format!("unban: {answer:?}"));
                 }
             }
+            ["reloads"] => {
+                for (key, value) in &words.options {
+                    self.config = replaced(&self.config, key, value)?;
+                }
+                self.setup.0 = read(&self.config)?;
+                self.world.reload(self.setup.0.clone());
+            }
             ["has"] => return self.counts(words),
             _ => return Err("not a command".into()),
         }
@@ -380,6 +392,7 @@ impl Player {
                 "bans" => census.bans,
                 "pages" => census.pages,
                 "subscriptions" => census.subscriptions,
+                "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,
                 _ => return Err(format!("`{key}` is nothing that is counted")),
@@ -410,19 +423,14 @@ impl Player {
 
     /// The next event of this name.
     fn event(&mut self, words: &Words) -> Result<(), String> {
-        let name = words.plain.first().map_or("", String::as_str);
-        let events = self
-            .world
-            .events
-            .get(self.events_seen..)
-            .unwrap_or_default();
-        let place = events.iter().position(|event| event.name == name);
-        let place = place.ok_or("there is no further event of this name")?;
-        self.events_seen += place + 1;
-        let event = &events[place];
+        let name = words.plain.first().ok_or("which event?")?;
+        let seen = self.events_seen.entry(name.clone()).or_default();
+        let mut events = self.world.events.iter().filter(|event| event.name == name);
+        let event = (events.nth(*seen)).ok_or(format!("there is no further event {name}"))?;
+        *seen += 1;
         for (key, wanted) in &words.options {
-            let field = event.fields.iter().find(|(own, _)| own == key);
-            let (_, found) = field.ok_or(format!("`{key}` is not in {event:?}"))?;
+            let found = event.fields.iter().find(|(own, _)| own == key);
+            let (_, found) = found.ok_or(format!("`{key}` is not in {event:?}"))?;
             expect::check_value(key, wanted, found, &mut self.variables)
                 .map_err(|error| format!("{error}, in\n{event:?}"))?;
         }
@@ -437,7 +445,8 @@ impl Player {
     /// What must hold after the silence.
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
-        let is_left = census.has_calls || census.calls_live != 0 || census.pages != 0;
+        let is_left =
+            census.has_calls || census.calls_live != 0 || census.pages != 0 || census.counted != 0;
         // A timer may be due long after its call; so many at most.
         let has_timers = census.call_timers > crate::limits::CALL_TIMERS_MIN;
         if is_left || has_timers || census.transactions_live != census.asked {
@@ -471,6 +480,22 @@ fn read(text: &str) -> Result<Config, String> {
             .collect();
         format!("{}\nin\n{text}", all.join("\n"))
     })
+}
+
+/// A configuration with another value of a key that stands in it once.
+fn replaced(config: &str, key: &str, value: &str) -> Result<String, String> {
+    let is_it = |line: &str| {
+        line.split_once('=')
+            .is_some_and(|(own, _)| own.trim() == key)
+    };
+    if config.lines().filter(|line| is_it(line)).count() != 1 {
+        return Err(format!("`{key}` does not stand in the configuration once"));
+    }
+    let line = |line: &str| match is_it(line) {
+        true => format!("{key} = {value}\n"),
+        false => format!("{line}\n"),
+    };
+    Ok(config.lines().map(line).collect())
 }
 
 /// Header lines in which a word `$name` stands for its value.

@@ -1,0 +1,78 @@
+//! The brake on toll fraud, where a number has been found to lead outside: who answers for the call, and may he make it.
+
+use super::*;
+use crate::call::{Alternatives, Party, Target};
+
+/// The local user who answers for a call: who dials, or who sends on a call that came to him. Nobody answers for what comes
+/// from outside and goes out again by a route that the file has for it.
+pub(super) struct Payer<'a> {
+    /// He.
+    pub party: &'a Party,
+    /// The phone that says so.
+    pub source: IpAddr,
+    /// Outside calls of his that are about to begin beside this one.
+    pub more: usize,
+}
+
+impl Endpoint {
+    /// [`Endpoint::hop_targets`], as far as the brake lets this user call outside; 403 if it does not: to call again changes
+    /// nothing (RFC 3261 §21.4.4), and a phone does not take it for the callee's being busy, nor for a server to be left.
+    pub(super) fn hop_targets_for(
+        &mut self,
+        now: Now,
+        alternatives: Alternatives,
+        caller: (&Party, &Flow),
+        payer: Option<Payer<'_>>,
+    ) -> Result<Vec<Target>, super::route::Refusal> {
+        let payer = payer.filter(|_| !alternatives.is_emergency);
+        let number = payer.as_ref().map(|_| alternatives.number.clone());
+        let mut targets = self.hop_targets(now, alternatives, caller)?;
+        let goes_outside = targets.iter().any(|target| target.party.is_outside());
+        if let (Some(payer), Some(number)) = (payer, number)
+            && goes_outside
+        {
+            if self.is_braked(now, &payer, &number) {
+                return Err((403, None));
+            }
+            charge(&mut targets, Some(payer.party));
+        }
+        Ok(targets)
+    }
+
+    /// Whether the brake stops this call; if not, it is one.
+    fn is_braked(&mut self, now: Now, payer: &Payer<'_>, number: &[u8]) -> bool {
+        let Party::User(user, name) = payer.party else {
+            return false;
+        };
+        let calls = self.calls.outside_calls_of(*user);
+        let calls = u32::try_from(payer.more).map_or(u32::MAX, |more| calls.saturating_add(more));
+        if let Some(limit) = self.brake.refuses(now, *user, number, calls) {
+            if let Some(refused) = self.brake.refused(now, *user) {
+                let fields = vec![
+                    ("user", name.to_string()),
+                    ("number", String::from_utf8_lossy(number).into_owned()),
+                    ("source", Source::of(payer.source).to_string()),
+                    ("limit", limit.key().to_owned()),
+                    ("refused", refused.to_string()),
+                    ("mode", self.mode_name().to_owned()),
+                ];
+                self.event(log::Level::Warn, "outside_limit", fields);
+            }
+            if !self.brake.is_observing() {
+                return true;
+            }
+        }
+        self.brake.goes_out(now, *user, number, &mut self.changes);
+        self.keep_changes();
+        false
+    }
+}
+
+/// Says of those that are outside that they count among this user's outside calls.
+pub(super) fn charge(targets: &mut [Target], payer: Option<&Party>) {
+    for target in targets {
+        if target.party.is_outside() {
+            target.payer = payer.cloned();
+        }
+    }
+}
