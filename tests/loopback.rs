@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 
+mod brake;
 mod records;
 
 /// For anything that should happen at once, on a machine that is busy.

@@ -4,12 +4,14 @@
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use sipkeep::testing::{simulate, storm};
+use sipkeep::testing::{fraud, simulate, storm};
 
 /// As many as a minute on a slow machine allows without optimization.
 const OFFICE_SEEDS: u64 = 300;
 /// These are longer.
 const STORM_SEEDS: u64 = 100;
+/// Each is a working afternoon.
+const FRAUD_SEEDS: u64 = 5;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -69,6 +71,28 @@ fn storm() {
         // What a bad line really loses is little.
         assert!(all.timeouts * 200 < all.calls, "{all:?}");
     }
+}
+
+#[test]
+fn fraud() {
+    let mut all = fraud::Summary::default();
+    let hours = 5;
+    let seeds = seeds(FRAUD_SEEDS);
+    let count = (seeds.end - seeds.start) as usize;
+    play(
+        seeds,
+        |seed| fraud::run(seed, 5),
+        |summary: fraud::Summary| {
+            all.out += summary.out;
+            all.refused += summary.refused;
+            all.numbers += summary.numbers;
+            all.answered += summary.answered;
+        },
+    );
+    println!("{all:?}");
+    // As many numbers as may be, or nearly; so it is the brake that has stopped them.
+    assert!(all.refused > 0 && all.answered > 0, "{all:?}");
+    assert!(all.numbers > count * hours * 20 * 8 / 10, "{all:?}");
 }
 
 #[test]

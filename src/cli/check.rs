@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sipkeep::config::{Config, Destination, GuardMode, Route, Secret, Trunk, User, duration_text};
+use sipkeep::config::{
+    Config, Destination, Guard, GuardMode, Route, Secret, Trunk, User, duration_text,
+};
 
 use super::table::align;
 use super::{Outcome, print, read};
@@ -76,6 +78,9 @@ fn text(config: &Config, file: &Path) -> String {
         },
     );
     row("calls", format!("{} at a time", config.call.calls_max));
+    if guard.mode != GuardMode::Off && !config.routes.is_empty() {
+        row("toll fraud", brake_text(guard));
+    }
     for (index, user) in config.users.iter().take(USERS_SHOWN).enumerate() {
         let title = if index == 0 {
             format!("users ({})", config.users.len())
@@ -122,6 +127,18 @@ fn text(config: &Config, file: &Path) -> String {
         "{} is right. This will run:\n\n{}{blank}{warnings}",
         file.display(),
         align(&rows, &[false, false])
+    )
+}
+
+/// `2 outside calls of a user at a time, 20 new numbers an hour`.
+fn brake_text(guard: &Guard) -> String {
+    let limit = |limit: Option<u32>| {
+        limit.map_or_else(|| "any number of".into(), |limit| limit.to_string())
+    };
+    format!(
+        "{} outside calls of a user at a time, {} new numbers an hour",
+        limit(guard.outside_calls_max),
+        limit(guard.new_destinations_per_hour)
     )
 }
 
@@ -221,7 +238,7 @@ mod tests {
     #[test]
     fn what_will_run_is_shown() {
         let text = of("[server]\ndomain = pbx.example\n\
-            [guard]\nmode = observe\n\
+            [guard]\nmode = observe\nnew_destinations_per_hour =\n\
             [user 100]\ndisplay_name = Reception\n\
             [user 101]\npassword = horse;battery\ncalls_max = 2\n\
             [user 102]\naddresses = 203.0.113.9\n\
@@ -238,6 +255,7 @@ API         http://127.0.0.1:8080
 state file  /srv/sipkeep.db, call records for 400d
 guard       only observes: 5 failures in 1m ban for 4h, up to 7d
 calls       1000 at a time
+toll fraud  2 outside calls of a user at a time, any number of new numbers an hour
 users (3)   100 \"Reception\": password made at first start (sipkeep status --passwords)
             101: password, 2 calls at a time
             102: by address 203.0.113.9
@@ -246,9 +264,11 @@ trunks (2)  b: 198.51.100.4:5060 over udp, its calls go to 100, 4 calls out at a
 dial plan   0...: without the first 1, with +49 in front, to trunk:b, user:100, for users with level far
             every number: to trunk:c
 
-warning: config.ini:10: [user 102] addresses: 203.0.113.9 is a public address, and over UDP its \
+warning: config.ini: [guard] mode: is not enforce, and by [route any] every user calls outside: so does \
+whoever gets hold of a password, as much as he likes
+warning: config.ini:11: [user 102] addresses: 203.0.113.9 is a public address, and over UDP its \
 sender can be forged: whoever does that calls as this user
-warning: config.ini:20: [route out] level: no user has \"far\", nobody can call by it
+warning: config.ini:21: [route out] level: no user has \"far\", nobody can call by it
 ";
         assert_eq!(text, expected);
         assert!(!text.contains("battery"));

@@ -942,6 +942,36 @@ fn warnings_tell_what_is_allowed_but_risky() {
 }
 
 #[test]
+fn who_switches_the_brake_off_is_told_what_that_means() {
+    let warnings = |guard: &str, rest: &str| -> Vec<String> {
+        let config = read(&format!("[guard]\n{guard}\n{rest}")).unwrap();
+        let keys = |one: Mistake| one.text.split(',').next().unwrap_or_default().to_owned();
+        config.warnings().into_iter().map(keys).collect()
+    };
+    let open = "[user 1]\n[trunk b]\naddresses = 198.51.100.4\nincoming = 1\n";
+    let empty = "outside_calls_max =\nnew_destinations_per_hour =";
+    let both = [
+        "outside_calls_max: is empty",
+        "new_destinations_per_hour: is empty",
+    ];
+    let limits = "[guard]\noutside_calls_max = 0\nnew_destinations_per_hour = 512";
+    let guard = read(limits).unwrap().guard;
+    assert_eq!(guard.outside_calls_max, Some(0));
+    assert_eq!(guard.new_destinations_per_hour, Some(512));
+    assert_eq!(warnings("", open), [""; 0]);
+    assert_eq!(warnings(empty, open), both);
+    assert_eq!(warnings("outside_calls_max =", open), both[..1]);
+    assert_eq!(
+        warnings("mode = observe", open),
+        ["mode: is not enforce"; 1]
+    );
+    assert_eq!(warnings(empty, "[user 1]\n"), [""; 0], "nothing outside");
+    let closed = open.replace("[user 1]\n", "[user 1]\nlevels = far\n")
+        + "[route out]\nto = trunk:b\nlevel = far\n[route in]\nprefix = 7\nto = user:1\n";
+    assert_eq!(warnings(empty, &closed), [""; 0]);
+}
+
+#[test]
 fn durations_are_written_as_they_are_read() {
     for text in [
         "1ms", "1500ms", "1s", "90s", "1m", "10m", "1h", "36h", "1d", "400d",

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Destination, Mistake, Route, Secret};
+use super::{Config, Destination, Guard, GuardMode, Mistake, Route, Secret};
 use crate::source::{Transport, TrunkId};
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
@@ -39,6 +39,19 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
     }
     for prefix in config.guard.allow.iter().filter(|prefix| prefix.bits == 0) {
         warn(0, "[guard]".into(), format!("allow: {prefix} is everybody"));
+    }
+    if let Some(route) = open_route(config) {
+        let route = match route.is_default() {
+            true => "a leading 9".to_owned(),
+            false => format!("[route {}]", route.name),
+        };
+        for (key, is) in brake_off(&config.guard) {
+            let text = format!(
+                "{key}: is {is}, and by {route} every user calls outside: so does whoever gets hold of a \
+                 password, as much as he likes"
+            );
+            warn(0, "[guard]".into(), text);
+        }
     }
     let listens =
         |on: Transport| (config.server.listen.iter()).any(|listen| listen.transport == on);
@@ -116,6 +129,27 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
     }
     warnings.sort_by_key(|warning| warning.line);
     warnings
+}
+
+/// A route that leads outside and asks users for no level.
+fn open_route(config: &Config) -> Option<&Route> {
+    let is_outside = |to: &Destination| !matches!(to, Destination::User(_));
+    (config.routes.iter())
+        .filter(|_| !config.users.is_empty())
+        .find(|route| route.level.is_none() && route.to.iter().any(is_outside))
+}
+
+/// What keeps the brake on toll fraud from working: the key, and what it is.
+fn brake_off(guard: &Guard) -> Vec<(&'static str, &'static str)> {
+    if guard.mode != GuardMode::Enforce {
+        return vec![("mode", "not enforce")];
+    }
+    let keys = [
+        ("outside_calls_max", guard.outside_calls_max),
+        ("new_destinations_per_hour", guard.new_destinations_per_hour),
+    ];
+    let empty = keys.into_iter().filter(|(_, limit)| limit.is_none());
+    empty.map(|(key, _)| (key, "empty")).collect()
 }
 
 /// A trunk whose calls may go out to another one by this route.

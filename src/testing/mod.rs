@@ -2,11 +2,13 @@
 //!
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
 //! `scenario` plays such scripts from text files; `phone` plays itself, and a `fleet` of them lives with the server on a
-//! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should. `siege` has them besieged.
+//! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should. `siege` has them besieged, `fraud` one of
+//! them robbed of his password.
 //! `invariants` is what must hold in all of these.
 
 pub mod agent;
 pub mod fleet;
+pub mod fraud;
 pub mod fuzz;
 pub mod fuzz_auth;
 pub mod fuzz_dns;

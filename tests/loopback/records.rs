@@ -121,7 +121,7 @@ impl Line {
 }
 
 /// The next message that begins so; others are passed over.
-fn receive(socket: &UdpSocket, begin: &str) -> String {
+pub(super) fn receive(socket: &UdpSocket, begin: &str) -> String {
     let mut bytes = [0; 4096];
     loop {
         let length = socket
@@ -134,13 +134,13 @@ fn receive(socket: &UdpSocket, begin: &str) -> String {
     }
 }
 
-fn header<'a>(text: &'a str, name: &str) -> &'a str {
+pub(super) fn header<'a>(text: &'a str, name: &str) -> &'a str {
     let lines = || text.lines().filter_map(|line| line.split_once(": "));
     lines().find(|(own, _)| *own == name).unwrap().1
 }
 
 /// Answers a request, with the tag of the callee and his Contact.
-fn answer(socket: &UdpSocket, request: &str, status: u16) {
+pub(super) fn answer(socket: &UdpSocket, request: &str, status: u16) {
     let [via, from, to, call_id, cseq] =
         ["Via", "From", "To", "Call-ID", "CSeq"].map(|name| header(request, name));
     let tag = if to.contains(";tag=") { "" } else { ";tag=b" };

@@ -7,7 +7,7 @@ mod refreshes;
 
 use super::*;
 use crate::source::{Source, Transport};
-use crate::store::{BanReason, BanRow, BindingRow, CallRecord};
+use crate::store::{BanReason, BanRow, BindingRow, CallRecord, DestinationKey, DestinationRow};
 
 /// The records of these tests have fixed dates, whatever today is.
 const KEEP: Duration = Duration::from_secs(1_000 * 365 * 86_400);
@@ -66,6 +66,17 @@ fn ban(source: &str, until: UnixTime) -> BanRow {
         since: UnixTime::from_millis(1_772_366_401_000),
         until,
         step: 3,
+    }
+}
+
+fn destination(user: &str, number: &[u8]) -> DestinationRow {
+    DestinationRow {
+        key: DestinationKey {
+            user: user.into(),
+            number: number.to_vec(),
+        },
+        first_called: UnixTime::from_millis(1_772_366_400_000),
+        last_called: UnixTime::from_millis(1_772_452_800_000),
     }
 }
 
@@ -466,6 +477,7 @@ fn people_read_it_with_sqlite3() {
         1_772_366_400_000,
         "answered",
     ))));
+    store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     on_disk(&store);
     let sql = "SELECT value IS NOT NULL FROM meta WHERE key = 'created';
         SELECT user, contact, source, transport, since FROM registrations;

@@ -87,6 +87,41 @@ fn newer_and_foreign_files_are_refused_untouched() {
     }
 }
 
+#[test]
+fn a_file_of_version_1_is_carried_over() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let (store, ..) = open(&path);
+    let row = binding("100", b"sip:100@192.0.2.7", soon(600));
+    store.keep(Change::Binding(Box::new(row.clone())));
+    store.keep_secret("password:100", "dear").expect("kept");
+    store.close(CLOSE).expect("closed");
+    let version = || {
+        let connection = Connection::open(&path).expect("opens");
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        version.expect("a version")
+    };
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch("DROP TABLE destinations; PRAGMA user_version = 1; VACUUM")
+        })
+        .expect("as it was");
+    // Who only reads it leaves it as it is.
+    let secrets = read_secrets(&path).expect("read");
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 1));
+
+    let (store, snapshot, secrets) = open(&path);
+    assert_eq!(snapshot.bindings, [row]);
+    assert!(snapshot.destinations.is_empty());
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 2));
+    store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
+    store.close(CLOSE).expect("closed");
+    let (store, snapshot, _) = open(&path);
+    assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
+    assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
+    store.close(CLOSE).expect("closed");
+}
+
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut paths: Vec<_> = entries
@@ -163,6 +198,7 @@ fn what_a_damaged_file_still_holds_is_rescued() {
         1_772_366_400_000,
         "answered",
     ))));
+    store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.keep_secret("password:100", "dear").expect("kept");
     store.close(CLOSE).expect("closed");
     damage(&path, "bans");
@@ -171,6 +207,7 @@ fn what_a_damaged_file_still_holds_is_rescued() {
     assert_eq!(secrets.get("password:100"), Some("dear"));
     assert_eq!(snapshot.bindings, [row]);
     assert!(snapshot.bans.is_empty());
+    assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
     assert_eq!(ask(&store, all(10)).expect("a page").items.len(), 1);
     assert_eq!(set_aside_files(folder.path()).len(), 1);
     store.close(CLOSE).expect("closed");

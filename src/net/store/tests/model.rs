@@ -12,6 +12,8 @@ enum Step {
     Unbind { user: u8 },
     Ban { source: u8, step: u32 },
     Unban { source: u8 },
+    Call { number: u8 },
+    Forget { number: u8 },
     Answer { call: u8 },
     End { call: u8 },
     Flush,
@@ -25,6 +27,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(|user| Step::Unbind { user }),
         2 => (0..3_u8, 0..9_u32).prop_map(|(source, step)| Step::Ban { source, step }),
         1 => (0..3_u8).prop_map(|source| Step::Unban { source }),
+        2 => (0..3_u8).prop_map(|number| Step::Call { number }),
+        1 => (0..3_u8).prop_map(|number| Step::Forget { number }),
         2 => (0..5_u8).prop_map(|call| Step::Answer { call }),
         2 => (0..5_u8).prop_map(|call| Step::End { call }),
         1 => Just(Step::Flush),
@@ -38,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Model {
     bindings: BTreeMap<String, BindingRow>,
     bans: BTreeMap<Source, BanRow>,
+    destinations: BTreeMap<DestinationKey, DestinationRow>,
     records: BTreeMap<String, &'static str>,
 }
 
@@ -75,6 +80,20 @@ impl Model {
                 self.bans.remove(&source(last));
                 Change::BanGone(source(last))
             }
+            Step::Call { number } => {
+                let mut row = destination("100", &[b'1', number]);
+                let before = self.destinations.get(&row.key);
+                row.last_called = UnixTime::from_millis(
+                    before.map_or(0, |row| row.last_called.as_millis() + 86_400_000),
+                );
+                self.destinations.insert(row.key.clone(), row.clone());
+                Change::Destination(Box::new(row))
+            }
+            Step::Forget { number } => {
+                let key = destination("100", &[b'1', number]).key;
+                self.destinations.remove(&key);
+                Change::DestinationGone(Box::new(key))
+            }
             Step::Answer { call } => {
                 let id = call.to_string();
                 if self.records.contains_key(&id) {
@@ -98,6 +117,10 @@ impl Model {
         let mut bans = snapshot.bans;
         bans.sort_by_key(|row| row.source);
         assert_eq!(bans, self.bans.values().cloned().collect::<Vec<_>>());
+        let mut destinations = snapshot.destinations;
+        destinations.sort_by(|a, b| a.key.cmp(&b.key));
+        let expected: Vec<_> = self.destinations.values().cloned().collect();
+        assert_eq!(destinations, expected);
     }
 }
 
