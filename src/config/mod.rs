@@ -304,6 +304,16 @@ pub enum UriFormat {
     Tel,
 }
 
+impl UriFormat {
+    /// As the file has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+            Self::Tel => "tel",
+        }
+    }
+}
+
 /// `[route NAME]`: numbers that begin with its prefix go its way. Of several the one with the longest prefix counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -411,6 +421,18 @@ impl Config {
                 }])
             }
         }
+    }
+
+    /// A destination as the file has it: `trunk:NAME`.
+    pub fn destination_text(&self, to: Destination) -> String {
+        let name = match to {
+            Destination::Trunk(id) => {
+                (self.trunks.get(id.0 as usize)).map(|own| ("trunk", &own.name))
+            }
+            Destination::Line(id) => (self.lines.get(id.0 as usize)).map(|own| ("line", &own.name)),
+            Destination::User(id) => (self.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
+        };
+        name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))
     }
 
     /// What is allowed but worth a second look, in the order of the file as far as it has lines (0: none). In
