@@ -18,7 +18,7 @@ use crate::source::{LineId, Transport, TrunkId, UserId};
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
 pub use password::weakness as password_weakness;
-pub use value::{duration_text, parse_duration};
+pub use value::{duration_text, parse_duration, without_separators};
 
 /// The whole configuration, all defaults filled in. Passwords may still be missing: see [`User::secret`].
 #[derive(Clone, Debug, PartialEq)]
@@ -206,7 +206,7 @@ pub struct Trunk {
     pub transport: Transport,
     /// How often it is asked whether it is there; `None`: not at all.
     pub keepalive: Option<Duration>,
-    /// User that its calls go to; `None`: by the called number.
+    /// User that its calls go to, or number that they dial; `None`: by the called number.
     pub incoming: Option<String>,
     /// Number shown on calls to it; `None`: the caller's own.
     pub caller_id: Option<String>,
@@ -345,6 +345,20 @@ impl Route {
             level: None,
             line: 0,
         }
+    }
+
+    /// The route of a number without separators: that of the longest prefix. Without a number there is nothing to dial,
+    /// whatever a route would put in front.
+    pub fn of<'a>(routes: &'a [Self], number: &[u8]) -> Option<&'a Self> {
+        (routes.iter())
+            .filter(|route| !number.is_empty() && number.starts_with(route.prefix.as_bytes()))
+            .max_by_key(|route| route.prefix.len())
+    }
+
+    /// The number as those are told it whom this route leads to; empty: nothing is left of it.
+    pub fn translated(&self, number: &[u8]) -> Vec<u8> {
+        let rest = number.get(self.strip..).unwrap_or_default();
+        [self.prepend.as_bytes(), rest].concat()
     }
 
     /// Whether it is not in the file, but what holds without any.
