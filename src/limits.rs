@@ -178,6 +178,9 @@ pub const REDIRECT_CONTACTS_MAX: usize = 8;
 
 /// Targets of one route in config.ini. One more is a mistake.
 pub const ROUTE_TARGETS_MAX: usize = 16;
+/// Servers of our kind that a call may have passed, or this one so often, with another question each time: as many hops as
+/// Max-Forwards allows. One more: 483.
+pub const PASSED_MAX: usize = 70;
 /// Addresses that one call by a route may try: those of its trunks, and of the trunks that are `next` to these. Those beyond
 /// are not tried; nor does a call ever have more than [`BRANCHES_MAX`] branches.
 pub const HOPS_MAX: usize = BRANCHES_MAX;

@@ -8,5 +8,7 @@ mod dialogs;
 mod equal;
 mod floods;
 mod harness;
+mod outside;
+mod outside;
 mod parsing;
 mod strangers;

@@ -37,6 +37,10 @@ pub enum Command {
     Hangup {
         call: String,
     },
+    /// What is known of the addresses of these trunks.
+    Reached {
+        trunks: Vec<String>,
+    },
 }
 
 /// The endpoint's answer.
@@ -47,6 +51,8 @@ pub enum Answer {
     Registrations(Page<Registration>),
     Calls(Page<CallItem>),
     Bans(Page<Ban>),
+    /// For each trunk that was asked about its addresses; none of one that there is not.
+    Reached(Vec<Vec<Reached>>),
     /// A ban as made.
     Banned(Box<Ban>),
     /// Done, nothing to show.

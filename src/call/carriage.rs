@@ -12,6 +12,9 @@ pub const ACCEPT: &[u8] = b"application/sdp, multipart/mixed";
 /// Event packages that can be subscribed to (RFC 6665 §8.2.2).
 pub const ALLOW_EVENTS: &[u8] = b"message-summary";
 
+/// Where a call has been (`endpoint::passed`): what came of it goes on in a line of our own.
+pub const PASSED: &str = "X-Sipkeep-Passed";
+
 /// Writes the headers of `message` that pass to the other leg, whatever its body. With a trunk on one side `P-` headers (RFC
 /// 7315) pass as well; between phones they would leak what a carrier said. Who he is a trunk may assert, a phone may not
 /// (RFC 3325 §5); a phone is not told of one who asks for privacy (§7).
@@ -36,6 +39,7 @@ pub fn write(
         | HeaderName::RecvInfo => true,
         HeaderName::PAssertedIdentity => from_outside && (to_outside || !hides_identity(message)),
         HeaderName::PPreferredIdentity => false,
+        _ if raw_name.eq_ignore_ascii_case(PASSED.as_bytes()) => false,
         _ => begins(raw_name, b"X-") || is_outside && begins(raw_name, b"P-"),
     });
     explain(composer, message);

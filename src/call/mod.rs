@@ -53,7 +53,7 @@ use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
-pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS};
+pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop};
@@ -337,6 +337,8 @@ struct Call {
     later: Vec<onward::Later>,
     /// How often the call has asked where it is to go on to, without an answer as yet.
     asking: u8,
+    /// What its INVITEs to the outside say of where it has been: the value of [`PASSED`].
+    passed: Box<[u8]>,
     /// What the caller's INVITE says of session timers.
     asked: session::Asked,
     /// The session interval that we want, in seconds; `None`: no session timers.

@@ -153,6 +153,8 @@ pub struct Setup<'a> {
     pub from: Identity,
     /// The number that was dialled, as it is shown in records.
     pub dialled: String,
+    /// Where the call has been, for those it goes out to: the value of [`PASSED`].
+    pub passed: Vec<u8>,
     /// `internal`, `incoming`, `outgoing`, `transit`.
     pub direction: &'static str,
     /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
@@ -209,6 +211,7 @@ impl Calls {
             })),
             later: Vec::new(),
             asking: 0,
+            passed: setup.passed.as_slice().into(),
             asked,
             session_s: self.session_s,
             record: new_record(&setup, context),
@@ -469,6 +472,9 @@ impl Call {
         }
         if let Some(forwarding) = &branch.forwarding {
             composer.field("Diversion", &[&forwarding.diversion]);
+        }
+        if leg.party.is_outside() {
+            composer.field(PASSED, &[&self.passed]);
         }
         carriage::write(&mut composer, request, from_outside, leg.party.is_outside());
         carriage::finish(composer, request, request.body());

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use sipkeep::config::{
-    Config, Destination, Guard, GuardMode, Route, Secret, Trunk, User, duration_text,
-};
+use sipkeep::config::{Config, Guard, GuardMode, Route, Secret, Trunk, User, duration_text};
 
 use super::table::align;
 use super::{Outcome, print, read};
@@ -177,7 +175,7 @@ fn trunk_limits(config: &Config, trunk: &Trunk) -> String {
         }
     };
     let next = trunk.next.map_or_else(String::new, |next| {
-        format!(", then {}", destination_text(config, next))
+        format!(", then {}", config.destination_text(next))
     });
     calls + &next
 }
@@ -196,7 +194,7 @@ fn route_text(config: &Config, route: &Route) -> String {
         text += &format!(" with {} in front,", route.prepend);
     }
     let to: Vec<String> = (route.to.iter())
-        .map(|to| destination_text(config, *to))
+        .map(|to| config.destination_text(*to))
         .collect();
     text += &format!(" to {}", to.join(", "));
     match &route.level {
@@ -205,17 +203,6 @@ fn route_text(config: &Config, route: &Route) -> String {
         None => {}
     }
     text
-}
-
-fn destination_text(config: &Config, to: Destination) -> String {
-    let name = match to {
-        Destination::Trunk(id) => {
-            (config.trunks.get(id.0 as usize)).map(|own| ("trunk", &own.name))
-        }
-        Destination::Line(id) => (config.lines.get(id.0 as usize)).map(|own| ("line", &own.name)),
-        Destination::User(id) => (config.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
-    };
-    name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))
 }
 
 fn join<T: ToString>(items: &[T]) -> String {

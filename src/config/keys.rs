@@ -384,7 +384,7 @@ const TRUNK: &[KeySpec] = &[
     key(
         "incoming",
         "",
-        "user that its calls go to; empty: by the called number",
+        "user or number that its calls go to; empty: by the called number",
     ),
     key("caller_id", "", "number shown on calls to it"),
     key(

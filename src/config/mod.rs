@@ -18,7 +18,7 @@ use crate::source::{LineId, Transport, TrunkId, UserId};
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
 pub use password::weakness as password_weakness;
-pub use value::{duration_text, parse_duration};
+pub use value::{duration_text, parse_duration, without_separators};
 
 /// The whole configuration, all defaults filled in. Passwords may still be missing: see [`User::secret`].
 #[derive(Clone, Debug, PartialEq)]
@@ -206,7 +206,7 @@ pub struct Trunk {
     pub transport: Transport,
     /// How often it is asked whether it is there; `None`: not at all.
     pub keepalive: Option<Duration>,
-    /// User that its calls go to; `None`: by the called number.
+    /// User that its calls go to, or number that they dial; `None`: by the called number.
     pub incoming: Option<String>,
     /// Number shown on calls to it; `None`: the caller's own.
     pub caller_id: Option<String>,
@@ -304,6 +304,16 @@ pub enum UriFormat {
     Tel,
 }
 
+impl UriFormat {
+    /// As the file has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sip => "sip",
+            Self::Tel => "tel",
+        }
+    }
+}
+
 /// `[route NAME]`: numbers that begin with its prefix go its way. Of several the one with the longest prefix counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
@@ -335,6 +345,20 @@ impl Route {
             level: None,
             line: 0,
         }
+    }
+
+    /// The route of a number without separators: that of the longest prefix. Without a number there is nothing to dial,
+    /// whatever a route would put in front.
+    pub fn of<'a>(routes: &'a [Self], number: &[u8]) -> Option<&'a Self> {
+        (routes.iter())
+            .filter(|route| !number.is_empty() && number.starts_with(route.prefix.as_bytes()))
+            .max_by_key(|route| route.prefix.len())
+    }
+
+    /// The number as those are told it whom this route leads to; empty: nothing is left of it.
+    pub fn translated(&self, number: &[u8]) -> Vec<u8> {
+        let rest = number.get(self.strip..).unwrap_or_default();
+        [self.prepend.as_bytes(), rest].concat()
     }
 
     /// Whether it is not in the file, but what holds without any.
@@ -411,6 +435,18 @@ impl Config {
                 }])
             }
         }
+    }
+
+    /// A destination as the file has it: `trunk:NAME`.
+    pub fn destination_text(&self, to: Destination) -> String {
+        let name = match to {
+            Destination::Trunk(id) => {
+                (self.trunks.get(id.0 as usize)).map(|own| ("trunk", &own.name))
+            }
+            Destination::Line(id) => (self.lines.get(id.0 as usize)).map(|own| ("line", &own.name)),
+            Destination::User(id) => (self.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
+        };
+        name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))
     }
 
     /// What is allowed but worth a second look, in the order of the file as far as it has lines (0: none). In

@@ -696,15 +696,19 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[user bob]\n[trunk b]\naddresses = 192.0.2.1\nincoming = bbo",
-        &["4: [trunk b] incoming: no user \"bbo\", did you mean \"bob\"?"],
+        &[
+            "4: [trunk b] incoming: no user \"bbo\", and no route for that number, did you mean \"bob\"?",
+        ],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nincoming = reception",
-        &["3: [trunk b] incoming: no user \"reception\""],
+        &["3: [trunk b] incoming: no user \"reception\", and no route for that number"],
     ),
     (
         "[user 770]\n[trunk b]\naddresses = 192.0.2.1\nincoming = 77",
-        &["4: [trunk b] incoming: no user \"77\", did you mean \"770\"?"],
+        &[
+            "4: [trunk b] incoming: no user \"77\", and no route for that number, did you mean \"770\"?",
+        ],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nincoming = user:100",

@@ -189,6 +189,13 @@ fn is_ip(text: &str) -> bool {
 }
 
 /// A peer's address with an optional port: `192.168.1.50`, `[2001:db8::7]:5062`, `2001:db8::7`.
+/// RFC 3966 §5.1.1: visual separators say nothing.
+pub fn without_separators(number: &[u8]) -> Vec<u8> {
+    (number.iter().copied())
+        .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
+        .collect()
+}
+
 pub(super) fn peer_address(text: &str) -> Result<PeerAddress, String> {
     if text.contains('/') {
         return prefix(text).and_then(|_| {

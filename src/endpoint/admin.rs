@@ -1,7 +1,7 @@
 //! Administrators' commands, answered at once from the tables.
 
 use super::*;
-use crate::api::{Answer, Command, Counts, GuardStatus, Rfc3339, Status};
+use crate::api::{Answer, Command, Counts, GuardStatus, Reached, Rfc3339, Status};
 use crate::config::GuardMode;
 use crate::guard::{KernelEntry, KernelMark};
 use crate::store::BanRow;
@@ -23,7 +23,17 @@ impl Endpoint {
             Command::Ban { source, duration } => self.ban(now, source, duration),
             Command::Unban { source } => self.unban(now, source),
             Command::Hangup { call } => self.hang_up(now, &call),
+            Command::Reached { trunks } => {
+                Answer::Reached(trunks.iter().map(|name| self.trunk_reached(name)).collect())
+            }
         }
+    }
+
+    fn trunk_reached(&self, name: &str) -> Vec<Reached> {
+        let trunk = self.config.trunks.iter().find(|trunk| trunk.name == name);
+        trunk.map_or_else(Vec::new, |trunk| {
+            self.reached(trunk.transport, &trunk.addresses)
+        })
     }
 
     fn status(&self, now: Now) -> Status {

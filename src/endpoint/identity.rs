@@ -1,11 +1,12 @@
 //! Who sent a request (RFC 3261 §22): the source's address, or credentials. Until that is known nothing is remembered,
 //! and the answer goes to the datagram's own source (RFC 3261 §8.2.7).
 
-use super::invite::{dialled_number, without_separators};
+use super::invite::dialled_number;
 use super::*;
 use crate::api::Rfc3339;
 use crate::auth::{Presented, Verified};
 use crate::call::{Arrival, Located, Party};
+use crate::config::without_separators;
 use crate::guard::{Charged, Standing};
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, NameAddr, Uri};

@@ -11,10 +11,17 @@ use crate::transaction::ServerId;
 
 impl Endpoint {
     pub(super) fn invite(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
-        if let Some(status) = self.unacceptable(arrival) {
-            self.answer(now, arrival, status);
-            return;
-        }
+        let dialled = (arrival.request.uri())
+            .map(dialled_number)
+            .unwrap_or_default();
+        let passed = match self.unacceptable(arrival) {
+            None => self.passed(arrival.request, identity, &dialled),
+            Some(status) => Err(status),
+        };
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(status) => return self.answer(now, arrival, status),
+        };
         let server = self.transactions.open_server(
             now.mono,
             arrival.key,
@@ -27,10 +34,8 @@ impl Endpoint {
             arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
             return;
         };
-        let dialled = (arrival.request.uri())
-            .map(dialled_number)
-            .unwrap_or_default();
         let mut setup = self.setup(arrival, identity, server, &dialled);
+        setup.passed = passed;
         let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
         let (calls, mut context) = self.split(now);
         match refusal {
@@ -158,6 +163,7 @@ impl Endpoint {
                 Who::Trunk(_) | Who::Line(_) => "incoming",
                 Who::User(_) => "internal",
             },
+            passed: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -329,13 +335,6 @@ pub(super) fn dialled_number(uri: &Uri<'_>) -> Vec<u8> {
         number.truncate(end);
     }
     number
-}
-
-/// RFC 3966 §5.1.1: visual separators say nothing.
-pub(super) fn without_separators(number: &[u8]) -> Vec<u8> {
-    (number.iter().copied())
-        .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
-        .collect()
 }
 
 /// Request-URI of a number at a peer that is called by its address.

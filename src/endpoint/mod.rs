@@ -15,6 +15,7 @@ mod invite;
 mod lanes;
 mod onward;
 mod page;
+mod passed;
 mod peers;
 mod reach;
 mod register;

@@ -234,3 +234,112 @@ fn words(cause: Cause) -> Option<String> {
         Cause::NoWay => "no way there from here".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::api::{Answer, Command};
+    use crate::time::UnixTime;
+
+    const TEXT: &str = "[server]\nlisten = udp:192.0.2.1:5060\n[trunk a]\naddresses = 198.51.100.4, 198.51.100.5:5070\n\
+        [trunk b]\naddresses = 198.51.100.6\ntransport = tcp\n[trunk c]\naddresses = [2001:db8::9]\n";
+
+    fn at(millis: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(millis * 1_000),
+            unix: UnixTime::from_millis(millis),
+        }
+    }
+
+    fn shown(endpoint: &mut Endpoint, trunk: &str) -> Vec<String> {
+        let command = Command::Reached {
+            trunks: vec!["nobody".into(), trunk.into()],
+        };
+        let Answer::Reached(reached) = endpoint.command(at(0), command) else {
+            panic!("another answer");
+        };
+        assert_eq!(reached[0], []);
+        let text = |one: &Reached| {
+            let since = one.since.map_or("-".to_owned(), |since| since.to_string());
+            let status = one.status.as_deref().unwrap_or("-");
+            format!("{} {} {status} {since}", one.address, one.state)
+        };
+        reached[1].iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_is_known_of_a_trunk_is_shown_in_words() {
+        let config = Config::read(TEXT, Path::new(".")).expect("a good configuration");
+        let mut endpoint = Endpoint::new(at(0), config, [7; 32], Snapshot::default());
+        assert_eq!(
+            shown(&mut endpoint, "a"),
+            [
+                "198.51.100.4:5060 unknown - -",
+                "198.51.100.5:5070 unknown - -"
+            ]
+        );
+        endpoint.handle_input(at(1_000), Input::Tick);
+        // The second address answers from where it was asked, the first one not at all.
+        let asked: Vec<(Flow, Vec<u8>)> = (endpoint.outputs())
+            .filter_map(|output| match output {
+                Output::Datagram { flow, bytes } => Some((flow, bytes.to_vec())),
+                _ => None,
+            })
+            .collect();
+        let (flow, bytes) = (asked.iter())
+            .find(|(flow, _)| flow.remote.port() == 5070)
+            .expect("it is asked");
+        let text = String::from_utf8_lossy(bytes);
+        let lines: String = (text.lines())
+            .filter(|line| !line.starts_with("OPTIONS") && !line.starts_with("Contact"))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        let answer = format!("SIP/2.0 501 Not Implemented\r\n{lines}");
+        let input = Input::Datagram {
+            flow: *flow,
+            bytes: answer.as_bytes(),
+        };
+        endpoint.handle_input(at(1_500), input);
+        endpoint.handle_input(at(9_000), Input::Tick);
+        assert_eq!(
+            shown(&mut endpoint, "a"),
+            [
+                "198.51.100.4:5060 down no answer 1970-01-01T00:00:09.000Z",
+                "198.51.100.5:5070 up 501 Not Implemented 1970-01-01T00:00:01.500Z"
+            ]
+        );
+        let no_way = "down no way there from here 1970-01-01T00:00:01.000Z";
+        assert_eq!(
+            shown(&mut endpoint, "c"),
+            [format!("[2001:db8::9]:5060 {no_way}")]
+        );
+        // A server that stops asks nobody.
+        endpoint.stop(at(9_000));
+        endpoint.clear_outputs();
+        endpoint.handle_input(at(9_000), Input::Tick);
+        endpoint.handle_input(at(90_000), Input::Tick);
+        let is_sent = |output: Output<'_>| matches!(output, Output::Datagram { .. });
+        assert!(!endpoint.outputs().any(is_sent));
+        assert_eq!(endpoint.reach.next_deadline(), None);
+        assert!(endpoint.reach.count().0 == 0 && endpoint.transactions.live() == 0);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_whatever_follows() {
+        let of = |value: &str| {
+            let text = format!(
+                "SIP/2.0 503 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                 To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nRetry-After: {value}\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            let message = crate::message::parse(text.as_bytes()).expect("a response");
+            retry_after(&message).map(|time| time.as_secs())
+        };
+        assert_eq!(of("120"), Some(120));
+        assert_eq!(of("60 (maintenance)"), Some(60));
+        assert_eq!(of("60;duration=3600"), Some(60));
+        assert_eq!([of("soon"), of("99999999999"), of("-1")], [None; 3]);
+    }
+}

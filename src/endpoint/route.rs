@@ -3,11 +3,11 @@
 //! A number is compared as it was dialled, unescaped, without visual separators and parameters (RFC 3966 §5.1.1), be it in a
 //! `sip:` or in a `tel:` URI. A user's name goes before the routes; of these the longest prefix decides, also when it refuses.
 
-use super::invite::{request_uri, without_separators};
+use super::invite::request_uri;
 use super::*;
 use crate::brake;
 use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
-use crate::config::{Destination, Route, UriFormat};
+use crate::config::{Destination, Route, UriFormat, without_separators};
 use crate::limits::HOPS_MAX;
 use crate::source::Who;
 
@@ -27,17 +27,22 @@ pub(super) type Refusal = (u16, Option<&'static str>);
 impl Endpoint {
     /// Where a request's number leads: of a trunk's to its `incoming`, else by the dial plan.
     pub(super) fn leads_to(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Lead {
-        if let Who::Trunk(trunk) = identity
-            && let Some(trunk) = self.config.trunks.get(trunk.0 as usize)
-            && let Some(incoming) = &trunk.incoming
-        {
-            let user = self.auth.user(incoming.as_bytes());
-            return user.map_or(Lead::Nowhere, Lead::User);
+        if let Some(incoming) = self.incoming(identity) {
+            // As if the trunk had dialled it, with no more rights.
+            return self.lead(identity, incoming.as_bytes());
         }
         if !self.is_ours(arrival.request, &arrival.flow) {
             return Lead::Nowhere;
         }
         self.lead(identity, dialled)
+    }
+
+    /// What the calls of a trunk go to, whichever number they are for.
+    pub(super) fn incoming(&self, identity: Who) -> Option<&str> {
+        match identity {
+            Who::Trunk(id) => (self.config.trunks.get(id.0 as usize)?.incoming).as_deref(),
+            Who::Line(_) | Who::User(_) => None,
+        }
     }
 
     /// Where a number leads by the dial plan, if this one calls it.
@@ -49,18 +54,13 @@ impl Endpoint {
         if let Some(user) = self.auth.user(&bare) {
             return Lead::User(user);
         }
-        // Without a number there is nothing to dial, whatever a route would put in front.
-        let route = (self.config.routes.iter())
-            .filter(|route| !bare.is_empty() && bare.starts_with(route.prefix.as_bytes()))
-            .max_by_key(|route| route.prefix.len());
-        let Some(route) = route else {
+        let Some(route) = Route::of(&self.config.routes, &bare) else {
             return Lead::Nowhere;
         };
         if !self.has_level(identity, route) {
             return Lead::Forbidden;
         }
-        let mut number = route.prepend.as_bytes().to_vec();
-        number.extend_from_slice(bare.get(route.strip..).unwrap_or_default());
+        let mut number = route.translated(&bare);
         let mut hops = self.hops(identity, route);
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.

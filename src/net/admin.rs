@@ -15,8 +15,8 @@ use super::measure::{self, Latencies};
 use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
-use crate::api::{Answer, Cdr, Command, Page, Rfc3339, Status};
-use crate::config::{Config, Trunk, User, parse_duration};
+use crate::api::{Answer, Cdr, Command, Page, Reached, Rfc3339, Status};
+use crate::config::{Config, Route, Trunk, User, duration_text, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::source::Source;
 use crate::store::CdrQuery;
@@ -50,6 +50,8 @@ enum Resource {
     User(String),
     Trunks,
     Trunk(String),
+    Routes,
+    Route(String),
     /// Comes with a later version.
     Later,
 }
@@ -75,8 +77,10 @@ impl Resource {
             ["users", name] => Self::User((*name).to_owned()),
             ["trunks"] => Self::Trunks,
             ["trunks", name] => Self::Trunk((*name).to_owned()),
-            ["lines" | "groups" | "routes"]
-            | ["lines" | "groups" | "routes", _]
+            ["routes"] => Self::Routes,
+            ["routes", name] => Self::Route((*name).to_owned()),
+            ["lines" | "groups"]
+            | ["lines" | "groups", _]
             | ["lines", _, "register"]
             | ["events" | "openapi.json"] => Self::Later,
             _ => return Ok(None),
@@ -90,8 +94,8 @@ impl Resource {
             Self::Calls => (&["GET"], &["POST"]),
             Self::Call(_) | Self::Ban(_) => (&["DELETE"], &[]),
             Self::Bans => (&["GET", "POST"], &[]),
-            Self::Users | Self::Trunks => (&["GET"], &[]),
-            Self::User(_) | Self::Trunk(_) => (&["GET"], &["PUT", "DELETE"]),
+            Self::Users | Self::Trunks | Self::Routes => (&["GET"], &[]),
+            Self::User(_) | Self::Trunk(_) | Self::Route(_) => (&["GET"], &["PUT", "DELETE"]),
             Self::Later => (&[], &["GET", "POST", "PUT", "DELETE"]),
         }
     }
@@ -99,7 +103,9 @@ impl Resource {
     /// Names of query parameters.
     fn parameters(&self, method: &str) -> &'static [&'static str] {
         match self {
-            Self::Registrations | Self::Calls | Self::Users | Self::Trunks => &["limit", "after"],
+            Self::Registrations | Self::Calls | Self::Users | Self::Trunks | Self::Routes => {
+                &["limit", "after"]
+            }
             Self::Bans if method == "GET" => &["limit", "after"],
             Self::Cdrs => &["since", "until", "user", "limit", "after"],
             _ => &[],
@@ -124,15 +130,38 @@ struct UserItem<'a> {
     display_name: &'a str,
     addresses: Vec<String>,
     calls_max: Option<usize>,
+    levels: &'a [String],
 }
 
-/// `GET trunks`: the keys of config.ini.
+/// `GET trunks`: the keys of config.ini, and whether it can be reached.
 #[derive(Serialize)]
 struct TrunkItem<'a> {
     name: &'a str,
     addresses: Vec<String>,
     transport: &'static str,
+    keepalive: String,
     incoming: Option<&'a str>,
+    caller_id: Option<&'a str>,
+    request_uri_parameters: &'a str,
+    uri_format: &'static str,
+    calls_in_max: Option<usize>,
+    calls_out_max: Option<usize>,
+    next: Option<String>,
+    /// `up`: one of its addresses is; `down`: all of them are; `unknown`.
+    state: &'static str,
+    reached: Vec<Reached>,
+}
+
+/// `GET routes`: the keys of config.ini.
+#[derive(Serialize)]
+struct RouteItem<'a> {
+    /// Empty: what holds without any in the file.
+    name: &'a str,
+    prefix: &'a str,
+    strip: usize,
+    prepend: &'a str,
+    to: Vec<String>,
+    level: Option<&'a str>,
 }
 
 impl<'a> UserItem<'a> {
@@ -142,6 +171,7 @@ impl<'a> UserItem<'a> {
             name,
             display_name,
             calls_max,
+            levels,
             ..
         } = user;
         Self {
@@ -149,19 +179,51 @@ impl<'a> UserItem<'a> {
             display_name,
             addresses,
             calls_max: *calls_max,
+            levels,
         }
     }
 }
 
 impl<'a> TrunkItem<'a> {
-    fn of(trunk: &'a Trunk) -> Self {
-        let addresses = trunk.addresses.iter().map(ToString::to_string).collect();
-        let transport = trunk.transport.uri_token();
+    fn of(config: &Config, trunk: &'a Trunk, reached: Vec<Reached>) -> Self {
+        let is = |state: &'static str| move |one: &Reached| one.state == state;
+        let state = if reached.iter().any(is("up")) {
+            "up"
+        } else if !reached.is_empty() && reached.iter().all(is("down")) {
+            "down"
+        } else {
+            "unknown"
+        };
         Self {
             name: &trunk.name,
-            addresses,
-            transport,
+            addresses: trunk.addresses.iter().map(ToString::to_string).collect(),
+            transport: trunk.transport.uri_token(),
+            keepalive: trunk
+                .keepalive
+                .map_or_else(|| "0".to_owned(), duration_text),
             incoming: trunk.incoming.as_deref(),
+            caller_id: trunk.caller_id.as_deref(),
+            request_uri_parameters: (trunk.request_uri_parameters).trim_start_matches(';'),
+            uri_format: trunk.uri_format.word(),
+            calls_in_max: trunk.calls_in_max,
+            calls_out_max: trunk.calls_out_max,
+            next: trunk.next.map(|to| config.destination_text(to)),
+            state,
+            reached,
+        }
+    }
+}
+
+impl<'a> RouteItem<'a> {
+    fn of(config: &Config, route: &'a Route) -> Self {
+        let to = route.to.iter().map(|to| config.destination_text(*to));
+        Self {
+            name: &route.name,
+            prefix: &route.prefix,
+            strip: route.strip,
+            prepend: &route.prepend,
+            to: to.collect(),
+            level: route.level.as_deref(),
         }
     }
 }
@@ -274,27 +336,55 @@ impl<C: Core> Admin<'_, C> {
                 Response::error(503, "too many queries at once").with("Retry-After", "1")
             }
             Resource::Users => list(&self.config.users, |user| &user.name, UserItem::of, query)?,
-            Resource::Trunks => list(
-                &self.config.trunks,
-                |trunk| &trunk.name,
-                TrunkItem::of,
-                query,
-            )?,
+            Resource::Trunks => {
+                let (trunks, next) = page(&self.config.trunks, |trunk| &trunk.name, query)?;
+                let items = self.trunk_items(trunks);
+                Response::json(200, &Page { items, next })
+            }
+            Resource::Routes => {
+                let show = |route| RouteItem::of(self.config, route);
+                list(&self.config.routes, |route| &route.name, show, query)?
+            }
             Resource::User(name) => one(
                 &self.config.users,
                 |user| user.name == *name,
                 UserItem::of,
                 "no such user",
             ),
-            Resource::Trunk(name) => one(
-                &self.config.trunks,
-                |trunk| trunk.name == *name,
-                TrunkItem::of,
-                "no such trunk",
+            Resource::Trunk(name) => {
+                let trunk = self.config.trunks.iter().find(|trunk| trunk.name == *name);
+                match self.trunk_items(trunk).first() {
+                    Some(item) => Response::json(200, item),
+                    None => Response::error(404, "no such trunk"),
+                }
+            }
+            Resource::Route(name) => one(
+                &self.config.routes,
+                |route| route.name == *name && !route.is_default(),
+                |route| RouteItem::of(self.config, route),
+                "no such route",
             ),
             Resource::Later => Response::error(501, "not yet in this version"),
         };
         Ok(Reply::Now(response))
+    }
+
+    /// Trunks with what the core knows of their addresses.
+    fn trunk_items<'t>(
+        &mut self,
+        trunks: impl IntoIterator<Item = &'t Trunk>,
+    ) -> Vec<TrunkItem<'t>> {
+        let trunks: Vec<&Trunk> = trunks.into_iter().collect();
+        let names = trunks.iter().map(|trunk| trunk.name.clone()).collect();
+        let answer = self
+            .core
+            .command(self.now, Command::Reached { trunks: names });
+        let mut reached = match answer {
+            Answer::Reached(reached) => reached.into_iter(),
+            _ => Vec::new().into_iter(),
+        };
+        let item = |trunk| TrunkItem::of(self.config, trunk, reached.next().unwrap_or_default());
+        trunks.into_iter().map(item).collect()
     }
 
     fn command(&mut self, command: Command) -> Response {
@@ -311,6 +401,7 @@ impl<C: Core> Admin<'_, C> {
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
             Answer::Banned(ban) => Response::json(201, &ban),
+            Answer::Reached(reached) => Response::json(200, &reached),
             Answer::Done => Response::json(200, &serde_json::json!({ "ok": true })),
             Answer::NotFound(what) => Response::error(404, &what),
             Answer::Refused(reason) => Response::error(409, &reason),
@@ -376,6 +467,17 @@ fn list<'a, T, I: Serialize>(
     show: impl Fn(&'a T) -> I,
     query: &Query,
 ) -> Result<Response, Response> {
+    let (items, next) = page(items, name, query)?;
+    let items = items.iter().map(show).collect();
+    Ok(Response::json(200, &Page { items, next }))
+}
+
+/// What such a page has, and where the next one begins.
+fn page<'a, T>(
+    items: &'a [T],
+    name: impl Fn(&'a T) -> &'a str,
+    query: &Query,
+) -> Result<(&'a [T], Option<String>), Response> {
     let limit = query.limit().map_err(|text| Response::error(400, &text))?;
     let start = match query.get("after") {
         None => 0,
@@ -386,8 +488,7 @@ fn list<'a, T, I: Serialize>(
     };
     let end = start.saturating_add(limit).min(items.len());
     let next = (end < items.len()).then(|| name(&items[end - 1]).to_owned());
-    let items = items[start..end].iter().map(show).collect();
-    Ok(Response::json(200, &Page { items, next }))
+    Ok((&items[start..end], next))
 }
 
 fn one<'a, T, I: Serialize>(

@@ -15,7 +15,7 @@ use super::core::Core;
 use super::event_loop::{self, Shell, WAKER};
 use super::start::Running;
 use super::store::Store;
-use crate::api::{Answer, Command};
+use crate::api::{Answer, Command, Reached, Rfc3339};
 use crate::config::Config;
 use crate::endpoint::{Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
@@ -111,6 +111,7 @@ impl Core for Echo {
                 Answer::Done
             }
             Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
+            Command::Reached { trunks } => Answer::Reached(trunks.iter().map(reached).collect()),
             _ => Answer::Done,
         }
     }
@@ -729,9 +730,29 @@ fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
     assert_eq!(kept.get("password:101"), Some(made.as_str()));
 }
 
-const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\ncalls_max = 2\n\
-    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\n[user 102]\n[trunk office]\naddresses = 198.51.100.4:5060\n\
-    incoming = 100\n";
+const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\ncalls_max = 2\nlevels = far, night\n\
+    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\n[user 102]\n\
+    [trunk office]\naddresses = 198.51.100.4:5060, 198.51.100.5\nincoming = 100\ncaller_id = +49301\n\
+    request_uri_parameters = user=phone;x=1\nuri_format = tel\ncalls_in_max = 2\ncalls_out_max = 0\nnext = trunk:spare\n\
+    [trunk spare]\naddresses = 198.51.100.6\ntransport = tcp\nkeepalive = 0\n\
+    [trunk third]\naddresses = 198.51.100.7\n";
+
+/// What the small core knows of a trunk's addresses.
+fn reached(name: &String) -> Vec<Reached> {
+    let one = |address: &str, state, status: Option<&str>| Reached {
+        address: address.to_owned(),
+        state,
+        status: status.map(str::to_owned),
+        since: status.map(|_| Rfc3339(UnixTime::from_millis(1_000))),
+    };
+    let mut reached = vec![one("198.51.100.9:5060", "down", Some("no answer"))];
+    match name.as_str() {
+        "office" => reached.insert(0, one(name, "up", Some("200 OK"))),
+        "third" => reached = vec![one(name, "unknown", None)],
+        _ => {}
+    }
+    reached
+}
 
 impl<C: Core> Bench<C> {
     /// Sends one request, runs the loop, reads the answer: status, head, body.
@@ -832,7 +853,8 @@ fn api_answers_what_is_not_there() {
         "GET /api/v1/lines/a",
         "POST /api/v1/lines/a/register",
         "GET /api/v1/groups",
-        "GET /api/v1/routes/a",
+        "PUT /api/v1/routes/a",
+        "DELETE /api/v1/routes/a",
         "GET /api/v1/events",
         "GET /api/v1/openapi.json",
         "POST /api/v1/calls",
@@ -944,9 +966,9 @@ fn api_commands_and_their_parameters() {
 fn api_lists_users_and_trunks_without_secrets() {
     let mut bench = Bench::with(WITH_HTTP);
     let (status, page) = bench.ask("GET /api/v1/users?limit=2", "");
-    let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2 });
+    let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2, "levels": ["far", "night"] });
     let by_address = serde_json::json!(
-        { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null });
+        { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null, "levels": [] });
     assert_eq!(status, 200);
     assert_eq!(
         page,
@@ -959,16 +981,82 @@ fn api_lists_users_and_trunks_without_secrets() {
     );
     assert_eq!(bench.ask("GET /api/v1/users/100", ""), (200, anna));
     assert_eq!(bench.ask("GET /api/v1/users/999", "").0, 404);
-    let office = serde_json::json!(
-        { "name": "office", "addresses": ["198.51.100.4:5060"], "transport": "udp", "incoming": "100" });
+}
+
+#[test]
+fn api_lists_trunks_with_what_is_known_of_their_addresses() {
+    let mut bench = Bench::with(WITH_HTTP);
+    let reached = |address: &str, state: &str, status: Option<&str>| {
+        let since = status.map(|_| "1970-01-01T00:00:01.000Z");
+        serde_json::json!({ "address": address, "state": state, "status": status, "since": since })
+    };
+    let office = serde_json::json!({
+        "name": "office", "addresses": ["198.51.100.4:5060", "198.51.100.5"], "transport": "udp",
+        "keepalive": "30s", "incoming": "100", "caller_id": "+49301", "request_uri_parameters": "user=phone;x=1",
+        "uri_format": "tel", "calls_in_max": 2, "calls_out_max": 0, "next": "trunk:spare", "state": "up",
+        "reached": [
+            reached("office", "up", Some("200 OK")),
+            reached("198.51.100.9:5060", "down", Some("no answer")),
+        ] });
+    let spare = serde_json::json!({
+        "name": "spare", "addresses": ["198.51.100.6"], "transport": "tcp",
+        "keepalive": "0", "incoming": null, "caller_id": null, "request_uri_parameters": "",
+        "uri_format": "sip", "calls_in_max": null, "calls_out_max": null, "next": null, "state": "down",
+        "reached": [reached("198.51.100.9:5060", "down", Some("no answer"))] });
+    let third = bench.ask("GET /api/v1/trunks/third", "").1;
+    assert_eq!(third["state"], "unknown");
+    assert_eq!(
+        third["reached"],
+        serde_json::json!([reached("third", "unknown", None)])
+    );
     assert_eq!(
         bench.ask("GET /api/v1/trunks/office", ""),
         (200, office.clone())
     );
     assert_eq!(
-        bench.ask("GET /api/v1/trunks", "").1,
-        serde_json::json!({ "items": [office], "next": null })
+        bench.ask("GET /api/v1/trunks?limit=2", "").1,
+        serde_json::json!({ "items": [office, spare], "next": "spare" })
     );
+    let rest = bench.ask("GET /api/v1/trunks?after=spare", "").1;
+    assert_eq!(rest, serde_json::json!({ "items": [third], "next": null }));
+    assert_eq!(bench.ask("GET /api/v1/trunks/nobody", "").0, 404);
+    assert_eq!(bench.ask("GET /api/v1/trunks?after=nobody", "").0, 400);
+    assert_eq!(bench.ask_with("", "GET /api/v1/trunks", "").0, 401);
+}
+
+#[test]
+fn api_lists_routes() {
+    let mut bench = Bench::with(WITH_HTTP);
+    // What holds without any in the file.
+    let default = serde_json::json!({
+        "name": "", "prefix": "9", "strip": 1, "prepend": "",
+        "to": ["trunk:office", "trunk:spare", "trunk:third"], "level": null });
+    assert_eq!(
+        bench.ask("GET /api/v1/routes", "").1,
+        serde_json::json!({ "items": [default], "next": null })
+    );
+    assert_eq!(bench.ask("GET /api/v1/routes/", "").0, 404);
+    let text = format!(
+        "{WITH_HTTP}[route far]\nprefix = +00\nstrip = 3\nprepend = *1\nto = trunk:spare, user:100\nlevel = far\n\
+         [route all]\nto = trunk:office\n"
+    );
+    let mut bench = Bench::with(&text);
+    let far = serde_json::json!({
+        "name": "far", "prefix": "+00", "strip": 3, "prepend": "*1",
+        "to": ["trunk:spare", "user:100"], "level": "far" });
+    let all = serde_json::json!({
+        "name": "all", "prefix": "", "strip": 0, "prepend": "", "to": ["trunk:office"], "level": null });
+    assert_eq!(bench.ask("GET /api/v1/routes/far", ""), (200, far.clone()));
+    assert_eq!(
+        bench.ask("GET /api/v1/routes", "").1,
+        serde_json::json!({ "items": [far, all], "next": null })
+    );
+    assert_eq!(
+        bench.ask("GET /api/v1/routes?limit=1", "").1["next"],
+        serde_json::json!("far")
+    );
+    assert_eq!(bench.ask("GET /api/v1/routes/nobody", "").0, 404);
+    assert_eq!(bench.ask_with("", "GET /api/v1/routes/far", "").0, 401);
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! When addresses are asked, what follows from answers and silence, and what a reload keeps.
+
 use super::*;
 
 fn at(seconds: u64) -> Now {

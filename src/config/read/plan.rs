@@ -76,6 +76,58 @@ fn unknown(kind: &str, name: &str, known: &BTreeMap<&str, u32>) -> String {
     format!("no {kind} {}{hint}", quote(name))
 }
 
+/// Whether a number can lead anywhere if somebody outside dials it: to a user, or out again by a route that is for that.
+fn leads_somewhere(
+    own: Destination,
+    number: &str,
+    names: &Names<'_>,
+    trunks: &[Trunk],
+    routes: &[Route],
+) -> Result<(), String> {
+    let bare = value::without_separators(number.as_bytes());
+    let is_user = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| names.has_user(name));
+    if is_user(number.as_bytes()) || is_user(&bare) {
+        return Ok(());
+    }
+    let Some(route) = Route::of(routes, &bare) else {
+        let hint = did_you_mean(number, names.users.keys().copied());
+        let number = quote(number);
+        return Err(format!(
+            "no user {number}, and no route for that number{hint}"
+        ));
+    };
+    let which = match route.is_default() {
+        true => "the default for 9".to_owned(),
+        false => format!("[route {}]", route.name),
+    };
+    if let Some(level) = &route.level {
+        return Err(format!(
+            "{} is for users with level {}, by {which}: a call from outside has none",
+            quote(number),
+            quote(level)
+        ));
+    }
+    let may_go_out = route.is_for_transit() && !route.translated(&bare).is_empty();
+    for to in &route.to {
+        let (mut next, mut left) = (Some(*to), trunks.len() + 1);
+        while let Some(to) = next.filter(|_| left > 0) {
+            left -= 1;
+            if matches!(to, Destination::User(_)) || may_go_out && to != own {
+                return Ok(());
+            }
+            next = match to {
+                Destination::Trunk(id) => trunks.get(id.0 as usize).and_then(|trunk| trunk.next),
+                Destination::Line(_) | Destination::User(_) => None,
+            };
+        }
+    }
+    Err(format!(
+        "{} leads nowhere by {which}: a call from outside goes out again only by a route with a prefix, \
+         and not back",
+        quote(number)
+    ))
+}
+
 impl Reader {
     pub(super) fn trunk(&mut self, fields: &Fields<'_>, names: &Names<'_>) -> Trunk {
         if !fields.has("addresses") {
@@ -86,7 +138,12 @@ impl Reader {
         let incoming = self.value(
             fields,
             "incoming",
-            optional(|text| names.user(text).map(|_| text.to_owned())),
+            // Whether it leads anywhere is known when the routes are.
+            optional(|text| match names.user(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(_) if value::user_name(text).is_ok() => Ok(text.to_owned()),
+                Err(unknown) => Err(unknown),
+            }),
         );
         let next = self.value(
             fields,
@@ -161,6 +218,25 @@ impl Reader {
             routes.extend((!to.is_empty()).then(|| Route::outside(to)));
         }
         routes
+    }
+
+    /// What the calls of each trunk go to must be able to lead somewhere.
+    pub(super) fn check_incoming(
+        &mut self,
+        sections: &[Fields<'_>],
+        names: &Names<'_>,
+        trunks: &[Trunk],
+        routes: &[Route],
+    ) {
+        let fields = sections.iter().filter(|fields| fields.spec.kind == "trunk");
+        for (index, (fields, trunk)) in fields.zip(trunks).enumerate() {
+            let own = Destination::Trunk(TrunkId(index as u32));
+            if let Some(number) = &trunk.incoming
+                && let Err(text) = leads_somewhere(own, number, names, trunks, routes)
+            {
+                self.wrong(fields, "incoming", text);
+            }
+        }
     }
 
     fn route(&mut self, fields: &Fields<'_>, names: &Names<'_>) -> Route {

@@ -45,7 +45,7 @@ fn an_invite_after_a_reset_goes_over_a_new_connection() {
     let trunk = listener.local_addr().unwrap();
     let text = format!(
         "[http]\nlisten =\n[user 100]\naddresses = 127.0.0.3\n\
-         [trunk office]\naddresses = {trunk}\ntransport = tcp\n"
+         [trunk office]\naddresses = {trunk}\ntransport = tcp\nkeepalive = 0\n"
     );
     let mut bench = Bench::around(&text, |now, config| {
         Endpoint::new(now, config, [7; 32], Snapshot::default())
