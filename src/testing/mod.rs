@@ -6,6 +6,7 @@
 //! `invariants` is what must hold in all of these.
 
 pub mod agent;
+pub mod dns;
 pub mod fleet;
 pub mod fuzz;
 pub mod fuzz_auth;
