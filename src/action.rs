@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::api::Event;
 use crate::limits::OUTPUT_ARENA_BYTES;
-use crate::source::{ConnectionId, Flow, Sink, Source};
+use crate::source::{ConnectionId, Flow, Over, Sink, SocketId, Source};
 use crate::store::Change;
 
 /// What goes out.
@@ -47,6 +47,23 @@ pub enum Output<'a> {
         /// Whom.
         source: Source,
     },
+    /// Open a socket, send these bytes to a name server, hand over what comes from anybody until it is closed:
+    /// `NameAnswer`. If that cannot be, or ends: `NameUnreachable`.
+    Ask {
+        /// Its name from now on.
+        socket: SocketId,
+        /// How.
+        over: Over,
+        /// Whom.
+        server: SocketAddr,
+        /// The query.
+        bytes: &'a [u8],
+    },
+    /// The socket of a query is not needed any more, whether it exists or not.
+    CloseQuery {
+        /// Which.
+        socket: SocketId,
+    },
     /// Keep this.
     Keep(&'a Change),
     /// Log this.
@@ -76,6 +93,15 @@ enum Queued {
     },
     Banned {
         source: Source,
+    },
+    Ask {
+        socket: SocketId,
+        over: Over,
+        server: SocketAddr,
+        range: (u32, u32),
+    },
+    CloseQuery {
+        socket: SocketId,
     },
     Keep(Change),
     Event(Event),
@@ -114,6 +140,18 @@ impl Outputs {
                 connection: *connection,
             },
             Queued::Banned { source } => Output::Banned { source: *source },
+            Queued::Ask {
+                socket,
+                over,
+                server,
+                range,
+            } => Output::Ask {
+                socket: *socket,
+                over: *over,
+                server: *server,
+                bytes: self.bytes(*range),
+            },
+            Queued::CloseQuery { socket } => Output::CloseQuery { socket: *socket },
             Queued::Keep(change) => Output::Keep(change),
             Queued::Event(event) => Output::Event(event),
         })
@@ -167,6 +205,23 @@ impl Outputs {
     /// Says that a source is banned from now on.
     pub fn banned(&mut self, source: Source) {
         self.queue.push(Queued::Banned { source });
+    }
+
+    /// A query to a name server. One that does not fit is as one that was lost.
+    pub fn ask(&mut self, socket: SocketId, over: Over, server: SocketAddr, bytes: &[u8]) {
+        if let Some(range) = self.push_bytes(bytes) {
+            self.queue.push(Queued::Ask {
+                socket,
+                over,
+                server,
+                range,
+            });
+        }
+    }
+
+    /// Closes the socket of a query.
+    pub fn close_query(&mut self, socket: SocketId) {
+        self.queue.push(Queued::CloseQuery { socket });
     }
 
     /// Something to keep over restarts.

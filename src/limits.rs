@@ -299,3 +299,11 @@ pub const HOSTS_NAMES_MAX: usize = 16_384;
 pub const NAME_FILE_BYTES_MAX: usize = 1 << 20;
 /// Between two looks at whether these files have changed.
 pub const NAME_FILES_EVERY: Duration = Duration::from_secs(30);
+/// Names of the configuration that are being resolved at a time. Each asks about five things, so the queries suffice.
+pub const PLACES_ASKED_MAX: usize = 12;
+const _: () = assert!(PLACES_ASKED_MAX * 5 <= NAME_QUERIES_MAX);
+/// An address that a name no longer leads to still counts as that name's for so long: as a registration lasts, whose calls
+/// come from there.
+pub const PLACE_ADDRESSES_HOLD: Duration = Duration::from_secs(3_600);
+/// Addresses of a name with those. The ones that are gone longest are left out.
+pub const PLACE_ADDRESSES_MAX: usize = 64;

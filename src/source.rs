@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Transport protocol of a flow (RFC 3261 §18).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// RFC 3261 §18 over UDP, unreliable.
     Udp,
@@ -38,6 +38,19 @@ impl Transport {
 /// counter each (even: accepted, odd: opened by the endpoint), so a number is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// A socket of the shell's that one query to a name server is sent on; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
+/// How a name server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Over {
+    /// A datagram, from a port that the kernel draws.
+    Udp,
+    /// A connection; two bytes of length stand before the message (RFC 7766 §8), which are the shell's.
+    Tcp,
+}
 
 impl ConnectionId {
     /// The endpoint opened it.

@@ -9,6 +9,5 @@ mod equal;
 mod floods;
 mod harness;
 mod outside;
-mod outside;
 mod parsing;
 mod strangers;

@@ -35,6 +35,10 @@ pub struct Census {
     pub bans: usize,
     /// Outside numbers that users have called.
     pub destinations: usize,
+    /// Names of the configuration that lead somewhere, addresses included.
+    pub names_known: usize,
+    /// Names that are being asked for.
+    pub names_asked: usize,
     /// Outputs that found the arena full.
     pub outputs_dropped: u64,
 }
@@ -64,6 +68,10 @@ impl Endpoint {
             bindings: self.location.count(),
             bans: self.guard.ban_count(),
             destinations: self.brake.count(),
+            names_known: (self.places.ids())
+                .filter(|id| self.places.candidates(*id).is_ok())
+                .count(),
+            names_asked: self.places.asked(),
             outputs_dropped: self.out.dropped(),
         }
     }

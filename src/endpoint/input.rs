@@ -234,6 +234,7 @@ impl Endpoint {
     /// Everything that is due.
     pub(super) fn tick(&mut self, now: Now) {
         self.hang_up_some(now);
+        self.places.expire(now.mono, &mut self.out);
         self.expire_transactions(now);
         self.tick_reach(now);
         loop {

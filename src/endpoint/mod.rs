@@ -17,12 +17,13 @@ mod onward;
 mod page;
 mod passed;
 mod peers;
+mod places;
 mod reach;
 mod register;
 mod route;
 mod subscribe;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use ahash::RandomState;
@@ -36,8 +37,9 @@ use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::location::Location;
+use crate::names::{Hosts, Servers, Target};
 use crate::reach::Reach;
-use crate::source::{ConnectionId, Flow, LineId, Source, Transport, TrunkId, UserId};
+use crate::source::{ConnectionId, Flow, LineId, SocketId, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
 use crate::subscription::Subscriptions;
 use crate::time::{Instant, Now};
@@ -49,6 +51,7 @@ pub use crate::action::Output;
 #[cfg(feature = "testing")]
 pub use census::Census;
 use peers::Peers;
+pub use places::{PlaceId, Places, Unknown};
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +86,28 @@ pub enum Input<'a> {
         remote: IpAddr,
         /// Ours.
         local: IpAddr,
+    },
+    /// What resolv.conf(5) and hosts(5) say: at the start, and when they say something else. Before that nobody is asked
+    /// about a name.
+    NameFiles {
+        /// Whom to ask.
+        servers: &'a Servers,
+        /// What nobody needs to be asked about.
+        hosts: &'a Hosts,
+    },
+    /// Bytes that came on the socket of [`Output::Ask`], from a connection without their length.
+    NameAnswer {
+        /// Which.
+        socket: SocketId,
+        /// Who sent them.
+        from: SocketAddr,
+        /// As received.
+        bytes: &'a [u8],
+    },
+    /// [`Output::Ask`] could not be carried out, its server refuses, or the connection has ended without an answer.
+    NameUnreachable {
+        /// Which.
+        socket: SocketId,
     },
     /// A deadline may have passed.
     Tick,
@@ -120,6 +145,9 @@ pub struct Endpoint {
     subscriptions: Subscriptions,
     peers: Peers,
     reach: Reach,
+    places: Places,
+    /// Where each line's packets go.
+    line_places: Vec<PlaceId>,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
     routes: HashMap<IpAddr, IpAddr, RandomState>,
@@ -160,6 +188,8 @@ impl Endpoint {
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
         changes.drain(..).for_each(|change| out.keep(change));
+        let mut places = Places::new(&seed, families(&config));
+        let line_places = places.reload(now.mono, name_targets(&config), &mut out);
         Self {
             started: now,
             is_stopping: false,
@@ -174,6 +204,8 @@ impl Endpoint {
             subscriptions: Subscriptions::new(now.mono, hasher()),
             peers: Peers::new(&config, hasher()),
             reach,
+            places,
+            line_places,
             connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
             tokens: Tokens::new(&seed, "call"),
@@ -197,6 +229,18 @@ impl Endpoint {
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
                 self.routes.insert(remote, local);
+                self.places.is_reached(remote);
+            }
+            Input::NameFiles { servers, hosts } => {
+                (self.places).configure(now.mono, servers, hosts, &mut self.out);
+            }
+            Input::NameAnswer {
+                socket,
+                from,
+                bytes,
+            } => (self.places).receive(now.mono, socket, from, bytes, &mut self.out),
+            Input::NameUnreachable { socket } => {
+                (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::Tick => self.tick(now),
         }
@@ -227,6 +271,8 @@ impl Endpoint {
         self.transactions.set_limits(live_max, completed_max);
         self.subscriptions.reload(user);
         self.reload_reach(now, Self::reach_peers(&config));
+        let targets = name_targets(&config);
+        self.line_places = (self.places).reload(now.mono, targets, &mut self.out);
         self.config = config;
         self.lane_changes += 1;
         self.keep_changes();
@@ -287,10 +333,35 @@ impl Endpoint {
             self.reach.next_deadline(),
             self.location.next_deadline(),
             self.guard.next_deadline(),
+            self.places.next_deadline(),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Where the names of the configuration lead.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Where a line's packets go.
+    pub fn line_place(&self, line: LineId) -> Option<PlaceId> {
+        self.line_places.get(line.0 as usize).copied()
+    }
+
+    /// Another number whenever [`Endpoint::place_addresses`] may have changed. O(1).
+    pub fn place_changes(&self) -> u64 {
+        self.places.changes()
+    }
+
+    /// The addresses of all names, to be asked about as those of configured peers: [`Input::Route`].
+    pub fn place_addresses(&self) -> Vec<IpAddr> {
+        let places = self.places.ids();
+        let addresses: BTreeSet<IpAddr> = places
+            .flat_map(|place| self.places.addresses(place))
+            .collect();
+        addresses.into_iter().collect()
     }
 
     /// Whether a new connection from this source is to be accepted at all (guard).
@@ -395,6 +466,28 @@ impl Endpoint {
             connection,
         })
     }
+}
+
+/// Whether we have IPv4, and whether IPv6.
+fn families(config: &Config) -> [bool; 2] {
+    let has = |is_v4: bool| {
+        let mut listens = config.server.listen.iter();
+        listens.any(|listen| listen.address.is_ipv4() == is_v4)
+    };
+    [has(true), has(false)]
+}
+
+/// Where each line's packets go: to its proxy, if it has one. What its server is called is then no name for a name server,
+/// and never resolved.
+fn name_targets(config: &Config) -> impl Iterator<Item = Target> + '_ {
+    config.lines.iter().map(|line| {
+        let host = line.outbound_proxy.as_ref().unwrap_or(&line.server);
+        Target {
+            host: host.name.clone(),
+            port: host.port,
+            transport: Some(line.transport),
+        }
+    })
 }
 
 /// Live and completed transactions that this configuration may need.

@@ -47,14 +47,14 @@ impl Outcome {
 pub(super) struct Entry {
     pub(super) outcome: Outcome,
     pub(super) fresh_until: Instant,
-    usable_until: Instant,
+    pub(super) usable_until: Instant,
     /// Key into `Cache::by_use`.
     used: u64,
     bytes: usize,
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Cache {
     entries: BTreeMap<Question, Entry>,
     by_use: BTreeMap<u64, Question>,

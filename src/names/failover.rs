@@ -8,6 +8,7 @@ use crate::limits::{NAME_FAILED_HOLD, NAME_FAILED_HOLD_MAX, NAME_FAILED_MAX};
 use crate::source::Transport;
 use crate::time::Instant;
 
+#[derive(Clone)]
 struct Failed {
     transport: Transport,
     address: SocketAddr,
@@ -15,7 +16,7 @@ struct Failed {
 }
 
 /// See the module. A short list: what is not in it works.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Failover(Vec<Failed>);
 
 impl Failover {
@@ -43,22 +44,25 @@ impl Failover {
         });
     }
 
-    /// It works.
-    pub(super) fn worked(&mut self, transport: Transport, address: SocketAddr) {
+    /// It works; whether that is news.
+    pub(super) fn worked(&mut self, transport: Transport, address: SocketAddr) -> bool {
+        let before = self.0.len();
         self.0
             .retain(|failed| (failed.transport, failed.address) != (transport, address));
+        self.0.len() < before
     }
 
-    /// Whether it is to be tried last.
-    pub(super) fn is_failed(
+    /// Until when it is to be tried last; `None`: it is not.
+    pub(super) fn failed_until(
         &self,
         now: Instant,
         transport: Transport,
         address: SocketAddr,
-    ) -> bool {
-        self.0.iter().any(|failed| {
+    ) -> Option<Instant> {
+        let is_it = |failed: &&Failed| {
             (failed.transport, failed.address) == (transport, address) && failed.until > now
-        })
+        };
+        self.0.iter().find(is_it).map(|failed| failed.until)
     }
 }
 
@@ -81,7 +85,8 @@ mod tests {
         failover.failed(at(0), Transport::Udp, address(1), None);
         failover.failed(at(0), Transport::Udp, address(2), retry_after);
         failover.failed(at(0), Transport::Udp, address(3), None);
-        failover.worked(Transport::Udp, address(3));
+        assert!(failover.worked(Transport::Udp, address(3)));
+        assert!(!failover.worked(Transport::Udp, address(3)));
         for (n, seconds, failed) in [
             (1, 59, true),
             (1, 60, false),
@@ -89,9 +94,9 @@ mod tests {
             (2, 3_600, false),
             (3, 0, false),
         ] {
-            let is_failed = failover.is_failed(at(seconds), Transport::Udp, address(n));
-            assert_eq!(is_failed, failed, "{n} {seconds}");
-            assert!(!failover.is_failed(at(seconds), Transport::Tcp, address(n)));
+            let is_failed = |transport| failover.failed_until(at(seconds), transport, address(n));
+            assert_eq!(is_failed(Transport::Udp).is_some(), failed, "{n} {seconds}");
+            assert_eq!(is_failed(Transport::Tcp), None);
         }
     }
 
@@ -103,7 +108,7 @@ mod tests {
             failover.failed(at(0), Transport::Udp, address(n), hold);
         }
         assert_eq!(failover.0.len(), NAME_FAILED_MAX);
-        assert!(!failover.is_failed(at(0), Transport::Udp, address(0)));
-        assert!(failover.is_failed(at(0), Transport::Udp, address(1)));
+        let until = |n| failover.failed_until(at(0), Transport::Udp, address(n));
+        assert_eq!((until(0), until(1)), (None, Some(at(11))));
     }
 }

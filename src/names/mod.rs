@@ -48,6 +48,7 @@ mod system;
 mod tests;
 mod wire;
 
-pub use query::{Order, Over, SocketId};
+pub use crate::source::{Over, SocketId};
+pub use query::Order;
 pub use resolver::{Candidate, Failure, Resolution, Resolver, Target};
 pub use system::{Hosts, Servers};

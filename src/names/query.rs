@@ -18,21 +18,9 @@ use super::cache::Question;
 use super::system::Servers;
 use super::wire::{self, Authority, Head, Likeness, NAME_ERROR, NO_ERROR, Record};
 use crate::limits::{NAME_QUERIES_MAX, NAME_STALE_AFTER, NAME_WRONG_ANSWERS_MAX};
+use crate::source::{Over, SocketId};
 use crate::time::Instant;
 use crate::token::Tokens;
-
-/// A socket of the shell's that one query is sent on; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SocketId(pub u64);
-
-/// How a server is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    /// A datagram, from a port that the kernel draws.
-    Udp,
-    /// A connection; two bytes of length stand before the message (RFC 7766 §8), which are the shell's.
-    Tcp,
-}
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +60,7 @@ pub(super) enum Reply {
     Failed,
 }
 
+#[derive(Clone)]
 struct Query {
     question: Question,
     /// Index of the server that was asked first.
@@ -91,6 +80,7 @@ struct Query {
 }
 
 /// All questions that are being asked.
+#[derive(Clone)]
 pub(super) struct Queries {
     servers: Servers,
     tokens: Tokens,

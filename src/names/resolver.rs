@@ -4,21 +4,22 @@
 //! and many callers with one domain ask once. All that may be needed is asked for at once: it takes one round trip, and a
 //! server that swallows questions for NAPTR, as some home routers do, makes nobody wait twice.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::cache::{Cache, Outcome, Question};
 use super::failover::Failover;
 use super::name::Name;
-use super::query::{Order, Queries, Reply, SocketId};
+use super::query::{Order, Queries, Reply};
 use super::service::{Services, draw, services};
 use super::system::{Hosts, Servers};
 use super::wire::{Authority, Data, Kind, Record, Srv};
 use crate::limits::{
     NAME_ALIASES_MAX, NAME_CANDIDATES_MAX, NAME_HOSTS_MAX, NAME_NEGATIVE_TTL,
-    NAME_NEGATIVE_TTL_MAX, NAME_RECORDS_MAX, NAME_TTL_MAX, NAME_TTL_MIN,
+    NAME_NEGATIVE_TTL_MAX, NAME_RECORDS_MAX, NAME_STALE, NAME_TTL_MAX, NAME_TTL_MIN,
 };
-use crate::source::Transport;
+use crate::source::{SocketId, Transport};
 use crate::time::Instant;
 use crate::token::Tokens;
 
@@ -26,7 +27,7 @@ use crate::token::Tokens;
 const SIP_PORT: u16 = 5060;
 
 /// What a SIP URI says about where to go (RFC 3263 §4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// `maddr` or the host: a name, an IPv4 address, or an IPv6 address with or without brackets.
     pub host: String,
@@ -36,6 +37,23 @@ pub struct Target {
     pub transport: Option<Transport>,
 }
 
+impl Target {
+    /// Whether its host is an address, which needs no name server.
+    pub fn is_address(&self) -> bool {
+        numeric(&self.host).is_some()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A place that a request may be sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
@@ -43,6 +61,12 @@ pub struct Candidate {
     pub transport: Transport,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.transport.uri_token(), self.address)
+    }
 }
 
 /// What is known of a target.
@@ -55,6 +79,8 @@ pub enum Resolution {
         candidates: Vec<Candidate>,
         /// When to resolve again; `None`: an address needs no resolving.
         until: Option<Instant>,
+        /// Until when they hold if nobody answers any more; `None`: for ever.
+        usable_until: Option<Instant>,
     },
     /// It is being asked for: resolve again when [`Resolver::changes`] has changed.
     Pending,
@@ -75,8 +101,8 @@ pub enum Failure {
     NoAnswer,
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAName => "neither a name nor an address",
             Self::NotOffered => "no SIP is offered there over UDP or TCP",
@@ -89,6 +115,7 @@ impl std::fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// What is resolved and remembered. It owns no socket: [`Resolver::next_order`] says what to do with them.
+#[derive(Clone)]
 pub struct Resolver {
     hosts: Hosts,
     queries: Queries,
@@ -129,6 +156,17 @@ impl Resolver {
 
     /// Where requests to a target go.
     pub fn resolve(&mut self, now: Instant, target: &Target) -> Resolution {
+        self.resolve_again(now, target, &[])
+    }
+
+    /// The same for whoever has used these before: among equals he stays with what he has, in its order, instead of with
+    /// what a new draw or a server that turns its answers round would give him.
+    pub fn resolve_again(
+        &mut self,
+        now: Instant,
+        target: &Target,
+        former: &[Candidate],
+    ) -> Resolution {
         if let Some(address) = numeric(&target.host) {
             let candidate = Candidate {
                 transport: target.transport.unwrap_or(Transport::Udp),
@@ -137,6 +175,7 @@ impl Resolver {
             return Resolution::Ready {
                 candidates: vec![candidate],
                 until: None,
+                usable_until: None,
             };
         }
         let Some(name) = Name::parse(&target.host) else {
@@ -152,7 +191,7 @@ impl Resolver {
             }
             None => self.add_domain(now, &name, target.transport, &mut found),
         }
-        self.conclude(now, found)
+        self.conclude(now, found, former)
     }
 
     /// Bytes that came on the socket of an order. What does not answer its query is ignored.
@@ -200,9 +239,15 @@ impl Resolver {
         self.failover.failed(now, transport, address, retry_after);
     }
 
-    /// A request was answered there.
-    pub fn worked(&mut self, candidate: Candidate) {
-        self.failover.worked(candidate.transport, candidate.address);
+    /// A request was answered there; whether it had failed before.
+    pub fn worked(&mut self, candidate: Candidate) -> bool {
+        self.failover.worked(candidate.transport, candidate.address)
+    }
+
+    /// Until when it comes last, because it did not work; `None`: it does not.
+    pub fn failed_until(&self, now: Instant, candidate: Candidate) -> Option<Instant> {
+        let Candidate { transport, address } = candidate;
+        self.failover.failed_until(now, transport, address)
     }
 
     /// Queries being asked, answers remembered, bytes of these.
@@ -241,6 +286,7 @@ impl Resolver {
             kind,
         };
         let mut until = now.plus(NAME_TTL_MAX);
+        let mut usable_until = until.plus(NAME_STALE);
         for _ in 0..=NAME_ALIASES_MAX {
             let is_late = self.queries.is_late(&question);
             let known = self.cache.get(now, &question);
@@ -256,12 +302,13 @@ impl Resolver {
             };
             // Beyond its time it is looked at again soon: the answer is on its way.
             until = until.min(entry.fresh_until.max(now.plus(NAME_TTL_MIN)));
+            usable_until = usable_until.min(entry.usable_until);
             match entry.outcome.clone() {
                 Outcome::Alias(name) => question.name = name,
-                outcome => return Known::Is(outcome, until),
+                outcome => return Known::Is(outcome, until, usable_until),
             }
         }
-        Known::Is(Outcome::Nothing, until)
+        Known::Is(Outcome::Nothing, until, usable_until)
     }
 
     /// RFC 3263 §4.1 and §4.2 for a domain without a port.
@@ -327,7 +374,7 @@ impl Resolver {
     ) -> bool {
         let mut hosts = Vec::new();
         let mut is_said = false;
-        for (transport, service) in services {
+        for (preference, (transport, service)) in services.iter().enumerate() {
             let Some(records) = found.note(now, self.look_up(now, service, Kind::Srv)) else {
                 continue;
             };
@@ -337,12 +384,16 @@ impl Resolver {
                 _ => None,
             });
             let drawn = draw(records.collect(), &mut self.tokens);
-            hosts.extend(drawn.into_iter().map(|srv| (*transport, srv)));
+            hosts.extend((drawn.into_iter()).map(|srv| (preference, *transport, srv)));
         }
         // A host that is the root: decidedly not here (RFC 2782).
-        hosts.retain(|(_, srv): &(Transport, Srv)| !srv.host.is_root() && srv.port > 0);
+        hosts.retain(|(_, _, srv): &(usize, Transport, Srv)| !srv.host.is_root() && srv.port > 0);
         found.is_refused |= is_said && hosts.is_empty();
-        for (transport, srv) in hosts.into_iter().take(NAME_HOSTS_MAX) {
+        let mut last = None;
+        for (preference, transport, srv) in hosts.into_iter().take(NAME_HOSTS_MAX) {
+            if last.replace((preference, srv.priority)) != Some((preference, srv.priority)) {
+                found.rank = found.rank.saturating_add(1);
+            }
             self.add_host(now, &srv.host, transport, srv.port, found);
         }
         is_said
@@ -385,14 +436,14 @@ impl Resolver {
             if is_ours
                 && !address.is_unspecified()
                 && !address.is_multicast()
-                && !found.candidates.contains(&candidate)
+                && !found.candidates.iter().any(|(_, own)| *own == candidate)
             {
-                found.candidates.push(candidate);
+                found.candidates.push((found.rank, candidate));
             }
         }
     }
 
-    fn conclude(&self, now: Instant, found: Found) -> Resolution {
+    fn conclude(&self, now: Instant, found: Found, former: &[Candidate]) -> Resolution {
         let mut candidates = found.candidates;
         if found.is_pending || (found.is_tried_again && candidates.is_empty()) {
             return Resolution::Pending;
@@ -407,22 +458,26 @@ impl Resolver {
             });
         }
         // Stable: among those that work, and among those that do not, the order stays.
-        candidates.sort_by_key(|candidate| {
-            let Candidate { transport, address } = *candidate;
-            self.failover.is_failed(now, transport, address)
+        candidates.sort_by_cached_key(|(rank, candidate)| {
+            let place = former.iter().position(|own| own == candidate);
+            let is_failed = self.failed_until(now, *candidate).is_some();
+            (is_failed, *rank, place.unwrap_or(usize::MAX))
         });
         candidates.truncate(NAME_CANDIDATES_MAX);
         Resolution::Ready {
-            candidates,
+            candidates: (candidates.into_iter())
+                .map(|(_, candidate)| candidate)
+                .collect(),
             until: Some(found.until),
+            usable_until: Some(found.usable_until),
         }
     }
 }
 
 /// What a question is known to be answered with.
 enum Known {
-    /// This, until then.
-    Is(Outcome, Instant),
+    /// This, until then, and until then if nobody answers.
+    Is(Outcome, Instant, Instant),
     /// It is being asked.
     Asked,
     /// Nobody answered the last time, and it is being asked again: no reason to wait if there is something else.
@@ -431,9 +486,13 @@ enum Known {
 
 /// What was found on the way.
 struct Found {
-    candidates: Vec<Candidate>,
+    /// Each with its rank: what has the same is equally good (RFC 2782, RFC 3403).
+    candidates: Vec<(u32, Candidate)>,
+    rank: u32,
     /// The first of what it is made of that has to be asked again.
     until: Instant,
+    /// The first of it that may not be used any more then.
+    usable_until: Instant,
     /// Something is being asked.
     is_pending: bool,
     /// Something that nobody answered is being asked again.
@@ -448,7 +507,9 @@ impl Found {
     fn new(now: Instant) -> Self {
         Self {
             candidates: Vec::new(),
+            rank: 0,
             until: now.plus(NAME_TTL_MAX),
+            usable_until: now.plus(NAME_TTL_MAX).plus(NAME_STALE),
             is_pending: false,
             is_tried_again: false,
             is_unanswered: false,
@@ -459,7 +520,10 @@ impl Found {
     /// Takes the records out of what was looked up, and notes what it was beside them. `None`: it is being asked.
     fn note(&mut self, now: Instant, known: Known) -> Option<Vec<Data>> {
         let (outcome, until) = match known {
-            Known::Is(outcome, until) => (outcome, until),
+            Known::Is(outcome, until, usable_until) => {
+                self.usable_until = self.usable_until.min(usable_until);
+                (outcome, until)
+            }
             Known::AskedAgain => {
                 self.is_tried_again = true;
                 (Outcome::Failed, now.plus(NAME_TTL_MIN))
@@ -481,6 +545,7 @@ impl Found {
     fn append(&mut self, other: Self) {
         self.candidates.extend(other.candidates);
         self.until = self.until.min(other.until);
+        self.usable_until = self.usable_until.min(other.usable_until);
         self.is_pending |= other.is_pending;
         self.is_tried_again |= other.is_tried_again;
         self.is_unanswered |= other.is_unanswered;

@@ -1,6 +1,6 @@
 //! What the loop runs: the methods of [`Endpoint`] as a trait, so that tests can put a small core under the real sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::api::{Answer, Command};
 use crate::config::Config;
@@ -26,6 +26,8 @@ pub(super) trait Core {
     fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool);
     fn lane_changes(&self) -> u64;
     fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place>;
+    fn place_changes(&self) -> u64;
+    fn place_addresses(&self) -> Vec<IpAddr>;
 }
 
 impl Core for Endpoint {
@@ -83,5 +85,13 @@ impl Core for Endpoint {
 
     fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place> {
         Endpoint::lane_places(self, now, places_max)
+    }
+
+    fn place_changes(&self) -> u64 {
+        Endpoint::place_changes(self)
+    }
+
+    fn place_addresses(&self) -> Vec<IpAddr> {
+        Endpoint::place_addresses(self)
     }
 }

@@ -6,7 +6,9 @@
 //! batch of each lane, then one of strangers, in parts between which the lanes are looked at again. So a phone waits for a
 //! few strangers' datagrams at most, and a flood that forges a phone's or a trunk's address leaves strangers their share.
 //! While strangers' datagrams are a flood, their sockets wake nobody and are read each millisecond (`rest`).
-//! 5. Connections, one read each in turn. 6. HTTP. After each batch of inputs comes `flush`.
+//! 5. Name servers' answers. 6. Connections, one read each in turn. 7. HTTP. After each batch of inputs comes `flush`.
+
+mod names;
 
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
@@ -26,6 +28,7 @@ use super::http::Server;
 use super::lanes::Lanes;
 use super::log;
 use super::measure::Latencies;
+use super::names::Names;
 use super::peers::Routes;
 use super::rest::{REST, Rest};
 use super::start::Running;
@@ -36,7 +39,7 @@ use super::udp::{SOCKETS_MAX, UdpSockets};
 use crate::api::Event;
 use crate::config::{Config, Listen};
 use crate::endpoint::{Input, Output};
-use crate::limits::{LISTEN_MAX, STOP_CALLS, STOP_TOTAL};
+use crate::limits::{LISTEN_MAX, NAME_QUERIES_MAX, STOP_CALLS, STOP_TOTAL};
 use crate::source::{Lane, Transport};
 use crate::time::{Instant, Now};
 
@@ -47,8 +50,10 @@ const HTTP_LISTENER: Token = Token(2);
 const UDP: usize = 1 << 10;
 const TCP_LISTENERS: usize = 2 << 10;
 const HTTP: usize = 3 << 10;
-const STREAMS: usize = 4 << 10;
+const NAMES: usize = 4 << 10;
+const STREAMS: usize = 5 << 10;
 const _: () = assert!(SOCKETS_MAX <= 1 << 10 && LISTEN_MAX <= 1 << 10);
+const _: () = assert!(NAME_QUERIES_MAX <= 1 << 10);
 
 /// Datagrams read from a lane at a time, before the other lanes and strangers have their turn.
 pub(super) const LANE_BATCH: usize = 32;
@@ -67,6 +72,7 @@ pub(super) struct Io {
     pub(super) registry: Registry,
     pub(super) udp: UdpSockets,
     pub(super) streams: Streams,
+    pub(super) names: Names,
     pub(super) store: Store,
 }
 
@@ -121,6 +127,8 @@ pub(super) struct Shell<C> {
     pub(super) latencies: Latencies,
     routes: Routes,
     routes_at: Instant,
+    /// For which names' addresses `routes` has been asked: the core's number for them.
+    named_routes: Option<u64>,
     /// The configuration that runs and what it was made from.
     pub(super) running: Running,
     stop_by: Option<Instant>,
@@ -192,6 +200,7 @@ impl<C: Core> Shell<C> {
             udp, streams, http, ..
         } = bound;
         let lanes = Lanes::new(&udp);
+        let names = Names::new(NAMES, running.name_files.clone());
         let rest = Rest::new(clock.mono(), udp.strangers_buffer_bytes());
         let mut shell = Self {
             core,
@@ -199,6 +208,7 @@ impl<C: Core> Shell<C> {
                 registry,
                 udp,
                 streams,
+                names,
                 store,
             },
             poll,
@@ -214,9 +224,11 @@ impl<C: Core> Shell<C> {
             latencies: Latencies::new(),
             routes,
             routes_at,
+            named_routes: None,
             running,
             stop_by: None,
         };
+        shell.read_name_files(shell.clock.now());
         // Bans of an earlier run hold before the first packet is read.
         shell.update_filter(shell.clock.now());
         Ok(shell)
@@ -236,25 +248,6 @@ impl<C: Core> Shell<C> {
         let signals = Signals::install(&self.io.registry);
         self.signals = Some(signals.map_err(|error| format!("signals: {error}"))?);
         Ok(())
-    }
-
-    /// Asks for the local address towards every configured peer, before the first message.
-    pub(super) fn read_all_routes(&mut self) {
-        self.routes = Routes::new(&self.running.config);
-        let mut left = self.routes.len();
-        while left > 0 {
-            left = left.saturating_sub(self.read_routes());
-        }
-    }
-
-    /// The next few; how many at most.
-    fn read_routes(&mut self) -> usize {
-        let now = self.clock.now();
-        for (remote, local) in self.routes.refresh() {
-            self.core.handle_input(now, Input::Route { remote, local });
-        }
-        self.routes_at = now.mono.plus(ROUTES_EVERY);
-        64
     }
 
     /// Runs until SIGTERM or SIGINT and everything is put in order, then closes the store.
@@ -300,6 +293,7 @@ impl<C: Core> Shell<C> {
         self.lanes
             .keep_up(&self.clock, &self.core, &mut self.io.udp);
         self.receive_datagrams(events)?;
+        self.serve_names();
         self.serve_streams();
         self.serve_http();
         self.update_filter(now);
@@ -319,6 +313,7 @@ impl<C: Core> Shell<C> {
         let deadlines = [
             self.core.next_deadline(),
             self.io.streams.next_deadline(),
+            Some(self.io.names.next_deadline()),
             self.http.as_ref().and_then(Server::next_deadline),
             log::next_tick(),
             self.stop_by,
@@ -337,6 +332,8 @@ impl<C: Core> Shell<C> {
     pub(super) fn has_work(&self) -> bool {
         self.io.udp.sockets.iter().any(|socket| socket.readable)
             || self.io.streams.has_work()
+            || self.io.names.has_work()
+            || self.named_routes != Some(self.core.place_changes())
             || self.http.as_ref().is_some_and(Server::has_work)
             || self.core.outputs().len() > 0
     }
@@ -348,6 +345,7 @@ impl<C: Core> Shell<C> {
                 token if token >= STREAMS => {
                     self.io.streams.connection_ready(token - STREAMS, event);
                 }
+                token if token >= NAMES => self.io.names.socket_ready(token - NAMES),
                 token if token >= HTTP => {
                     if let Some(http) = &mut self.http {
                         http.connection_ready(token - HTTP);
@@ -409,6 +407,7 @@ impl<C: Core> Shell<C> {
                     );
                 }
                 self.io.store.set_cdr_keep(config.server.cdr_keep);
+                self.read_name_files(now);
                 self.core.reload(now, config);
                 self.read_all_routes();
                 let users = self.running.config.users.len().to_string();
@@ -661,6 +660,7 @@ impl<C: Core> Shell<C> {
             udp,
             streams,
             store,
+            ..
         } = &mut *io;
         let mut admin = Admin {
             core: &mut *core,
@@ -697,6 +697,10 @@ pub(super) fn flush<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             };
             core.handle_input(now, input);
         }
+        while let Some(socket) = io.names.next_unsent() {
+            is_quiet = false;
+            core.handle_input(now, Input::NameUnreachable { socket });
+        }
         if is_quiet {
             break;
         }
@@ -708,6 +712,7 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
         registry,
         udp,
         streams,
+        names,
         store,
     } = io;
     let unsent = udp.unsent;
@@ -721,6 +726,13 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             Output::CloseStream { connection } => streams.close(now.mono, connection),
             Output::StreamTrusted { connection } => streams.trust(connection),
             Output::Banned { source } => streams.ban(source),
+            Output::Ask {
+                socket,
+                over,
+                server,
+                bytes,
+            } => names.ask(registry, socket, over, server, bytes),
+            Output::CloseQuery { socket } => names.close(socket),
             // Handed over below.
             Output::Keep(_) => {}
             Output::Event(event) => log::event(now, event),

@@ -473,6 +473,14 @@ mod tests {
             self.endpoint.lane_places(now, places_max)
         }
 
+        fn place_changes(&self) -> u64 {
+            self.endpoint.place_changes()
+        }
+
+        fn place_addresses(&self) -> Vec<std::net::IpAddr> {
+            self.endpoint.place_addresses()
+        }
+
         fn kernel_mark(&self) -> KernelMark {
             self.endpoint.kernel_mark()
         }

@@ -19,7 +19,7 @@ mod http;
 mod lanes;
 pub mod log;
 mod measure;
-pub mod names;
+mod names;
 mod peers;
 mod rest;
 mod start;

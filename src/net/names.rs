@@ -1,26 +1,24 @@
-//! The sockets and files of [`crate::names`]: a socket for each query with a port that the kernel draws, connections where
-//! an answer does not fit, `/etc/resolv.conf` and `/etc/hosts`. Nothing in here waits: who asks is told what is known, and
-//! the loop hands over what comes.
+//! What the resolver of the core needs of the system: a socket for each query with a port that the kernel draws,
+//! connections where an answer does not fit, `/etc/resolv.conf` and `/etc/hosts`. Nothing in here waits.
 //!
-//! The loop's part: a poll with room for tokens from `first_token` on, [`Names::ready`] for each of their events,
-//! [`Names::expire`] at [`Names::next_deadline`], [`Names::reread`] on reload. Not here: what any byte of DNS means.
+//! The loop's part: a poll with room for tokens from `first_token` on, [`Names::socket_ready`] for each of their events,
+//! [`Names::next_unsent`] and [`Names::read_next`] until there is nothing, [`Names::changed_files`] at
+//! [`Names::next_deadline`]. Not here: what any byte of DNS means, and whom to ask.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use crate::limits::{NAME_FILE_BYTES_MAX, NAME_FILES_EVERY};
-use crate::names::{
-    Candidate, Hosts, Order, Over, Resolution, Resolver, Servers, SocketId, Target,
-};
+use crate::names::{Hosts, Servers};
+use crate::source::{Over, SocketId};
 use crate::time::Instant;
 
 /// Bytes of the longest datagram.
@@ -30,30 +28,46 @@ const READ_BYTES: usize = 4 << 10;
 
 /// Where the system's files are.
 #[derive(Clone, Debug)]
-pub struct Paths {
+pub(super) struct Paths {
     /// resolv.conf(5).
-    pub resolv_conf: PathBuf,
+    pub(super) resolv_conf: PathBuf,
     /// hosts(5).
-    pub hosts: PathBuf,
+    pub(super) hosts: PathBuf,
 }
 
-impl Default for Paths {
-    fn default() -> Self {
+impl Paths {
+    /// As the environment says: `SIPKEEP_RESOLV_CONF`, `SIPKEEP_HOSTS`; without these, those in `/etc`.
+    pub(super) fn from_environment() -> Self {
+        let path = |name, usual: &str| {
+            let own = std::env::var_os(name).filter(|value| !value.is_empty());
+            own.map_or_else(|| usual.into(), PathBuf::from)
+        };
         Self {
-            resolv_conf: "/etc/resolv.conf".into(),
-            hosts: "/etc/hosts".into(),
+            resolv_conf: path("SIPKEEP_RESOLV_CONF", "/etc/resolv.conf"),
+            hosts: path("SIPKEEP_HOSTS", "/etc/hosts"),
         }
     }
 }
 
-/// A resolver with its sockets.
-pub struct Names {
-    resolver: Resolver,
+/// The sockets of queries, and the files.
+pub(super) struct Names {
     sockets: Slab<Socket>,
     keys: HashMap<SocketId, usize>,
+    /// Numbers of sockets that may have something to read.
+    readable: VecDeque<usize>,
+    /// Queries that could not be sent.
+    unsent: VecDeque<SocketId>,
     first_token: usize,
     files: Files,
     buffer: Box<[u8]>,
+}
+
+/// What came on the socket of a query.
+pub(super) enum Received<'a> {
+    /// These bytes.
+    Answer(SocketId, SocketAddr, &'a [u8]),
+    /// It is of no use any more.
+    Ended(SocketId),
 }
 
 struct Socket {
@@ -76,117 +90,103 @@ struct Exchange {
 }
 
 impl Names {
-    /// Reads the system's files. Tokens of its sockets begin at `first_token`; `families`: whether we have IPv4, and
-    /// whether IPv6.
-    pub fn new(
-        now: Instant,
-        first_token: usize,
-        seed: &[u8; 32],
-        families: [bool; 2],
-        paths: Paths,
-    ) -> Self {
-        let mut files = Files::new(paths);
-        let (servers, hosts) = files.read(now);
+    /// Without a socket yet, whose tokens will begin at `first_token`.
+    pub(super) fn new(first_token: usize, paths: Paths) -> Self {
         Self {
-            resolver: Resolver::new(seed, families, servers, hosts),
             sockets: Slab::new(),
             keys: HashMap::new(),
+            readable: VecDeque::new(),
+            unsent: VecDeque::new(),
             first_token,
-            files,
+            files: Files::new(paths),
             buffer: vec![0; DATAGRAM_BYTES].into_boxed_slice(),
         }
     }
 
-    /// Where requests to a target go, as far as it is known; what is not is asked for.
-    pub fn resolve(&mut self, now: Instant, registry: &Registry, target: &Target) -> Resolution {
-        if now.since(self.files.looked_at) >= NAME_FILES_EVERY && self.files.have_changed(now) {
-            self.reread(now);
+    /// Reads the system's files.
+    pub(super) fn read_files(&mut self, now: Instant) -> (Servers, Hosts) {
+        self.files.read(now)
+    }
+
+    /// The same, if it is time to look and they have changed.
+    pub(super) fn changed_files(&mut self, now: Instant) -> Option<(Servers, Hosts)> {
+        let is_due = self.next_deadline() <= now;
+        (is_due && self.files.have_changed(now)).then(|| self.files.read(now))
+    }
+
+    /// When the files are to be looked at.
+    pub(super) fn next_deadline(&self) -> Instant {
+        self.files.looked_at.plus(NAME_FILES_EVERY)
+    }
+
+    /// Sends a query; if that cannot be, [`Names::next_unsent`] will tell.
+    pub(super) fn ask(
+        &mut self,
+        registry: &Registry,
+        id: SocketId,
+        over: Over,
+        server: SocketAddr,
+        bytes: &[u8],
+    ) {
+        if let Err(error) = self.open(registry, id, over, server, bytes) {
+            log::debug!("name server {server}: {error}");
+            self.unsent.push_back(id);
         }
-        let resolution = self.resolver.resolve(now, target);
-        self.carry_out(now, registry);
-        resolution
     }
 
-    /// See [`Resolver::changes`].
-    pub fn changes(&self) -> u64 {
-        self.resolver.changes()
-    }
-
-    /// See [`Resolver::failed`].
-    pub fn failed(&mut self, now: Instant, candidate: Candidate, retry_after: Option<Duration>) {
-        self.resolver.failed(now, candidate, retry_after);
-    }
-
-    /// See [`Resolver::worked`].
-    pub fn worked(&mut self, candidate: Candidate) {
-        self.resolver.worked(candidate);
-    }
-
-    /// Reads the system's files again.
-    pub fn reread(&mut self, now: Instant) {
-        let (servers, hosts) = self.files.read(now);
-        self.resolver.configure(now, servers, hosts);
-    }
-
-    /// See [`Resolver::next_deadline`].
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.resolver.next_deadline()
-    }
-
-    /// Time has passed.
-    pub fn expire(&mut self, now: Instant, registry: &Registry) {
-        self.resolver.expire(now);
-        self.carry_out(now, registry);
+    /// Closes the socket of a query, if it has one.
+    pub(super) fn close(&mut self, id: SocketId) {
+        if let Some(key) = self.keys.remove(&id) {
+            self.sockets.remove(key);
+        }
     }
 
     /// An event of the socket with this number behind the first token.
-    pub fn ready(&mut self, now: Instant, registry: &Registry, key: usize) {
-        // An answer ends it, and so do a few datagrams that are none: this loop does, too.
-        while let Some(socket) = self.sockets.get_mut(key) {
-            let id = socket.id;
+    pub(super) fn socket_ready(&mut self, key: usize) {
+        if self.sockets.contains(key) && !self.readable.contains(&key) {
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Whether the next turn has something to do that no event will tell.
+    pub(super) fn has_work(&self) -> bool {
+        !self.readable.is_empty() || !self.unsent.is_empty()
+    }
+
+    /// The next query that could not be sent.
+    pub(super) fn next_unsent(&mut self) -> Option<SocketId> {
+        self.unsent.pop_front()
+    }
+
+    /// The next thing that has come. Datagrams of one socket come one after the other; a few that answer nothing end it.
+    pub(super) fn read_next(&mut self) -> Option<Received<'_>> {
+        while let Some(&key) = self.readable.front() {
+            let Some(socket) = self.sockets.get_mut(key) else {
+                self.readable.pop_front();
+                continue;
+            };
+            let (id, server) = (socket.id, socket.server);
             let received = match &mut socket.carrier {
                 Carrier::Udp(udp) => udp.recv_from(&mut self.buffer),
                 Carrier::Tcp(exchange) => exchange
                     .go_on(&mut self.buffer)
-                    .map(|length| (length, socket.server)),
+                    .map(|length| (length, server)),
             };
             match received {
                 Ok((length, from)) => {
-                    let bytes = &self.buffer[..length];
-                    self.resolver.receive(now, id, from, bytes);
+                    return Some(Received::Answer(id, from, &self.buffer[..length]));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    log::debug!("name server {}: {error}", socket.server);
-                    self.resolver.unreachable(now, id);
-                }
-            }
-            self.carry_out(now, registry);
-        }
-    }
-
-    fn carry_out(&mut self, now: Instant, registry: &Registry) {
-        while let Some(order) = self.resolver.next_order() {
-            match order {
-                Order::Ask {
-                    socket,
-                    over,
-                    server,
-                    bytes,
-                } => {
-                    if let Err(error) = self.open(registry, socket, over, server, &bytes) {
+                    self.readable.pop_front();
+                    if error.kind() != ErrorKind::WouldBlock {
                         log::debug!("name server {server}: {error}");
-                        self.resolver.unreachable(now, socket);
-                    }
-                }
-                Order::Close { socket } => {
-                    if let Some(key) = self.keys.remove(&socket) {
-                        self.sockets.remove(key);
+                        return Some(Received::Ended(id));
                     }
                 }
             }
         }
+        None
     }
 
     fn open(

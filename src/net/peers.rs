@@ -11,7 +11,9 @@ const BATCH: usize = 64;
 /// The configured peers with the local address towards each.
 #[derive(Default)]
 pub(super) struct Routes {
+    /// Those that the configuration names, then the addresses of names.
     peers: Vec<IpAddr>,
+    configured: usize,
     known: HashMap<IpAddr, IpAddr>,
     next: usize,
 }
@@ -21,8 +23,11 @@ impl Routes {
     pub(super) fn new(config: &Config) -> Self {
         let users = config.users.iter().flat_map(|user| &user.addresses);
         let trunks = config.trunks.iter().flat_map(|trunk| &trunk.addresses);
-        let peers: BTreeSet<IpAddr> = users.chain(trunks).map(|peer| peer.address).collect();
+        let lines = config.lines.iter().flat_map(|line| &line.addresses);
+        let peers = users.chain(trunks).chain(lines);
+        let peers: BTreeSet<IpAddr> = peers.map(|peer| peer.address).collect();
         Self {
+            configured: peers.len(),
             peers: peers.into_iter().collect(),
             known: HashMap::new(),
             next: 0,
@@ -32,6 +37,26 @@ impl Routes {
     /// How many peers there are.
     pub(super) fn len(&self) -> usize {
         self.peers.len()
+    }
+
+    /// These are the addresses of names now: asks about those that nothing is known of yet.
+    pub(super) fn add(&mut self, named: Vec<IpAddr>) -> Vec<(IpAddr, IpAddr)> {
+        self.peers.truncate(self.configured);
+        self.next = 0;
+        let configured: BTreeSet<IpAddr> = self.peers.iter().copied().collect();
+        (self.peers).extend(named.into_iter().filter(|peer| !configured.contains(peer)));
+        let peers: BTreeSet<IpAddr> = self.peers.iter().copied().collect();
+        self.known.retain(|peer, _| peers.contains(peer));
+        let mut news = Vec::new();
+        for &peer in &self.peers[self.configured..] {
+            if !self.known.contains_key(&peer)
+                && let Some(local) = local_address(peer)
+            {
+                self.known.insert(peer, local);
+                news.push((peer, local));
+            }
+        }
+        news
     }
 
     /// Asks about the next few peers: (peer, our address) where that is news. Networks come and go while we run.

@@ -12,6 +12,7 @@ use mio::{Poll, Waker};
 
 use super::clock::{Clock, unix};
 use super::event_loop::{self, Bound, Shell, WAKER};
+use super::names::Paths;
 use super::store::{Secrets, Store};
 use super::{log, sys};
 use crate::config::{Config, Listen, Secret};
@@ -35,6 +36,8 @@ pub(super) struct Running {
     /// `listen` as the file has it, of SIP and of HTTP, and the state file: what cannot change without a restart.
     fixed: Fixed,
     secrets: Secrets,
+    /// What says whom to ask about names.
+    pub(super) name_files: Paths,
 }
 
 #[derive(Clone, PartialEq)]
@@ -96,6 +99,7 @@ fn serve(path: &Path, mut config: Config) -> Result<(), String> {
         config,
         fixed,
         secrets,
+        name_files: Paths::from_environment(),
     };
     let mut shell = Shell::new(endpoint, poll, bound, store, clock, running)?;
     shell.install_signals()?;
@@ -129,12 +133,18 @@ impl Running {
     ) -> Self {
         complete(&mut config, &mut secrets, store).unwrap();
         let fixed = Fixed::of(&config);
+        let folder = path.parent().unwrap();
+        let name_files = Paths {
+            resolv_conf: folder.join("resolv.conf"),
+            hosts: folder.join("hosts"),
+        };
         config.server.listen.clone_from(&bound.listen);
         Self {
             path,
             config,
             fixed,
             secrets,
+            name_files,
         }
     }
 

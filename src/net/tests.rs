@@ -2,6 +2,7 @@
 //! loop turn, and reads.
 
 mod lanes;
+mod names;
 mod streams;
 
 use std::io::{Read, Write};
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::endpoint::{Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
 use crate::limits;
-use crate::source::{ConnectionId, Flow, Place, Source, Transport};
+use crate::source::{ConnectionId, Flow, Over, Place, SocketId, Source, Transport};
 use crate::store::Change;
 use crate::time::{Instant, Now, UnixTime};
 
@@ -33,6 +34,8 @@ enum Owned {
     Close(ConnectionId),
     Trusted(ConnectionId),
     Banned(Source),
+    Ask(SocketId, Over, SocketAddr, Vec<u8>),
+    CloseQuery(SocketId),
     Keep(Change),
 }
 
@@ -49,6 +52,11 @@ pub(super) struct Echo {
     refuse: bool,
     reloads: usize,
     routes: Vec<(std::net::IpAddr, std::net::IpAddr)>,
+    name_servers: Vec<SocketAddr>,
+    name_answers: Vec<(SocketId, Vec<u8>)>,
+    unreachable: Vec<SocketId>,
+    place_changes: u64,
+    place_addresses: Vec<std::net::IpAddr>,
     commands: Vec<Command>,
     stopped: bool,
     busy: bool,
@@ -92,6 +100,12 @@ impl Core for Echo {
             }
             Input::StreamClosed { connection } => self.closed.push(connection),
             Input::Route { remote, local } => self.routes.push((remote, local)),
+            Input::NameFiles { servers, .. } => self.name_servers = servers.servers.clone(),
+            Input::NameAnswer { socket, bytes, .. } => {
+                self.name_answers.push((socket, bytes.to_vec()));
+                self.out.push(Owned::CloseQuery(socket));
+            }
+            Input::NameUnreachable { socket } => self.unreachable.push(socket),
             Input::Tick => {
                 self.ticks += 1;
                 self.deadline = None;
@@ -139,6 +153,13 @@ impl Core for Echo {
                 connection: *connection,
                 remote: *remote,
             },
+            Owned::Ask(socket, over, server, bytes) => Output::Ask {
+                socket: *socket,
+                over: *over,
+                server: *server,
+                bytes,
+            },
+            Owned::CloseQuery(socket) => Output::CloseQuery { socket: *socket },
             Owned::Close(connection) => Output::CloseStream {
                 connection: *connection,
             },
@@ -182,6 +203,14 @@ impl Core for Echo {
 
     fn lane_places(&self, _: Now, places_max: usize) -> Vec<Place> {
         self.places.iter().copied().take(places_max).collect()
+    }
+
+    fn place_changes(&self) -> u64 {
+        self.place_changes
+    }
+
+    fn place_addresses(&self) -> Vec<std::net::IpAddr> {
+        self.place_addresses.clone()
     }
 }
 

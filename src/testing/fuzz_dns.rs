@@ -102,7 +102,13 @@ impl Shell {
         self.carry_out();
         let resolution = self.resolver.resolve(self.now, target);
         self.carry_out();
-        if let Resolution::Ready { candidates, until } = &resolution {
+        if let Resolution::Ready {
+            candidates,
+            until,
+            usable_until,
+        } = &resolution
+        {
+            assert!(usable_until >= until);
             assert!((1..=NAME_CANDIDATES_MAX).contains(&candidates.len()));
             assert!(
                 until.is_some_and(|until| until > self.now),

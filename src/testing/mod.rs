@@ -7,6 +7,7 @@
 //! `invariants` is what must hold in all of these.
 
 pub mod agent;
+pub mod dns;
 pub mod fleet;
 pub mod fraud;
 pub mod fuzz;

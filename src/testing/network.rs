@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::random::Random;
-use crate::source::ConnectionId;
+use crate::source::{ConnectionId, Over, SocketId};
 use crate::time::Instant;
 
 /// How the way between an address and the server treats datagrams. Chances are per mille.
@@ -40,6 +40,20 @@ pub enum Payload {
     Bytes(ConnectionId, Vec<u8>),
     /// A connection is gone.
     Closed(ConnectionId),
+    /// A query to a name server.
+    Query(SocketId, Over, Vec<u8>),
+    /// What answers it; `None`: there is nobody.
+    Answer(SocketId, Over, Option<Vec<u8>>),
+}
+
+impl Payload {
+    fn is_datagram(&self) -> bool {
+        match self {
+            Self::Datagram(_) => true,
+            Self::Query(_, over, _) | Self::Answer(_, over, _) => *over == Over::Udp,
+            Self::Opened(_) | Self::Bytes(..) | Self::Closed(_) => false,
+        }
+    }
 }
 
 /// Something on its way.
@@ -84,7 +98,7 @@ impl Network {
     /// Sends. `peer`: whose link it goes over, the end that is not the server.
     pub fn send(&mut self, now: Instant, peer: IpAddr, packet: Packet) {
         let link = self.links.get(&peer).copied().unwrap_or(self.link);
-        if !matches!(packet.payload, Payload::Datagram(_)) {
+        if !packet.payload.is_datagram() {
             self.put(now.plus(link.delay), packet);
             return;
         }

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::dns::{Manner, NAME_SERVER, NameServer};
 use super::network::{Link, Network, Packet, Payload};
 use super::random::Random;
 use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
-use crate::source::{ConnectionId, Flow, Source, Transport};
+use crate::names::{Hosts, Servers};
+use crate::source::{ConnectionId, Flow, Over, SocketId, Source, Transport};
 use crate::store::{
     BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, Snapshot,
 };
@@ -116,6 +118,11 @@ pub struct World {
     pub banned: BTreeSet<Source>,
     /// Bytes of the datagrams that the server sent to each address, and how many those were.
     pub received: BTreeMap<IpAddr, (u64, u64)>,
+    /// Who knows about names, at [`NAME_SERVER`].
+    pub name_server: NameServer,
+    /// Queries that wait for an answer.
+    queries: BTreeSet<SocketId>,
+    last_query: SocketId,
     kept: Kept,
     now: Now,
     server: SocketAddr,
@@ -145,6 +152,9 @@ impl World {
             ended: Vec::new(),
             banned: BTreeSet::new(),
             received: BTreeMap::new(),
+            name_server: NameServer::new(),
+            queries: BTreeSet::new(),
+            last_query: SocketId(0),
             kept: Kept::default(),
             now,
             server,
@@ -156,6 +166,7 @@ impl World {
             dead: BTreeSet::new(),
             ticks: (Instant::default(), 0),
         };
+        world.tell_name_files();
         world.take_outputs();
         world
     }
@@ -259,7 +270,37 @@ impl World {
         let bytes = Random::new(seed).fork("server").bytes();
         let kept = self.kept.snapshot(self.now.unix);
         self.endpoint = Endpoint::new(self.now, config, bytes, kept);
+        self.queries.clear();
+        self.last_query = SocketId(0);
+        self.tell_name_files();
         self.take_outputs();
+    }
+
+    /// What stands in the server's resolv.conf and hosts.
+    fn tell_name_files(&mut self) {
+        let servers = Servers {
+            servers: vec![NAME_SERVER],
+            ..Servers::default()
+        };
+        let input = Input::NameFiles {
+            servers: &servers,
+            hosts: &Hosts::default(),
+        };
+        self.endpoint.handle_input(self.now, input);
+    }
+
+    /// Bytes on the socket of a query that waits, from whom one likes; nothing without one.
+    pub fn input_answer(&mut self, which: usize, from: SocketAddr, bytes: &[u8]) {
+        let index = which % self.queries.len().max(1);
+        if let Some(&socket) = self.queries.iter().nth(index) {
+            let input = Input::NameAnswer {
+                socket,
+                from,
+                bytes,
+            };
+            self.endpoint.handle_input(self.now, input);
+            self.take_outputs();
+        }
     }
 
     /// Bytes to the server from `from` at this moment, past the network.
@@ -355,6 +396,10 @@ impl World {
     /// A packet has arrived, at the server or at a peer.
     fn deliver(&mut self, packet: Packet) -> Option<Delivery> {
         let Packet { from, to, payload } = packet;
+        if let Payload::Query(socket, over, query) = payload {
+            self.answer(socket, over, &query);
+            return None;
+        }
         if to != self.server {
             let seen = match payload {
                 Payload::Datagram(bytes) => Seen::Datagram(bytes),
@@ -365,7 +410,7 @@ impl World {
                     }
                     Seen::Closed
                 }
-                Payload::Opened(_) => return None,
+                Payload::Opened(_) | Payload::Query(..) | Payload::Answer(..) => return None,
             };
             return Some(Delivery { to, seen });
         }
@@ -387,10 +432,35 @@ impl World {
                     connection: *connection,
                 }
             }
+            // Its socket is closed: nobody hears it.
+            Payload::Answer(socket, ..) if !self.queries.contains(socket) => return None,
+            Payload::Answer(socket, _, None) => Input::NameUnreachable { socket: *socket },
+            Payload::Answer(socket, _, Some(bytes)) => Input::NameAnswer {
+                socket: *socket,
+                from,
+                bytes,
+            },
+            Payload::Query(..) => return None,
         };
         self.endpoint.handle_input(self.now, input);
         self.take_outputs();
         None
+    }
+
+    /// The name server has got a query.
+    fn answer(&mut self, socket: SocketId, over: Over, query: &[u8]) {
+        let replies = self.name_server.replies(query, over == Over::Udp);
+        let replies = replies.into_iter().map(|(from, bytes)| (from, Some(bytes)));
+        let is_absent = self.name_server.manner == Manner::Absent;
+        let nobody = is_absent.then_some((NAME_SERVER, None));
+        for (from, bytes) in replies.chain(nobody) {
+            let packet = Packet {
+                from,
+                to: self.server,
+                payload: Payload::Answer(socket, over, bytes),
+            };
+            self.network.send(self.now.mono, NAME_SERVER.ip(), packet);
+        }
     }
 
     /// Does what the outputs say, as the shell would.
@@ -432,6 +502,21 @@ impl World {
                     }
                 }
                 Output::StreamTrusted { .. } => {}
+                Output::Ask {
+                    socket,
+                    over,
+                    server,
+                    bytes,
+                } => {
+                    assert_eq!(server, NAME_SERVER, "asks whom nobody has named");
+                    assert!(self.last_query < socket, "a socket is used twice");
+                    self.last_query = socket;
+                    self.queries.insert(socket);
+                    to_peers.push((server, Payload::Query(socket, over, bytes.to_vec())));
+                }
+                Output::CloseQuery { socket } => {
+                    self.queries.remove(&socket);
+                }
                 Output::Banned { source } => banned.push(source),
                 Output::Keep(Change::Record(record)) => {
                     let entry = self.records.entry(record.id.clone()).or_default();

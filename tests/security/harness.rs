@@ -101,6 +101,9 @@ impl Outcome {
                 Output::CloseStream { connection } => self.closed.push(connection),
                 Output::StreamTrusted { connection } => self.trusted.push(connection),
                 Output::Banned { source } => self.banned.push(source),
+                Output::Ask { .. } | Output::CloseQuery { .. } => {
+                    panic!("a message makes the server ask about a name: {output:?}")
+                }
                 Output::Keep(change) => self.kept.push(change.clone()),
                 Output::Event(event) => self
                     .events

@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use mio::{Events, Poll};
 
 use super::*;
+use crate::names::{Candidate, Order, Resolution, Resolver, Target};
 use crate::source::Transport;
 
 const FIRST_TOKEN: usize = 7;
@@ -92,6 +94,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
 struct Loop {
     poll: Poll,
     names: Names,
+    resolver: Resolver,
     folder: tempfile::TempDir,
     now: Instant,
 }
@@ -105,11 +108,51 @@ impl Loop {
         };
         fs::write(&paths.hosts, hosts).unwrap();
         let now = Instant::from_micros(1);
+        let mut names = Names::new(FIRST_TOKEN, paths);
+        let (servers, hosts) = names.read_files(now);
         Self {
             poll: Poll::new().unwrap(),
-            names: Names::new(now, FIRST_TOKEN, &[7; 32], [true, true], paths),
+            names,
+            resolver: Resolver::new(&[7; 32], [true, true], servers, hosts),
             folder,
             now,
+        }
+    }
+
+    fn configure(&mut self, (servers, hosts): (Servers, Hosts)) {
+        self.resolver.configure(self.now, servers, hosts);
+    }
+
+    /// Does what the loop does with the core's outputs.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(order) = self.resolver.next_order() {
+                match order {
+                    Order::Ask {
+                        socket,
+                        over,
+                        server,
+                        bytes,
+                    } => (self.names).ask(self.poll.registry(), socket, over, server, &bytes),
+                    Order::Close { socket } => self.names.close(socket),
+                }
+            }
+            let Some(socket) = self.names.next_unsent() else {
+                return;
+            };
+            self.resolver.unreachable(self.now, socket);
+        }
+    }
+
+    fn read(&mut self) {
+        while let Some(received) = self.names.read_next() {
+            match received {
+                Received::Answer(socket, from, bytes) => {
+                    self.resolver.receive(self.now, socket, from, bytes);
+                }
+                Received::Ended(socket) => self.resolver.unreachable(self.now, socket),
+            }
+            self.carry_out();
         }
     }
 
@@ -119,12 +162,14 @@ impl Loop {
             servers: servers.to_vec(),
             ..Servers::default()
         };
-        let (_, hosts) = self.names.files.read(self.now);
-        self.names.resolver.configure(self.now, servers, hosts);
+        let (_, hosts) = self.names.read_files(self.now);
+        self.configure((servers, hosts));
     }
 
     fn resolve(&mut self, target: &Target) -> Resolution {
-        self.names.resolve(self.now, self.poll.registry(), target)
+        let resolution = self.resolver.resolve(self.now, target);
+        self.carry_out();
+        resolution
     }
 
     /// Until the servers have answered.
@@ -140,8 +185,9 @@ impl Loop {
             self.poll.poll(&mut events, tick).unwrap();
             for event in &events {
                 let key = event.token().0 - FIRST_TOKEN;
-                self.names.ready(self.now, self.poll.registry(), key);
+                self.names.socket_ready(key);
             }
+            self.read();
         }
         panic!("no answer");
     }
@@ -182,7 +228,7 @@ fn a_name_is_resolved_over_udp_from_a_port_for_each_query() {
         ports.dedup();
         assert_eq!((servers[0].asked.len(), ports.len()), (5, 5));
         assert!(own.names.sockets.is_empty() && own.names.keys.is_empty());
-        assert_eq!(own.names.next_deadline(), None);
+        assert_eq!(own.resolver.next_deadline(), None);
     }
 }
 
@@ -221,8 +267,7 @@ fn a_connection_that_ends_without_an_answer_leads_to_the_next() {
     };
     drop(closing);
     let mut own = Loop::start("");
-    let hosts = Hosts::default();
-    own.names.resolver.configure(own.now, tcp_only, hosts);
+    own.configure((tcp_only, Hosts::default()));
     let resolution = own.resolve_by(&target("example.com"), &mut servers);
     assert_eq!(candidates(resolution), known("192.0.2.1:5060"));
 }
@@ -234,9 +279,10 @@ fn silence_ends_with_its_deadline_and_leaves_no_socket() {
     own.ask(&[silent.address()]);
     assert_eq!(own.resolve(&target("example.com")), Resolution::Pending);
     assert_eq!(own.names.sockets.len(), 5);
-    while let Some(deadline) = own.names.next_deadline() {
+    while let Some(deadline) = own.resolver.next_deadline() {
         own.now = deadline;
-        own.names.expire(own.now, own.poll.registry());
+        own.resolver.expire(own.now);
+        own.carry_out();
     }
     assert!(own.names.sockets.is_empty());
     let resolution = own.resolve(&target("example.com"));
@@ -249,21 +295,21 @@ fn files_are_read_again_when_they_have_changed_and_it_is_time_to_look() {
     let resolution = own.resolve(&target("pbx"));
     assert_eq!(candidates(resolution), known("192.0.2.7:5060"));
     fs::write(own.folder.path().join("hosts"), "192.0.2.88 pbx").unwrap();
-    let resolution = own.resolve(&target("pbx"));
-    assert_eq!(candidates(resolution), known("192.0.2.7:5060"));
-    own.now = own.now.plus(NAME_FILES_EVERY);
+    let nearly = own.now.plus(NAME_FILES_EVERY - Duration::from_micros(1));
+    assert!(own.names.changed_files(nearly).is_none());
+    own.now = own.names.next_deadline();
+    let files = own.names.changed_files(own.now).unwrap();
+    own.configure(files);
     let resolution = own.resolve(&target("pbx"));
     assert_eq!(candidates(resolution), known("192.0.2.88:5060"));
-    // On reload at once.
-    fs::write(own.folder.path().join("hosts"), "192.0.2.9 pbx").unwrap();
-    own.names.reread(own.now);
-    let resolution = own.resolve(&target("pbx"));
-    assert_eq!(candidates(resolution), known("192.0.2.9:5060"));
+    own.now = own.names.next_deadline();
+    assert!(own.names.changed_files(own.now).is_none(), "as before");
+    assert!(own.names.next_deadline() > own.now);
 }
 
 #[test]
 fn the_systems_own_files_can_be_read() {
-    let mut files = Files::new(Paths::default());
+    let mut files = Files::new(Paths::from_environment());
     let (servers, _) = files.read(Instant::default());
     assert!(!servers.servers.is_empty());
     assert_eq!(interface_index("lo"), Some(1));

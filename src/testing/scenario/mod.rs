@@ -40,6 +40,10 @@
 //! `config NAME:` is another configuration, for `server reloads NAME`. A trunk is asked whether it is there only if it has a
 //! `keepalive`; `A answers OPTIONS` (or `A answers OPTIONS 404`), `A ignores OPTIONS`: from then on by itself, without a line.
 //! `event trunk name=one state=down "no answer"`: the next event of that name, with these fields and one of that value.
+//! Names are resolved by a name server whose records stand in header lines, `dns: sip.example.org 60 A 192.0.2.9` (see
+//! [`dns`](super::dns)), or how it behaves at first, `dns: is silent`; later `dns has sip.example.org A 192.0.2.10`, `dns forgets NAME`, `dns answers`, `dns is silent`,
+//! `dns is absent`, `dns fails`, `dns is forged`, `dns is asked NAME TYPE NAME TYPE ...` (since it was asserted last, sorted),
+//! `server reaches LINE=udp:192.0.2.9:5060,udp:...`, `server cannot reach LINE "why"`.
 //! In a header that is sent, a word `$name` stands for what was bound; a PRACK acknowledges the last reliable response.
 
 mod expect;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::source::Transport;
+use crate::testing::dns::{Manner, Zone};
 
 /// Where the server listens, unless the scenario's configuration says otherwise.
 pub const SERVER: &str = "192.0.2.1:5060";
@@ -55,6 +56,8 @@ pub enum Step {
     Event(Words),
     /// `agent answers OPTIONS`, with this status; `agent ignores OPTIONS`: with none.
     Options(String, Option<u16>),
+    /// `dns ...`
+    Dns(Words),
 }
 
 /// Words of a line: plain ones, `key=value`, and the header lines below.
@@ -109,6 +112,10 @@ pub struct Script {
     pub config: String,
     /// Configurations that it is exchanged for, by name.
     pub others: Vec<(String, String)>,
+    /// What the name server knows.
+    pub zone: Zone,
+    /// How it behaves at first.
+    pub manner: Manner,
     /// Who takes part.
     pub agents: Vec<AgentSpec>,
     /// What happens, in the order of time.
@@ -126,6 +133,8 @@ impl Script {
             seed: 1,
             config: String::new(),
             others: Vec::new(),
+            zone: Zone::default(),
+            manner: Manner::Answers,
             agents: Vec::new(),
             lines: Vec::new(),
         };
@@ -195,6 +204,11 @@ impl Script {
                 config.push('\n');
             } else if let Some(seed) = line.strip_prefix("seed ") {
                 script.seed = seed.trim().parse().map_err(|_| bad("not a seed".into()))?;
+            } else if let Some(record) = line.strip_prefix("dns: ") {
+                match Manner::of(record.trim()) {
+                    Some(manner) => script.manner = manner,
+                    None => script.zone.add(record).map_err(bad)?,
+                }
             } else if let Some(spec) = line.strip_prefix("agent ") {
                 let spec = agent(&spec.split_whitespace().collect::<Vec<_>>()).map_err(bad)?;
                 script.agents.retain(|known| known.name != spec.name);
@@ -303,6 +317,7 @@ fn step(line: &str) -> Result<Step, String> {
         ("nothing", "") => Ok(Step::Nothing),
         ("server", _) => Ok(Step::Server(Words::of(rest))),
         ("record", _) => Ok(Step::Record(Words::of(rest))),
+        ("dns", _) => Ok(Step::Dns(Words::of(rest))),
         ("event", _) => Ok(Step::Event(Words::of(rest))),
         (agent, "ignores") if third == "OPTIONS" => Ok(Step::Options(agent.into(), None)),
         (agent, "answers") => match third.strip_prefix("OPTIONS").map(str::trim) {
@@ -434,6 +449,10 @@ mod tests {
             (
                 "# t\nwhat",
                 "line 2: `what`: neither a time nor a known word",
+            ),
+            (
+                "# t\ndns: sip A 1.2.3",
+                "line 2: `dns: sip A 1.2.3`: sip A 1.2.3: not a record of a zone",
             ),
         ] {
             assert_eq!(Script::parse(text).unwrap_err(), mistake);

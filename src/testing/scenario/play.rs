@@ -9,9 +9,11 @@ use super::parse::{Line, SERVER, Script, Step, Words};
 use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::message::{Method, parse};
-use crate::source::Transport;
+use crate::names::Candidate;
+use crate::source::{LineId, Transport};
 use crate::store::CallRecord;
 use crate::testing::agent::{Agent, Wishes};
+use crate::testing::dns::Manner;
 use crate::testing::network::Link;
 use crate::testing::world::{Seen, World};
 use crate::time::{Instant, UnixTime};
@@ -54,6 +56,8 @@ impl Player {
         let server = SERVER.parse().map_err(|_| "SERVER is an address")?;
         let setup = (config.clone(), script.seed);
         let mut world = World::new(config, server, script.seed, Link::default());
+        world.name_server.zone = script.zone.clone();
+        world.name_server.manner = script.manner;
         let mut agents = Vec::new();
         for spec in &script.agents {
             if spec.transport == Transport::Tcp {
@@ -215,6 +219,7 @@ impl Player {
                 let index = self.agent(agent)?;
                 self.options[index] = Some(*status);
             }
+            Step::Dns(words) => self.dns(words)?,
         }
         self.pump(self.world.now().mono);
         Ok(())
@@ -378,7 +383,60 @@ impl Player {
                 self.world.reload(self.setup.0.clone());
             }
             ["has"] => return self.counts(words),
+            ["reaches"] => return self.reaches(words),
+            ["cannot", "reach", line] => {
+                let found = self.way(line)?.err().unwrap_or_else(|| "it can".into());
+                let wanted = words.quoted.as_deref().unwrap_or("*");
+                return expect::check_value(line, wanted, &found, &mut self.variables);
+            }
             _ => return Err("not a command".into()),
+        }
+        Ok(())
+    }
+
+    /// Where each line's packets go.
+    fn reaches(&mut self, words: &Words) -> Result<(), String> {
+        for (line, wanted) in &words.options {
+            let found = self.way(line)??;
+            expect::check_value(line, wanted, &found, &mut self.variables)?;
+        }
+        Ok(())
+    }
+
+    /// `udp:192.0.2.9:5060,...`, or why there is no way.
+    fn way(&self, line: &str) -> Result<Result<String, String>, String> {
+        let lines = &self.setup.0.lines;
+        let index = lines.iter().position(|own| own.name == line);
+        let id = LineId(index.ok_or("no such line")? as u32);
+        let endpoint = &self.world.endpoint;
+        let place = endpoint.line_place(id).ok_or("a line without a place")?;
+        let candidates = endpoint.places().candidates(place);
+        let texts = candidates.map(|all| {
+            let text = |own: &Candidate| own.to_string().replace(' ', ":");
+            let texts: Vec<String> = all.iter().map(text).collect();
+            texts.join(",")
+        });
+        Ok(texts.map_err(|unknown| unknown.to_string()))
+    }
+
+    fn dns(&mut self, words: &Words) -> Result<(), String> {
+        let plain: Vec<&str> = words.plain.iter().map(String::as_str).collect();
+        let server = &mut self.world.name_server;
+        match plain.as_slice() {
+            ["has", record @ ..] => server.zone.add(&record.join(" "))?,
+            ["forgets", name] => server.zone.remove(name),
+            ["is", "asked", asked @ ..] => {
+                let asked: Vec<String> = asked.chunks(2).map(|words| words.join(" ")).collect();
+                let mut was = std::mem::take(&mut server.asked);
+                was.sort();
+                if was != asked {
+                    return Err(format!("it was asked {was:?}, not {asked:?}"));
+                }
+            }
+            words => {
+                let manner = Manner::of(&words.join(" "));
+                server.manner = manner.ok_or("nothing that a name server does")?;
+            }
         }
         Ok(())
     }
@@ -395,6 +453,7 @@ impl Player {
                 "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,
+                "names" => census.names_known,
                 _ => return Err(format!("`{key}` is nothing that is counted")),
             };
             expect::check_value(key, wanted, &found.to_string(), &mut self.variables)?;
