@@ -206,6 +206,12 @@ pub const REACH_HOLD_MAX: Duration = Duration::from_secs(3_600);
 /// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
 pub const DESCRIPTION_BYTES_MAX: usize = 8_192;
 
+/// Challenges that are remembered of one line's peer: those of a registrar, of a proxy before it, and the same for calls. The
+/// oldest goes.
+pub const LINE_CHALLENGES_MAX: usize = 4;
+/// Bytes of realm, nonce, opaque and qop of such a challenge, which every request repeats. A longer one is not answered.
+pub const LINE_CHALLENGE_BYTES_MAX: usize = 1_024;
+
 /// Connections in all from sources that have not authenticated.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 /// Connections from one such source.

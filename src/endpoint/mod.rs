@@ -34,6 +34,7 @@ use crate::call::{CallHandle, Calls, Context, Owner, Pages, TransactionUser};
 use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
+use crate::line::Lines;
 use crate::location::Location;
 use crate::reach::Reach;
 use crate::source::{ConnectionId, Flow, LineId, Source, Transport, TrunkId, UserId};
@@ -117,6 +118,7 @@ pub struct Endpoint {
     calls: Calls,
     pages: Pages,
     subscriptions: Subscriptions,
+    lines: Lines,
     peers: Peers,
     reach: Reach,
     connections: Connections,
@@ -127,7 +129,7 @@ pub struct Endpoint {
     tag_hasher: RandomState,
     out: Outputs,
     buffer: Vec<u8>,
-    lines: Vec<u8>,
+    header_lines: Vec<u8>,
     changes: Vec<Change>,
     /// When a stranger who asked for another host was last spoken of.
     strange_host_said: Option<Instant>,
@@ -159,6 +161,12 @@ impl Endpoint {
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
         changes.drain(..).for_each(|change| out.keep(change));
+        // Made once: registrars know the Contacts of the run before for as long as they last.
+        let line_key = kept.line_key.unwrap_or_else(|| {
+            let key = Tokens::new(&seed, "line").next_key();
+            out.keep(Change::LineKey(key));
+            key
+        });
         Self {
             started: now,
             is_stopping: false,
@@ -171,6 +179,7 @@ impl Endpoint {
             calls: Calls::new(now.mono, &config),
             pages: Pages::new(hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
+            lines: Lines::new(now, &config.lines, line_key, hasher()),
             peers: Peers::new(&config, hasher()),
             reach,
             connections: Connections::new(hasher()),
@@ -179,8 +188,8 @@ impl Endpoint {
             tag_hasher: hasher(),
             out,
             buffer: Vec::with_capacity(2048),
-            lines: Vec::with_capacity(1024),
             changes,
+            header_lines: Vec::with_capacity(1024),
             strange_host_said: None,
             lane_changes: 0,
             config,
@@ -226,6 +235,7 @@ impl Endpoint {
         self.transactions.set_limits(live_max, completed_max);
         self.subscriptions.reload(user);
         self.reload_reach(now, Self::reach_peers(&config));
+        self.lines.reload(now, &config.lines);
         self.config = config;
         self.lane_changes += 1;
         self.keep_changes();
@@ -321,6 +331,7 @@ impl Endpoint {
             now,
             transactions: &mut self.transactions,
             connections: &mut self.connections,
+            lines: &mut self.lines,
             out: &mut self.out,
             tokens: &mut self.tokens,
             buffer: &mut self.buffer,
