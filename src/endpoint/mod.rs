@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `route` where a number leads, `brake` whether its caller may make one more outside call, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
+//! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
@@ -13,6 +13,7 @@ mod identity;
 mod input;
 mod invite;
 mod lanes;
+mod lines;
 mod onward;
 mod page;
 mod peers;
@@ -241,11 +242,12 @@ impl Endpoint {
         self.keep_changes();
     }
 
-    /// Begins to stop: new calls get 503, running legs a BYE with Reason. [`Endpoint::is_idle`] tells when all are gone.
+    /// Begins to stop: new calls get 503, running legs a BYE with Reason, lines are de-registered. [`Endpoint::is_idle`] tells when all are gone.
     pub fn stop(&mut self, now: Now) {
         self.is_stopping = true;
         self.reload_reach(now, Vec::new());
         self.to_hang_up = self.calls.all();
+        self.lines.stop(now);
         self.hang_up_some(now);
     }
 
@@ -263,9 +265,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether no call is left, not even one whose BYE waits for its answer.
+    /// Whether no call is left, not even one whose BYE waits for its answer, and no line waits for the answer to its
+    /// de-registration.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.lines.is_idle()
     }
 
     /// Read after every batch of inputs, sent as one batch, then cleared.
@@ -294,6 +297,7 @@ impl Endpoint {
             self.pages.next_deadline(),
             self.subscriptions.next_deadline(),
             self.reach.next_deadline(),
+            self.lines.next_deadline(),
             self.location.next_deadline(),
             self.guard.next_deadline(),
         ]

@@ -168,13 +168,7 @@ impl Credentials {
         self.known.clear();
     }
 
-    /// Whether a REGISTER carries an answer before it is asked.
-    pub fn is_ready(&self) -> bool {
-        self.known.iter().any(|known| known.of_register)
-    }
-
-    /// Takes in the challenges of a 401 or 407. `Ok`: whether all of them come again after an answer to a nonce that was
-    /// fresh, without `stale`, so that another answer would be as wrong.
+    /// Takes in the challenges of a 401 or 407.
     ///
     /// # Errors
     /// Why none of them can be answered.

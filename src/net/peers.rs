@@ -21,7 +21,10 @@ impl Routes {
     pub(super) fn new(config: &Config) -> Self {
         let users = config.users.iter().flat_map(|user| &user.addresses);
         let trunks = config.trunks.iter().flat_map(|trunk| &trunk.addresses);
-        let peers: BTreeSet<IpAddr> = users.chain(trunks).map(|peer| peer.address).collect();
+        let lines = config.lines.iter().flat_map(|line| &line.addresses);
+        let hosts = (config.lines.iter()).filter_map(|line| line.next_host().address());
+        let peers = users.chain(trunks).chain(lines).map(|peer| peer.address);
+        let peers: BTreeSet<IpAddr> = peers.chain(hosts).collect();
         Self {
             peers: peers.into_iter().collect(),
             known: HashMap::new(),
