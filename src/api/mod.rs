@@ -37,6 +37,18 @@ pub enum Command {
     Hangup {
         call: String,
     },
+    Lines {
+        after: Option<String>,
+        limit: usize,
+    },
+    /// One line by its name.
+    Line {
+        line: String,
+    },
+    /// It registers now, or a few seconds after it did so last.
+    RegisterLine {
+        line: String,
+    },
 }
 
 /// The endpoint's answer.
@@ -47,6 +59,9 @@ pub enum Answer {
     Registrations(Page<Registration>),
     Calls(Page<CallItem>),
     Bans(Page<Ban>),
+    Lines(Page<Line>),
+    /// A line as it is.
+    Line(Box<Line>),
     /// A ban as made.
     Banned(Box<Ban>),
     /// Done, nothing to show.

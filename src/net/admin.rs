@@ -50,6 +50,10 @@ enum Resource {
     User(String),
     Trunks,
     Trunk(String),
+    Lines,
+    Line(String),
+    /// `lines/{name}/register`
+    RegisterLine(String),
     /// Comes with a later version.
     Later,
 }
@@ -75,10 +79,12 @@ impl Resource {
             ["users", name] => Self::User((*name).to_owned()),
             ["trunks"] => Self::Trunks,
             ["trunks", name] => Self::Trunk((*name).to_owned()),
-            ["lines" | "groups" | "routes"]
-            | ["lines" | "groups" | "routes", _]
-            | ["lines", _, "register"]
-            | ["events" | "openapi.json"] => Self::Later,
+            ["lines"] => Self::Lines,
+            ["lines", name] => Self::Line((*name).to_owned()),
+            ["lines", name, "register"] => Self::RegisterLine((*name).to_owned()),
+            ["groups" | "routes"] | ["groups" | "routes", _] | ["events" | "openapi.json"] => {
+                Self::Later
+            }
             _ => return Ok(None),
         }))
     }
@@ -90,8 +96,9 @@ impl Resource {
             Self::Calls => (&["GET"], &["POST"]),
             Self::Call(_) | Self::Ban(_) => (&["DELETE"], &[]),
             Self::Bans => (&["GET", "POST"], &[]),
-            Self::Users | Self::Trunks => (&["GET"], &[]),
-            Self::User(_) | Self::Trunk(_) => (&["GET"], &["PUT", "DELETE"]),
+            Self::Users | Self::Trunks | Self::Lines => (&["GET"], &[]),
+            Self::RegisterLine(_) => (&["POST"], &[]),
+            Self::User(_) | Self::Trunk(_) | Self::Line(_) => (&["GET"], &["PUT", "DELETE"]),
             Self::Later => (&[], &["GET", "POST", "PUT", "DELETE"]),
         }
     }
@@ -99,7 +106,9 @@ impl Resource {
     /// Names of query parameters.
     fn parameters(&self, method: &str) -> &'static [&'static str] {
         match self {
-            Self::Registrations | Self::Calls | Self::Users | Self::Trunks => &["limit", "after"],
+            Self::Registrations | Self::Calls | Self::Users | Self::Trunks | Self::Lines => {
+                &["limit", "after"]
+            }
             Self::Bans if method == "GET" => &["limit", "after"],
             Self::Cdrs => &["since", "until", "user", "limit", "after"],
             _ => &[],
@@ -292,6 +301,17 @@ impl<C: Core> Admin<'_, C> {
                 TrunkItem::of,
                 "no such trunk",
             ),
+            Resource::Lines => {
+                let limit = query.limit().map_err(bad)?;
+                self.command(Command::Lines {
+                    after: after(),
+                    limit,
+                })
+            }
+            Resource::Line(name) => self.command(Command::Line { line: name.clone() }),
+            Resource::RegisterLine(name) => {
+                self.command(Command::RegisterLine { line: name.clone() })
+            }
             Resource::Later => Response::error(501, "not yet in this version"),
         };
         Ok(Reply::Now(response))
@@ -310,6 +330,8 @@ impl<C: Core> Admin<'_, C> {
             Answer::Registrations(page) => Response::json(200, &page),
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
+            Answer::Lines(page) => Response::json(200, &page),
+            Answer::Line(line) => Response::json(200, &line),
             Answer::Banned(ban) => Response::json(201, &ban),
             Answer::Done => Response::json(200, &serde_json::json!({ "ok": true })),
             Answer::NotFound(what) => Response::error(404, &what),

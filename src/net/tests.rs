@@ -820,6 +820,7 @@ fn api_answers_what_is_not_there() {
         "/api/v1/",
         "/api/v1/x",
         "/api/v1/users/100/x",
+        "/api/v1/lines/a",
         "/api/v2/status",
     ] {
         assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
@@ -828,9 +829,7 @@ fn api_answers_what_is_not_there() {
         "GET /",
         "GET /metrics",
         "GET /openapi/version",
-        "GET /api/v1/lines",
-        "GET /api/v1/lines/a",
-        "POST /api/v1/lines/a/register",
+        "PUT /api/v1/lines/a",
         "GET /api/v1/groups",
         "GET /api/v1/routes/a",
         "GET /api/v1/events",

@@ -23,7 +23,8 @@
 //!     1m  record caller=alice dialled=bob disposition=busy status=486
 //! ```
 //!
-//! Times are exact. Everything that reaches an agent must be expected, in this order for each agent. At the end five
+//! Times are exact, unless jitter makes them: `1h carrier < REGISTER since=20m` comes between
+//! these two, and what follows it counts from there: it was 1h then. Everything that reaches an agent must be expected, in this order for each agent. At the end five
 //! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
 //! transaction left and every record was asserted.
 //!
@@ -34,13 +35,14 @@
 //!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`,
 //! `server bans ADDRESS`, `server unbans ADDRESS`, `server reloads KEY=VALUE` (another value of a key that stands in the configuration once), `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
-//! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
+//! `A > again` (the last bytes once more), `A > ping`, `A < ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).
 //! `config NAME:` is another configuration, for `server reloads NAME`. A trunk is asked whether it is there only if it has a
 //! `keepalive`; `A answers OPTIONS` (or `A answers OPTIONS 404`), `A ignores OPTIONS`: from then on by itself, without a line.
 //! `event trunk name=one state=down "no answer"`: the next event of that name, with these fields and one of that value.
-//! In a header that is sent, a word `$name` stands for what was bound; a PRACK acknowledges the last reliable response.
+//! `server line NAME state=refused status=403 "reason"` is what people are shown of a line, `server registers NAME` has it register now.
+//! In a header that is sent, a word `$name` stands for what was bound, within a word `${name}`; a PRACK acknowledges the last reliable response.
 
 mod expect;
 mod parse;
