@@ -147,10 +147,10 @@ impl Endpoint {
         };
         // Without a way there is nothing to keep open.
         let Ok(Way { flow, .. }) = way else { return };
-        if flow
+        let is_open = flow
             .connection
-            .is_none_or(|own| self.connections.is_open(own))
-        {
+            .is_none_or(|own| self.connections.is_open(own));
+        if is_open && self.lines.keeps_open(now.mono, slot, &flow) {
             self.out.send(&flow, PING);
         }
     }

@@ -120,6 +120,8 @@ pub struct Lines {
     is_stopping: bool,
     /// Who is still to be de-registered.
     leaving: BTreeSet<Slot>,
+    /// When each way was kept open last.
+    kept_open: HashMap<Flow, Instant, RandomState>,
 }
 
 impl Lines {
@@ -130,12 +132,13 @@ impl Lines {
             key,
             lines: Vec::new(),
             slots: slab::Slab::new(),
-            by_token: HashMap::with_hasher(hasher),
+            by_token: HashMap::with_hasher(hasher.clone()),
             timers: BTreeSet::new(),
             pace: Pace::new(now.mono),
             next_serial: 1,
             is_stopping: false,
             leaving: BTreeSet::new(),
+            kept_open: HashMap::with_hasher(hasher),
         };
         all.reload(now, lines);
         all
@@ -376,6 +379,24 @@ impl Lines {
             Phase::Asking(attempt) => Some(attempt.way),
             Phase::Off | Phase::Waiting(_) => own.bound.as_ref().map(|bound| bound.way),
         }
+    }
+
+    /// Whether a way is to be kept open now for this registration: another one has perhaps just done it.
+    pub fn keeps_open(&mut self, now: Instant, slot: Slot, flow: &Flow) -> bool {
+        let own = self.slots.get(slot.0 as usize);
+        let Some(every) = own.and_then(|own| own.config.keepalive) else {
+            return false;
+        };
+        let last = self.kept_open.get(flow);
+        if last.is_some_and(|last| now.since(*last) < every.mul_f32(0.75)) {
+            return false;
+        }
+        if self.kept_open.len() > self.slots.len() {
+            // With ways that nobody uses any more: all are begun anew.
+            self.kept_open.clear();
+        }
+        self.kept_open.insert(*flow, now);
+        true
     }
 
     /// Whether the next REGISTER of this registration removes its binding.
