@@ -11,6 +11,7 @@ pub mod dialog;
 pub mod endpoint;
 pub mod guard;
 pub mod limits;
+pub mod line;
 pub mod location;
 pub mod message;
 pub mod names;

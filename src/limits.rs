@@ -209,6 +209,43 @@ pub const REACH_HOLD_MAX: Duration = Duration::from_secs(3_600);
 /// about 6,000. A longer one is not kept, and the refresh is an UPDATE even to a phone that does not know it.
 pub const DESCRIPTION_BYTES_MAX: usize = 8_192;
 
+/// What is waited after a line's first failed registration; twice as long after each further one ...
+pub const LINE_BACKOFF_MIN: Duration = Duration::from_secs(5);
+/// ... up to this.
+pub const LINE_BACKOFF_MAX: Duration = Duration::from_secs(1_800);
+/// The longest that a registrar's Retry-After is obeyed.
+pub const LINE_RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// The shortest time for which a registration counts, whatever its registrar says: refreshing it more often would be a
+/// flood.
+pub const LINE_GRANT_MIN: Duration = Duration::from_secs(20);
+/// The longest.
+pub const LINE_GRANT_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// So many lines begin to register at once ...
+pub const LINE_ATTEMPTS_AT_ONCE: u32 = 10;
+/// ... and then one each so often: a thousand lines of one carrier take a minute and a half.
+pub const LINE_ATTEMPTS_EVERY: Duration = Duration::from_millis(100);
+/// A line that somebody asks to register again does so no earlier than this after its last attempt.
+pub const LINE_HURRY: Duration = Duration::from_secs(5);
+/// A registration that lost its connection within this time counts as a failure, so that a peer who closes every connection is
+/// asked ever more rarely.
+pub const LINE_SETTLED: Duration = Duration::from_secs(60);
+/// Requests of one attempt to one address that carry an answer to a challenge: the first, and one more for a nonce that was
+/// too old or for a proxy.
+pub const LINE_ANSWERS_MAX: u8 = 2;
+/// A REGISTER whose transaction says nothing by then is given up: longer than 64·T1.
+pub const LINE_ATTEMPT_MAX: Duration = Duration::from_secs(70);
+/// Lines that are gone from the file and still to be de-registered. Of one more the first is forgotten.
+pub const LINES_LEAVING_MAX: usize = 1_024;
+/// Bytes of a Service-Route, which every call repeats, and of a public identity. A longer one is left out.
+pub const LINE_ROUTE_BYTES_MAX: usize = 1_024;
+/// Bytes of a registrar's reason phrase that people are shown.
+pub const LINE_REASON_BYTES_MAX: usize = 120;
+/// Challenges that are remembered of one line's peer: those of a registrar, of a proxy before it, and the same for calls. The
+/// oldest goes.
+pub const LINE_CHALLENGES_MAX: usize = 4;
+/// Bytes of realm, nonce, opaque and qop of such a challenge, which every request repeats. A longer one is not answered.
+pub const LINE_CHALLENGE_BYTES_MAX: usize = 1_024;
+
 /// Connections in all from sources that have not authenticated.
 pub const CONNECTIONS_UNAUTHENTICATED_MAX: usize = 512;
 /// Connections from one such source.

@@ -44,6 +44,15 @@ impl Tokens {
         self.left -= 1;
         self.block[self.left]
     }
+
+    /// A key of 256 bits, of the next tokens.
+    pub fn next_key(&mut self) -> [u8; 32] {
+        let mut key = [0; 32];
+        for bytes in key.as_chunks_mut::<8>().0 {
+            *bytes = self.next_u64().to_le_bytes();
+        }
+        key
+    }
 }
 
 /// The last `DIGITS` (at most 16) hexadecimal digits of `value`, lower-case, the highest first.

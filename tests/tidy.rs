@@ -45,7 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "call",
+        "line",
         &[
             "dialog",
             "auth",
@@ -57,8 +57,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "line",
+        "call",
         &[
+            "line",
             "dialog",
             "auth",
             "location",
@@ -84,6 +85,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "subscription",
         &[
             "call",
+            "line",
             "dialog",
             "auth",
             "location",
@@ -209,7 +211,15 @@ const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln"];
 const UNFINISHED: &[&str] = &["todo", "unimplemented", "dbg"];
 
 /// Layers that read a peer's bytes and never panic; their head says so to clippy.
-const PANIC_FREE: &[&str] = &["message", "names", "transport", "guard", "auth", "nonce"];
+const PANIC_FREE: &[&str] = &[
+    "message",
+    "names",
+    "transport",
+    "guard",
+    "auth",
+    "nonce",
+    "line",
+];
 
 /// The lints of that head.
 const PANIC_LINTS: &[&str] = &[

@@ -41,6 +41,18 @@ pub enum Command {
     Reached {
         trunks: Vec<String>,
     },
+    Lines {
+        after: Option<String>,
+        limit: usize,
+    },
+    /// One line by its name.
+    Line {
+        line: String,
+    },
+    /// It registers now, or a few seconds after it did so last.
+    RegisterLine {
+        line: String,
+    },
 }
 
 /// The endpoint's answer.
@@ -53,6 +65,9 @@ pub enum Answer {
     Bans(Page<Ban>),
     /// For each trunk that was asked about its addresses; none of one that there is not.
     Reached(Vec<Vec<Reached>>),
+    Lines(Page<Line>),
+    /// A line as it is.
+    Line(Box<Line>),
     /// A ban as made.
     Banned(Box<Ban>),
     /// Done, nothing to show.

@@ -43,6 +43,7 @@ use std::time::Duration;
 use crate::action::Outputs;
 use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
+use crate::line::{self, Lines};
 use crate::location::Phone;
 use crate::message::Method;
 use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
@@ -89,6 +90,8 @@ pub enum TransactionUser {
     Subscription(SubscriptionId),
     /// An address that is asked whether it can be reached.
     Reach(ReachId),
+    /// A line, whose REGISTER it is.
+    Line(line::RequestId),
 }
 
 impl From<Owner> for TransactionUser {
@@ -367,6 +370,8 @@ pub struct Context<'a> {
     pub transactions: &'a mut Transactions<TransactionUser>,
     /// Streams, for a trunk whose connection has gone.
     pub connections: &'a mut Connections,
+    /// Credentials, Contacts and routes of calls on lines.
+    pub lines: &'a mut Lines,
     /// Where outputs go.
     pub out: &'a mut Outputs,
     /// Tags, Call-IDs.

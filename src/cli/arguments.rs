@@ -18,7 +18,7 @@ Ask the running server:
   status [--passwords]   how it is; the passwords and the API token that were made by the server
   registrations          phones that are registered
   calls                  calls that are up
-  lines                  external lines and their state (not yet in this version)
+  lines                  external lines and their state
   bans                   banned addresses
   cdr                    call records, newest first
       --since TIME, --until TIME, --user USER    only these

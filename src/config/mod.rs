@@ -266,6 +266,13 @@ pub struct Line {
     pub line: usize,
 }
 
+impl Line {
+    /// Where its packets go: to the proxy, if it has one.
+    pub fn next_host(&self) -> &Host {
+        self.outbound_proxy.as_ref().unwrap_or(&self.server)
+    }
+}
+
 /// `host` or `host:port`: a domain, an IPv4 address, or an IPv6 address in brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -273,6 +280,14 @@ pub struct Host {
     /// In lower case.
     pub name: String,
     pub port: Option<u16>,
+}
+
+impl Host {
+    /// The address, if it is one and no name.
+    pub fn address(&self) -> Option<IpAddr> {
+        let name = self.name.trim_start_matches('[').trim_end_matches(']');
+        Some(name.parse::<IpAddr>().ok()?.to_canonical())
+    }
 }
 
 impl std::fmt::Display for Host {

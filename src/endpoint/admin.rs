@@ -26,6 +26,11 @@ impl Endpoint {
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| self.trunk_reached(name)).collect())
             }
+            Command::Lines { after, limit } => {
+                Answer::Lines(self.lines.page(now, after.as_deref(), limit))
+            }
+            Command::Line { line } => self.line_item(now, &line),
+            Command::RegisterLine { line } => self.register_now(now, &line),
         }
     }
 
@@ -45,7 +50,7 @@ impl Endpoint {
                 users: self.config.users.len(),
                 registrations: self.location.count(),
                 calls: self.calls.live(),
-                lines: 0,
+                lines: self.lines.count(),
                 trunks: self.config.trunks.len(),
                 bans: self.guard.ban_count(),
             },
@@ -126,6 +131,25 @@ impl Endpoint {
     /// What the kernel holds of such a list: see [`Guard::kernel_holds`].
     pub fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool) {
         self.guard.kernel_holds(held, begin);
+    }
+
+    fn line_item(&self, now: Now, name: &str) -> Answer {
+        let item = (self.lines.find(name)).and_then(|line| self.lines.item(now, line));
+        match item {
+            Some(item) => Answer::Line(Box::new(item)),
+            None => Answer::NotFound(format!("no such line: {name}")),
+        }
+    }
+
+    fn register_now(&mut self, now: Now, name: &str) -> Answer {
+        let Some(line) = self.lines.find(name) else {
+            return Answer::NotFound(format!("no such line: {name}"));
+        };
+        if !self.lines.register_soon(now.mono, line) {
+            return Answer::Refused(format!("{name} is not to register: register = no"));
+        }
+        self.lines_go_on(now);
+        self.line_item(now, name)
     }
 
     fn hang_up(&mut self, now: Now, id: &str) -> Answer {

@@ -444,8 +444,9 @@ impl Endpoint {
     fn challenge(&mut self, now: Now, unknown: &Unknown<'_>, standing: Standing, stale: bool) {
         let source = unknown.flow().source();
         let tag = self.request_tag(unknown.request());
-        self.lines.clear();
-        self.auth.challenge(now, source, stale, &mut self.lines);
+        self.header_lines.clear();
+        self.auth
+            .challenge(now, source, stale, &mut self.header_lines);
         let mut composer = Composer::response_to(
             &mut self.buffer,
             unknown.request(),
@@ -454,7 +455,7 @@ impl Endpoint {
             reason_phrase(401),
             &tag,
         );
-        composer.lines(&self.lines);
+        composer.lines(&self.header_lines);
         composer.finish(None, b"");
         let (asked, answer) = (unknown.request().bytes().len(), self.buffer.len());
         let may = match standing {

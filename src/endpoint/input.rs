@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::guard::Standing;
+use crate::line::Silence;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{self, Method};
 use crate::transaction::Expired;
@@ -151,12 +152,16 @@ impl Endpoint {
             false => None,
         };
         match again {
-            Some(flow) => (self.transactions).reconnected(connection, &flow, &mut self.out),
+            Some(flow) => {
+                (self.transactions).reconnected(connection, &flow, &mut self.out);
+                self.lines.moved(connection, &flow);
+            }
             None => self.transactions.connection_closed(connection),
         }
         self.location
             .connection_closed(connection, &mut self.changes);
         self.keep_changes();
+        self.line_connection_closed(now, connection);
         if stream.is_trusted {
             let (calls, mut context) = self.split(now);
             calls.connection_closed(connection, &mut context);
@@ -191,6 +196,7 @@ impl Endpoint {
                         (users.subscriptions).receive_response(id, &response, &mut context);
                     }
                     (_, TransactionUser::Reach(_)) => {}
+                    (_, TransactionUser::Line(id)) => self.line_response(now, id, &response),
                 }
             }
             Err(error) => self.bad_message(now, flow, standing, bytes, error),
@@ -246,6 +252,7 @@ impl Endpoint {
                 break;
             }
         }
+        self.lines_go_on(now);
         self.location.expire(now, &mut self.changes);
         self.keep_changes();
         while let Some(source) = self.guard.expire(now) {
@@ -275,6 +282,16 @@ impl Endpoint {
                 TransactionUser::Page(page) => users.pages.unanswered(page, &mut context),
                 TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),
                 TransactionUser::Reach(id) => self.reach_failed(now, id, is_timeout),
+                TransactionUser::Line(id) => {
+                    let silence = match is_timeout {
+                        true => Silence::NoAnswer,
+                        false => Silence::NoConnection,
+                    };
+                    if is_timeout {
+                        unanswering.extend(self.line_connection(id));
+                    }
+                    self.line_unanswered(now, id, silence);
+                }
             }
         }
         // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever

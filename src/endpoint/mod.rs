@@ -1,7 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
-//! `route` where a number leads, `brake` whether its caller may make one more outside call, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
+//! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
@@ -13,6 +13,7 @@ mod identity;
 mod input;
 mod invite;
 mod lanes;
+mod lines;
 mod onward;
 mod page;
 mod passed;
@@ -36,6 +37,7 @@ use crate::call::{CallHandle, Calls, Context, Owner, Pages, TransactionUser};
 use crate::config::Config;
 use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
+use crate::line::Lines;
 use crate::location::Location;
 use crate::names::{Hosts, Servers, Target};
 use crate::reach::Reach;
@@ -143,6 +145,7 @@ pub struct Endpoint {
     calls: Calls,
     pages: Pages,
     subscriptions: Subscriptions,
+    lines: Lines,
     peers: Peers,
     reach: Reach,
     places: Places,
@@ -156,7 +159,7 @@ pub struct Endpoint {
     tag_hasher: RandomState,
     out: Outputs,
     buffer: Vec<u8>,
-    lines: Vec<u8>,
+    header_lines: Vec<u8>,
     changes: Vec<Change>,
     /// When a stranger who asked for another host was last spoken of.
     strange_host_said: Option<Instant>,
@@ -190,6 +193,12 @@ impl Endpoint {
         changes.drain(..).for_each(|change| out.keep(change));
         let mut places = Places::new(&seed, families(&config));
         let line_places = places.reload(now.mono, name_targets(&config), &mut out);
+        // Made once: registrars know the Contacts of the run before for as long as they last.
+        let line_key = kept.line_key.unwrap_or_else(|| {
+            let key = Tokens::new(&seed, "line").next_key();
+            out.keep(Change::LineKey(key));
+            key
+        });
         Self {
             started: now,
             is_stopping: false,
@@ -202,6 +211,7 @@ impl Endpoint {
             calls: Calls::new(now.mono, &config),
             pages: Pages::new(hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
+            lines: Lines::new(now, &config.lines, line_key, hasher()),
             peers: Peers::new(&config, hasher()),
             reach,
             places,
@@ -212,8 +222,8 @@ impl Endpoint {
             tag_hasher: hasher(),
             out,
             buffer: Vec::with_capacity(2048),
-            lines: Vec::with_capacity(1024),
             changes,
+            header_lines: Vec::with_capacity(1024),
             strange_host_said: None,
             lane_changes: 0,
             config,
@@ -273,16 +283,18 @@ impl Endpoint {
         self.reload_reach(now, Self::reach_peers(&config));
         let targets = name_targets(&config);
         self.line_places = (self.places).reload(now.mono, targets, &mut self.out);
+        self.lines.reload(now, &config.lines);
         self.config = config;
         self.lane_changes += 1;
         self.keep_changes();
     }
 
-    /// Begins to stop: new calls get 503, running legs a BYE with Reason. [`Endpoint::is_idle`] tells when all are gone.
+    /// Begins to stop: new calls get 503, running legs a BYE with Reason, lines are de-registered. [`Endpoint::is_idle`] tells when all are gone.
     pub fn stop(&mut self, now: Now) {
         self.is_stopping = true;
         self.reload_reach(now, Vec::new());
         self.to_hang_up = self.calls.all();
+        self.lines.stop(now);
         self.hang_up_some(now);
     }
 
@@ -300,9 +312,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether no call is left, not even one whose BYE waits for its answer.
+    /// Whether no call is left, not even one whose BYE waits for its answer, and no line waits for the answer to its
+    /// de-registration.
     pub fn is_idle(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.lines.is_idle()
     }
 
     /// Read after every batch of inputs, sent as one batch, then cleared.
@@ -331,6 +344,7 @@ impl Endpoint {
             self.pages.next_deadline(),
             self.subscriptions.next_deadline(),
             self.reach.next_deadline(),
+            self.lines.next_deadline(),
             self.location.next_deadline(),
             self.guard.next_deadline(),
             self.places.next_deadline(),
@@ -393,6 +407,7 @@ impl Endpoint {
             now,
             transactions: &mut self.transactions,
             connections: &mut self.connections,
+            lines: &mut self.lines,
             out: &mut self.out,
             tokens: &mut self.tokens,
             buffer: &mut self.buffer,

@@ -33,7 +33,7 @@ impl Endpoint {
                 .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
-        self.lines.clear();
+        self.header_lines.clear();
         let (peers, config) = (&self.peers, &self.config);
         let registered = registrar::register(
             now,
@@ -44,7 +44,7 @@ impl Endpoint {
             &self.config.registrar,
             &mut self.location,
             &|uri, flow| is_forbidden(uri, flow, peers, config),
-            &mut self.lines,
+            &mut self.header_lines,
             &mut self.changes,
         );
         self.keep_changes();
@@ -60,7 +60,9 @@ impl Endpoint {
             registered.reason,
             &tag,
         );
-        composer.lines(&self.lines).field("Server", &[b"sipkeep"]);
+        composer
+            .lines(&self.header_lines)
+            .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(now, &arrival, registered.status);
         let bindings = self.location.bindings(user).count();

@@ -52,6 +52,10 @@ enum Resource {
     Trunk(String),
     Routes,
     Route(String),
+    Lines,
+    Line(String),
+    /// `lines/{name}/register`
+    RegisterLine(String),
     /// Comes with a later version.
     Later,
 }
@@ -79,10 +83,10 @@ impl Resource {
             ["trunks", name] => Self::Trunk((*name).to_owned()),
             ["routes"] => Self::Routes,
             ["routes", name] => Self::Route((*name).to_owned()),
-            ["lines" | "groups"]
-            | ["lines" | "groups", _]
-            | ["lines", _, "register"]
-            | ["events" | "openapi.json"] => Self::Later,
+            ["lines"] => Self::Lines,
+            ["lines", name] => Self::Line((*name).to_owned()),
+            ["lines", name, "register"] => Self::RegisterLine((*name).to_owned()),
+            ["groups"] | ["groups", _] | ["events" | "openapi.json"] => Self::Later,
             _ => return Ok(None),
         }))
     }
@@ -94,8 +98,11 @@ impl Resource {
             Self::Calls => (&["GET"], &["POST"]),
             Self::Call(_) | Self::Ban(_) => (&["DELETE"], &[]),
             Self::Bans => (&["GET", "POST"], &[]),
-            Self::Users | Self::Trunks | Self::Routes => (&["GET"], &[]),
-            Self::User(_) | Self::Trunk(_) | Self::Route(_) => (&["GET"], &["PUT", "DELETE"]),
+            Self::Users | Self::Trunks | Self::Routes | Self::Lines => (&["GET"], &[]),
+            Self::RegisterLine(_) => (&["POST"], &[]),
+            Self::User(_) | Self::Trunk(_) | Self::Route(_) | Self::Line(_) => {
+                (&["GET"], &["PUT", "DELETE"])
+            }
             Self::Later => (&[], &["GET", "POST", "PUT", "DELETE"]),
         }
     }
@@ -103,7 +110,12 @@ impl Resource {
     /// Names of query parameters.
     fn parameters(&self, method: &str) -> &'static [&'static str] {
         match self {
-            Self::Registrations | Self::Calls | Self::Users | Self::Trunks | Self::Routes => {
+            Self::Registrations
+            | Self::Calls
+            | Self::Users
+            | Self::Trunks
+            | Self::Routes
+            | Self::Lines => {
                 &["limit", "after"]
             }
             Self::Bans if method == "GET" => &["limit", "after"],
@@ -364,6 +376,17 @@ impl<C: Core> Admin<'_, C> {
                 |route| RouteItem::of(self.config, route),
                 "no such route",
             ),
+            Resource::Lines => {
+                let limit = query.limit().map_err(bad)?;
+                self.command(Command::Lines {
+                    after: after(),
+                    limit,
+                })
+            }
+            Resource::Line(name) => self.command(Command::Line { line: name.clone() }),
+            Resource::RegisterLine(name) => {
+                self.command(Command::RegisterLine { line: name.clone() })
+            }
             Resource::Later => Response::error(501, "not yet in this version"),
         };
         Ok(Reply::Now(response))
@@ -400,6 +423,8 @@ impl<C: Core> Admin<'_, C> {
             Answer::Registrations(page) => Response::json(200, &page),
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
+            Answer::Lines(page) => Response::json(200, &page),
+            Answer::Line(line) => Response::json(200, &line),
             Answer::Banned(ban) => Response::json(201, &ban),
             Answer::Reached(reached) => Response::json(200, &reached),
             Answer::Done => Response::json(200, &serde_json::json!({ "ok": true })),

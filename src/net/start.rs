@@ -268,7 +268,7 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
         line("API", format!("http://{}/api/v1/", http.local));
     }
     line("users", config.users.len().to_string());
-    line("lines", "0".into());
+    line("lines", config.lines.len().to_string());
     line("trunks", config.trunks.len().to_string());
     line("state", config.server.state.display().to_string());
     if !made.is_empty() {

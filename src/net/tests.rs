@@ -870,6 +870,7 @@ fn api_answers_what_is_not_there() {
         "/api/v1/",
         "/api/v1/x",
         "/api/v1/users/100/x",
+        "/api/v1/lines/a",
         "/api/v2/status",
     ] {
         assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
@@ -878,9 +879,7 @@ fn api_answers_what_is_not_there() {
         "GET /",
         "GET /metrics",
         "GET /openapi/version",
-        "GET /api/v1/lines",
-        "GET /api/v1/lines/a",
-        "POST /api/v1/lines/a/register",
+        "PUT /api/v1/lines/a",
         "GET /api/v1/groups",
         "PUT /api/v1/routes/a",
         "DELETE /api/v1/routes/a",

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub destinations: Vec<DestinationRow>,
     /// The nonce key of the last run and when that run made it.
     pub nonce_key: Option<([u8; 32], UnixTime)>,
+    /// The key that our Contacts on lines are made with.
+    pub line_key: Option<[u8; 32]>,
 }
 
 /// A binding, as in table `registrations`.
@@ -193,4 +195,6 @@ pub enum Change {
     Record(Box<CallRecord>),
     /// This run's nonce key.
     NonceKey([u8; 32], UnixTime),
+    /// The key of Contacts on lines: made once, for all runs.
+    LineKey([u8; 32]),
 }

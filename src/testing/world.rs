@@ -53,6 +53,7 @@ struct Kept {
     known: BTreeMap<Source, UnixTime>,
     destinations: BTreeMap<DestinationKey, DestinationRow>,
     nonce_key: Option<([u8; 32], UnixTime)>,
+    line_key: Option<[u8; 32]>,
 }
 
 impl Kept {
@@ -80,6 +81,7 @@ impl Kept {
                 self.destinations.remove(&**key);
             }
             Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
+            Change::LineKey(key) => self.line_key = Some(*key),
             // Kept by the world itself, with how often.
             Change::Record(_) => {}
         }
@@ -97,6 +99,7 @@ impl Kept {
                 .collect(),
             destinations: self.destinations.values().cloned().collect(),
             nonce_key: self.nonce_key,
+            line_key: self.line_key,
         }
     }
 }

@@ -44,6 +44,8 @@ use crate::time::UnixTime;
 
 /// Name of the secret that is the nonce key; never among [`Secrets`].
 const NONCE_KEY: &str = "nonce_key";
+/// The same, of the key of Contacts on lines.
+const LINE_KEY: &str = "line_key";
 /// A write that has not come back for this long is shown as an error while it lasts.
 const STUCK: Duration = Duration::from_secs(5);
 /// How long [`Store::keep_secret`] waits for the disk.
@@ -241,8 +243,9 @@ impl Store {
     /// # Errors
     /// Why none of them could be written.
     pub fn keep_secrets(&self, secrets: &[(&str, &str)]) -> Result<(), String> {
-        if secrets.iter().any(|(name, _)| *name == NONCE_KEY) {
-            return Err(format!("{NONCE_KEY} is kept as a change"));
+        let is_change = |name: &str| [NONCE_KEY, LINE_KEY].contains(&name);
+        if let Some((name, _)) = secrets.iter().find(|(name, _)| is_change(name)) {
+            return Err(format!("{name} is kept as a change"));
         }
         let (done, outcome) = std::sync::mpsc::channel();
         let secrets = secrets
@@ -360,7 +363,7 @@ pub fn read_secrets(path: &Path) -> Result<Secrets, String> {
     };
     let connection = connection.map_err(|error| failed(&error))?;
     load_secrets(&connection)
-        .map(|(secrets, _)| secrets)
+        .map(|loaded| loaded.secrets)
         .map_err(|error| failed(&error))
 }
 
@@ -481,26 +484,34 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
     bans.retain(|ban| writer::is_remembered(ban, now));
     let mut known = kept("known", known);
     known.retain(|(_, last_success)| writer::is_known(*last_success, now));
-    let (secrets, nonce_key) = load_secrets(connection)?;
+    let loaded = load_secrets(connection)?;
     let snapshot = Snapshot {
         bindings: bindings.collect(),
         bans,
         known,
         destinations,
-        nonce_key,
+        nonce_key: loaded.nonce_key,
+        line_key: loaded.line_key,
     };
-    Ok((snapshot, secrets))
+    Ok((snapshot, loaded.secrets))
 }
 
-type NonceKey = ([u8; 32], UnixTime);
+/// What table `secrets` holds: people's, and our own.
+struct LoadedSecrets {
+    secrets: Secrets,
+    nonce_key: Option<([u8; 32], UnixTime)>,
+    line_key: Option<[u8; 32]>,
+}
 
-fn load_secrets(connection: &Connection) -> rusqlite::Result<(Secrets, Option<NonceKey>)> {
+fn load_secrets(connection: &Connection) -> rusqlite::Result<LoadedSecrets> {
     let loaded = rows::load(connection, "SELECT name, value FROM secrets", rows::secret)?;
     let mut secrets: BTreeMap<String, String> = kept("secrets", loaded).into_iter().collect();
-    let nonce_key = secrets
-        .remove(NONCE_KEY)
-        .and_then(|text| rows::nonce_key(&text));
-    Ok((Secrets(secrets), nonce_key))
+    let mut own = |name| secrets.remove(name);
+    Ok(LoadedSecrets {
+        nonce_key: own(NONCE_KEY).and_then(|text| rows::nonce_key(&text)),
+        line_key: own(LINE_KEY).and_then(|text| rows::key(&text)),
+        secrets: Secrets(secrets),
+    })
 }
 
 /// The rows; one log line about those that were left out.

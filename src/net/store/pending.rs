@@ -64,6 +64,7 @@ pub(super) struct Pending {
     pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
     pub records: HashMap<String, Box<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
+    pub line_key: Option<[u8; 32]>,
 }
 
 impl Pending {
@@ -148,6 +149,7 @@ impl Pending {
                 );
             }
             Change::NonceKey(key, made) => self.nonce_key = Some((key, made)),
+            Change::LineKey(key) => self.line_key = Some(key),
         }
     }
 
@@ -199,6 +201,7 @@ impl Pending {
             );
         }
         self.nonce_key = later.nonce_key.or(self.nonce_key);
+        self.line_key = later.line_key.or(self.line_key);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -208,6 +211,7 @@ impl Pending {
             + self.destinations.len()
             + self.records.len()
             + usize::from(self.nonce_key.is_some())
+            + usize::from(self.line_key.is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -342,14 +342,23 @@ pub(super) fn put_secret(connection: &Connection, name: &str, value: &str) -> ru
 
 /// The nonce key as a secret's value: when it was made, and 64 hex digits.
 pub(super) fn nonce_key_text(key: &[u8; 32], made: UnixTime) -> String {
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{} {hex}", Rfc3339(made))
+    format!("{} {}", Rfc3339(made), key_text(key))
+}
+
+/// A key as 64 hex digits.
+pub(super) fn key_text(key: &[u8; 32]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The reverse of [`nonce_key_text`].
 pub(super) fn nonce_key(text: &str) -> Option<([u8; 32], UnixTime)> {
     let (made, hex) = text.split_once(' ')?;
     let made: Rfc3339 = made.parse().ok()?;
+    Some((key(hex)?, made.0))
+}
+
+/// The reverse of [`key_text`].
+pub(super) fn key(hex: &str) -> Option<[u8; 32]> {
     if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
@@ -357,7 +366,7 @@ pub(super) fn nonce_key(text: &str) -> Option<([u8; 32], UnixTime)> {
     for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
-    Some((key, made.0))
+    Some(key)
 }
 
 pub(super) fn record(row: &Row<'_>) -> Result<Cdr, String> {

@@ -466,6 +466,9 @@ impl Writer {
                 &rows::nonce_key_text(key, *made),
             )?;
         }
+        if let Some(key) = &self.backlog.line_key {
+            rows::put_secret(transaction, super::LINE_KEY, &rows::key_text(key))?;
+        }
         let held = self
             .held
             .iter()

@@ -6,6 +6,9 @@ use super::parse::Words;
 use super::play::unescaped;
 use crate::message::{HeaderName, Message, parse};
 
+/// The option that says since when the message may have come.
+pub const SINCE: &str = "since";
+
 /// Values bound by `$name`.
 pub type Variables = BTreeMap<String, String>;
 
@@ -18,6 +21,14 @@ pub fn check(
 ) -> Result<(), String> {
     let what = wanted.plain.first().map_or("", String::as_str);
     match what {
+        "ping" => {
+            let found = if bytes == b"\r\n\r\n" {
+                "CRLF CRLF"
+            } else {
+                "no"
+            };
+            return compare("ping", "CRLF CRLF", found);
+        }
         "pong" => return compare("pong", "CRLF", if bytes == b"\r\n" { "CRLF" } else { "no" }),
         "closed" => {
             return compare(
@@ -49,7 +60,8 @@ pub fn check(
     {
         return Err(format!("the body is not {quoted:?}"));
     }
-    for (key, value) in &wanted.options {
+    let of_message = |(key, _): &&(String, String)| key != SINCE;
+    for (key, value) in wanted.options.iter().filter(of_message) {
         check_value(key, value, &part(&message, key)?, variables)?;
     }
     for (name, value) in &wanted.headers {
@@ -74,6 +86,10 @@ fn part(message: &Message<'_>, key: &str) -> Result<String, String> {
         "branch" => text(message.via().branch),
         "call_id" => text(message.call_id()),
         "cseq" => message.cseq().number.to_string(),
+        "contact" => {
+            let contact = message.contact_values().next();
+            or_none(contact.map(|contact| contact.address.uri))
+        }
         "uri" if message.is_request() => text(message.request_uri()),
         "length" => message.bytes().len().to_string(),
         "headers" => {

@@ -23,7 +23,8 @@
 //!     1m  record caller=alice dialled=bob disposition=busy status=486
 //! ```
 //!
-//! Times are exact. Everything that reaches an agent must be expected, in this order for each agent. At the end five
+//! Times are exact, unless jitter makes them: `1h carrier < REGISTER since=20m` comes between
+//! these two, and what follows it counts from there: it was 1h then. Everything that reaches an agent must be expected, in this order for each agent. At the end five
 //! minutes of silence pass, in which nothing may be sent, and after which the server has no call and no
 //! transaction left and every record was asserted.
 //!
@@ -34,7 +35,7 @@
 //!
 //! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`,
 //! `server bans ADDRESS`, `server unbans ADDRESS`, `server reloads KEY=VALUE` (another value of a key that stands in the configuration once), `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
-//! `A > again` (the last bytes once more), `A > ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
+//! `A > again` (the last bytes once more), `A > ping`, `A < ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),
 //! `split=N` (in segments of N bytes).
 //! `config NAME:` is another configuration, for `server reloads NAME`. A trunk is asked whether it is there only if it has a
@@ -44,7 +45,8 @@
 //! [`dns`](super::dns)), or how it behaves at first, `dns: is silent`; later `dns has sip.example.org A 192.0.2.10`, `dns forgets NAME`, `dns answers`, `dns is silent`,
 //! `dns is absent`, `dns fails`, `dns is forged`, `dns is asked NAME TYPE NAME TYPE ...` (since it was asserted last, sorted),
 //! `server reaches LINE=udp:192.0.2.9:5060,udp:...`, `server cannot reach LINE "why"`.
-//! In a header that is sent, a word `$name` stands for what was bound; a PRACK acknowledges the last reliable response.
+//! `server line NAME state=refused status=403 "reason"` is what people are shown of a line, `server registers NAME` has it register now.
+//! In a header that is sent, a word `$name` stands for what was bound, within a word `${name}`; a PRACK acknowledges the last reliable response.
 
 mod expect;
 mod parse;

@@ -247,7 +247,7 @@ fn without_comment(line: &str) -> &str {
 }
 
 /// `10ms`, `1.5s`, `3m`, `1h`, or `+10ms` after the line before.
-fn time(word: &str, last: Duration) -> Option<Duration> {
+pub fn time(word: &str, last: Duration) -> Option<Duration> {
     let (word, base) = match word.strip_prefix('+') {
         Some(rest) => (rest, last),
         None => (word, Duration::ZERO),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::expect::{self, Variables};
-use super::parse::{Line, SERVER, Script, Step, Words};
-use crate::api::{Answer, Command};
+use super::parse::{Line, SERVER, Script, Step, Words, time};
+use crate::api::{Answer, Command, Rfc3339};
 use crate::config::Config;
 use crate::message::{Method, parse};
 use crate::names::Candidate;
@@ -39,6 +39,8 @@ pub struct Player {
     records_seen: usize,
     /// Of each name that was asked for, how many were looked at.
     events_seen: BTreeMap<String, usize>,
+    /// How much earlier than the script says things have come that jitter moves.
+    early: Duration,
     /// Which agents take OPTIONS outside dialogs by themselves, and what they answer.
     options: Vec<Option<Option<u16>>>,
     others: Vec<(String, Config)>,
@@ -84,6 +86,7 @@ impl Player {
             variables: Variables::new(),
             records_seen: 0,
             events_seen: BTreeMap::new(),
+            early: Duration::ZERO,
             options: vec![None; agents_count],
             others,
             trace: Vec::new(),
@@ -95,10 +98,13 @@ impl Player {
         let mut last = Duration::ZERO;
         for line in &script.lines {
             last = line.at;
-            let result = self.advance(line.at).and_then(|()| self.step(line));
+            let result = self.may_be_early(line).and_then(|early| {
+                self.advance(line.at, early)?;
+                self.step(line)
+            });
             self.outcome(line.number, &line.text, result)?;
         }
-        let result = self.advance(last + SILENCE).and_then(|()| self.end());
+        let result = (self.advance(last + SILENCE, None)).and_then(|()| self.end());
         self.outcome(
             script.lines.last().map_or(0, |line| line.number),
             "(the end)",
@@ -113,10 +119,35 @@ impl Player {
         })
     }
 
-    /// Lets time pass; what reached an agent before `at` and was not expected is an error.
-    fn advance(&mut self, at: Duration) -> Result<(), String> {
-        let until = self.begin.plus(at);
-        self.pump(until);
+    /// Which agent may receive what this line expects before its time, and since when.
+    fn may_be_early(&self, line: &Line) -> Result<Option<(usize, Instant)>, String> {
+        let Step::Expect(agent, words) = &line.step else {
+            return Ok(None);
+        };
+        let Some(since) = words.option(expect::SINCE) else {
+            return Ok(None);
+        };
+        let since = time(since, Duration::ZERO).ok_or("since: not a time")?;
+        Ok(Some((self.agent(agent)?, self.instant(since))))
+    }
+
+    /// When that is by the clock of the world.
+    fn instant(&self, at: Duration) -> Instant {
+        self.begin.plus(at.saturating_sub(self.early))
+    }
+
+    /// Lets time pass; what reached an agent before `at` and was not expected is an error. What one may receive `early` ends
+    /// it, and that was `at` then.
+    fn advance(&mut self, at: Duration, early: Option<(usize, Instant)>) -> Result<(), String> {
+        let mut until = self.instant(at);
+        self.pump_for(until, early);
+        if let Some((index, since)) = early
+            && let Some((when, _)) = self.agents[index].inbox.front()
+            && *when >= since
+        {
+            self.early += until.since(*when);
+            until = *when;
+        }
         for agent in &self.agents {
             if let Some((when, bytes)) = agent.inbox.front()
                 && *when < until
@@ -133,7 +164,16 @@ impl Player {
     }
 
     fn pump(&mut self, until: Instant) {
-        while let Some(delivery) = self.world.run(until) {
+        self.pump_for(until, None);
+    }
+
+    /// The same, until this agent has received something.
+    fn pump_for(&mut self, until: Instant, early: Option<(usize, Instant)>) {
+        let has_come =
+            |agents: &[Agent]| early.is_some_and(|(own, _)| !agents[own].inbox.is_empty());
+        while !has_come(&self.agents)
+            && let Some(delivery) = self.world.run(until)
+        {
             let now = self.world.now().mono;
             let at = shown(now.since(self.begin));
             let is_it = |agent: &Agent| agent.address == delivery.to;
@@ -382,6 +422,14 @@ impl Player {
                 self.setup.0 = read(&self.config)?;
                 self.world.reload(self.setup.0.clone());
             }
+            ["registers", name] => {
+                let line = (*name).to_owned();
+                let answer = self.world.command(Command::RegisterLine { line });
+                if !matches!(answer, Answer::Line(_)) {
+                    return Err(format!("register: {answer:?}"));
+                }
+            }
+            ["line", name] => return self.line(name, words),
             ["has"] => return self.counts(words),
             ["reaches"] => return self.reaches(words),
             ["cannot", "reach", line] => {
@@ -457,6 +505,38 @@ impl Player {
                 _ => return Err(format!("`{key}` is nothing that is counted")),
             };
             expect::check_value(key, wanted, &found.to_string(), &mut self.variables)?;
+        }
+        Ok(())
+    }
+
+    /// What people are shown of a line.
+    fn line(&mut self, name: &str, words: &Words) -> Result<(), String> {
+        let line = name.to_owned();
+        let item = match self.world.command(Command::Line { line }) {
+            Answer::Line(item) => item,
+            other => return Err(format!("line: {other:?}")),
+        };
+        let begin = self.begin_unix;
+        let at = |time: Option<Rfc3339>| {
+            time.map(|time| format!("{}ms", time.0.as_millis().saturating_sub(begin.as_millis())))
+        };
+        for (key, wanted) in &words.options {
+            let found = match key.as_str() {
+                "state" => Some(item.state.to_owned()),
+                "status" => item.status.map(|status| status.to_string()),
+                "account" => Some(item.account.clone()),
+                "since" => at(item.since),
+                "expires" => at(item.expires),
+                "next_attempt" => at(item.next_attempt),
+                _ => return Err(format!("`{key}` is nothing that a line has")),
+            };
+            let found = found.unwrap_or_else(|| "none".into());
+            expect::check_value(key, wanted, &found, &mut self.variables)
+                .map_err(|error| format!("{error}, in\n{item:?}"))?;
+        }
+        if let Some(wanted) = &words.quoted {
+            let found = item.reason.clone().unwrap_or_default();
+            expect::check_value("reason", wanted, &found, &mut self.variables)?;
         }
         Ok(())
     }
@@ -562,9 +642,17 @@ fn headers(
     lines: &[(String, String)],
     variables: &Variables,
 ) -> Result<Vec<(String, String)>, String> {
-    let word = |word: &str| match word.strip_prefix('$') {
-        Some(name) => (variables.get(name).cloned()).ok_or(format!("${name} is not bound")),
-        None => Ok(word.to_owned()),
+    let bound = |name: &str| (variables.get(name)).ok_or(format!("${name} is not bound"));
+    let word = |word: &str| {
+        if let Some((before, rest)) = word.split_once("${")
+            && let Some((name, behind)) = rest.split_once('}')
+        {
+            return Ok([before, bound(name)?, behind].concat());
+        }
+        match word.strip_prefix('$') {
+            Some(name) => bound(name).cloned(),
+            None => Ok(word.to_owned()),
+        }
     };
     let line = |(name, value): &(String, String)| {
         let words: Result<Vec<String>, String> = value.split(' ').map(word).collect();

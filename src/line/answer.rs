@@ -1,0 +1,157 @@
+//! What a registrar's answer says (RFC 3261 §10.2.4 to §10.2.8, RFC 3608, RFC 7315).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::limits::{LINE_REASON_BYTES_MAX, LINE_ROUTE_BYTES_MAX};
+use crate::message::{
+    Contact, HeaderName, Message, NameAddr, Scheme, StartLine, Uri, reason_phrase,
+};
+
+/// What a 2xx to a REGISTER says of our own Contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Granted {
+    /// It is bound for so many seconds.
+    For(u32),
+    /// It is among the Contacts, but for no time.
+    Not,
+    /// It is not among them: how many others there are.
+    Missing(usize),
+}
+
+/// How long the Contact with this user part is bound. Registrars rewrite hosts and ports, and parameters; with several of
+/// ours the one that lasts longest counts: the others are of a run before.
+pub(super) fn granted(response: &Message<'_>, token: &[u8], asked: u32) -> Granted {
+    let mut longest = None;
+    let mut others = 0_usize;
+    for value in response.values(HeaderName::Contact) {
+        let Ok(contact) = Contact::parse(value) else {
+            continue;
+        };
+        let is_own = Uri::parse(contact.address.uri).is_ok_and(|uri| uri.user == token);
+        if is_own {
+            let seconds = contact.expires.or(response.expires()).unwrap_or(asked);
+            longest = longest.max(Some(seconds));
+        } else {
+            others = others.saturating_add(1);
+        }
+    }
+    match longest {
+        Some(0) => Granted::Not,
+        Some(seconds) => Granted::For(seconds),
+        None => Granted::Missing(others),
+    }
+}
+
+/// Service-Route (RFC 3608 §5), values joined by `, `; empty: none, or too long to be repeated in every request.
+pub(super) fn service_route(response: &Message<'_>) -> Box<[u8]> {
+    joined(response, HeaderName::ServiceRoute)
+}
+
+/// Path (RFC 3327 §5.1): the way on which the registrar reaches us. The same.
+pub(super) fn path(response: &Message<'_>) -> Box<[u8]> {
+    joined(response, HeaderName::Path)
+}
+
+fn joined(response: &Message<'_>, name: HeaderName) -> Box<[u8]> {
+    let mut joined = Vec::new();
+    for value in response.values(name) {
+        if NameAddr::parse(value).is_err() {
+            continue;
+        }
+        if !joined.is_empty() {
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(value);
+    }
+    if joined.len() > LINE_ROUTE_BYTES_MAX {
+        joined.clear();
+    }
+    joined.into()
+}
+
+/// The first `sip:` or `tel:` URI of P-Associated-URI (RFC 7315 §4.1), or empty.
+pub(super) fn public_identity(response: &Message<'_>) -> Box<[u8]> {
+    let uris = response
+        .values(HeaderName::PAssociatedUri)
+        .filter_map(|value| {
+            let uri = NameAddr::parse(value).ok()?.uri;
+            let scheme = Uri::parse(uri).ok()?.scheme;
+            let is_usable =
+                matches!(scheme, Scheme::Sip | Scheme::Tel) && uri.len() <= LINE_ROUTE_BYTES_MAX;
+            is_usable.then_some(uri)
+        });
+    let mut uris = uris;
+    uris.next().unwrap_or_default().into()
+}
+
+/// Our own address as the peer sees it: `received` and `rport` of our Via (RFC 3581 §4). Without `rport` no port is known, and
+/// so nothing.
+pub(super) fn learned(response: &Message<'_>, ours: SocketAddr) -> Option<SocketAddr> {
+    let via = response.via();
+    let parameter = |wanted: &[u8]| {
+        let found = via
+            .params
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        std::str::from_utf8(found?.1?).ok()
+    };
+    let port = parameter(b"rport")?
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)?;
+    let address = match parameter(b"received") {
+        None => ours.ip(),
+        Some(text) => text
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>()
+            .ok()?
+            .to_canonical(),
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+/// The reason phrase as people may read it; the usual one if there is none.
+pub(super) fn phrase(response: &Message<'_>) -> String {
+    let StartLine::Response { status, reason } = response.start() else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(reason);
+    let mut phrase = String::new();
+    for character in text.trim().chars() {
+        if phrase.len() >= LINE_REASON_BYTES_MAX {
+            break;
+        }
+        phrase.push(if character.is_control() {
+            ' '
+        } else {
+            character
+        });
+    }
+    if phrase.is_empty() {
+        phrase.push_str(reason_phrase(status));
+    }
+    phrase
+}
+
+/// Retry-After (RFC 3261 §20.33): seconds; what follows them says why, or for how long.
+pub(super) fn retry_after(response: &Message<'_>) -> Option<Duration> {
+    seconds(response.value(HeaderName::RetryAfter)?).map(Duration::from_secs)
+}
+
+/// Min-Expires (§20.23) in seconds.
+pub(super) fn min_expires(response: &Message<'_>) -> Option<u64> {
+    seconds(response.value(HeaderName::MinExpires)?)
+}
+
+/// The digits that a value begins with; too many for a number: the largest.
+fn seconds(value: &[u8]) -> Option<u64> {
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
+    let count = digits.count();
+    let digits = std::str::from_utf8(value.get(..count)?).ok()?;
+    if digits.is_empty() {
+        return None;
+    }
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
