@@ -51,7 +51,7 @@ impl Endpoint {
                 let fields = vec![
                     ("user", name.to_string()),
                     ("number", String::from_utf8_lossy(number).into_owned()),
-                    ("source", Source::of(payer.source).to_string()),
+                    ("source", payer.source.to_canonical().to_string()),
                     ("limit", limit.key().to_owned()),
                     ("refused", refused.to_string()),
                     ("mode", self.mode_name().to_owned()),

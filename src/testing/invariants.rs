@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::phone::{Outcome, Phone};
 use super::world::World;
 use crate::endpoint::Census;
-use crate::limits::{BRANCHES_MAX, TRANSACTIONS_PER_CALL};
+use crate::limits::{BRANCHES_MAX, DESTINATIONS_MAX, TRANSACTIONS_PER_CALL};
 use crate::source::Source;
 use crate::store::CallRecord;
 use crate::time::{Instant, UnixTime};
@@ -97,6 +97,7 @@ pub fn nothing_is_left(world: &World) -> Result<(), String> {
     let census = world.endpoint.census();
     let expected = Census {
         bans: census.bans,
+        destinations: census.destinations,
         ..Census::default()
     };
     if census == expected {
@@ -112,11 +113,12 @@ pub fn nothing_is_left(world: &World) -> Result<(), String> {
 /// What there is.
 pub fn tables_are_bounded(world: &World, calls_max: usize) -> Result<(), String> {
     let census = world.endpoint.census();
-    // One caller and so many branches are counted in a call.
-    let counted_max = census.calls_live * (1 + BRANCHES_MAX);
+    // One caller and so many branches are counted in a call, and for each of these who answers for it.
+    let counted_max = census.calls_live * (1 + 2 * BRANCHES_MAX);
     let is_well = census.calls_live <= calls_max
         && census.counted <= counted_max as u64
         && census.transactions_live <= calls_max * TRANSACTIONS_PER_CALL + 4_096
+        && census.destinations <= DESTINATIONS_MAX
         && census.outputs_dropped == 0;
     if is_well {
         Ok(())
