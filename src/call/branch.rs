@@ -1,7 +1,6 @@
 //! Final responses to the INVITEs of the branches: the first 2xx wins, refusals are weighed (RFC 3261 §13.2.2, §16.7).
 
 use super::*;
-use crate::dialog::write_contact;
 use crate::message::Message;
 use crate::message::compose::Composer;
 
@@ -24,7 +23,7 @@ impl Calls {
             // The call is over and forgotten, but a proxy behind the branch had forked further.
             Purpose::Invite if self.get(owner.call).is_none() => {
                 if (200..300).contains(&response.status()) {
-                    end_stray_answer(owner, response, way, context);
+                    end_stray_answer(owner, None, response, way, context);
                 }
             }
             Purpose::Invite => match response.status() {
@@ -37,6 +36,7 @@ impl Calls {
                 422 if self.invites_again(owner, response, context) => {}
                 300..=399 if self.redirects(owner, response) => {}
                 status => {
+                    self.doubts_line(owner, status, context);
                     self.keep_refusal(owner, response, context);
                     if !self.fails_over(owner, status, EndedBy::Callee) {
                         self.branch_ends(owner, status, EndedBy::Callee, context);
@@ -51,6 +51,17 @@ impl Calls {
                 }
             }
             Purpose::Stray => {}
+        }
+    }
+
+    /// 403 before anything rings: the carrier of a line does not know it, or knows it no more. Nothing else says that alone.
+    fn doubts_line(&mut self, owner: Owner, status: u16, context: &mut Context<'_>) {
+        let call = self.get(owner.call);
+        let branch = call.and_then(|call| call.branches.get(owner.leg as usize));
+        let branch = branch.filter(|branch| branch.leg.dialog.remote_tag.is_empty());
+        if let (403, Some(Party::Line(line, _))) = (status, branch.map(|branch| &branch.leg.party))
+        {
+            context.lines.register_soon(context.now.mono, *line);
         }
     }
 
@@ -73,7 +84,7 @@ impl Calls {
                 branch.leg.repeat_ack(branch.cseq, context);
             } else {
                 // A further answer behind the same branch (a proxy forked): a dialog of its own.
-                end_stray_answer(owner, response, way, context);
+                end_stray_answer(owner, Some(&branch.leg), response, way, context);
             }
             return;
         }
@@ -319,7 +330,7 @@ impl Call {
         let tag = self.caller_tag(handle.index, branch);
         let mut composer = self.request.response(context.buffer, status, &tag);
         let dialog = &self.caller.dialog;
-        write_contact(&mut composer, &dialog.flow, dialog.ours);
+        dialog.write_contact(&mut composer);
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("Server", &[b"sipkeep"]);
@@ -357,9 +368,10 @@ impl Leg {
         self.reconnect(context);
         // An ACK to a 2xx is a transaction of its own: a new branch, no state.
         let branch = context.stateless_branch();
-        let composer = self
+        let mut composer = self
             .dialog
             .compose(context.buffer, Method::Ack, cseq, &branch);
+        composer.lines(self.credentials_of(cseq));
         match body {
             Some((content_type, body)) => composer.finish(Some(content_type), body),
             None => composer.finish(None, b""),
@@ -381,9 +393,11 @@ impl Leg {
     }
 }
 
-/// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4). All of it is made from the response.
+/// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4). All of it is made from the response; `leg` is the one
+/// whose INVITE it answers, if that is not forgotten.
 fn end_stray_answer(
     owner: Owner,
+    leg: Option<&Leg>,
     response: &Message<'_>,
     (flow, ours): (&Flow, std::net::SocketAddr),
     context: &mut Context<'_>,
@@ -391,15 +405,17 @@ fn end_stray_answer(
     let dialog = Dialog::from_response(response, flow, ours);
     let branch = context.stateless_branch();
     let cseq = response.cseq().number;
-    dialog
-        .compose(context.buffer, Method::Ack, cseq, &branch)
-        .finish(None, b"");
+    let mut composer = dialog.compose(context.buffer, Method::Ack, cseq, &branch);
+    composer.lines(leg.map_or(b"", |leg| leg.credentials_of(cseq)));
+    composer.finish(None, b"");
     crate::source::Sink::send(context.out, &dialog.flow, context.buffer);
     let stray = Owner {
         purpose: Purpose::Stray,
         ..owner
     };
-    if let Some(client) = context.say_bye(&dialog, cseq.saturating_add(1), stray, |_| {}) {
+    let bye = context.say_bye(&dialog, cseq.saturating_add(1), stray, |_| {});
+    // But for a challenge.
+    if let Some(client) = bye.filter(|_| leg.is_none_or(|leg| !leg.party.is_line())) {
         context.transactions.disown(client);
     }
 }

@@ -45,8 +45,24 @@ pub fn write(
     explain(composer, message);
 }
 
+/// The same towards the carrier of a line, from a caller who does not want to be known: nothing that says who he is, or is
+/// meant to (RFC 3323 §4.1, RFC 3325 §7).
+pub fn write_anonymous(composer: &mut Composer<'_>, message: &Message<'_>) {
+    write_if(composer, message, |name, raw_name| match name {
+        HeaderName::Subject
+        | HeaderName::AlertInfo
+        | HeaderName::UserToUser
+        | HeaderName::Reason
+        | HeaderName::Diversion
+        | HeaderName::InfoPackage
+        | HeaderName::RecvInfo => true,
+        _ => begins(raw_name, b"X-"),
+    });
+    explain(composer, message);
+}
+
 /// RFC 3325 §9.3: `Privacy` names `id`, among other things perhaps.
-fn hides_identity(message: &Message<'_>) -> bool {
+pub fn hides_identity(message: &Message<'_>) -> bool {
     message
         .values(HeaderName::Privacy)
         .flat_map(|value| value.split(|byte| *byte == b';'))
@@ -104,6 +120,13 @@ pub fn keep(
     let mut composer = Composer::lines_into(buffer);
     write(&mut composer, message, from_outside, to_outside);
     (buffer.len() <= CARRIED_BYTES_MAX).then(|| buffer.as_slice().into())
+}
+
+/// The value of one of those lines.
+pub fn line<'a>(lines: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name))?;
+    Some(value.trim_ascii_end())
 }
 
 fn write_if(

@@ -76,6 +76,7 @@ impl Call {
             payer: first.payer.clone(),
             pays: false,
             alternatives: None,
+            asked_at: first.asked_at,
             is_heard: true,
             is_left: false,
         };

@@ -21,6 +21,10 @@ impl Calls {
             return;
         }
         call.is_final = true;
+        let reason = carriage::line(&call.refusal, b"Reason: ");
+        if let Some(reason) = reason {
+            call.reason = reason.into();
+        }
         call.provisionals.end();
         let tag = call.caller_tag(handle.index, NO_BRANCH);
         let mut composer = call.request.response(context.buffer, status, &tag);
@@ -69,19 +73,21 @@ impl Calls {
             EndedBy::Callee => "callee",
             EndedBy::Server => "server",
         });
+        let reason = String::from_utf8_lossy(&call.reason).into_owned();
         let millis = |since: Instant| context.now.mono.since(since).as_millis() as u64;
         record.duration_ms = Some(millis(call.started));
         record.talk_ms = Some(call.answered.map_or(0, millis));
-        context.event(
-            "end",
-            vec![
-                ("id", record.id.clone()),
-                ("disposition", record.disposition.to_owned()),
-                ("status", status.to_string()),
-                ("ended_by", record.ended_by.unwrap_or_default().to_owned()),
-                ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
-            ],
-        );
+        let mut fields = vec![
+            ("id", record.id.clone()),
+            ("disposition", record.disposition.to_owned()),
+            ("status", status.to_string()),
+            ("ended_by", record.ended_by.unwrap_or_default().to_owned()),
+            ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
+        ];
+        if !reason.is_empty() {
+            fields.push(("reason", reason));
+        }
+        context.event("end", fields);
         keep_record(context, record);
         self.live -= 1;
         self.count_out(counted);
@@ -133,6 +139,11 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         if call.state != State::Ringing || call.is_final {
             return;
+        }
+        let until = call.rings_until;
+        if status == 480 && until > context.now.mono {
+            // It has gone on to a line that gives it more time.
+            return self.arm(until, Timer::RingTimeout(handle));
         }
         call.cancel_branches(b"", context);
         self.refuse(handle, status, EndedBy::Server, context);

@@ -63,6 +63,11 @@ impl Calls {
         let Some(branch) = branch.filter(|branch| !branch.is_heard) else {
             return;
         };
+        let until = branch.asked_at.plus(TRUNK_SILENCE);
+        if until > context.now.mono {
+            // It has asked for a password meanwhile, and got it.
+            return self.arm(until, Timer::Silence(handle, leg));
+        }
         let client = branch.client;
         if self.fails_over(owner, 408, EndedBy::Server) {
             let now = context.now.mono;
@@ -72,7 +77,8 @@ impl Calls {
 
     /// A branch has failed with this status; whether another is tried in its place.
     pub(super) fn fails_over(&mut self, owner: Owner, status: u16, by: EndedBy) -> bool {
-        let is_failure = (500..600).contains(&status) || by == EndedBy::Server;
+        // 401 and 407: it wants a password, which says nothing of the callee.
+        let is_failure = matches!(status, 401 | 407 | 500..600) || by == EndedBy::Server;
         let Some(call) = self.get(owner.call) else {
             return false;
         };

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `early` (their dialogs before there is an
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! `challenge` (401 and 407 from lines), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -21,6 +21,7 @@
 mod best;
 mod branch;
 mod carriage;
+mod challenge;
 mod early;
 mod ending;
 mod failover;
@@ -33,6 +34,7 @@ mod reliable;
 mod reply;
 mod session;
 mod setup;
+mod target;
 mod timers;
 mod within;
 
@@ -45,7 +47,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::line::{self, Lines};
 use crate::location::Phone;
-use crate::message::Method;
+use crate::message::{Composer, Message, Method};
 use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
 use crate::time::wheel::Wheel;
@@ -54,7 +56,7 @@ use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
-pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED};
+pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop};
@@ -63,7 +65,8 @@ pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
-pub use setup::{ANONYMOUS, Identity, Setup, Target};
+pub use setup::Setup;
+pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
 pub use within::{Arrival, Located};
 
@@ -176,6 +179,11 @@ impl Party {
         }
     }
 
+    /// Whether it is a line: its peer's challenges are answered.
+    fn is_line(&self) -> bool {
+        matches!(self, Self::Line(..))
+    }
+
     /// As it is called in config.ini.
     fn name(&self) -> String {
         match self {
@@ -208,10 +216,16 @@ struct Leg {
     lost: Option<Instant>,
     /// Part of our tags on this leg.
     secret: u64,
+    /// The header lines with credentials that its last INVITE of ours carried, and the CSeq number of that.
+    credentials: Option<(u32, Box<[u8]>)>,
     /// Our ACK to its last 2xx, with the CSeq number: sent again for each 2xx that comes again.
     ack: Option<(u32, Vec<u8>)>,
     /// Its 2xx waits for an ACK that the other side must bring (the answer to a late offer).
     ack_owed: Option<u32>,
+    /// Header lines of its INVITEs that say whose call it is: a line's identity.
+    presented: Box<[u8]>,
+    /// Nothing goes to it that says who calls.
+    hides_caller: bool,
     /// Header lines for its BYE, beside the Reason: what the other side's BYE brought.
     farewell: Box<[u8]>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
@@ -251,7 +265,9 @@ struct Branch {
     pays: bool,
     /// Whom to try if it fails.
     alternatives: Option<Box<Alternatives>>,
-    /// It has answered something.
+    /// When it was sent its INVITE last.
+    asked_at: Instant,
+    /// It has answered that something.
     is_heard: bool,
     /// It failed, and others are tried in its place: what it said counts no more.
     is_left: bool,
@@ -331,6 +347,8 @@ struct Call {
     is_final: bool,
     /// Header lines for it, if it is a refusal.
     refusal: Box<[u8]>,
+    /// The Reason (RFC 3326) of whoever ended it, for the log: a carrier's says more than a status.
+    reason: Box<[u8]>,
     /// Our BYEs, probes and refreshes that wait for an answer, and a PRACK that may still come.
     waiting: u32,
     relays: Vec<Relay>,
@@ -348,6 +366,8 @@ struct Call {
     session_s: Option<u32>,
     record: CallRecord,
     started: Instant,
+    /// When it has rung long enough.
+    rings_until: Instant,
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
@@ -674,13 +694,24 @@ impl Leg {
             phone: None,
             lost: None,
             secret,
+            credentials: None,
             ack: None,
             ack_owed: None,
+            presented: Box::default(),
+            hides_caller: false,
             farewell: Box::default(),
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
             watch: session::Watch::default(),
+        }
+    }
+
+    /// Writes what passes to this leg of a message of the other one, but a body.
+    fn carry(&self, composer: &mut Composer<'_>, message: &Message<'_>, from_outside: bool) {
+        match self.hides_caller {
+            true => carriage::write_anonymous(composer, message),
+            false => carriage::write(composer, message, from_outside, self.party.is_outside()),
         }
     }
 

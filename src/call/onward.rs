@@ -202,6 +202,7 @@ impl Calls {
             call.ring_ourselves(handle, onward.branch, 181, context);
             context.event("forward", vec![("id", id), ("by", by.clone())]);
         }
+        self.rings_anew(handle, targets, context);
         for target in targets {
             // Deflection is what RFC 5806 §4 calls it when the phone itself says that the call is to go elsewhere.
             let mut diversion = diverting.name_addr(target.ours.ip());
@@ -246,8 +247,21 @@ impl Calls {
             "failover",
             vec![("id", id), ("from", onward.by.name()), ("to", to)],
         );
+        self.rings_anew(onward.call, targets, context);
         for target in targets {
             self.ring(onward.call, invitation, target, forwarding.clone(), context);
+        }
+    }
+}
+
+impl Calls {
+    /// The call goes on to these: a line among them says how long it rings from now on.
+    fn rings_anew(&mut self, handle: CallHandle, targets: &[Target], context: &Context<'_>) {
+        let wait = targets.first().and_then(Target::ring_timeout);
+        if let (Some(wait), Some(call)) = (wait, self.get(handle)) {
+            call.rings_until = context.now.mono.plus(wait);
+            let until = call.rings_until;
+            self.arm(until, Timer::RingTimeout(handle));
         }
     }
 }

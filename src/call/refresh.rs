@@ -3,7 +3,6 @@
 
 use super::session::{Asked, Due, Refresh};
 use super::*;
-use crate::dialog::write_contact;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
 
@@ -81,7 +80,7 @@ impl Calls {
         let mut composer = leg
             .dialog
             .compose(context.buffer, method, cseq, branch.as_bytes());
-        write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        leg.dialog.write_contact(&mut composer);
         composer.field("Allow", &[carriage::ALLOW]);
         leg.watch.write_refresh(&mut composer, own_s);
         match description {
@@ -195,7 +194,7 @@ impl Calls {
             reason_phrase(200),
             b"",
         );
-        write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        leg.dialog.write_contact(&mut composer);
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("Server", &[b"sipkeep"]);

@@ -204,13 +204,13 @@ impl Calls {
                 arrival.answer(200, None, context);
                 let kind = arrival.request.value(HeaderName::ContentType);
                 let answer = kind.map(|kind| (kind, body));
-                call.send_prack(sent.branch, number, answer, context);
+                call.send_prack((located.call, sent.branch), number, answer, context);
             }
             Some(number) => {
                 if !self.relay(located, arrival, Some(number), context)
                     && let Some(call) = self.get(located.call)
                 {
-                    call.send_prack(sent.branch, number, None, context);
+                    call.send_prack((located.call, sent.branch), number, None, context);
                 }
             }
         }
@@ -332,7 +332,7 @@ impl Call {
             context.respond(self.invite, response.status(), &self.request);
         }
         if let (Some(number), None) = (number, prack) {
-            self.send_prack(owner.leg, number, None, context);
+            self.send_prack((owner.call, owner.leg), number, None, context);
         }
     }
 
@@ -459,7 +459,7 @@ impl Call {
     /// and set up the call all the same.
     fn send_prack(
         &mut self,
-        leg: u8,
+        (handle, leg): (CallHandle, u8),
         number: u32,
         session: Option<(&[u8], &[u8])>,
         context: &mut Context<'_>,
@@ -483,10 +483,18 @@ impl Call {
             None => composer.finish(None, b""),
         }
         let (now, flow, method) = (context.now.mono, dialog.flow, Method::Prack);
+        let owner = Owner {
+            call: handle,
+            leg,
+            purpose: Purpose::Stray,
+        };
         let transactions = &mut *context.transactions;
         let (buffer, out) = (&*context.buffer, &mut *context.out);
-        transactions.send(now, client, method, &flow, buffer, Owner::NOBODY, out);
-        transactions.disown(client);
+        transactions.send(now, client, method, &flow, buffer, owner, out);
+        // But for a challenge.
+        if !branch.leg.party.is_line() {
+            transactions.disown(client);
+        }
     }
 }
 

@@ -2,122 +2,34 @@
 
 use std::borrow::Cow;
 
+use super::target::{Identity, Target};
 use super::*;
-use crate::dialog::write_contact;
-use crate::message::compose::{Composer, append_address, append_host, reason_phrase};
+use crate::message::compose::{Composer, append_address, reason_phrase};
 use crate::message::{HeaderName, Message};
 
-/// User part of a caller who does not say who he is (RFC 3323 §4.1.1.3).
-pub const ANONYMOUS: &[u8] = b"anonymous";
 /// How often a branch may ask for a longer session interval.
 const INTERVALS_MAX: u8 = 3;
-
-/// Where one branch goes.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Request-URI.
-    pub uri: Vec<u8>,
-    /// Route values (a registration's Path), joined; empty: none.
-    pub route: Vec<u8>,
-    /// The way there.
-    pub flow: Flow,
-    /// Our address on it, for Via and Contact.
-    pub ours: std::net::SocketAddr,
-    /// Who that is.
-    pub party: Party,
-    /// Which of his phones, if he is called at a binding.
-    pub phone: Option<Phone>,
-    /// A connection that he has open to us beside a UDP flow, and our address on it.
-    pub stream: Option<(Flow, SocketAddr)>,
-    /// To towards him.
-    pub to: Identity,
-    /// The number that he is shown as the caller's, if it is not the caller's own.
-    pub caller_id: Option<Box<[u8]>>,
-    /// The local user among whose outside calls it counts; `None`: nobody, or it is none.
-    pub payer: Option<Party>,
-    /// Whom to try if he fails.
-    pub alternatives: Option<Box<Alternatives>>,
-}
-
-impl Target {
-    /// What becomes a dialog if the first request there, whose CSeq number is 1, makes one.
-    pub(super) fn dialog(&self, from: &Identity, call_id: &[u8], tag: &[u8]) -> Dialog {
-        let mut local = from.name_addr(self.ours.ip());
-        local.extend_from_slice(b";tag=");
-        local.extend_from_slice(tag);
-        Dialog {
-            call_id: call_id.into(),
-            local,
-            remote: self.to.name_addr(self.ours.ip()),
-            remote_tag: Box::default(),
-            remote_target: self.uri.as_slice().into(),
-            route_set: self.route.as_slice().into(),
-            local_cseq: 1,
-            remote_cseq: None,
-            flow: self.flow,
-            ours: self.ours,
-        }
-    }
-}
-
-/// A number or name as From and To show it. Each callee sees it at the address at which he knows us: what another side
-/// reaches us by is none of his business.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    /// Display name as it stands in a header, quotes included; empty: none.
-    pub display: Vec<u8>,
-    /// User part, unescaped; empty: none.
-    pub user: Vec<u8>,
-    /// Host, if it is not our address on the way to the callee.
-    pub host: Option<String>,
-    /// A telephone number without a host (RFC 3966).
-    pub is_tel: bool,
-}
-
-impl Identity {
-    /// Name-addr without a tag.
-    pub(super) fn name_addr(&self, ours: std::net::IpAddr) -> Vec<u8> {
-        // An ordinary one with its tag fits.
-        let mut value = Vec::with_capacity(96);
-        if !self.display.is_empty() {
-            value.extend_from_slice(&self.display);
-            value.push(b' ');
-        }
-        if self.is_tel {
-            value.extend_from_slice(b"<tel:");
-            value.extend_from_slice(&self.user);
-            value.push(b'>');
-            return value;
-        }
-        value.extend_from_slice(b"<sip:");
-        if !self.user.is_empty() {
-            crate::message::escape_user(&self.user, &mut value);
-            value.push(b'@');
-        }
-        match &self.host {
-            Some(host) => value.extend_from_slice(host.as_bytes()),
-            None => append_host(&mut value, ours),
-        }
-        value.push(b'>');
-        value
-    }
-
-    /// The same with another number. Who calls anonymously stays so.
-    fn shown_as(&self, number: Option<&[u8]>) -> Cow<'_, Self> {
-        match number {
-            Some(number) if !self.user.eq_ignore_ascii_case(ANONYMOUS) => Cow::Owned(Self {
-                user: number.to_vec(),
-                ..self.clone()
-            }),
-            _ => Cow::Borrowed(self),
-        }
-    }
-}
 
 /// The caller's INVITE, from which that of each branch is made.
 pub(super) struct Invitation<'a> {
     pub request: &'a Message<'a>,
     pub from: &'a Identity,
+}
+
+impl<'a> Invitation<'a> {
+    /// From towards a target. To a line it is the line's own identity: the caller's is nothing to its carrier.
+    fn from(&self, target: &'a Target) -> Cow<'a, Identity> {
+        match &target.line {
+            Some(_) if self.is_anonymous() => Cow::Owned(Identity::anonymous()),
+            Some(line) => Cow::Borrowed(&line.from),
+            None => self.from.shown_as(target.caller_id.as_deref()),
+        }
+    }
+
+    /// The caller does not want to be known (RFC 3323 §4.1.1.3, RFC 3325 §9.3).
+    fn is_anonymous(&self) -> bool {
+        self.from.is_anonymous() || carriage::hides_identity(self.request)
+    }
 }
 
 /// The same, kept while branches may still be added: a message at most for each call.
@@ -147,6 +59,10 @@ pub struct Setup<'a> {
     pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
+    /// User part of our Contact towards a line that calls; empty: as towards all others.
+    pub caller_contact: Box<[u8]>,
+    /// How long a call of that line rings; `None`: as all others.
+    pub ring_timeout: Option<Duration>,
     /// Calling number, for records.
     pub caller_name: String,
     /// From towards the callees.
@@ -177,6 +93,7 @@ impl Calls {
             setup.caller_home,
             context.tokens.next_u64(),
         );
+        caller.dialog.contact_user = setup.caller_contact.clone();
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
         caller.watch.learn(setup.request);
@@ -203,6 +120,7 @@ impl Calls {
             provisionals: Provisionals::new(setup.request, setup.targets.len()),
             is_final: false,
             refusal: Box::default(),
+            reason: Box::default(),
             waiting: 0,
             relays: Vec::new(),
             invitation: Some(Box::new(Kept {
@@ -216,6 +134,7 @@ impl Calls {
             session_s: self.session_s,
             record: new_record(&setup, context),
             started: context.now.mono,
+            rings_until: context.now.mono,
             answered: None,
             counted: Vec::new(),
         });
@@ -255,11 +174,17 @@ impl Calls {
         }
         // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
         let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
+        let called = || setup.targets.first().and_then(Target::ring_timeout);
+        let wait = (setup.ring_timeout.or_else(called)).unwrap_or(self.ring_timeout);
         let (wait, timer) = match limit {
-            Some(limit) if limit < self.ring_timeout => (limit, Timer::Expired(handle)),
-            _ => (self.ring_timeout, Timer::RingTimeout(handle)),
+            Some(limit) if limit < wait => (limit, Timer::Expired(handle)),
+            _ => (wait, Timer::RingTimeout(handle)),
         };
-        self.arm(context.now.mono.plus(wait), timer);
+        let until = context.now.mono.plus(wait);
+        self.arm(until, timer);
+        if let Some(call) = self.get(handle) {
+            call.rings_until = until;
+        }
         if let Some(call) = self.get(handle) {
             let record = &call.record;
             context.event(
@@ -349,7 +274,7 @@ impl Calls {
             secret,
         }
         .compose();
-        let from = invitation.from.shown_as(target.caller_id.as_deref());
+        let from = invitation.from(target);
         let mut dialog = target.dialog(&from, call_id.as_flattened(), &tag);
         dialog.local_cseq = 0;
         // A trunk was called where it is configured to be.
@@ -357,6 +282,10 @@ impl Calls {
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
+        if let Some(line) = &target.line {
+            leg.hides_caller = invitation.is_anonymous();
+            leg.presented = line.presented(leg.hides_caller, context.buffer);
+        }
         call.branches.push(Branch {
             leg,
             client,
@@ -370,6 +299,7 @@ impl Calls {
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
+            asked_at: context.now.mono,
             is_heard: false,
             is_left: false,
         });
@@ -456,7 +386,7 @@ impl Call {
             via_branch.as_bytes(),
             hops,
         );
-        write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+        leg.dialog.write_contact(&mut composer);
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
@@ -476,7 +406,8 @@ impl Call {
         if leg.party.is_outside() {
             composer.field(PASSED, &[&self.passed]);
         }
-        carriage::write(&mut composer, request, from_outside, leg.party.is_outside());
+        composer.lines(&leg.presented);
+        leg.carry(&mut composer, request, from_outside);
         carriage::finish(composer, request, request.body());
         leg.send(client, Method::Invite, owner, context);
     }

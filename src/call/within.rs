@@ -1,7 +1,6 @@
 //! Requests within the dialogs of a call: ACK, BYE, re-INVITE and what passes from leg to leg (RFC 3261 §12.2.2, §14, §15).
 
 use super::*;
-use crate::dialog::write_contact;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
 use crate::source::ConnectionId;
@@ -212,6 +211,11 @@ impl Calls {
         }
         arrival.answer(200, None, context);
         let state = call.state;
+        let reason = arrival.request.value(HeaderName::Reason);
+        let is_short = |reason: &&[u8]| reason.len() <= crate::limits::CARRIED_BYTES_MAX;
+        if let Some(reason) = reason.filter(is_short) {
+            call.reason = reason.into();
+        }
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
         };
@@ -297,8 +301,7 @@ impl Calls {
             return refused(503, None, context);
         };
         let may_connect = call.leg(from).is_some_and(|leg| leg.home.is_some());
-        let is_outside = |leg| call.leg(leg).is_some_and(|leg| leg.party.is_outside());
-        let (from_outside, to_outside) = (is_outside(from), is_outside(to));
+        let from_outside = call.leg(from).is_some_and(|leg| leg.party.is_outside());
         if is_target_refresh(method)
             && let Some(leg) = call.leg_mut(from)
         {
@@ -340,7 +343,7 @@ impl Calls {
         let branch = branch.as_bytes();
         let mut composer = dialog.compose_relayed(context.buffer, method, cseq, branch, hops);
         if is_target_refresh(method) {
-            write_contact(&mut composer, &dialog.flow, dialog.ours);
+            dialog.write_contact(&mut composer);
             composer.field("Allow", &[carriage::ALLOW]);
         }
         if let Some((rseq, cseq)) = rack {
@@ -351,7 +354,10 @@ impl Calls {
         if let Some(leg) = call.leg(to).filter(|_| refreshes) {
             leg.watch.write_refresh(&mut composer, own_s);
         }
-        carriage::write(&mut composer, request, from_outside, to_outside);
+        match call.leg(to) {
+            Some(leg) => leg.carry(&mut composer, request, from_outside),
+            None => return false,
+        }
         carriage::finish(composer, request, request.body());
         if let Some(leg) = call.leg_mut(to) {
             if refreshes {
@@ -615,7 +621,7 @@ impl Call {
         };
         let mut composer = relay.request.response(context.buffer, status, b"");
         if is_target_refresh(relay.method) && status < 300 {
-            write_contact(&mut composer, &leg.dialog.flow, leg.dialog.ours);
+            leg.dialog.write_contact(&mut composer);
             composer.field("Allow", &[carriage::ALLOW]);
         }
         let is_refreshed = session::refreshes(relay.method)

@@ -161,7 +161,11 @@ const SERVER: &[KeySpec] = &[
         "",
         "SIP domains, the first is the digest realm; empty: any host is ours",
     ),
-    later("public_address", "", "address shown to the outside"),
+    key(
+        "public_address",
+        "",
+        "address shown to the outside: an address, or auto (learned from the lines' answers)",
+    ),
     key(
         "local_networks",
         LOCAL_NETWORKS,

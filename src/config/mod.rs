@@ -43,6 +43,8 @@ pub struct Server {
     pub listen: Vec<Listen>,
     /// SIP domains, lower case; the first is the digest realm. Empty: realm `sipkeep`, any host is ours.
     pub domains: Vec<String>,
+    /// What everybody else is shown in its place; `None`: the same.
+    pub public_address: Option<PublicAddress>,
     /// Who is shown the inside address.
     pub local_networks: Vec<Prefix>,
     /// State file, resolved against the folder of the configuration file.
@@ -58,6 +60,15 @@ impl Server {
     pub fn realm(&self) -> &str {
         self.domains.first().map_or("sipkeep", String::as_str)
     }
+}
+
+/// `[server] public_address`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublicAddress {
+    /// This one, with the ports that we listen on.
+    Address(IpAddr),
+    /// What the lines' peers say that our packets come from.
+    Auto,
 }
 
 /// One element of `listen`.

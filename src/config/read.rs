@@ -373,6 +373,7 @@ impl Reader {
                 self.wrong(fields, "domain", format!("\"{domain}\" is there twice"));
             }
         }
+        let public_address = self.value(fields, "public_address", optional(value::public_address));
         let mut local_networks = self.list(fields, "local_networks", value::prefix);
         if local_networks.is_empty() {
             let default = keys::LOCAL_NETWORKS.split(',');
@@ -391,6 +392,7 @@ impl Reader {
         Server {
             listen,
             domains,
+            public_address,
             local_networks,
             state: self.value(fields, "state", |text| Ok(folder.join(text))),
             cdr_keep: self.value(fields, "cdr_keep", |t| value::duration(t, SECOND, YEARS_10)),

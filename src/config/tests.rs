@@ -339,8 +339,14 @@ const WRONG: &[(&str, &[&str])] = &[
         &["1: [group 200] not yet in this version"],
     ),
     (
-        "[server]\npublic_address =",
-        &["2: [server] public_address: not yet in this version"],
+        "[server]\npublic_address = 0.0.0.0",
+        &["2: [server] public_address: nobody can send to 0.0.0.0"],
+    ),
+    (
+        "[server]\npublic_address = pbx.example.com",
+        &[
+            "2: [server] public_address: \"pbx.example.com\" is neither auto nor an address like 203.0.113.1",
+        ],
     ),
     (
         "[http]\nlegacy_openapi = no",

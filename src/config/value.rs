@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Host, Listen, PeerAddress, Prefix, UriFormat};
+use super::{Host, Listen, PeerAddress, Prefix, PublicAddress, UriFormat};
 use crate::source::Transport;
 
 /// Bytes of a user's or trunk's name, a display name or a password.
@@ -188,7 +188,6 @@ fn is_ip(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || inside.is_some_and(|t| t.parse::<Ipv6Addr>().is_ok())
 }
 
-/// A peer's address with an optional port: `192.168.1.50`, `[2001:db8::7]:5062`, `2001:db8::7`.
 /// RFC 3966 §5.1.1: visual separators say nothing.
 pub fn without_separators(number: &[u8]) -> Vec<u8> {
     (number.iter().copied())
@@ -196,6 +195,25 @@ pub fn without_separators(number: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// `auto`, or an address that others can send to.
+pub(super) fn public_address(text: &str) -> Result<PublicAddress, String> {
+    if text == "auto" {
+        return Ok(PublicAddress::Auto);
+    }
+    let address = text.parse::<IpAddr>().map_err(|_| {
+        format!(
+            "{} is neither auto nor an address like 203.0.113.1",
+            quote(text)
+        )
+    })?;
+    let address = address.to_canonical();
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return Err(format!("nobody can send to {address}"));
+    }
+    Ok(PublicAddress::Address(address))
+}
+
+/// A peer's address with an optional port: `192.168.1.50`, `[2001:db8::7]:5062`, `2001:db8::7`.
 pub(super) fn peer_address(text: &str) -> Result<PeerAddress, String> {
     if text.contains('/') {
         return prefix(text).and_then(|_| {

@@ -72,6 +72,8 @@ pub struct Dialog {
     pub flow: Flow,
     /// Our address as it stands in Via and Contact.
     pub ours: SocketAddr,
+    /// User part of our Contact; empty: [`CONTACT_USER`].
+    pub contact_user: Box<[u8]>,
 }
 
 impl Dialog {
@@ -89,6 +91,7 @@ impl Dialog {
             remote_cseq: Some(request.cseq().number),
             flow: *flow,
             ours,
+            contact_user: Box::default(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Dialog {
             remote_cseq: None,
             flow: *flow,
             ours,
+            contact_user: Box::default(),
         };
         dialog.establish(response);
         dialog
@@ -151,6 +155,15 @@ impl Dialog {
         // 2^31 requests in one dialog cannot happen; a peer must still never see the number go back.
         self.local_cseq = self.local_cseq.saturating_add(1);
         self.local_cseq
+    }
+
+    /// `Contact` of ours within the dialog.
+    pub fn write_contact(&self, composer: &mut Composer<'_>) {
+        let user = match &*self.contact_user {
+            b"" => CONTACT_USER,
+            user => user,
+        };
+        write_contact_of(composer, user, &self.flow, self.ours);
     }
 
     /// Begins a request within the dialog (§12.2.1.1): Request-URI, Via, Route, From, To, Call-ID, CSeq, Max-Forwards.
@@ -241,6 +254,10 @@ pub const CONTACT_USER: &[u8] = b"~";
 
 /// `Contact` of ours: where requests within the dialog reach us.
 pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr) {
+    write_contact_of(composer, CONTACT_USER, flow, ours);
+}
+
+fn write_contact_of(composer: &mut Composer<'_>, user: &[u8], flow: &Flow, ours: SocketAddr) {
     let transport: &[u8] = if flow.transport == crate::source::Transport::Tcp {
         b";transport=tcp"
     } else {
@@ -248,7 +265,7 @@ pub fn write_contact(composer: &mut Composer<'_>, flow: &Flow, ours: SocketAddr)
     };
     composer.field_with("Contact", |line| {
         line.extend_from_slice(b"<sip:");
-        line.extend_from_slice(CONTACT_USER);
+        line.extend_from_slice(user);
         line.push(b'@');
         append_socket_address(line, ours);
         line.extend_from_slice(transport);

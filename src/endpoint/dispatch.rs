@@ -6,6 +6,7 @@ use crate::call::{ACCEPT, ALLOW, ALLOW_EVENTS, Arrival};
 use crate::guard::Standing;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message, Method, Scheme};
+use crate::source::Who;
 use crate::transaction::Received;
 use crate::transport::response_flow;
 
@@ -49,6 +50,10 @@ impl Endpoint {
             return;
         }
         if let Some(who) = self.peers.lookup(flow) {
+            let is_outside = matches!(who, Who::Trunk(_) | Who::Line(_));
+            if is_outside && method == Method::Ack && self.absorbs_elsewhere(now, request, flow) {
+                return;
+            }
             self.peers.spoke(who, flow);
             self.reach.called(now.mono, flow.transport, flow.remote);
         }
@@ -64,6 +69,18 @@ impl Endpoint {
             Method::Options => self.options(now, &unknown),
             _ => self.outside(now, &unknown),
         }
+    }
+
+    /// A trunk or line acknowledges a refusal from another address than that of its INVITE.
+    fn absorbs_elsewhere(&mut self, now: Now, ack: &Message<'_>, flow: &Flow) -> bool {
+        let key = self.transactions.key(ack);
+        let others = self.peers.addresses(&self.config, flow).into_iter();
+        let mut others = others.filter(|address| *address != flow.remote.ip());
+        others.any(|address| {
+            let key = key.from_source(address);
+            let received = (self.transactions).receive(now.mono, key, Method::Ack, &mut self.out);
+            received == Received::Absorbed
+        })
     }
 
     /// An ACK cannot be challenged: it counts from the address of the leg's peer only.

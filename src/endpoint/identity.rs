@@ -63,10 +63,22 @@ impl Endpoint {
         unknown: &Unknown<'a>,
     ) -> Option<(Who, Arrival<'a>)> {
         let request = unknown.request();
-        let by_address = self.peers.lookup(unknown.flow()).filter(|who| match who {
-            Who::User(user) => self.may_register_as(request, *user),
-            Who::Trunk(_) | Who::Line(_) => request.method() != Method::Register,
-        });
+        let flow = unknown.flow();
+        let is_register = request.method() == Method::Register;
+        let by_address = match self.peers.lookup(flow) {
+            Some(_) if !is_register && let Some(line) = self.line_of(request, flow) => {
+                Some(Who::Line(line))
+            }
+            Some(Who::User(user)) => {
+                Some(Who::User(user)).filter(|_| self.may_register_as(request, user))
+            }
+            Some(Who::Trunk(trunk)) => Some(Who::Trunk(trunk)).filter(|_| !is_register),
+            Some(Who::Line(_)) => {
+                self.is_on_no_line(now, request, flow);
+                None
+            }
+            None => None,
+        };
         if let Some(who) = by_address {
             return Some((who, unknown.arrival.authenticated()));
         }
@@ -100,7 +112,7 @@ impl Endpoint {
         unknown: &Unknown<'a>,
     ) -> Option<Arrival<'a>> {
         let who = Who::User(located.user);
-        let is_known = match self.peers.lookup(unknown.flow()) {
+        let is_known = match self.peers.lookup_alone(unknown.flow()) {
             Some(other) => other == who,
             None => located.is_from_peer || self.is_registered(located.user, unknown.flow()),
         };
@@ -119,7 +131,7 @@ impl Endpoint {
     ) -> Option<Arrival<'a>> {
         // The phone has a new address (carrier NAT, TCP reconnect): it proves that it is itself. From says nothing
         // here: towards a callee it is the number that was dialled, which may be another's, or a trunk's.
-        let (user, arrival) = match self.peers.lookup(unknown.flow()) {
+        let (user, arrival) = match self.peers.lookup_alone(unknown.flow()) {
             // That address is somebody else.
             Some(_) => (None, unknown.arrival.authenticated()),
             None => {
@@ -151,11 +163,17 @@ impl Endpoint {
     /// A CANCEL that came the way of its INVITE, and whose that is.
     pub(super) fn cancelling<'a>(&self, unknown: &Unknown<'a>) -> Option<(Owner, Arrival<'a>)> {
         let flow = unknown.flow();
-        let key = (self.transactions.invite_key(unknown.request())).from_source(flow.remote.ip());
+        let invite = self.transactions.invite_key(unknown.request());
+        let own = self.transactions.find(invite.from_source(flow.remote.ip()));
+        // A trunk or line may have several addresses, and cancel from another one.
+        let found = own.or_else(|| {
+            let mut others = self.peers.addresses(&self.config, flow).into_iter();
+            others.find_map(|address| self.transactions.find(invite.from_source(address)))
+        });
         // A neighbour writes whatever port he likes into his Via: only where the INVITE came from counts. When its call is
         // over a CANCEL changes nothing, and it is enough that both are answered at one place.
         let known = unknown.arrival.authenticated();
-        let (_, TransactionUser::Call(owner), way) = self.transactions.find(key)? else {
+        let (_, TransactionUser::Call(owner), way) = found? else {
             return None;
         };
         let is_its_way = match self.calls.leg_of(owner, flow) {
@@ -163,7 +181,8 @@ impl Endpoint {
                 // Of whoever is known by his address another connection will do once that one is closed.
                 let is_gone = |own| !self.connections.is_open(own);
                 let has_returned = way.connection.is_some_and(is_gone) && flow.connection.is_some();
-                located.is_from_peer || has_returned && self.is_peer(located, flow)
+                let is_outside = self.calls.party(located).is_some_and(Party::is_outside);
+                located.is_from_peer || (has_returned || is_outside) && self.is_peer(located, flow)
             }
             None => {
                 [known.flow.remote, known.reply.remote].contains(&way.remote)
@@ -179,7 +198,7 @@ impl Endpoint {
         located.is_from_peer
             || match (self.calls.party(located), self.peers.lookup(flow)) {
                 (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
-                (Some(Party::Line(own, _)), Some(Who::Line(line))) => *own == line,
+                (Some(Party::Line(own, _)), Some(_)) => self.peers.is_line(flow, *own),
                 (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
                 _ => false,
             }

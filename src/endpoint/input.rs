@@ -183,6 +183,16 @@ impl Endpoint {
                 }
                 self.reach_responded(now, flow, &response);
                 let ours = self.contact_address(flow);
+                self.sees_us(now, found.1, flow, ours, &response);
+                if let (id, TransactionUser::Call(owner)) = found
+                    && matches!(response.status(), 401 | 407)
+                    && self.is_from_line(owner, flow)
+                {
+                    let (calls, mut context) = self.split(now);
+                    if calls.challenged(id, owner, &response, &mut context) {
+                        return;
+                    }
+                }
                 let (users, mut context) = self.users(now);
                 match found {
                     (id, TransactionUser::Call(owner)) => {

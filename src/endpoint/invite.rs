@@ -11,9 +11,7 @@ use crate::transaction::ServerId;
 
 impl Endpoint {
     pub(super) fn invite(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
-        let dialled = (arrival.request.uri())
-            .map(dialled_number)
-            .unwrap_or_default();
+        let dialled = self.called(arrival, identity);
         let passed = match self.unacceptable(arrival) {
             None => self.passed(arrival.request, identity, &dialled),
             Some(status) => Err(status),
@@ -44,6 +42,16 @@ impl Endpoint {
             }
             None => {
                 calls.start(setup, &mut context);
+            }
+        }
+    }
+
+    /// The number that a request is for.
+    pub(super) fn called(&self, arrival: &Arrival<'_>, identity: Who) -> Vec<u8> {
+        match identity {
+            Who::Line(line) => self.called_on_line(line, arrival.request),
+            Who::User(_) | Who::Trunk(_) => {
+                (arrival.request.uri().map(dialled_number)).unwrap_or_default()
             }
         }
     }
@@ -88,15 +96,8 @@ impl Endpoint {
                 (Party::User(id, name.as_str().into()), None, name, from)
             }
             Who::Trunk(_) | Who::Line(_) => {
-                let user = Uri::parse(request.from().uri);
-                let user = user.as_ref().map(dialled_number).unwrap_or_default();
-                let number = String::from_utf8_lossy(&user).into_owned();
-                let mut from = Identity {
-                    user,
-                    host,
-                    ..Identity::default()
-                };
-                request.from().push_display(&mut from.display);
+                let (number, from) = carrier::outside_identity(request, host);
+                let number = String::from_utf8_lossy(&number).into_owned();
                 let (party, home) = self.outside_caller(identity, &flow);
                 (party, home, number, from)
             }
@@ -126,7 +127,12 @@ impl Endpoint {
                 let name = line.map_or("", |line| line.name.as_str());
                 (
                     Party::Line(id, name.into()),
-                    line.and_then(|own| at(&own.addresses)),
+                    line.map(|own| {
+                        at(&own.addresses).unwrap_or(SocketAddr::new(
+                            flow.remote.ip(),
+                            own.next_host().port.unwrap_or(SIP_PORT),
+                        ))
+                    }),
                 )
             }
         }
@@ -155,6 +161,14 @@ impl Endpoint {
                     .find(|binding| binding.flow() == flow)
                     .map(|binding| self.location.phone(binding)),
                 Who::Trunk(_) | Who::Line(_) => None,
+            },
+            caller_contact: match identity {
+                Who::Line(line) => self.lines.token(line).into(),
+                Who::User(_) | Who::Trunk(_) => Box::default(),
+            },
+            ring_timeout: match identity {
+                Who::Line(line) => self.line(line).and_then(|line| line.ring_timeout),
+                Who::User(_) | Who::Trunk(_) => None,
             },
             caller_name,
             from,
@@ -195,6 +209,11 @@ impl Endpoint {
         }
         if let Who::Trunk(trunk) = identity
             && self.is_trunk_full(trunk, 0)
+        {
+            return Some((486, Some("rejected")));
+        }
+        if let Who::Line(line) = identity
+            && self.is_line_full(line)
         {
             return Some((486, Some("rejected")));
         }
@@ -270,6 +289,7 @@ impl Endpoint {
             to: to.clone(),
             caller_id: None,
             payer: None,
+            line: None,
             alternatives: None,
         }));
         if targets.is_empty()
@@ -290,6 +310,7 @@ impl Endpoint {
                 to,
                 caller_id: None,
                 payer: None,
+                line: None,
                 alternatives: None,
             }));
         }
@@ -307,12 +328,7 @@ impl Endpoint {
 /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
 fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String>) -> Identity {
     if Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(ANONYMOUS)) {
-        return Identity {
-            display: b"\"Anonymous\"".to_vec(),
-            user: ANONYMOUS.to_vec(),
-            host: Some("anonymous.invalid".to_owned()),
-            ..Identity::default()
-        };
+        return Identity::anonymous();
     }
     let mut identity = Identity {
         user: name.as_bytes().to_vec(),

@@ -1,7 +1,7 @@
-//! Whose packets are to be received apart from those of strangers: trunks and users by address, and the phones that are
+//! Whose packets are to be received apart from those of strangers: trunks, lines and users by address, and the phones that are
 //! registered, each where its registration came from (RFC 5626 §3: address and port).
 //!
-//! Who has a place when there are too few: trunks always, then users by address, then phones, the one that registered or
+//! Who has a place when there are too few: trunks and lines always, then users by address, then phones, the one that registered or
 //! refreshed last first. A banned phone has none. The others are received among strangers, known sources all the same.
 //!
 //! Not here: how a shell receives them apart. To the endpoint a packet is the same whichever way it came.
@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::config::PeerAddress;
 use crate::source::{Lane, Place};
 
 /// Bindings looked at for each place: several accounts of one phone share a flow.
@@ -28,8 +29,18 @@ impl Endpoint {
         let trunks = (self.config.trunks.iter())
             .filter(|trunk| trunk.transport == Transport::Udp)
             .flat_map(|trunk| &trunk.addresses);
+        let lines = (self.config.lines.iter()).filter(|line| line.transport == Transport::Udp);
+        let hosts = self.peers.line_hosts().filter_map(|(line, address)| {
+            let line = self.line(line)?;
+            (line.transport == Transport::Udp).then_some(PeerAddress {
+                address,
+                port: line.next_host().port,
+            })
+        });
+        let hosts: Vec<PeerAddress> = hosts.collect();
+        let lines = lines.flat_map(|line| &line.addresses).chain(&hosts);
         let users = self.config.users.iter().flat_map(|user| &user.addresses);
-        let peers = trunks.chain(users).map(|peer| Place {
+        let peers = trunks.chain(lines).chain(users).map(|peer| Place {
             address: peer.address.to_canonical(),
             port: peer.port,
             lane: Lane::Peers,

@@ -71,7 +71,7 @@ impl Endpoint {
     }
 
     /// The addresses of a host, in the order in which they are to be tried.
-    fn places_of(&self, host: &Host) -> Vec<SocketAddr> {
+    pub(super) fn places_of(&self, host: &Host) -> Vec<SocketAddr> {
         let port = host.port.unwrap_or(SIP_PORT);
         let address = host.address().map(|address| SocketAddr::new(address, port));
         address.into_iter().collect()
@@ -125,7 +125,11 @@ impl Endpoint {
 
     fn line_next(&mut self, now: Now, slot: Slot, next: Next) {
         match (next, self.lines.way(slot)) {
-            (Next::Again, Some(way)) => self.send_register(now, slot, &way),
+            (Next::Again, Some(way)) => {
+                // It may have been the first to say what our address is.
+                let ours = self.contact_address(&way.flow);
+                self.send_register(now, slot, &Way { ours, ..way });
+            }
             (Next::Again | Next::Elsewhere, _) => self.register_line(now, slot),
             (Next::Done, _) => {}
         }

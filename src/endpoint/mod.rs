@@ -6,6 +6,7 @@
 
 mod admin;
 mod brake;
+mod carrier;
 #[cfg(feature = "testing")]
 mod census;
 mod dispatch;
@@ -19,6 +20,7 @@ mod page;
 mod passed;
 mod peers;
 mod places;
+mod public;
 mod reach;
 mod register;
 mod route;
@@ -151,6 +153,8 @@ pub struct Endpoint {
     places: Places,
     /// Where each line's packets go.
     line_places: Vec<PlaceId>,
+    /// Of the changes of places, those that the table of peers has seen.
+    places_seen: u64,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
     routes: HashMap<IpAddr, IpAddr, RandomState>,
@@ -161,8 +165,12 @@ pub struct Endpoint {
     buffer: Vec<u8>,
     header_lines: Vec<u8>,
     changes: Vec<Change>,
+    /// Our address as it is seen from outside.
+    seen_from_outside: Option<public::Seen>,
     /// When a stranger who asked for another host was last spoken of.
     strange_host_said: Option<Instant>,
+    /// The same of a carrier's request that is on no line.
+    no_line_said: Option<Instant>,
     /// Grows with whatever but a registration changes who has a place in a lane.
     lane_changes: u64,
 }
@@ -199,7 +207,7 @@ impl Endpoint {
             out.keep(Change::LineKey(key));
             key
         });
-        Self {
+        let mut endpoint = Self {
             started: now,
             is_stopping: false,
             to_hang_up: Vec::new(),
@@ -216,6 +224,7 @@ impl Endpoint {
             reach,
             places,
             line_places,
+            places_seen: 0,
             connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
             tokens: Tokens::new(&seed, "call"),
@@ -224,10 +233,14 @@ impl Endpoint {
             buffer: Vec::with_capacity(2048),
             changes,
             header_lines: Vec::with_capacity(1024),
+            seen_from_outside: None,
             strange_host_said: None,
+            no_line_said: None,
             lane_changes: 0,
             config,
-        }
+        };
+        endpoint.lines_moved();
+        endpoint
     }
 
     /// Takes one input. Never fails, blocks or panics on a peer's bytes.
@@ -253,6 +266,9 @@ impl Endpoint {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::Tick => self.tick(now),
+        }
+        if self.places_seen != self.places.changes() {
+            self.lines_moved();
         }
         self.calls_go_on(now);
     }
@@ -285,6 +301,7 @@ impl Endpoint {
         self.line_places = (self.places).reload(now.mono, targets, &mut self.out);
         self.lines.reload(now, &config.lines);
         self.config = config;
+        self.lines_moved();
         self.lane_changes += 1;
         self.keep_changes();
     }
@@ -436,13 +453,15 @@ impl Endpoint {
     }
 
     /// Our address as peers on this flow are to write to: the address that they reach, and a port that we listen on.
+    /// Outside of our own networks the public one, if there is one.
     fn contact_address(&self, flow: &Flow) -> SocketAddr {
         let port = match flow.transport {
             Transport::Udp => flow.local.port(),
             Transport::Tcp => (self.listen(Transport::Tcp, flow.local.ip()))
                 .map_or(flow.local.port(), |listen| listen.port()),
         };
-        SocketAddr::new(flow.local.ip(), port)
+        let inside = SocketAddr::new(flow.local.ip(), port);
+        self.public_address(flow, port).unwrap_or(inside)
     }
 
     /// The address that we listen on with this transport for an address of ours: that one, else a wildcard, else any of

@@ -1,6 +1,5 @@
 //! MESSAGE outside a dialog: who sent it, and whose phones it is for (RFC 3428).
 
-use super::invite::dialled_number;
 use super::route::Lead;
 use super::*;
 use crate::call::{Arrival, PageSetup, RETRY_AFTER_S};
@@ -15,7 +14,7 @@ impl Endpoint {
         if request.max_forwards() == Some(0) {
             return self.answer(now, arrival, 483);
         }
-        let dialled = request.uri().map(dialled_number).unwrap_or_default();
+        let dialled = self.called(arrival, identity);
         let user = match self.leads_to(arrival, identity, &dialled) {
             Lead::User(user) => user,
             Lead::Onward(to) => match to.hops.last().map(|hop| hop.party.who()) {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ahash::RandomState;
 
-use crate::config::Config;
+use crate::config::{Config, PeerAddress};
 use crate::source::{Flow, LineId, Source, Transport, TrunkId, UserId, Who};
 
 /// The port of a peer that was configured without one and has not spoken (RFC 3261 §19.1.2).
@@ -19,6 +19,9 @@ struct Entry {
     port: Option<u16>,
     transport: Option<Transport>,
     who: Who,
+    /// The address says who it is. Where that of a line is only where its packets go, the request must say it as well:
+    /// many customers of one carrier have it in common.
+    is_trusted: bool,
 }
 
 /// Who is who by address alone.
@@ -27,6 +30,8 @@ pub struct Peers {
     by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
     /// The sources that those addresses lie in.
     sources: HashSet<Source, RandomState>,
+    /// Where each line's packets go, as far as that is known: beside the addresses that it has in the file.
+    line_hosts: Vec<Vec<IpAddr>>,
     /// Where users without a configured port last spoke from.
     last_flows: HashMap<UserId, Flow, RandomState>,
     /// The connection that each user last spoke on, open or not.
@@ -40,6 +45,7 @@ impl Peers {
         let mut peers = Self {
             by_address: HashMap::with_hasher(hasher.clone()),
             sources: HashSet::with_hasher(hasher.clone()),
+            line_hosts: vec![Vec::new(); config.lines.len()],
             last_flows: HashMap::with_hasher(hasher.clone()),
             streams: HashMap::with_hasher(hasher.clone()),
             hasher,
@@ -63,19 +69,80 @@ impl Peers {
         *self = peers;
     }
 
+    /// These are the addresses of the server or proxy of each line now. `true`: they are others than before.
+    pub fn set_line_hosts(&mut self, config: &Config, hosts: Vec<Vec<IpAddr>>) -> bool {
+        let is_other = self.line_hosts != hosts;
+        if is_other {
+            self.line_hosts = hosts;
+            self.by_address.clear();
+            self.sources.clear();
+            self.fill(config);
+        }
+        is_other
+    }
+
+    /// The addresses that a line has beside those in the file.
+    pub fn line_hosts(&self) -> impl Iterator<Item = (LineId, IpAddr)> {
+        let lines = self.line_hosts.iter().zip(0..);
+        lines.flat_map(|(hosts, line)| hosts.iter().map(move |host| (LineId(line), *host)))
+    }
+
     /// Who a flow's peer is, if its address says so.
+    ///
+    /// Of a line that is: whose carrier it is. Whether a request is the line's, [`Peers::lines`] helps to find out.
     pub fn lookup(&self, flow: &Flow) -> Option<Who> {
-        let entries = self.by_address.get(&flow.remote.ip())?;
-        let port_counts = flow.transport == Transport::Udp;
-        entries
-            .iter()
-            .find(|entry| {
-                entry
-                    .transport
-                    .is_none_or(|transport| transport == flow.transport)
-                    && (!port_counts || entry.port.is_none_or(|port| port == flow.remote.port()))
-            })
-            .map(|entry| entry.who)
+        self.at(flow).next().map(|entry| entry.who)
+    }
+
+    /// The same of a user or trunk, whose address is enough.
+    pub fn lookup_alone(&self, flow: &Flow) -> Option<Who> {
+        self.lookup(flow)
+            .filter(|who| matches!(who, Who::User(_) | Who::Trunk(_)))
+    }
+
+    /// The lines that have this address, and whether they trust it as a trunk's is trusted. Those that do come first.
+    pub fn lines(&self, flow: &Flow) -> impl Iterator<Item = (LineId, bool)> {
+        self.at(flow).filter_map(|entry| match entry.who {
+            Who::Line(line) => Some((line, entry.is_trusted)),
+            Who::User(_) | Who::Trunk(_) => None,
+        })
+    }
+
+    /// All addresses of the trunk or line that a flow's peer is.
+    pub fn addresses(&self, config: &Config, flow: &Flow) -> Vec<IpAddr> {
+        let mut all = Vec::new();
+        if let Some(Who::Trunk(trunk)) = self.lookup(flow)
+            && let Some(trunk) = config.trunks.get(trunk.0 as usize)
+        {
+            all.extend(
+                trunk
+                    .addresses
+                    .iter()
+                    .map(|peer| peer.address.to_canonical()),
+            );
+        }
+        for (line, _) in self.lines(flow) {
+            all.extend(self.line_hosts.get(line.0 as usize).into_iter().flatten());
+            let line = config.lines.get(line.0 as usize);
+            let addresses = line.into_iter().flat_map(|line| &line.addresses);
+            all.extend(addresses.map(|peer| peer.address.to_canonical()));
+        }
+        all
+    }
+
+    /// Whether a flow's peer is that of a line: its server or proxy, or one of its addresses in the file.
+    pub fn is_line(&self, flow: &Flow, line: LineId) -> bool {
+        self.lines(flow).any(|(own, _)| own == line)
+    }
+
+    fn at(&self, flow: &Flow) -> impl Iterator<Item = &Entry> {
+        let (transport, port) = (flow.transport, flow.remote.port());
+        let port_counts = transport == Transport::Udp;
+        let entries = self.by_address.get(&flow.remote.ip());
+        entries.into_iter().flatten().filter(move |entry| {
+            entry.transport.is_none_or(|own| own == transport)
+                && (!port_counts || entry.port.is_none_or(|own| own == port))
+        })
     }
 
     /// Whether nobody may register this address and port as his phone, because it is a trunk's: whoever called him
@@ -137,37 +204,49 @@ impl Peers {
     }
 
     fn fill(&mut self, config: &Config) {
-        let users = config
-            .users
-            .iter()
-            .enumerate()
-            .map(|(index, user)| (Who::User(UserId(index as u32)), None, &user.addresses));
-        let trunks = config.trunks.iter().enumerate().map(|(index, trunk)| {
-            (
-                Who::Trunk(TrunkId(index as u32)),
-                Some(trunk.transport),
-                &trunk.addresses,
-            )
-        });
-        let lines = config.lines.iter().enumerate().map(|(index, line)| {
-            let who = Who::Line(LineId(index as u32));
-            (who, Some(line.transport), &line.addresses)
-        });
-        for (who, transport, addresses) in users.chain(trunks).chain(lines) {
-            for peer in addresses {
-                self.sources.insert(Source::of(peer.address));
-                let entries = self
-                    .by_address
-                    .entry(peer.address.to_canonical())
-                    .or_default();
-                entries.push(Entry {
-                    port: peer.port,
-                    transport,
-                    who,
-                });
-                // An entry with a port says more than one without.
-                entries.sort_by_key(|entry| entry.port.is_none());
-            }
+        for (user, id) in config.users.iter().zip(0..) {
+            self.add(Who::User(UserId(id)), None, &user.addresses, true);
+        }
+        for (trunk, id) in config.trunks.iter().zip(0..) {
+            let (who, transport) = (Who::Trunk(TrunkId(id)), Some(trunk.transport));
+            self.add(who, transport, &trunk.addresses, true);
+        }
+        for (line, id) in config.lines.iter().zip(0..) {
+            let (who, transport) = (Who::Line(LineId(id)), Some(line.transport));
+            self.add(who, transport, &line.addresses, true);
+            let hosts = self.line_hosts.get(id as usize);
+            let hosts: Vec<PeerAddress> = (hosts.into_iter().flatten())
+                .map(|host| PeerAddress {
+                    address: *host,
+                    port: line.next_host().port,
+                })
+                .collect();
+            // Where nothing is registered the carrier is configured to call us.
+            self.add(who, transport, &hosts, !line.register);
+        }
+    }
+
+    fn add(
+        &mut self,
+        who: Who,
+        transport: Option<Transport>,
+        addresses: &[PeerAddress],
+        is_trusted: bool,
+    ) {
+        for peer in addresses {
+            self.sources.insert(Source::of(peer.address));
+            let entries = self
+                .by_address
+                .entry(peer.address.to_canonical())
+                .or_default();
+            entries.push(Entry {
+                port: peer.port,
+                transport,
+                who,
+                is_trusted,
+            });
+            // An entry with a port says more than one without.
+            entries.sort_by_key(|entry| (!entry.is_trusted, entry.port.is_none()));
         }
     }
 }

@@ -70,6 +70,7 @@ impl Endpoint {
             remote_cseq: None,
             flow: *flow,
             ours,
+            contact_user: Box::default(),
         };
         let branch = branch.as_bytes();
         let mut composer = dialog.compose(&mut self.buffer, Method::Options, 1, branch);

@@ -34,7 +34,7 @@ impl Endpoint {
                 .collect(),
         };
         self.header_lines.clear();
-        let (peers, config) = (&self.peers, &self.config);
+        let (peers, config, ours) = (&self.peers, &self.config, arrival.ours);
         let registered = registrar::register(
             now,
             arrival.request,
@@ -43,7 +43,7 @@ impl Endpoint {
             &own.name,
             &self.config.registrar,
             &mut self.location,
-            &|uri, flow| is_forbidden(uri, flow, peers, config),
+            &|uri, flow| is_forbidden(uri, flow, ours, peers, config),
             &mut self.header_lines,
             &mut self.changes,
         );
@@ -149,23 +149,32 @@ impl Endpoint {
                             .iter()
                             .any(|own| name.eq_ignore_ascii_case(own.as_bytes()))
                 }
-                Host::Address(address) => address == flow.local.ip(),
+                Host::Address(address) => {
+                    address == flow.local.ip() || address == self.contact_address(flow).ip()
+                }
             }
     }
 }
 
 /// A Contact that would make us call somebody else in a user's name: ourselves, a loopback, a multicast group, a trunk.
-fn is_forbidden(uri: &Uri<'_>, flow: &Flow, peers: &Peers, config: &Config) -> bool {
+fn is_forbidden(
+    uri: &Uri<'_>,
+    flow: &Flow,
+    ours: SocketAddr,
+    peers: &Peers,
+    config: &Config,
+) -> bool {
     if uri.params.get("maddr").is_some() {
         return true;
     }
     let port = uri.port.unwrap_or(5060);
     match uri.host {
         Host::Address(address) => {
-            let is_own = config.server.listen.iter().any(|listen| {
-                listen.address.port() == port
-                    && (address == flow.local.ip() || address == listen.address.ip())
-            });
+            let is_own = SocketAddr::new(address, port) == ours
+                || config.server.listen.iter().any(|listen| {
+                    listen.address.port() == port
+                        && (address == flow.local.ip() || address == listen.address.ip())
+                });
             let is_loopback = address.is_loopback() && !flow.remote.ip().is_loopback();
             is_own
                 || is_loopback

@@ -25,23 +25,25 @@ pub(super) enum Lead {
 pub(super) type Refusal = (u16, Option<&'static str>);
 
 impl Endpoint {
-    /// Where a request's number leads: of a trunk's to its `incoming`, else by the dial plan.
+    /// Where a request's number leads: of a trunk's or line's to its `incoming`, else by the dial plan.
     pub(super) fn leads_to(&self, arrival: &Arrival<'_>, identity: Who, dialled: &[u8]) -> Lead {
         if let Some(incoming) = self.incoming(identity) {
-            // As if the trunk had dialled it, with no more rights.
+            // As if the trunk or line had dialled it, with no more rights.
             return self.lead(identity, incoming.as_bytes());
         }
-        if !self.is_ours(arrival.request, &arrival.flow) {
+        // Whatever host the carrier of a line writes, the call is for us.
+        if !matches!(identity, Who::Line(_)) && !self.is_ours(arrival.request, &arrival.flow) {
             return Lead::Nowhere;
         }
         self.lead(identity, dialled)
     }
 
-    /// What the calls of a trunk go to, whichever number they are for.
+    /// What the calls of a trunk or line go to, whichever number they are for.
     pub(super) fn incoming(&self, identity: Who) -> Option<&str> {
         match identity {
             Who::Trunk(id) => (self.config.trunks.get(id.0 as usize)?.incoming).as_deref(),
-            Who::Line(_) | Who::User(_) => None,
+            Who::Line(id) => (self.config.lines.get(id.0 as usize)?.incoming).as_deref(),
+            Who::User(_) => None,
         }
     }
 
@@ -134,7 +136,7 @@ impl Endpoint {
         })
     }
 
-    /// One for each address of a trunk.
+    /// One for each address of a trunk or line.
     fn hops_to(&self, to: Destination) -> Vec<Hop> {
         let (party, addresses) = match to {
             Destination::User(id) => {
@@ -148,7 +150,8 @@ impl Endpoint {
                 let line = self.config.lines.get(id.0 as usize);
                 (
                     line.map(|line| Party::Line(id, line.name.as_str().into())),
-                    1,
+                    // Without any there is none to try, which is to be said.
+                    self.line_ways(id).len().max(1),
                 )
             }
             Destination::Trunk(id) => {
@@ -190,13 +193,19 @@ impl Endpoint {
                     }
                     refusal = (480, None);
                 }
-                // Not yet.
-                Party::Line(..) => refusal = (503, Some("failed")),
+                Party::Line(line, _) if self.is_line_full(*line) => {
+                    refusal = (503, Some("rejected"));
+                }
                 Party::Trunk(trunk, _) if self.is_trunk_full(*trunk, 1) => {
                     refusal = (503, Some("rejected"));
                 }
-                Party::Trunk(trunk, _) => {
-                    let target = self.trunk_target(now, *trunk, &hop, &alternatives.number);
+                Party::Trunk(..) | Party::Line(..) => {
+                    let number = &alternatives.number;
+                    let target = match &hop.party {
+                        Party::Line(line, _) => self.line_target(now, *line, &hop, number),
+                        Party::Trunk(trunk, _) => self.trunk_target(now, *trunk, &hop, number),
+                        Party::User(..) => None,
+                    };
                     if let Some(mut target) = target {
                         target.alternatives =
                             (!alternatives.hops.is_empty()).then(|| Box::new(alternatives));
@@ -264,7 +273,7 @@ impl Endpoint {
             stream: None,
             to: Identity {
                 user: number.to_vec(),
-                host: Some(crate::message::uri::host_text(flow.remote.ip())),
+                host: (!is_tel).then(|| crate::message::uri::host_text(flow.remote.ip())),
                 is_tel,
                 ..Identity::default()
             },
@@ -273,13 +282,14 @@ impl Endpoint {
                 .as_ref()
                 .map(|number| number.as_bytes().into()),
             payer: None,
+            line: None,
             alternatives: None,
         })
     }
 }
 
 /// What can stand in a tel URI as it is (RFC 3966 §3). `#` is no byte of a URI; escaped, few would read it.
-fn is_telephone_number(number: &[u8]) -> bool {
+pub(super) fn is_telephone_number(number: &[u8]) -> bool {
     let digits = number.strip_prefix(b"+").unwrap_or(number);
     !digits.is_empty()
         && digits

@@ -87,7 +87,7 @@ pub(super) fn public_identity(response: &Message<'_>) -> Box<[u8]> {
 
 /// Our own address as the peer sees it: `received` and `rport` of our Via (RFC 3581 §4). Without `rport` no port is known, and
 /// so nothing.
-pub(super) fn learned(response: &Message<'_>, ours: SocketAddr) -> Option<SocketAddr> {
+pub fn learned(response: &Message<'_>, ours: SocketAddr) -> Option<SocketAddr> {
     let via = response.via();
     let parameter = |wanted: &[u8]| {
         let found = via

@@ -35,6 +35,7 @@ use crate::source::{ConnectionId, Flow, LineId, Transport};
 use crate::time::{Instant, Now};
 use crate::token::Tokens;
 
+pub use answer::learned;
 use credentials::Asked;
 pub use credentials::Why;
 use pace::Pace;

@@ -415,7 +415,7 @@ impl Subscription {
         let cseq = self.dialog.next_cseq();
         let dialog = &self.dialog;
         let mut composer = dialog.compose(context.buffer, Method::Notify, cseq, branch.as_bytes());
-        write_contact(&mut composer, &dialog.flow, dialog.ours);
+        dialog.write_contact(&mut composer);
         let joint: &[u8] = if self.id.is_empty() { b"" } else { b";id=" };
         composer.field("Event", &[self.package.name(), joint, &self.id]);
         let left = self.deadline.since(context.now.mono);

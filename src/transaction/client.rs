@@ -74,9 +74,25 @@ struct Client<O> {
     other: Option<Box<(Flow, Vec<u8>)>>,
     /// It was on another connection before.
     is_moved: bool,
+    /// How many challenges came before it.
+    tries: u8,
     /// Neighbours in the list of its connection.
     previous: Option<u32>,
     next: Option<u32>,
+}
+
+/// A request of ours that was refused with a challenge (401, 407).
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// As it was sent.
+    pub bytes: Vec<u8>,
+    /// Its method.
+    pub method: Method,
+    /// How many challenges came before this one, as [`Transactions::count_tries`](super::Transactions::count_tries) was
+    /// told.
+    pub tries: u8,
+    /// There was a CANCEL for it, or there will be one.
+    pub is_cancelled: bool,
 }
 
 /// What came of an event.
@@ -111,6 +127,8 @@ pub(super) struct Clients<O> {
     others: Vec<ClientId>,
     /// INVITEs that ring and were disowned: they get a limit as soon as the time is known.
     forgotten: Vec<ClientId>,
+    /// The request that was refused with a challenge last.
+    refused: Option<(ClientId, Refused)>,
 }
 
 impl<O: Copy> Clients<O> {
@@ -126,6 +144,7 @@ impl<O: Copy> Clients<O> {
             failed: VecDeque::new(),
             others: Vec::new(),
             forgotten: Vec::new(),
+            refused: None,
         }
     }
 
@@ -151,6 +170,7 @@ impl<O: Copy> Clients<O> {
             lingers: false,
             other: None,
             is_moved: false,
+            tries: 0,
             previous: None,
             next: None,
         };
@@ -236,6 +256,15 @@ impl<O: Copy> Clients<O> {
         if method != client.method {
             return None;
         }
+        if matches!(status, 401 | 407) && !client.lingers {
+            let refused = Refused {
+                bytes: client.bytes.clone(),
+                method,
+                tries: client.tries,
+                is_cancelled: client.cancelled,
+            };
+            self.refused = Some((id, refused));
+        }
         self.run(
             shared,
             now,
@@ -302,6 +331,17 @@ impl<O: Copy> Clients<O> {
             if let Some(client) = self.get(id).filter(|client| client.is_forgotten()) {
                 client.limit(shared, now, id);
             }
+        }
+    }
+
+    pub fn take_refused(&mut self, id: ClientId) -> Option<Refused> {
+        let (refused, request) = self.refused.take()?;
+        (refused == id).then_some(request)
+    }
+
+    pub fn count_tries(&mut self, id: ClientId, tries: u8) {
+        if let Some(client) = self.get(id) {
+            client.tries = tries;
         }
     }
 

@@ -25,7 +25,7 @@ mod table;
 mod tests;
 
 pub use branch::Branch;
-pub use client::ClientId;
+pub use client::{ClientId, Refused};
 pub use key::ServerKey;
 pub use server::{Received, ServerId};
 pub use table::{Expired, Transactions};

@@ -5,7 +5,7 @@
 //! again: of these the oldest go. It keeps its own copy of the bytes that it may have to send again.
 
 use super::branch::Branch;
-use super::client::{ClientId, Clients};
+use super::client::{ClientId, Clients, Refused};
 use super::effects::Report;
 use super::key::{Keys, ServerKey};
 use super::server::{Received, ServerId, Servers};
@@ -291,6 +291,17 @@ impl<O: Copy> Transactions<O> {
     ) -> Option<(ClientId, O)> {
         self.clients
             .receive_response(&mut self.shared, now, response, out)
+    }
+
+    /// The request that was refused with the challenge (401, 407) which [`Transactions::receive_response`] has just
+    /// delivered. Once.
+    pub fn take_refused(&mut self, id: ClientId) -> Option<Refused> {
+        self.clients.take_refused(id)
+    }
+
+    /// A request was sent that answers a challenge: so many came before it.
+    pub fn count_tries(&mut self, id: ClientId, tries: u8) {
+        self.clients.count_tries(id, tries);
     }
 
     /// Whether a branch is that of a request of ours which is not forgotten.

@@ -326,6 +326,7 @@ impl Phone {
                 remote_cseq: None,
                 flow,
                 ours: address,
+                contact_user: Box::default(),
             },
             random,
             transactions: Transactions::new(&seed, TRANSACTIONS_MAX, TRANSACTIONS_MAX),
@@ -404,6 +405,7 @@ impl Phone {
             remote_cseq: None,
             flow: self.flow,
             ours: self.address,
+            contact_user: Box::default(),
         }
     }
 

@@ -347,6 +347,10 @@ impl Player {
             }
         }
         for word in words.plain.iter().skip(1) {
+            let word = match word.strip_prefix('$') {
+                Some(name) => variables.get(name).ok_or(format!("${name} is not bound"))?,
+                None => word,
+            };
             if word.contains(':') {
                 wishes.uri = Some(word.clone());
             } else {

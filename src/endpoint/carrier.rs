@@ -1,0 +1,294 @@
+//! External lines as the two ends of a call: which of them a request comes in on, whom it calls and who calls, and the way
+//! out to a number.
+
+use super::invite::dialled_number;
+use super::route::is_telephone_number;
+use super::*;
+use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
+use crate::config::{Host, Line, UriFormat};
+use crate::message::{HeaderName, Message, NameAddr, Uri, escape_user};
+use crate::source::Who;
+
+/// Between two lines of the log about requests from carriers that are on no line.
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Endpoint {
+    /// The line that a request outside a dialog comes in on. Its carrier's address is not enough, which many customers have
+    /// in common: it calls our Contact, which he alone knows, it came on the connection that the line has opened, or from an
+    /// address that is trusted as a trunk's is. There the account says which of several lines it is.
+    pub(super) fn line_of(&self, request: &Message<'_>, flow: &Flow) -> Option<LineId> {
+        let own = request
+            .uri()
+            .and_then(|uri| self.lines.of_token(uri.user))
+            .filter(|line| self.peers.is_line(flow, *line));
+        if own.is_some() {
+            return own;
+        }
+        // Where a user or a trunk is, it is he who speaks.
+        if !matches!(self.peers.lookup(flow), Some(Who::Line(_))) {
+            return None;
+        }
+        let is_trusted = |(line, is_trusted): &(LineId, bool)| {
+            *is_trusted
+                || flow.connection.is_some() && self.opened_connection(*line) == flow.connection
+        };
+        let mut trusted = self.peers.lines(flow).filter(is_trusted).peekable();
+        let (first, _) = *trusted.peek()?;
+        let called = called_numbers(request);
+        let is_called = |line: LineId| {
+            let account = self.line(line).map(|line| line.account.as_bytes());
+            account.is_some_and(|account| called.iter().any(|number| number == account))
+        };
+        let by_account = trusted.map(|(line, _)| line).find(|line| is_called(*line));
+        Some(by_account.unwrap_or(first))
+    }
+
+    /// The connection that a line has opened.
+    fn opened_connection(&self, line: LineId) -> Option<ConnectionId> {
+        self.lines
+            .flow(line)?
+            .connection
+            .filter(|own| own.is_ours())
+    }
+
+    pub(super) fn line(&self, line: LineId) -> Option<&Line> {
+        self.config.lines.get(line.0 as usize)
+    }
+
+    /// A request came from a carrier's address and is on none of his lines: he calls us in a way that nobody has configured.
+    /// Once a minute the log says what would make it his.
+    pub(super) fn is_on_no_line(&mut self, now: Now, request: &Message<'_>, flow: &Flow) {
+        let Some((line, _)) = self.peers.lines(flow).next() else {
+            return;
+        };
+        let is_news = |last: Instant| now.mono.since(last) >= MINUTE;
+        if !self.no_line_said.is_none_or(is_news) {
+            return;
+        }
+        self.no_line_said = Some(now.mono);
+        let source = flow.source();
+        let name = self.line(line).map(|line| line.name.clone());
+        let fields = vec![
+            ("source", source.to_string()),
+            ("line", name.unwrap_or_default()),
+            (
+                "uri",
+                String::from_utf8_lossy(request.request_uri()).into_owned(),
+            ),
+            (
+                "hint",
+                format!(
+                    "not the line's contact: addresses = {} in its section trusts it",
+                    source.address()
+                ),
+            ),
+        ];
+        self.stranger_event("no_line", source, fields);
+    }
+
+    /// The number that a request on a line calls (RFC 7315 §4.2, RFC 3261 §8.2.2.1): our Contact is none.
+    pub(super) fn called_on_line(&self, line: LineId, request: &Message<'_>) -> Vec<u8> {
+        let numbers = called_numbers(request).into_iter();
+        let mut numbers = numbers.filter(|number| self.lines.of_token(number).is_none());
+        let account = || self.line(line).map(|line| line.account.as_bytes().to_vec());
+        numbers.next().or_else(account).unwrap_or_default()
+    }
+
+    /// Whether a line has all the calls that it may have.
+    pub(super) fn is_line_full(&self, line: LineId) -> bool {
+        let limit = self.line(line).and_then(|line| line.calls_max);
+        limit.is_some_and(|limit| self.calls.calls_of_line(line) as usize >= limit)
+    }
+
+    /// Where a line's packets may go, in the order in which that is to be tried: first where it is registered.
+    pub(super) fn line_ways(&self, line: LineId) -> Vec<SocketAddr> {
+        let mut ways: Vec<SocketAddr> = self
+            .lines
+            .flow(line)
+            .map(|flow| flow.remote)
+            .into_iter()
+            .collect();
+        let others = self.line_candidates(line);
+        ways.extend(
+            others
+                .into_iter()
+                .filter(|own| ways.first() != Some(own))
+                .collect::<Vec<_>>(),
+        );
+        ways
+    }
+
+    /// The addresses of a line's server or proxy in the order in which they are to be tried (RFC 3263 §4.3).
+    fn line_candidates(&self, line: LineId) -> Vec<SocketAddr> {
+        let place = self.line_place(line);
+        let candidates = place.and_then(|place| self.places.candidates(place).ok());
+        let candidates = candidates.into_iter().flatten();
+        candidates.map(|own| own.address).collect()
+    }
+
+    /// The addresses of lines' servers and proxies may be others now.
+    pub(super) fn lines_moved(&mut self) {
+        self.places_seen = self.places.changes();
+        let hosts = (self.line_places.iter())
+            .map(|place| self.places.addresses(*place).collect())
+            .collect();
+        if self.peers.set_line_hosts(&self.config, hosts) {
+            self.lane_changes += 1;
+        }
+    }
+
+    /// A number at one of the addresses of a line, if there is a way to it and the carrier knows the line at present.
+    pub(super) fn line_target(
+        &mut self,
+        now: Now,
+        id: LineId,
+        hop: &Hop,
+        number: &[u8],
+    ) -> Option<Target> {
+        let is_known = !self.line(id)?.register || self.lines.is_registered(id);
+        let peer = *self.line_ways(id).get(hop.address).filter(|_| is_known)?;
+        let registered =
+            (self.lines.flow(id)).filter(|flow| flow.remote == peer && self.is_usable(flow));
+        let transport = self.line(id)?.transport;
+        let flow = match registered {
+            Some(flow) => flow,
+            None => self.flow_to(now, peer, transport)?,
+        };
+        let line = self.line(id)?;
+        let is_tel = line.uri_format == UriFormat::Tel && is_telephone_number(number);
+        let on_line = OnLine {
+            contact_user: self.lines.token(id).into(),
+            from: Identity {
+                user: line.account.as_bytes().to_vec(),
+                host: Some(line.server.name.clone()),
+                ..Identity::default()
+            },
+            identity: match self.lines.public_identity(id) {
+                Some(uri) => uri.to_vec(),
+                None => at_server(line.account.as_bytes(), &line.server.name),
+            },
+            ring_timeout: line.ring_timeout,
+        };
+        Some(Target {
+            uri: request_uri_of(line, number, is_tel),
+            route: self.lines.service_route(id).to_vec(),
+            flow,
+            ours: self.contact_address(&flow),
+            party: hop.party.clone(),
+            phone: None,
+            stream: None,
+            to: Identity {
+                user: number.to_vec(),
+                host: context_of(&line.server, is_tel),
+                is_tel,
+                ..Identity::default()
+            },
+            caller_id: None,
+            payer: None,
+            line: Some(Box::new(on_line)),
+            alternatives: None,
+        })
+    }
+
+    /// Whether there is nothing to open before something can be sent there.
+    fn is_usable(&self, flow: &Flow) -> bool {
+        flow.connection
+            .is_none_or(|own| self.connections.is_open(own))
+    }
+
+    /// Whether a response to a request of a line's leg came from that line's peer: only he gets credentials.
+    pub(super) fn is_from_line(&self, owner: Owner, flow: &Flow) -> bool {
+        let located = self.calls.leg_of(owner, flow);
+        match located.and_then(|located| self.calls.party(located)) {
+            Some(Party::Line(line, _)) => self.peers.is_line(flow, *line),
+            _ => false,
+        }
+    }
+}
+
+/// Request-URI of a number on a line. Its domain is the carrier's, wherever the packets go.
+fn request_uri_of(line: &Line, number: &[u8], is_tel: bool) -> Vec<u8> {
+    let mut uri = Vec::with_capacity(64);
+    if is_tel {
+        append_tel(&mut uri, number, context_of(&line.server, true).as_deref());
+        return uri;
+    }
+    uri = at_server(number, &line.server.to_string());
+    if line.user_phone {
+        uri.extend_from_slice(b";user=phone");
+    }
+    uri
+}
+
+fn at_server(user: &[u8], server: &str) -> Vec<u8> {
+    let mut uri = b"sip:".to_vec();
+    escape_user(user, &mut uri);
+    uri.push(b'@');
+    uri.extend_from_slice(server.as_bytes());
+    uri
+}
+
+/// Host of a line's URIs; of a telephone number its context, which an address is not (RFC 3966 §3).
+fn context_of(server: &Host, is_tel: bool) -> Option<String> {
+    let is_address = crate::message::Host::parse(server.name.as_bytes())
+        .is_some_and(|host| matches!(host, crate::message::Host::Address(_)));
+    (!is_tel || !is_address).then(|| server.name.clone())
+}
+
+/// The numbers that a request may be for, the one that says most first: who was called before a proxy put our Contact there
+/// (P-Called-Party-ID), To, the Request-URI.
+fn called_numbers(request: &Message<'_>) -> Vec<Vec<u8>> {
+    let called = request.value(HeaderName::PCalledPartyId);
+    let called = called.and_then(|value| NameAddr::parse(value).ok());
+    let uris = [
+        called.map(|called| called.uri),
+        Some(request.to().uri),
+        Some(request.request_uri()),
+    ];
+    let uris = uris.into_iter().flatten();
+    uris.filter_map(|uri| Uri::parse(uri).ok())
+        .map(|uri| dialled_number(&uri))
+        .filter(|number| !number.is_empty())
+        .collect()
+}
+
+/// Who calls from outside, as his trunk or line asserts it (RFC 3325 §9.1), else as he says himself; and his number for
+/// records, which is the true one.
+pub(super) fn outside_identity(request: &Message<'_>, host: Option<String>) -> (Vec<u8>, Identity) {
+    let asserted = (request.values(HeaderName::PAssertedIdentity))
+        .filter_map(|value| NameAddr::parse(value).ok())
+        .map(|asserted| (number_of(asserted.uri), asserted))
+        .find(|(number, _)| !number.is_empty());
+    let from = *request.from();
+    let own = number_of(from.uri);
+    let said = Identity {
+        user: own.clone(),
+        host: Uri::parse(from.uri)
+            .ok()
+            .map(|uri| String::from_utf8_lossy(uri.host_raw).into_owned()),
+        ..Identity::default()
+    };
+    let number = asserted.as_ref().map_or(own, |(number, _)| number.clone());
+    if said.is_anonymous() || crate::call::hides_identity(request) {
+        return (number, Identity::anonymous());
+    }
+    let mut identity = Identity {
+        user: number.clone(),
+        host,
+        ..Identity::default()
+    };
+    if let Some((_, asserted)) = &asserted {
+        asserted.push_display(&mut identity.display);
+    }
+    if identity.display.is_empty() {
+        from.push_display(&mut identity.display);
+    }
+    (number, identity)
+}
+
+fn number_of(uri: &[u8]) -> Vec<u8> {
+    Uri::parse(uri)
+        .as_ref()
+        .map(dialled_number)
+        .unwrap_or_default()
+}
