@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sipkeep::config::{Config, Guard, GuardMode, Route, Secret, Trunk, User, duration_text};
+use sipkeep::config::{Config, Guard, GuardMode, Line, Route, Secret, Trunk, User, duration_text};
 
 use super::table::align;
 use super::{Outcome, print, read};
@@ -95,6 +95,14 @@ fn text(config: &Config, file: &Path) -> String {
             format!("... and {} more", config.users.len() - USERS_SHOWN),
         );
     }
+    for (index, line) in config.lines.iter().enumerate() {
+        let title = if index == 0 {
+            format!("lines ({})", config.lines.len())
+        } else {
+            String::new()
+        };
+        row(&title, line_text(line));
+    }
     for (index, trunk) in config.trunks.iter().enumerate() {
         let title = if index == 0 {
             format!("trunks ({})", config.trunks.len())
@@ -162,6 +170,29 @@ fn user_text(user: &User) -> String {
         .calls_max
         .map_or_else(String::new, |calls| format!(", {calls} calls at a time"));
     format!("{name}: {}{calls}", ways.join(", "))
+}
+
+/// `gd: +8612345678 at gd.ctcims.cn by way of 10.0.0.1 over udp, registers for 1h, its calls go to 100`.
+fn line_text(line: &Line) -> String {
+    let mut text = format!("{}: {} at {}", line.name, line.account, line.server);
+    if let Some(proxy) = &line.outbound_proxy {
+        text += &format!(" by way of {proxy}");
+    }
+    text += &format!(" over {}", line.transport.uri_token());
+    match line.register {
+        true => text += &format!(", registers for {}", duration_text(line.expires)),
+        false => text += ", does not register",
+    }
+    if let Some(to) = &line.incoming {
+        text += &format!(", its calls go to {to}");
+    }
+    if !line.shared {
+        text += ", who alone may call out on it";
+    }
+    if let Some(calls) = line.calls_max {
+        text += &format!(", {calls} calls at a time");
+    }
+    text
 }
 
 /// `, 2 calls in and 4 out at a time, then trunk:c`.
@@ -259,6 +290,21 @@ warning: config.ini:21: [route out] level: no user has \"far\", nobody can call 
 ";
         assert_eq!(text, expected);
         assert!(!text.contains("battery"));
+    }
+
+    #[test]
+    fn lines_are_shown_in_words() {
+        let text = of("[user 100]\n\
+            [line gd]\naccount = +8612345678\nserver = gd.ctcims.cn\noutbound_proxy = 10.0.0.1:5070\n\
+            password = Carrier-Secret-9\nincoming = 100\nshared = no\ncalls_max = 2\n\
+            [line b]\naccount = 200\nserver = sip.example.com:5070\nregister = no\ntransport = tcp\n");
+        let expected = "\
+lines (2)   gd: +8612345678 at gd.ctcims.cn by way of 10.0.0.1:5070 over udp, registers for 1h, its calls go to 100, \
+who alone may call out on it, 2 calls at a time
+            b: 200 at sip.example.com:5070 over tcp, does not register
+";
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("Carrier-Secret"), "{text}");
     }
 
     #[test]

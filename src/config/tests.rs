@@ -1215,3 +1215,26 @@ proptest::proptest! {
         drop(Config::read_bytes(&bytes, Path::new("")));
     }
 }
+
+#[test]
+fn what_may_be_wrong_with_a_line_is_said() {
+    let text = "[server]\nlisten = udp:0.0.0.0:5060\n[guard]\ndeny = 198.51.100.0/24\n\
+        [line a]\naccount = 100\nserver = sip.example.com\ntransport = tcp\n\
+        auth_user = hundred@other\nauth_user_with_domain = yes\n\
+        [line b]\naccount = 100\nserver = sip.example.com\noutbound_proxy = 198.51.100.4\nregister = no\n\
+        addresses = 198.51.100.5\n\
+        [line c]\naccount = 101\nserver = sip.example.com\npassword = x\n";
+    let config = Config::read(text, Path::new("")).unwrap();
+    let warnings: Vec<String> = (config.warnings().into_iter())
+        .map(|one| format!("{} {} {}", one.line, one.section, one.text))
+        .collect();
+    let expected = [
+        "5 [line a] password: is empty, a registration that is asked for one fails",
+        "5 [line a] transport: [server] listen has no tcp, the line cannot be used",
+        "5 [line a] auth_user_with_domain: hundred@other has a domain already, none is added",
+        "11 [line b] account: is that of [line a], line 5, too",
+        "11 [line b] 198.51.100.4 is denied by 198.51.100.0/24 in [guard]",
+        "11 [line b] 198.51.100.5 is denied by 198.51.100.0/24 in [guard]",
+    ];
+    assert_eq!(warnings, expected);
+}

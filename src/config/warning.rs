@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Destination, Guard, GuardMode, Mistake, Route, Secret};
+use super::{Config, Destination, Guard, GuardMode, Line, Mistake, Route, Secret};
 use crate::source::{Transport, TrunkId};
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
@@ -127,6 +127,11 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
             warn(trunk.line, section(), text);
         }
     }
+    for line in &config.lines {
+        for text in line_warnings(config, line) {
+            warn(line.line, format!("[line {}]", line.name), text);
+        }
+    }
     warnings.sort_by_key(|warning| warning.line);
     warnings
 }
@@ -150,6 +155,44 @@ fn brake_off(guard: &Guard) -> Vec<(&'static str, &'static str)> {
     ];
     let empty = keys.into_iter().filter(|(_, limit)| limit.is_none());
     empty.map(|(key, _)| (key, "empty")).collect()
+}
+
+/// What may be wrong with a line.
+fn line_warnings(config: &Config, line: &Line) -> Vec<String> {
+    let mut texts = Vec::new();
+    if line.register && line.password.0.is_empty() {
+        texts.push("password: is empty, a registration that is asked for one fails".to_owned());
+    }
+    let transport = line.transport;
+    if !(config.server.listen.iter()).any(|listen| listen.transport == transport) {
+        let transport = transport.uri_token();
+        let text =
+            format!("transport: [server] listen has no {transport}, the line cannot be used");
+        texts.push(text);
+    }
+    let with_domain = (line.auth_user.as_ref()).filter(|_| line.auth_user_with_domain);
+    if let Some(user) = with_domain.filter(|user| user.contains('@')) {
+        let text = format!("auth_user_with_domain: {user} has a domain already, none is added");
+        texts.push(text);
+    }
+    let is_twin = |other: &&Line| {
+        (other.line < line.line, &other.account, &other.server)
+            == (true, &line.account, &line.server)
+    };
+    if let Some(twin) = config.lines.iter().find(is_twin) {
+        let text = format!(
+            "account: is that of [line {}], line {}, too",
+            twin.name, twin.line
+        );
+        texts.push(text);
+    }
+    let host = line.next_host().address().into_iter();
+    for address in host.chain(line.addresses.iter().map(|peer| peer.address)) {
+        if let Some(deny) = (config.guard.deny.iter()).find(|deny| deny.contains(address)) {
+            texts.push(format!("{address} is denied by {deny} in [guard]"));
+        }
+    }
+    texts
 }
 
 /// A trunk whose calls may go out to another one by this route.

@@ -1,6 +1,9 @@
 //! External lines: accounts at carriers, where we register as a phone does (RFC 3261 §10.2), and what calls on them need of
 //! that: our Contact, credentials, the way to the peer, its Service-Route.
 //!
+//! Files: `registration` (one line as a machine), `request` and `answer` (REGISTER and what comes of it), `credentials`
+//! (RFC 3261 §22), `pace` (how often).
+//!
 //! Composes and reads messages; what goes where, and by which transaction, is `endpoint`'s.
 #![cfg_attr(
     not(test),
@@ -572,3 +575,6 @@ fn token(key: &[u8; 32], line: &config::Line) -> Token {
     }
     token
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,6 +167,7 @@ fn every_change_comes_back() {
         [0xa5; 32],
         UnixTime::from_millis(1_772_366_400_001),
     ));
+    store.keep(Change::LineKey([0x5a; 32]));
     on_disk(&store);
     store.keep(gone("102", b"sip:gone@x"));
     store.keep(Change::BanGone("203.0.113.9".parse().expect("a source")));
@@ -196,6 +197,7 @@ fn every_change_comes_back() {
         snapshot.nonce_key,
         Some(([0xa5; 32], UnixTime::from_millis(1_772_366_400_001)))
     );
+    assert_eq!(snapshot.line_key, Some([0x5a; 32]));
     assert_eq!(
         secrets.iter().collect::<Vec<_>>(),
         [
@@ -704,11 +706,13 @@ fn keeping_costs_the_caller_microseconds() {
 }
 
 #[test]
-fn the_nonce_key_is_no_secret_of_people() {
+fn our_own_keys_are_no_secrets_of_people() {
     let folder = folder();
     let (store, ..) = open(&folder.path().join("sipkeep.db"));
     assert!(store.keep_secret(NONCE_KEY, "x").is_err());
+    assert!(store.keep_secret(LINE_KEY, "x").is_err());
     store.keep(Change::NonceKey([7; 32], soon(0)));
+    store.keep(Change::LineKey([7; 32]));
     on_disk(&store);
     let secrets = read_secrets(&folder.path().join("sipkeep.db")).expect("read");
     assert_eq!(secrets.iter().count(), 0);
