@@ -441,7 +441,10 @@ fn a_user_by_address_calls_and_is_called() {
 #[test]
 #[ignore = "needs SIPp: tests/run peers"]
 fn a_trunk_calls() {
-    let office = Office::with(false, "[trunk office-b]\naddresses = {net}.8:5060\n");
+    let office = Office::with(
+        false,
+        "[trunk office-b]\naddresses = {net}.8:5060\nkeepalive = 0\n",
+    );
     let trunk = |scenario| {
         Sipp::new(office.server.sip(), scenario, office.server.network.host(8))
             .caller("+4930123456")

@@ -19,3 +19,4 @@ mod sipp;
 mod sipsak;
 mod sipvicious;
 mod sound;
+mod trunks;

@@ -24,6 +24,7 @@ pub struct Sipp {
     caller: String,
     expires: u32,
     status: u16,
+    header: String,
     stay_ms: u32,
     answer: Option<&'static str>,
     talk_ms: u32,
@@ -63,6 +64,7 @@ impl Sipp {
             caller: "100".into(),
             expires: 300,
             status: 0,
+            header: "X-Nothing: beside".into(),
             stay_ms: 0,
             answer: None,
             talk_ms: 1_000,
@@ -111,6 +113,12 @@ impl Sipp {
     /// The final response that the scenario waits for.
     pub fn status(mut self, status: u16) -> Self {
         self.status = status;
+        self
+    }
+
+    /// A header line beside it.
+    pub fn header(mut self, line: &str) -> Self {
+        self.header = line.into();
         self
     }
 
@@ -205,6 +213,7 @@ impl Sipp {
         let text = fs::read_to_string(&source)
             .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
             .replace("@STATUS@", &self.status.to_string())
+            .replace("@HEADER@", &self.header)
             .replace("@STAY@", &self.stay_ms.to_string())
             .replace("@TALK@", &self.talk_ms.to_string());
         fs::write(folder.join(&file), text).unwrap();
