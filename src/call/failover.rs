@@ -28,8 +28,10 @@ pub struct Alternatives {
 pub struct Hop {
     /// A trunk, or a user.
     pub party: Party,
-    /// Which address of the trunk; 0 of a user.
+    /// Which address of the trunk; 0 of others.
     pub address: usize,
+    /// The address of the line, whose order may be another by the time it is tried.
+    pub way: Option<SocketAddr>,
 }
 
 impl Calls {

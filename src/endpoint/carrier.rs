@@ -7,6 +7,7 @@ use super::*;
 use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
 use crate::config::{Host, Line, UriFormat};
 use crate::message::{HeaderName, Message, NameAddr, Uri, escape_user};
+use crate::names::Candidate;
 use crate::source::Who;
 
 /// Between two lines of the log about requests from carriers that are on no line.
@@ -146,7 +147,7 @@ impl Endpoint {
         number: &[u8],
     ) -> Option<Target> {
         let is_known = !self.line(id)?.register || self.lines.is_registered(id);
-        let peer = *self.line_ways(id).get(hop.address).filter(|_| is_known)?;
+        let peer = hop.way.filter(|_| is_known)?;
         let registered =
             (self.lines.flow(id)).filter(|flow| flow.remote == peer && self.is_usable(flow));
         let transport = self.line(id)?.transport;
@@ -188,6 +189,17 @@ impl Endpoint {
             line: Some(Box::new(on_line)),
             alternatives: None,
         })
+    }
+
+    /// An address of a line has left an INVITE unanswered, or was not to be reached with it: for a while it comes last.
+    pub(super) fn line_doubt(&mut self, now: Now, party: &Party, flow: &Flow) {
+        if let Party::Line(..) = party {
+            let candidate = Candidate {
+                transport: flow.transport,
+                address: flow.remote,
+            };
+            self.places.failed(now.mono, candidate, None);
+        }
     }
 
     /// Whether there is nothing to open before something can be sent there.

@@ -34,6 +34,7 @@ impl Endpoint {
             Why::Failed(alternatives, by) => {
                 if *by == EndedBy::Server {
                     self.reach_doubt(now, &onward.flow);
+                    self.line_doubt(now, &onward.by, &onward.flow);
                 }
                 let (caller, flow) = &onward.caller;
                 let targets = self.hop_targets(now, (**alternatives).clone(), (caller, flow));

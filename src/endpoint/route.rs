@@ -138,35 +138,41 @@ impl Endpoint {
 
     /// One for each address of a trunk or line.
     fn hops_to(&self, to: Destination) -> Vec<Hop> {
-        let (party, addresses) = match to {
+        let hop = |party: &Party, address, way| Hop {
+            party: party.clone(),
+            address,
+            way,
+        };
+        match to {
             Destination::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
-                (
-                    user.map(|user| Party::User(id, user.name.as_str().into())),
-                    1,
-                )
+                let party = user.map(|user| Party::User(id, user.name.as_str().into()));
+                party.iter().map(|party| hop(party, 0, None)).collect()
             }
             Destination::Line(id) => {
-                let line = self.config.lines.get(id.0 as usize);
-                (
-                    line.map(|line| Party::Line(id, line.name.as_str().into())),
-                    // Without any there is none to try, which is to be said.
-                    self.line_ways(id).len().max(1),
-                )
+                let Some(line) = self.line(id) else {
+                    return Vec::new();
+                };
+                let party = Party::Line(id, line.name.as_str().into());
+                let ways = self.line_ways(id);
+                if ways.is_empty() {
+                    // There is none to try, which is to be said.
+                    return vec![hop(&party, 0, None)];
+                }
+                let hops = ways.into_iter().map(|way| hop(&party, 0, Some(way)));
+                hops.collect()
             }
             Destination::Trunk(id) => {
-                let trunk = self.config.trunks.get(id.0 as usize);
-                let party = trunk.map(|trunk| Party::Trunk(id, trunk.name.as_str().into()));
-                (party, trunk.map_or(0, |trunk| trunk.addresses.len()))
+                let Some(trunk) = self.config.trunks.get(id.0 as usize) else {
+                    return Vec::new();
+                };
+                let party = Party::Trunk(id, trunk.name.as_str().into());
+                let addresses = 0..trunk.addresses.len();
+                addresses
+                    .map(|address| hop(&party, address, None))
+                    .collect()
             }
-        };
-        let hops = |party: Party| {
-            (0..addresses).map(move |address| Hop {
-                party: party.clone(),
-                address,
-            })
-        };
-        party.into_iter().flat_map(hops).collect()
+        }
     }
 
     /// The first of these that can be called now; those behind it are tried when it fails. A user who is busy or has no
