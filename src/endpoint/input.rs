@@ -241,6 +241,7 @@ impl Endpoint {
     pub(super) fn tick(&mut self, now: Now) {
         self.hang_up_some(now);
         self.places.expire(now.mono, &mut self.out);
+        self.places_moved(now);
         self.expire_transactions(now);
         self.tick_reach(now);
         loop {

@@ -115,9 +115,7 @@ impl Resource {
             | Self::Users
             | Self::Trunks
             | Self::Routes
-            | Self::Lines => {
-                &["limit", "after"]
-            }
+            | Self::Lines => &["limit", "after"],
             Self::Bans if method == "GET" => &["limit", "after"],
             Self::Cdrs => &["since", "until", "user", "limit", "after"],
             _ => &[],
