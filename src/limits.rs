@@ -226,6 +226,8 @@ pub const LINE_ATTEMPTS_AT_ONCE: u32 = 10;
 pub const LINE_ATTEMPTS_EVERY: Duration = Duration::from_millis(100);
 /// A line that somebody asks to register again does so no earlier than this after its last attempt.
 pub const LINE_HURRY: Duration = Duration::from_secs(5);
+/// A line whose server's name is being asked for waits for the answer, but looks again after this.
+pub const LINE_POSTPONED: Duration = Duration::from_secs(600);
 /// A registration that lost its connection within this time counts as a failure, so that a peer who closes every connection is
 /// asked ever more rarely.
 pub const LINE_SETTLED: Duration = Duration::from_secs(60);

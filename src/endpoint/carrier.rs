@@ -129,9 +129,8 @@ impl Endpoint {
 
     /// The addresses of lines' servers and proxies may be others now.
     pub(super) fn lines_moved(&mut self) {
-        self.places_seen = self.places.changes();
         let hosts = (self.line_places.iter())
-            .map(|place| self.places.addresses(*place).collect())
+            .map(|line| self.places.addresses(line.place).collect())
             .collect();
         if self.peers.set_line_hosts(&self.config, hosts) {
             self.lane_changes += 1;

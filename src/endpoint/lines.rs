@@ -1,16 +1,49 @@
 //! Lines register: their requests go out, what comes of them goes back to `line`, and which address is asked next.
 
+use super::reach::retry_after;
 use super::*;
 use crate::call::ALLOW;
 use crate::config::Host;
 use crate::line::{Due, Manners, Next, RequestId, Silence, Slot, Turn, Way};
 use crate::message::{Message, Method};
+use crate::names::{Candidate, Target};
 use crate::source::Sink;
 
 /// Requests of lines between two batches of outputs: those of a stop come all at once.
 const REGISTERS_AT_ONCE: usize = 200;
 /// RFC 5626 §3.5.1: keeps the way through a NAT open.
 const PING: &[u8] = b"\r\n\r\n";
+
+/// Where a line's packets go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinePlace {
+    pub(super) place: PlaceId,
+    /// Of the place's changes.
+    seen: u64,
+}
+
+/// Why there is no way.
+enum Nowhere {
+    /// The name has not been answered for yet.
+    Asked,
+    /// In words.
+    Because(String),
+}
+
+fn target(host: &Host, transport: Transport) -> Target {
+    Target {
+        host: host.name.clone(),
+        port: host.port,
+        transport: Some(transport),
+    }
+}
+
+fn candidate(flow: &Flow) -> Candidate {
+    Candidate {
+        transport: flow.transport,
+        address: flow.remote,
+    }
+}
 
 impl Endpoint {
     /// Does what is due for lines.
@@ -38,7 +71,9 @@ impl Endpoint {
     fn register_line(&mut self, now: Now, slot: Slot) {
         let reason = match self.next_way(now, slot) {
             Ok(way) => return self.send_register(now, slot, &way),
-            Err(reason) => reason,
+            // Whatever comes of it, `places_moved` says so.
+            Err(Nowhere::Asked) => return self.lines.postpone(now.mono, slot),
+            Err(Nowhere::Because(reason)) => reason,
         };
         let (lines, mut turn) = self.lines_turn(now);
         lines.nowhere(slot, reason, &mut turn);
@@ -47,34 +82,84 @@ impl Endpoint {
     /// The way to the next address of a line.
     ///
     /// # Errors
-    /// There is none (any more), in words.
-    fn next_way(&mut self, now: Now, slot: Slot) -> Result<Way, String> {
+    /// There is none (any more), or none yet.
+    fn next_way(&mut self, now: Now, slot: Slot) -> Result<Way, Nowhere> {
+        let because = |reason| Err(Nowhere::Because(reason));
         let Some((host, transport, tried)) = self.lines.target(slot) else {
-            return Err("the line is gone".to_owned());
+            return because("the line is gone".to_owned());
         };
         // What was registered is removed where it was registered.
         let bound = (self.lines.way(slot)).filter(|_| self.lines.is_removal(slot));
         let bound = bound.map(|way| way.flow.remote);
-        let places = bound.into_iter().chain(self.places_of(host));
-        let mut left = places.filter(|place| !tried.contains(place));
-        let remote = match left.next() {
-            Some(remote) if self.lines.may_ask_another(slot) => remote,
-            _ => return Err(format!("no address of {host} is known")),
+        let places = match (self.places_of(host, transport), bound) {
+            (Ok(places), _) => places,
+            (Err(_), Some(_)) => Vec::new(),
+            (Err(Unknown::Asked), None) if tried.is_empty() => return Err(Nowhere::Asked),
+            (Err(unknown), None) => return because(format!("{host}: {unknown}")),
         };
-        let flow = self.flow_to(now, remote, transport);
-        let flow =
-            flow.ok_or_else(|| format!("no way leads to {remote} over {}", transport.uri_token()))?;
+        let left = bound.into_iter().chain(places);
+        let left: Vec<SocketAddr> = left.filter(|place| !tried.contains(place)).collect();
+        if left.is_empty() || !self.lines.may_ask_another(slot) {
+            return because(format!("no further address of {host} is known"));
+        }
+        // There is perhaps no IPv6 here, whatever the name has.
+        let mut flows = left.iter();
+        let flow = flows.find_map(|remote| self.flow_to(now, *remote, transport));
+        let Some(flow) = flow else {
+            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            let (left, transport) = (left.join(", "), transport.uri_token());
+            return because(format!("no way leads to {left} over {transport}"));
+        };
         Ok(Way {
             flow,
             ours: self.contact_address(&flow),
         })
     }
 
-    /// The addresses of a host, in the order in which they are to be tried.
-    pub(super) fn places_of(&self, host: &Host) -> Vec<SocketAddr> {
-        let port = host.port.unwrap_or(SIP_PORT);
-        let address = host.address().map(|address| SocketAddr::new(address, port));
-        address.into_iter().collect()
+    /// The addresses of a line's host, in the order in which they are to be tried (RFC 3263 §4.3).
+    fn places_of(&self, host: &Host, transport: Transport) -> Result<Vec<SocketAddr>, Unknown> {
+        let place = self.places.find(&target(host, transport));
+        let candidates = match place {
+            Some(place) => self.places.candidates(place)?,
+            // Of a line that the configuration has no more.
+            None => &[],
+        };
+        Ok(candidates.iter().map(|own| own.address).collect())
+    }
+
+    /// Names may lead elsewhere than before: that is where their carriers call from, and whoever is not registered and has perhaps waited for that tries it.
+    pub(super) fn places_moved(&mut self, now: Now) {
+        if self.places_seen == self.places.changes() {
+            return;
+        }
+        self.places_seen = self.places.changes();
+        self.lines_moved();
+        for (line, index) in self.line_places.iter_mut().zip(0..) {
+            let changes = self.places.changes_of(line.place);
+            let is_moved = std::mem::replace(&mut line.seen, changes) != changes;
+            let id = LineId(index);
+            let is_answered = self.places.candidates(line.place) != Err(Unknown::Asked);
+            if is_moved && is_answered && !self.lines.is_registered(id) {
+                self.lines.register_soon(now.mono, id);
+            }
+        }
+    }
+
+    /// What the names of the lines of a configuration are resolved as, and what was seen of it.
+    pub(super) fn line_places(
+        now: Now,
+        config: &Config,
+        places: &mut Places,
+        out: &mut Outputs,
+    ) -> Vec<LinePlace> {
+        let lines = config.lines.iter();
+        let targets = lines.map(|line| target(line.next_host(), line.transport));
+        let ids = places.reload(now.mono, targets, out).into_iter();
+        let seen = |place| LinePlace {
+            place,
+            seen: places.changes_of(place),
+        };
+        ids.map(seen).collect()
     }
 
     fn send_register(&mut self, now: Now, slot: Slot, way: &Way) {
@@ -106,6 +191,13 @@ impl Endpoint {
 
     /// A response to a line's REGISTER.
     pub(super) fn line_response(&mut self, now: Now, id: RequestId, response: &Message<'_>) {
+        if let Some(way) = self.lines.way(id.slot()) {
+            let candidate = candidate(&way.flow);
+            match response.status() {
+                503 => (self.places).failed(now.mono, candidate, retry_after(response)),
+                _ => self.places.worked(now.mono, candidate),
+            }
+        }
         let (lines, mut turn) = self.lines_turn(now);
         let next = lines.receive_response(id, response, &mut turn);
         self.line_next(now, id.slot(), next);
@@ -118,6 +210,9 @@ impl Endpoint {
 
     /// Nobody answers a line's REGISTER.
     pub(super) fn line_unanswered(&mut self, now: Now, id: RequestId, silence: Silence) {
+        if let Some(way) = self.lines.way(id.slot()) {
+            (self.places).failed(now.mono, candidate(&way.flow), None);
+        }
         let (lines, mut turn) = self.lines_turn(now);
         let next = lines.unanswered(id, silence, &mut turn);
         self.line_next(now, id.slot(), next);

@@ -41,7 +41,7 @@ use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::line::Lines;
 use crate::location::Location;
-use crate::names::{Hosts, Servers, Target};
+use crate::names::{Hosts, Servers};
 use crate::reach::Reach;
 use crate::source::{ConnectionId, Flow, LineId, SocketId, Source, Transport, TrunkId, UserId};
 use crate::store::{Change, Snapshot};
@@ -152,8 +152,8 @@ pub struct Endpoint {
     reach: Reach,
     places: Places,
     /// Where each line's packets go.
-    line_places: Vec<PlaceId>,
-    /// Of the changes of places, those that the table of peers has seen.
+    line_places: Vec<lines::LinePlace>,
+    /// Of the changes of `places`, those that the lines have seen.
     places_seen: u64,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
@@ -200,7 +200,7 @@ impl Endpoint {
         out.keep(Change::NonceKey(key, made));
         changes.drain(..).for_each(|change| out.keep(change));
         let mut places = Places::new(&seed, families(&config));
-        let line_places = places.reload(now.mono, name_targets(&config), &mut out);
+        let line_places = Self::line_places(now, &config, &mut places, &mut out);
         // Made once: registrars know the Contacts of the run before for as long as they last.
         let line_key = kept.line_key.unwrap_or_else(|| {
             let key = Tokens::new(&seed, "line").next_key();
@@ -261,15 +261,15 @@ impl Endpoint {
                 socket,
                 from,
                 bytes,
-            } => (self.places).receive(now.mono, socket, from, bytes, &mut self.out),
+            } => {
+                (self.places).receive(now.mono, socket, from, bytes, &mut self.out);
+            }
             Input::NameUnreachable { socket } => {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::Tick => self.tick(now),
         }
-        if self.places_seen != self.places.changes() {
-            self.lines_moved();
-        }
+        self.places_moved(now);
         self.calls_go_on(now);
     }
 
@@ -297,8 +297,7 @@ impl Endpoint {
         self.transactions.set_limits(live_max, completed_max);
         self.subscriptions.reload(user);
         self.reload_reach(now, Self::reach_peers(&config));
-        let targets = name_targets(&config);
-        self.line_places = (self.places).reload(now.mono, targets, &mut self.out);
+        self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
         self.config = config;
         self.lines_moved();
@@ -378,7 +377,8 @@ impl Endpoint {
 
     /// Where a line's packets go.
     pub fn line_place(&self, line: LineId) -> Option<PlaceId> {
-        self.line_places.get(line.0 as usize).copied()
+        let line = self.line_places.get(line.0 as usize);
+        line.map(|line| line.place)
     }
 
     /// Another number whenever [`Endpoint::place_addresses`] may have changed. O(1).
@@ -509,19 +509,6 @@ fn families(config: &Config) -> [bool; 2] {
         listens.any(|listen| listen.address.is_ipv4() == is_v4)
     };
     [has(true), has(false)]
-}
-
-/// Where each line's packets go: to its proxy, if it has one. What its server is called is then no name for a name server,
-/// and never resolved.
-fn name_targets(config: &Config) -> impl Iterator<Item = Target> + '_ {
-    config.lines.iter().map(|line| {
-        let host = line.outbound_proxy.as_ref().unwrap_or(&line.server);
-        Target {
-            host: host.name.clone(),
-            port: host.port,
-            transport: Some(line.transport),
-        }
-    })
 }
 
 /// Live and completed transactions that this configuration may need.

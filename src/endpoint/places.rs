@@ -277,6 +277,11 @@ impl Places {
         }
     }
 
+    /// The place of a name, if it is one of these.
+    pub fn find(&self, target: &Target) -> Option<PlaceId> {
+        self.by_target.get(target).copied()
+    }
+
     /// From where a place may call: all its addresses, and those that it had within [`PLACE_ADDRESSES_HOLD`]. A request sent
     /// to a name whose addresses take turns is followed by others from the address that it went to.
     pub fn addresses(&self, id: PlaceId) -> impl Iterator<Item = IpAddr> {

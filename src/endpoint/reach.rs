@@ -211,7 +211,7 @@ fn request_uri(flow: &Flow) -> Vec<u8> {
 }
 
 /// RFC 3261 §20.33: seconds, perhaps with a comment and parameters behind them.
-fn retry_after(response: &Message<'_>) -> Option<std::time::Duration> {
+pub(super) fn retry_after(response: &Message<'_>) -> Option<std::time::Duration> {
     let value = response.value(HeaderName::RetryAfter)?;
     let digits = value
         .iter()

@@ -32,7 +32,7 @@ use sha2::Sha256;
 use crate::action::Outputs;
 use crate::api::{self, Page};
 use crate::config::{self, Host};
-use crate::limits::LINES_LEAVING_MAX;
+use crate::limits::{LINE_POSTPONED, LINES_LEAVING_MAX};
 use crate::message::{Message, Method};
 use crate::source::{ConnectionId, Flow, LineId, Transport};
 use crate::time::{Instant, Now};
@@ -433,6 +433,17 @@ impl Lines {
         self.next_serial = serial.wrapping_add(1);
         self.arm(slot);
         Some(RequestId { slot, serial })
+    }
+
+    /// It is not known yet whom to ask: it is due again when somebody says [`Lines::register_soon`], or after
+    /// [`LINE_POSTPONED`].
+    pub fn postpone(&mut self, now: Instant, slot: Slot) {
+        if let Some(own) = self.slots.get_mut(slot.0 as usize)
+            && let Phase::Waiting(at) = &mut own.phase
+        {
+            *at = now.plus(LINE_POSTPONED);
+            self.arm(slot);
+        }
     }
 
     /// There is nobody to ask, or nobody further: `reason` says why to people.

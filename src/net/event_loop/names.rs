@@ -20,6 +20,7 @@ impl<C: Core> Shell<C> {
         while left > 0 {
             left = left.saturating_sub(self.read_routes());
         }
+        self.read_named_routes(self.clock.now());
     }
 
     /// The next few; how many at most.
