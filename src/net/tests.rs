@@ -125,7 +125,9 @@ impl Core for Echo {
                 Answer::Done
             }
             Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
-            Command::Reached { trunks } => Answer::Reached(trunks.iter().map(reached).collect()),
+            Command::Reached { trunks } => {
+                Answer::Reached(trunks.iter().map(|name| reached(name)).collect())
+            }
             _ => Answer::Done,
         }
     }
@@ -767,7 +769,7 @@ const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\
     [trunk third]\naddresses = 198.51.100.7\n";
 
 /// What the small core knows of a trunk's addresses.
-fn reached(name: &String) -> Vec<Reached> {
+fn reached(name: &str) -> Vec<Reached> {
     let one = |address: &str, state, status: Option<&str>| Reached {
         address: address.to_owned(),
         state,
@@ -775,7 +777,7 @@ fn reached(name: &String) -> Vec<Reached> {
         since: status.map(|_| Rfc3339(UnixTime::from_millis(1_000))),
     };
     let mut reached = vec![one("198.51.100.9:5060", "down", Some("no answer"))];
-    match name.as_str() {
+    match name {
         "office" => reached.insert(0, one(name, "up", Some("200 OK"))),
         "third" => reached = vec![one(name, "unknown", None)],
         _ => {}
