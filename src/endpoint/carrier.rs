@@ -129,6 +129,7 @@ impl Endpoint {
 
     /// The addresses of lines' servers and proxies may be others now.
     pub(super) fn lines_moved(&mut self) {
+        self.addresses_seen = self.places.address_changes();
         let hosts = (self.line_places.iter())
             .map(|line| self.places.addresses(line.place).collect())
             .collect();

@@ -127,13 +127,10 @@ impl Endpoint {
         Ok(candidates.iter().map(|own| own.address).collect())
     }
 
-    /// Names may lead elsewhere than before: that is where their carriers call from, and whoever is not registered and has perhaps waited for that tries it.
+    /// Names may lead elsewhere than before: whoever is not registered and has perhaps waited for that tries it, and the
+    /// tables of who is who are brought up to date.
     pub(super) fn places_moved(&mut self, now: Now) {
-        if self.places_seen == self.places.changes() {
-            return;
-        }
         self.places_seen = self.places.changes();
-        self.lines_moved();
         for (line, index) in self.line_places.iter_mut().zip(0..) {
             let changes = self.places.changes_of(line.place);
             let is_moved = std::mem::replace(&mut line.seen, changes) != changes;
@@ -142,6 +139,9 @@ impl Endpoint {
             if is_moved && is_answered && !self.lines.is_registered(id) {
                 self.lines.register_soon(now.mono, id);
             }
+        }
+        if self.addresses_seen != self.places.address_changes() {
+            self.lines_moved();
         }
     }
 

@@ -155,6 +155,8 @@ pub struct Endpoint {
     line_places: Vec<lines::LinePlace>,
     /// Of the changes of `places`, those that the lines have seen.
     places_seen: u64,
+    /// The same of their addresses and the table of peers.
+    addresses_seen: u64,
     connections: Connections,
     /// Which address of ours the kernel would use towards a configured peer.
     routes: HashMap<IpAddr, IpAddr, RandomState>,
@@ -225,6 +227,7 @@ impl Endpoint {
             places,
             line_places,
             places_seen: 0,
+            addresses_seen: 0,
             connections: Connections::new(hasher()),
             routes: HashMap::with_hasher(hasher()),
             tokens: Tokens::new(&seed, "call"),
@@ -269,7 +272,9 @@ impl Endpoint {
             }
             Input::Tick => self.tick(now),
         }
-        self.places_moved(now);
+        if self.places_seen != self.places.changes() {
+            self.places_moved(now);
+        }
         self.calls_go_on(now);
     }
 
@@ -383,7 +388,7 @@ impl Endpoint {
 
     /// Another number whenever [`Endpoint::place_addresses`] may have changed. O(1).
     pub fn place_changes(&self) -> u64 {
-        self.places.changes()
+        self.places.address_changes()
     }
 
     /// The addresses of all names, to be asked about as those of configured peers: [`Input::Route`].

@@ -145,6 +145,13 @@ impl Place {
         }
     }
 
+    /// The addresses, sorted.
+    fn all_addresses(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.addresses.iter().map(|(own, _)| *own).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// When the first address is no longer held.
     fn held_until(&self) -> Option<Instant> {
         let gone = self.addresses.iter().filter_map(|(_, gone)| *gone).min();
@@ -167,6 +174,7 @@ pub struct Places {
     /// Of the resolver's changes, those that `asked` has seen.
     seen: u64,
     changes: u64,
+    address_changes: u64,
 }
 
 impl Places {
@@ -182,6 +190,7 @@ impl Places {
             is_told: false,
             seen: 0,
             changes: 0,
+            address_changes: 0,
         }
     }
 
@@ -214,6 +223,7 @@ impl Places {
             ids.push(id);
         }
         self.changes += 1;
+        self.address_changes += 1;
         self.go_on(now, out);
         ids
     }
@@ -295,7 +305,12 @@ impl Places {
         self.changes
     }
 
-    /// The same of one place; a reload counts from zero again.
+    /// Another number whenever addresses of some place have changed.
+    pub fn address_changes(&self) -> u64 {
+        self.address_changes
+    }
+
+    /// The same as [`Places::changes`] of one place; a reload counts from zero again.
     pub fn changes_of(&self, id: PlaceId) -> u64 {
         self.places
             .get(id.0 as usize)
@@ -427,9 +442,13 @@ impl Places {
             Resolution::Failed(failure) => (Err(failure), retry(now, failure)),
         };
         let before = (place.candidates.clone(), place.unknown);
+        let addresses = place.all_addresses();
         if place.take(now, found) {
             place.changes += 1;
             self.changes += 1;
+        }
+        if place.all_addresses() != addresses {
+            self.address_changes += 1;
         }
         let is_other = (&before.0, before.1) != (&place.candidates, place.unknown);
         if is_other && !place.target.is_address() {
