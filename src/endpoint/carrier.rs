@@ -6,6 +6,7 @@ use super::route::is_telephone_number;
 use super::*;
 use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
 use crate::config::{Host, Line, UriFormat};
+use crate::line::RequestId;
 use crate::message::{HeaderName, Message, NameAddr, Uri, escape_user};
 use crate::names::Candidate;
 use crate::source::Who;
@@ -189,6 +190,12 @@ impl Endpoint {
             line: Some(Box::new(on_line)),
             alternatives: None,
         })
+    }
+
+    /// The same of a line's REGISTER: from where it went, or from an address of some line.
+    pub(super) fn may_ask_line(&self, id: RequestId, flow: &Flow) -> bool {
+        let way = self.lines.way(id.slot());
+        way.is_some_and(|way| way.flow.is_same_peer(flow)) || self.peers.lines(flow).next().is_some()
     }
 
     /// An address of a line has left an INVITE unanswered, or was not to be reached with it: for a while it comes last.

@@ -206,6 +206,12 @@ impl Endpoint {
                         (users.subscriptions).receive_response(id, &response, &mut context);
                     }
                     (_, TransactionUser::Reach(_)) => {}
+                    (_, TransactionUser::Line(id))
+                        if matches!(response.status(), 401 | 407)
+                            && !self.may_ask_line(id, flow) =>
+                    {
+                        self.line_unanswered(now, id, Silence::NoAnswer);
+                    }
                     (_, TransactionUser::Line(id)) => self.line_response(now, id, &response),
                 }
             }

@@ -39,10 +39,28 @@ addresses = 192.0.2.60
 addresses = 192.0.2.70:5060
 keepalive = 40m
 incoming = bob
+[line gd]
+account = +49302
+server = carrier.example
+outbound_proxy = 192.0.2.80:5060
+password = Line-Secret-3
+register = no
+keepalive = 0
+[route trunk]
+prefix = 9
+strip = 1
+to = trunk:office
+[route line]
+prefix = 8
+strip = 1
+to = line:gd
 ";
 
+/// Where the line's carrier is: nobody else ever sees what the line's password makes.
+const CARRIER: &str = "192.0.2.80:5060";
+
 /// Name, user, address, connection, password.
-const AGENTS: [(&str, &str, &str, Transport, &str); 6] = [
+const AGENTS: [(&str, &str, &str, Transport, &str); 7] = [
     (
         "a",
         "alice",
@@ -67,6 +85,7 @@ const AGENTS: [(&str, &str, &str, Transport, &str); 6] = [
     ("d", "900", "192.0.2.60:5060", Transport::Udp, "-"),
     ("e", "+49301", "192.0.2.70:5060", Transport::Udp, "-"),
     ("f", "mallory", "203.0.113.9:5060", Transport::Udp, "guess"),
+    ("g", "+49302", CARRIER, Transport::Udp, "-"),
 ];
 
 const PAUSES_MS: [u64; 12] = [
@@ -92,7 +111,7 @@ const METHODS: [&str; 14] = [
 
 const TARGETS: [&str; 8] = [
     "",
-    "",
+    "sip:8030@pbx",
     "sip:bob@pbx",
     "sip:alice@pbx",
     "sip:900@pbx",
@@ -102,8 +121,11 @@ const TARGETS: [&str; 8] = [
 ];
 
 const STATUSES: [u16; 14] = [
-    100, 180, 183, 200, 200, 200, 202, 302, 401, 408, 481, 486, 491, 603,
+    100, 180, 183, 200, 200, 200, 407, 302, 401, 408, 481, 486, 491, 603,
 ];
+
+/// Statuses that ask for a password, and in which header.
+const CHALLENGES: [(u16, &str); 2] = [(401, "WWW-Authenticate"), (407, "Proxy-Authenticate")];
 
 const BODIES: [&str; 3] = ["", "none", "other"];
 
@@ -126,8 +148,11 @@ const INCOMING: &[u8] = &[3, 4, 0, 2, 0, 7, 1, 3, 0, 3, 4, 3, 0, 0];
 /// Alice calls out through the trunk, which answers.
 const OUTGOING: &[u8] = &[3, 0, 0, 5, 0, 7, 4, 3, 0, 3, 0, 3, 0, 0];
 
+/// Alice calls out on the line, which asks for a password first.
+const ON_LINE: &[u8] = &[3, 0, 0, 1, 0, 7, 6, 6, 0, 7, 6, 3, 1, 3, 0, 3, 0, 0];
+
 /// What has happened before a program begins, as programs.
-const BEFORE: [&[&[u8]]; 8] = [
+const BEFORE: [&[&[u8]]; 9] = [
     &[],
     &[REGISTERED],
     &[REGISTERED, REGISTERED_TCP],
@@ -136,6 +161,7 @@ const BEFORE: [&[&[u8]]; 8] = [
     &[REGISTERED, REGISTERED_TCP, RINGING],
     &[REGISTERED, INCOMING],
     &[REGISTERED, OUTGOING],
+    &[REGISTERED, ON_LINE],
 ];
 
 #[derive(Clone)]
@@ -251,6 +277,12 @@ impl<'a> Program<'a> {
                         .filter(|body: &String| !body.is_empty()),
                     ..Wishes::default()
                 };
+                if let Some((_, name)) = CHALLENGES.iter().find(|(own, _)| *own == status) {
+                    let stale = how >> 6 & 1 == 1;
+                    let nonce = how >> 2 & 3;
+                    let value = format!("Digest realm=\"c\", nonce=\"{nonce}\", stale={stale}");
+                    wishes.headers.push(((*name).into(), value));
+                }
                 if is_reliable {
                     let rseq = 1 + (how >> 2 & 7);
                     wishes.headers.push(("Require".into(), "100rel".into()));
@@ -441,6 +473,16 @@ impl<'a> Program<'a> {
                     String::from_utf8_lossy(bytes)
                 );
             }
+            if let Seen::Datagram(bytes) | Seen::Bytes(bytes) = &delivery.seen {
+                let has_answer = memchr::memmem::find(bytes, b"uthorization: ").is_some();
+                let is_carriers = delivery.to.to_string() == CARRIER;
+                assert!(
+                    !has_answer || is_carriers && !bytes.starts_with(b"SIP/2.0"),
+                    "{} was sent credentials:\n{}",
+                    delivery.to,
+                    String::from_utf8_lossy(bytes)
+                );
+            }
             match (agent, delivery.seen) {
                 (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
                 (Some(agent), Seen::Bytes(bytes)) => agent.receive_stream(now, &bytes),
@@ -516,6 +558,7 @@ mod tests {
             (3, 1, false),
             (2, 1, true),
             (2, 1, true),
+            (2, 1, true),
         ];
         assert_eq!(states, expected);
     }
@@ -541,7 +584,7 @@ mod tests {
     }
 
     /// Steps that lead somewhere: calls, answers, ends. Random bytes alone would seldom agree on who is called by whom.
-    const FRAGMENTS: [&[u8]; 45] = [
+    const FRAGMENTS: [&[u8]; 60] = [
         &[3, 0, 0, 2, 0], // alice: INVITE sip:bob@pbx
         &[3, 0, 0, 2, 1], // without an offer
         &[3, 1, 0, 3, 0], // bob: INVITE sip:alice@pbx
@@ -587,6 +630,21 @@ mod tests {
         &[3, 4, 9, 0, 0], // the trunk
         &[3, 0, 6, 0, 2], // UPDATEs
         &[3, 1, 6, 0, 2],
+        ON_LINE,
+        &[3, 0, 0, 1, 0], // alice: INVITE sip:8030@pbx
+        &[3, 6, 0, 2, 0], // line: INVITE sip:bob@pbx
+        &[3, 6, 2, 0, 0], // BYE
+        &[3, 6, 3, 0, 0], // ACK
+        &[7, 6, 3, 1],    // 200 to INVITE
+        &[7, 6, 3, 0],    // to whatever is open
+        &[7, 6, 1, 1],    // 180
+        &[7, 6, 2, 10],   // a reliable 183
+        &[7, 6, 6, 0],    // 407
+        &[7, 6, 8, 4],    // 401, another nonce
+        &[7, 6, 8, 72],   // 401, stale
+        &[16, 6, 0],      // the line's last from a stranger
+        &[16, 6, 98],     // and from another port of the line's
+        &[7, 1, 8, 4],    // bob: 401
     ];
 
     #[test]
