@@ -119,6 +119,10 @@ impl Calls {
         response: &Message<'_>,
         context: &mut Context<'_>,
     ) {
+        // One more early dialog is over. Of the caller nobody knows that he would understand it (RFC 6228 §5).
+        if response.status() == 199 && !names_100rel(response, HeaderName::Require) {
+            return;
+        }
         let Some(call) = self.get(owner.call) else {
             return;
         };

@@ -348,7 +348,7 @@ impl Streams {
         remote: SocketAddr,
     ) {
         let opened = if self.connections.len() < CONNECTIONS_MAX {
-            TcpStream::connect(remote)
+            connect(remote, self.own_address(remote))
                 .and_then(|stream| self.insert(registry, id, stream, remote, State::Connecting))
         } else {
             Err(io::Error::other("too many connections"))
@@ -357,6 +357,21 @@ impl Streams {
             Ok(key) => self.set_deadline(key, Some(now.plus(CONNECT_TIMEOUT))),
             Err(_) => self.news.push_back(News::Closed(id)),
         }
+    }
+
+    /// Where a connection to this peer begins: at the one address of its family that we listen on, which is the one that
+    /// peers know us by and call back. `None`: wherever the kernel likes.
+    fn own_address(&self, remote: SocketAddr) -> Option<SocketAddr> {
+        let mut own = (self.listeners.iter())
+            .map(|listener| listener.local)
+            .filter(|own| own.is_ipv4() == remote.is_ipv4());
+        let mut only = own.next()?;
+        // From the loopback nothing leads outside, and the other way round.
+        let leads_there = own.next().is_none()
+            && !only.ip().is_unspecified()
+            && only.ip().is_loopback() == remote.ip().is_loopback();
+        only.set_port(0);
+        leads_there.then_some(only)
     }
 
     /// A connection being opened has an event: it is established, or failed, or the event was for nothing.
@@ -679,6 +694,24 @@ pub(super) fn open_listener(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Begins to connect, from an address of ours if one is given.
+fn connect(remote: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else {
+        return TcpStream::connect(remote);
+    };
+    let socket = Socket::new(
+        Domain::for_address(remote),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&from.into())?;
+    match socket.connect(&remote.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
 }
 
 /// IPv4-mapped addresses as IPv4, without flow label.

@@ -39,6 +39,16 @@ impl Baresip {
         address: Ipv4Addr,
         (user, transport, hertz): (&str, &str, u32),
     ) -> Self {
+        let host = server.network.server();
+        let account = format!(
+            "<sip:{user}@{host};transport={transport}>;auth_user={user};auth_pass={};regint=60",
+            password(user)
+        );
+        Self::with_account(address, &account, hertz)
+    }
+
+    /// The same with an account as baresip writes it.
+    pub fn with_account(address: Ipv4Addr, account: &str, hertz: u32) -> Self {
         let folder = TempDir::new().unwrap();
         let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let modules = modules();
@@ -60,14 +70,7 @@ impl Baresip {
         // Without a line feed at its end.
         file("uuid", "8c5bd0c4-0f6e-4b0e-9a3c-7d4b2c1a0f5e");
         file("contacts", "");
-        let host = server.network.server();
-        file(
-            "accounts",
-            &format!(
-                "<sip:{user}@{host};transport={transport}>;auth_user={user};auth_pass={};regint=60;answermode=auto\n",
-                password(user)
-            ),
-        );
+        file("accounts", &format!("{account};answermode=auto\n"));
         let mut tool = Tool::with("baresip", ["-f", folder.path().to_str().unwrap()]);
         tool.command.env("HOME", folder.path());
         let running = tool.start();

@@ -51,7 +51,7 @@ impl Network {
     }
 
     /// `{net}` of a configuration or script becomes `127.x.y`.
-    fn fill(self, text: &str) -> String {
+    pub fn fill(self, text: &str) -> String {
         text.replace("{net}", &format!("127.{}.{}", self.0[0], self.0[1]))
     }
 }
@@ -285,7 +285,12 @@ fn spawn(folder: &Path) -> Child {
         .append(true)
         .open(folder.join("server.log"))
         .unwrap();
-    Command::new(program())
+    let mut command = Command::new(program());
+    let name_servers = folder.join("resolv.conf");
+    if name_servers.exists() {
+        command.env("SIPKEEP_RESOLV_CONF", name_servers);
+    }
+    command
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
@@ -456,6 +461,10 @@ impl Tool {
 impl Running {
     pub fn stdout(&self) -> String {
         self.read("stdout")
+    }
+
+    pub fn stderr(&self) -> String {
+        self.read("stderr")
     }
 
     fn read(&self, name: &str) -> String {

@@ -1,6 +1,6 @@
 //! PJSUA2 as a telephone without a sound card: `telephone.py` in a Python environment of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +36,17 @@ impl Pjsua2 {
     pub fn start_with(
         server: &Server,
         address: Ipv4Addr,
+        who: (&str, &str),
+        options: &[&str],
+    ) -> Self {
+        Self::start_at(server.sip(), address, who, options)
+    }
+
+    /// The same at any server.
+    #[track_caller]
+    pub fn start_at(
+        server: SocketAddr,
+        address: Ipv4Addr,
         (user, transport): (&str, &str),
         options: &[&str],
     ) -> Self {
@@ -44,7 +55,7 @@ impl Pjsua2 {
         tool.command
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/telephone.py"))
             .args([
-                &server.sip().to_string(),
+                &server.to_string(),
                 &address.to_string(),
                 user,
                 &password(user),

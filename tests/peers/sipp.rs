@@ -29,6 +29,8 @@ pub struct Sipp {
     answer: Option<&'static str>,
     talk_ms: u32,
     many: Option<Many>,
+    places: Vec<(&'static str, String)>,
+    auth_uri: Option<String>,
 }
 
 /// Calls at a time, in place of a single one.
@@ -69,6 +71,8 @@ impl Sipp {
             answer: None,
             talk_ms: 1_000,
             many: None,
+            places: Vec::new(),
+            auth_uri: None,
         }
     }
 
@@ -141,6 +145,18 @@ impl Sipp {
         self
     }
 
+    /// What stands in a place of the scenario that is its own, written `@NAME@`.
+    pub fn place(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        self.places.push((name, text.into()));
+        self
+    }
+
+    /// The digest URI without its scheme, where it is not the server's address.
+    pub fn auth_uri(mut self, uri: &str) -> Self {
+        self.auth_uri = Some(uri.into());
+        self
+    }
+
     pub fn start(self) -> Playing {
         let folder = TempDir::new().unwrap();
         let scenario = self.write(folder.path(), self.scenario);
@@ -193,6 +209,9 @@ impl Sipp {
             }
         };
         command.arg("-timeout_error");
+        if let Some(uri) = &self.auth_uri {
+            command.args(["-auth_uri", uri]);
+        }
         if let Some(answer) = self.answer {
             command.args(["-oocsf", &self.write(folder.path(), answer)]);
         }
@@ -210,12 +229,15 @@ impl Sipp {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/peers/sipp")
             .join(&file);
-        let text = fs::read_to_string(&source)
+        let mut text = fs::read_to_string(&source)
             .unwrap_or_else(|error| panic!("{}: {error}", source.display()))
             .replace("@STATUS@", &self.status.to_string())
             .replace("@HEADER@", &self.header)
             .replace("@STAY@", &self.stay_ms.to_string())
             .replace("@TALK@", &self.talk_ms.to_string());
+        for (name, place) in &self.places {
+            text = text.replace(&format!("@{name}@"), place);
+        }
         fs::write(folder.join(&file), text).unwrap();
         file
     }

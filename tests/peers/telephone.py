@@ -1,13 +1,15 @@
 """A telephone of PJSUA2 without a sound card, for tests/peers/pjsua2.rs.
 
-telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [100rel] [timer]
+telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [100rel] [timer] [unregistered]
 
-With 100rel it requires reliable provisional responses, with timer a session timer of 90 s.
+With 100rel it requires reliable provisional responses, with timer a session timer of 90 s. Unregistered it only says that
+it is registered; SERVER is a proxy then.
 
 Registers at SERVER from ADDRESS, answers every call, and does what it reads, a command a line:
 
     call NUMBER     hold       update            dtmf DIGITS (RFC 4733)
-    hangup          resume     codec NAME        info DIGITS (INFO)
+    call URI        resume     codec NAME        info DIGITS (INFO)
+    hangup
     rx (says how many RTP packets it has received)
     quit
 
@@ -114,7 +116,8 @@ def obey(line):
     call = account.call
     if word == "call":
         account.call = Call(account)
-        account.call.makeCall(f"sip:{rest}@{server}{suffix}", pj.CallOpParam(True))
+        uri = rest if ":" in rest else f"sip:{rest}@{server}{suffix}"
+        account.call.makeCall(uri, pj.CallOpParam(True))
     elif word == "hangup":
         call.hangup(pj.CallOpParam())
     elif word == "hold":
@@ -161,7 +164,8 @@ endpoint.libStart()
 
 settings = pj.AccountConfig()
 settings.idUri = f"sip:{user}@{server}"
-settings.regConfig.registrarUri = f"sip:{server}{suffix}"
+if "unregistered" not in options:
+    settings.regConfig.registrarUri = f"sip:{server}{suffix}"
 settings.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", user, 0, password))
 settings.sipConfig.proxies.append(f"sip:{server};lr{suffix}")
 settings.mediaConfig.transportConfig.boundAddress = address
@@ -173,6 +177,8 @@ if "timer" in options:
     settings.callConfig.timerSessExpiresSec = 90
 account = Account()
 account.create(settings)
+if "unregistered" in options:
+    say("registered")
 
 running = True
 pending = ""

@@ -38,6 +38,37 @@ fn writes_to_a_connection_that_was_reset_are_told() {
     assert_eq!(text_of(&mut listener.accept().unwrap().0, 4), "more");
 }
 
+/// Whoever lets in by addresses, or calls back, knows the one that we listen on.
+#[test]
+fn a_connection_begins_at_the_address_that_is_listened_on() {
+    for (listen, expected) in [
+        ("tcp:127.0.0.5:5060", [127, 0, 0, 5]),
+        ("tcp:127.0.0.5:5060, tcp:[::1]:5060", [127, 0, 0, 5]),
+        ("tcp:0.0.0.0:5060", [127, 0, 0, 1]),
+        ("tcp:127.0.0.5:5060, tcp:127.0.0.6:5060", [127, 0, 0, 1]),
+        ("tcp:[::1]:5060", [127, 0, 0, 1]),
+    ] {
+        let text = format!("[http]\nlisten =\n[server]\nlisten = udp:127.0.0.1:5060, {listen}\n");
+        let mut bench = Bench::with(&text);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = Owned::Open(ConnectionId(7), listener.local_addr().unwrap());
+        bench.shell.core.out.push(open);
+        bench.run();
+        // What the kernel has to say about it comes with the next turn.
+        bench.run();
+        let (_, from) = listener.accept().unwrap();
+        assert_eq!(from.ip(), std::net::IpAddr::from(expected), "{listen}");
+        let opened: Vec<SocketAddr> = bench
+            .shell
+            .core
+            .opened
+            .iter()
+            .map(|flow| flow.local)
+            .collect();
+        assert_eq!(opened, [from], "{listen}");
+    }
+}
+
 /// A trunk resets the connection under an INVITE: that fails, and the next one finds the trunk on another connection.
 #[test]
 fn an_invite_after_a_reset_goes_over_a_new_connection() {
