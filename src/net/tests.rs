@@ -125,6 +125,7 @@ impl Core for Echo {
                 Answer::Done
             }
             Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
+            Command::Line { .. } => Answer::NotFound("no such line".into()),
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| reached(name)).collect())
             }
@@ -877,6 +878,9 @@ fn api_answers_what_is_not_there() {
     ] {
         assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
     }
+    // Only the core knows which lines there are.
+    let asked = std::mem::take(&mut bench.shell.core.commands);
+    assert!(matches!(asked.as_slice(), [Command::Line { line }] if line == "a"));
     let later = [
         "GET /",
         "GET /metrics",
