@@ -8,6 +8,7 @@ mod baresip;
 mod calls;
 mod capture;
 mod cli;
+mod dns;
 mod harness;
 mod kamailio;
 mod lifecycle;
