@@ -17,7 +17,6 @@ mod line_registers;
 mod lines;
 mod linphone;
 mod many;
-mod name_server;
 mod phones;
 mod pjsua2;
 mod power;
