@@ -195,7 +195,7 @@ impl Places {
     }
 
     /// These are the names from now on; the place of each, in their order. What is known of those that stay is kept, and
-    /// what is an address is known at once.
+    /// what is an address is known at once. All names are asked for again: somebody has perhaps mended a record.
     pub fn reload(
         &mut self,
         now: Instant,
@@ -206,6 +206,7 @@ impl Places {
         let mut kept: Vec<Option<Place>> = self.places.drain(..).map(Some).collect();
         self.due.clear();
         self.asked.clear();
+        self.resolver.ask_again(now);
         let mut ids = Vec::new();
         for target in targets {
             if let Some(id) = self.by_target.get(&target) {
@@ -310,7 +311,7 @@ impl Places {
         self.address_changes
     }
 
-    /// The same as [`Places::changes`] of one place; a reload counts from zero again.
+    /// The same as [`Places::changes`] of one place.
     pub fn changes_of(&self, id: PlaceId) -> u64 {
         self.places
             .get(id.0 as usize)

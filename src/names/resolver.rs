@@ -154,6 +154,12 @@ impl Resolver {
         }
     }
 
+    /// All is to be asked again, as if its time were over: somebody has perhaps mended what was wrong.
+    pub fn ask_again(&mut self, now: Instant) {
+        self.cache.expire_all(now);
+        self.changed();
+    }
+
     /// Where requests to a target go.
     pub fn resolve(&mut self, now: Instant, target: &Target) -> Resolution {
         self.resolve_again(now, target, &[])

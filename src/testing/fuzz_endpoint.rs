@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::agent::{Agent, Wishes};
+use super::dns::{Manner, NAME_SERVER, Zone};
 use super::network::Link;
 use super::world::{Seen, World};
 use crate::api::{Answer, Command};
@@ -46,6 +47,12 @@ outbound_proxy = 192.0.2.80:5060
 password = Line-Secret-3
 register = no
 keepalive = 0
+[line named]
+account = +49303
+server = carrier.example
+password = Line-Secret-4
+register = no
+keepalive = 0
 [route trunk]
 prefix = 9
 strip = 1
@@ -55,6 +62,23 @@ prefix = 8
 strip = 1
 to = line:gd
 ";
+
+/// What the name server knows at first.
+const ZONE: &str = "_sip._udp.carrier.example 7200 SRV 10 50 5060 a.carrier.example
+_sip._udp.carrier.example 7200 SRV 10 50 5060 b.carrier.example
+a.carrier.example 7200 A 192.0.2.81
+b.carrier.example 7200 A 192.0.2.82
+carrier.example SOA 900
+";
+
+/// How it behaves then.
+const MANNERS: [Manner; 5] = [
+    Manner::Answers,
+    Manner::Silent,
+    Manner::Absent,
+    Manner::Excuses,
+    Manner::Forged,
+];
 
 /// Where the line's carrier is: nobody else ever sees what the line's password makes.
 const CARRIER: &str = "192.0.2.80:5060";
@@ -193,6 +217,7 @@ impl<'a> Program<'a> {
     fn new() -> Self {
         let server: SocketAddr = ([192, 0, 2, 1], 5060).into();
         let mut world = World::new(config(), server, 1, Link::default());
+        world.name_server.zone = Zone::read(ZONE).expect("the zone above");
         let agents: Vec<Agent> = AGENTS
             .iter()
             .map(|(name, user, address, transport, password)| {
@@ -443,12 +468,35 @@ impl<'a> Program<'a> {
             5 => {
                 self.world.reload(config());
             }
+            7 => self.resolve(what),
             // Rare, since nothing begins after it.
             6 if what == 0xfe => {
                 self.is_stopped = true;
                 self.world.stop();
             }
             _ => {}
+        }
+    }
+
+    /// Names: the name server changes its manners, one of its records goes and a reload asks again, or bytes come on the
+    /// socket of a query, from the name server or from somebody else.
+    fn resolve(&mut self, what: usize) {
+        match what >> 3 & 3 {
+            0 => self.world.name_server.manner = MANNERS[(what >> 5) % MANNERS.len()],
+            1 => {
+                self.world.name_server.zone.remove("a.carrier.example");
+                self.world.reload(config());
+            }
+            which => {
+                let from = match which {
+                    2 => NAME_SERVER,
+                    _ => self.agents[0].address,
+                };
+                let length = self.byte().min(self.data.len());
+                let (bytes, rest) = self.data.split_at(length);
+                self.data = rest;
+                self.world.input_answer(what >> 5, from, bytes);
+            }
         }
     }
 
@@ -504,10 +552,13 @@ impl<'a> Program<'a> {
         // Each step begins a request or two for each of the branches at most.
         assert!(census.transactions_live <= 8 * STEPS_MAX, "{census:?}");
         assert_eq!(census.outputs_dropped, 0, "{census:?}");
+        assert!(census.names_asked <= 1, "{census:?}");
     }
 
     /// Silence: after the longest registration, the probe of a call and 64·T1 nothing is left.
     fn check_end(&mut self) {
+        // Names are asked for as long as they stand there; a silent name server would only make it long.
+        self.world.name_server.manner = Manner::Answers;
         for index in 0..self.agents.len() {
             self.world.close(self.agents[index].address);
         }
@@ -561,6 +612,22 @@ mod tests {
             (2, 1, true),
         ];
         assert_eq!(states, expected);
+    }
+
+    #[test]
+    fn names_are_within_reach() {
+        // An administrator's step, 15, of which some are about names: the name server falls silent, all is asked again.
+        let mut program = Program::after(&[&[0, 5]]);
+        let asked = program.world.name_server.asked.len();
+        let known = program.world.endpoint.census().names_known;
+        program.play(&[15, 0x27, 15, 0x0f, 0, 2]);
+        assert!(program.world.name_server.asked.len() > asked);
+        assert_eq!((known, program.world.endpoint.census().names_asked), (2, 1));
+        // Bytes on the socket of a query: from the name server, from somebody else.
+        program.play(&[15, 0x17, 3, 1, 2, 3, 15, 0x1f, 3, 1, 2, 3]);
+        assert_eq!(program.world.endpoint.census().names_asked, 1);
+        program.check_end();
+        assert_eq!(program.world.endpoint.census().names_asked, 0);
     }
 
     #[test]

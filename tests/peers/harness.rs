@@ -278,7 +278,8 @@ fn program() -> String {
     std::env::var("SIPKEEP_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sipkeep").to_owned())
 }
 
-/// Starts the program without arguments, with its output in `server.log`.
+/// Starts the program without arguments, with its output in `server.log`. What its folder has of the system's files about
+/// names, `resolv.conf` and `hosts`, it reads instead of those.
 fn spawn(folder: &Path) -> Child {
     let log = File::options()
         .create(true)
@@ -286,9 +287,13 @@ fn spawn(folder: &Path) -> Child {
         .open(folder.join("server.log"))
         .unwrap();
     let mut command = Command::new(program());
-    let name_servers = folder.join("resolv.conf");
-    if name_servers.exists() {
-        command.env("SIPKEEP_RESOLV_CONF", name_servers);
+    for (variable, name) in [
+        ("SIPKEEP_RESOLV_CONF", "resolv.conf"),
+        ("SIPKEEP_HOSTS", "hosts"),
+    ] {
+        if folder.join(name).exists() {
+            command.env(variable, folder.join(name));
+        }
     }
     command
         .current_dir(folder)

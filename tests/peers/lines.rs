@@ -1,6 +1,5 @@
 //! Lines at Kamailio: an IMS core, and an ordinary provider.
 
-use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,12 +7,12 @@ use tempfile::TempDir;
 
 use super::baresip::Baresip;
 use super::capture::Capture;
+use super::dns::DnsServer;
 use super::harness::{Network, STOP, Server, assert_fields, wait, write_config};
 use super::kamailio::{
     Carrier, IMS_ACCOUNT, IMS_DOMAIN, Kamailio, PASSWORD, PROVIDER_DOMAIN, PROVIDER_PORT,
 };
 use super::line_registers::{line, wait_for_state};
-use super::name_server::{NameServer, Record};
 use super::pjsua2::Pjsua2;
 use super::sipp::Sipp;
 use super::sound::assert_tone;
@@ -47,30 +46,24 @@ struct Office {
     _capture: Capture,
     server: Server,
     carrier: Kamailio,
-    names: NameServer,
+    names: DnsServer,
 }
 
 impl Office {
     /// `line`: its section. No name exists.
     fn open(carrier: &Carrier, line: &str) -> Self {
-        Self::with_names(Network::take(), carrier, line, Vec::new())
+        Self::with_names(Network::take(), carrier, line, "")
     }
 
     /// With a name server at .53 that knows these.
-    fn with_names(
-        network: Network,
-        carrier: &Carrier,
-        line: &str,
-        names: Vec<(&'static str, Record)>,
-    ) -> Self {
+    fn with_names(network: Network, carrier: &Carrier, line: &str, zone: &str) -> Self {
         let capture = Capture::at((network.server(), super::harness::SIP_PORT).into());
         let carrier = Kamailio::start(network, 10, carrier);
-        let names = NameServer::start(network.host(53), names);
+        let names = DnsServer::start(network.host(53), zone);
         let folder = TempDir::new().unwrap();
         let config = format!("log = debug\n\n{PHONES}{line}");
         write_config(folder.path(), network, &config);
-        let resolv_conf = format!("nameserver {}\n", network.host(53));
-        fs::write(folder.path().join("resolv.conf"), resolv_conf).unwrap();
+        names.configure(folder.path(), "");
         Self {
             _capture: capture,
             server: Server::start_in(network, folder),
@@ -345,17 +338,16 @@ fn by_name(carrier: &Carrier, transport: &str, has_dead: bool) -> Office {
         "udp" => "_sip._udp.sip.provider.test",
         _ => "_sip._tcp.sip.provider.test",
     };
-    let target = |priority, name| (service, Record::Service(priority, PROVIDER_PORT, name));
-    let mut names = vec![
-        target(20, "b.provider.test"),
-        ("b.provider.test", Record::Address(network.host(10))),
-    ];
+    let target = |priority, name, host| {
+        let host = network.host(host);
+        format!("{service} SRV {priority} 0 {PROVIDER_PORT} {name}\n{name} A {host}\n")
+    };
+    let mut zone = target(20, "b.provider.test", 10);
     if has_dead {
-        names.push(target(10, "a.provider.test"));
-        names.push(("a.provider.test", Record::Address(network.host(9))));
+        zone.push_str(&target(10, "a.provider.test", 9));
     }
     let line = provider_line(&format!("transport = {transport}\n"));
-    Office::with_names(network, carrier, &line, names)
+    Office::with_names(network, carrier, &line, &zone)
 }
 
 /// Calls both ways, an order to register, and the end of it.
