@@ -160,6 +160,20 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_peers_where_they_are_called() {
+        let text = "[user 100]\npassword = kx7-mmq2-9\n\
+             [line a]\naccount = 1\nserver = 198.51.100.7\naddresses = 198.51.100.8:5070\n\
+             [line b]\naccount = 2\nserver = b.example\noutbound_proxy = 198.51.100.9:5080\n\
+             [line c]\naccount = 3\nserver = 198.51.100.10\ntransport = tcp\n";
+        let expected = [
+            "Peers 198.51.100.8:5070",
+            "Peers 198.51.100.7",
+            "Peers 198.51.100.9:5080",
+        ];
+        assert_eq!(shown(&endpoint(text, Vec::new()), 100), expected);
+    }
+
+    #[test]
     fn phones_on_one_flow_are_one_place() {
         let mut other = row("203.0.113.7:5062", 70);
         other.contact = b"sip:other@203.0.113.7".to_vec();

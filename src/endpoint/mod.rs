@@ -1,6 +1,7 @@
 //! The sans-I/O top: wires the layers and owns all tables. `lib.rs` has the contract of its run loop.
 //!
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
+//! `carrier` which line a request comes in on and how a number is called on one, `public` which address we show outside,
 //! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 

@@ -310,6 +310,56 @@ mod tests {
     }
 
     #[test]
+    fn a_lines_carrier_is_not_the_line() {
+        let text = "[line a]\naccount = 1\nserver = a.example\naddresses = 192.0.2.9:5070\n\
+             [line b]\naccount = 2\nserver = a.example\n\
+             [line c]\naccount = 3\nserver = c.example:5090\nregister = no\ntransport = tcp\n\
+             [trunk t]\naddresses = 192.0.2.8:5060\n";
+        let config = Config::read(text, Path::new(".")).expect("a good configuration");
+        let mut peers = Peers::new(&config, RandomState::with_seeds(1, 2, 3, 4));
+        let lines = |peers: &Peers, transport, remote| {
+            let lines: Vec<_> = peers.lines(&flow(transport, remote)).collect();
+            lines
+                .iter()
+                .map(|(line, own)| (line.0, *own))
+                .collect::<Vec<_>>()
+        };
+        assert!(lines(&peers, Transport::Udp, "192.0.2.8:5060").is_empty());
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let hosts = vec![
+            vec![at("192.0.2.8")],
+            vec![at("192.0.2.8")],
+            vec![at("192.0.2.8")],
+        ];
+        assert!(peers.set_line_hosts(&config, hosts.clone()));
+        assert!(!peers.set_line_hosts(&config, hosts));
+        // Without a port in the file any port; over TCP the port says nothing.
+        assert_eq!(
+            lines(&peers, Transport::Udp, "192.0.2.8:7000"),
+            [(0, false), (1, false)]
+        );
+        assert_eq!(lines(&peers, Transport::Tcp, "192.0.2.8:7000"), [(2, true)]);
+        assert_eq!(lines(&peers, Transport::Udp, "192.0.2.9:5070"), [(0, true)]);
+        assert!(lines(&peers, Transport::Udp, "192.0.2.9:5060").is_empty());
+        // The trunk there says more.
+        let trunk = flow(Transport::Udp, "192.0.2.8:5060");
+        assert_eq!(peers.lookup(&trunk), Some(Who::Trunk(TrunkId(0))));
+        assert_eq!(
+            peers.lookup_alone(&flow(Transport::Udp, "192.0.2.8:1")),
+            None
+        );
+        let all = peers.addresses(&config, &flow(Transport::Udp, "192.0.2.9:5070"));
+        assert_eq!(all, [at("192.0.2.8"), at("192.0.2.9")]);
+        assert!(peers.is_trunk(at("192.0.2.8"), 5080, at("192.0.2.77")));
+        assert!(peers.has_source("192.0.2.8".parse().unwrap()));
+        let moved = vec![vec![at("192.0.2.7")], Vec::new(), Vec::new()];
+        assert!(peers.set_line_hosts(&config, moved));
+        assert!(!peers.is_line(&flow(Transport::Udp, "192.0.2.8:7000"), LineId(0)));
+        assert!(peers.is_line(&flow(Transport::Udp, "192.0.2.7:5060"), LineId(0)));
+        assert!(!peers.has_source("203.0.113.1".parse().unwrap()));
+    }
+
+    #[test]
     fn a_trunks_machine_is_nobodys_phone() {
         let peers = peers(
             "[user 100]\naddresses = 192.0.2.1\n[trunk t]\naddresses = 192.0.2.9:5080, 192.0.2.10\n",

@@ -117,6 +117,9 @@ impl Known {
     }
 }
 
+/// Who asks, and for which realm.
+type Realm = (Asker, Box<[u8]>);
+
 /// What a request is, for its digest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
@@ -239,7 +242,7 @@ impl Credentials {
         &mut self,
         response: &Message<'_>,
         asked: &Asked<'_>,
-    ) -> Result<Vec<(Asker, Box<[u8]>)>, Why> {
+    ) -> Result<Vec<Realm>, Why> {
         let secret = self.secret.as_ref().ok_or(Why::NoPassword)?;
         let mut why = Why::NoChallenge;
         let mut found: Vec<Known> = Vec::new();
