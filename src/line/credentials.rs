@@ -238,11 +238,7 @@ impl Credentials {
     }
 
     /// Reads and remembers the challenges of a response; whom they are of.
-    fn challenges(
-        &mut self,
-        response: &Message<'_>,
-        asked: &Asked<'_>,
-    ) -> Result<Vec<Realm>, Why> {
+    fn challenges(&mut self, response: &Message<'_>, asked: &Asked<'_>) -> Result<Vec<Realm>, Why> {
         let secret = self.secret.as_ref().ok_or(Why::NoPassword)?;
         let mut why = Why::NoChallenge;
         let mut found: Vec<Known> = Vec::new();
