@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use md5::{Digest, Md5};
 
 mod brake;
+mod lines;
 mod records;
 
 /// For anything that should happen at once, on a machine that is busy.

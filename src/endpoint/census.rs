@@ -15,7 +15,8 @@ pub struct Census {
     pub pages: usize,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Addresses that are asked at the moment whether they can be reached, a transaction each.
+    /// Addresses that are asked at the moment whether they can be reached, and lines that wait for the answer to a REGISTER: a
+    /// transaction each.
     pub asked: usize,
     /// In how many calls users and trunks are counted as being, all of them together.
     pub counted: u64,
@@ -60,7 +61,7 @@ impl Endpoint {
             call_timers: self.calls.timers(),
             pages: self.pages.count(),
             subscriptions: self.subscriptions.count(),
-            asked: self.reach.count().1,
+            asked: self.reach.count().1 + self.lines.waiting(),
             transactions_live: self.transactions.live(),
             transactions_completed: self.transactions.completed(),
             streams,

@@ -135,9 +135,16 @@ impl Endpoint {
             let changes = self.places.changes_of(line.place);
             let is_moved = std::mem::replace(&mut line.seen, changes) != changes;
             let id = LineId(index);
-            let is_answered = self.places.candidates(line.place) != Err(Unknown::Asked);
-            if is_moved && is_answered && !self.lines.is_registered(id) {
-                self.lines.register_soon(now.mono, id);
+            match self.places.candidates(line.place) {
+                Ok(known) if is_moved => {
+                    let known = known.iter().map(|own| own.address);
+                    self.lines.look_again(now.mono, id, known);
+                }
+                // It says so itself, and is tried again like any other failure.
+                Err(Unknown::Failed(_)) if is_moved && !self.lines.is_registered(id) => {
+                    self.lines.register_soon(now.mono, id);
+                }
+                _ => {}
             }
         }
         if self.addresses_seen != self.places.address_changes() {

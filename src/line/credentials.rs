@@ -166,6 +166,14 @@ impl Credentials {
         self.user.contains('@')
     }
 
+    /// Bytes that it points to, at least.
+    #[cfg(test)]
+    pub fn heap_bytes(&self) -> usize {
+        let challenge = |known: &Known| known.realm.len() + known.nonce.len();
+        let known = self.known.capacity() * size_of::<Known>();
+        2 * self.user.capacity() + known + self.known.iter().map(challenge).sum::<usize>()
+    }
+
     /// Forgets all challenges: an answer to them was wrong.
     pub fn forget(&mut self) {
         self.known.clear();

@@ -446,6 +446,31 @@ impl Lines {
         }
     }
 
+    /// Where a line may ask is known anew: it does so soon, if it has not been answered and there is somebody whom it has not
+    /// asked.
+    pub fn look_again(
+        &mut self,
+        now: Instant,
+        line: LineId,
+        known: impl Iterator<Item = SocketAddr>,
+    ) {
+        let Some(slot) = self.lines.get(line.0 as usize).copied() else {
+            return;
+        };
+        if let Some(own) = self.slots.get_mut(slot.0 as usize) {
+            own.look_again(now, known);
+            self.arm(slot);
+        }
+    }
+
+    /// How many REGISTERs wait for an answer.
+    #[cfg(feature = "testing")]
+    pub fn waiting(&self) -> usize {
+        let is_asking = |own: &&Registration| matches!(own.phase, Phase::Asking(_));
+        let all = self.slots.iter().map(|(_, own)| own);
+        all.filter(is_asking).count()
+    }
+
     /// There is nobody to ask, or nobody further: `reason` says why to people.
     pub fn nowhere(&mut self, slot: Slot, reason: String, turn: &mut Turn<'_>) {
         if let Some(own) = self.slots.get_mut(slot.0 as usize) {

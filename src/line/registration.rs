@@ -13,6 +13,8 @@
 //! Wherever something is wanted there is a next deadline: it never gives up. Whatever a peer answers, an attempt is a handful of
 //! requests ([`Attempt`]), and attempts are [`LINE_HURRY`] apart at least.
 
+mod shown;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -20,7 +22,6 @@ use super::answer::{self, Granted};
 use super::credentials::{Asked, Credentials};
 use super::request::{Manners, Way, compose, registrar_uri};
 use super::{Next, Silence, Token, Turn, pace};
-use crate::api::{self, Event, Rfc3339};
 use crate::config;
 use crate::limits::{
     LINE_ANSWERS_MAX, LINE_ATTEMPT_MAX, LINE_GRANT_MAX, LINE_HURRY, LINE_SETTLED,
@@ -30,6 +31,7 @@ use crate::message::{Message, Method};
 use crate::source::Flow;
 use crate::time::{Instant, Now, UnixTime};
 use crate::token::{Tokens, hex};
+use shown::State;
 
 /// A binding at the registrar that runs.
 #[derive(Clone, Debug)]
@@ -90,28 +92,6 @@ pub(super) struct Failure {
     pub retry_after: Option<Duration>,
 }
 
-/// What people are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Registered,
-    Registering,
-    Refused,
-    Unreachable,
-    Off,
-}
-
-impl State {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Registered => "registered",
-            Self::Registering => "registering",
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Off => "off",
-        }
-    }
-}
-
 /// One line.
 #[derive(Clone, Debug)]
 pub(super) struct Registration {
@@ -137,6 +117,8 @@ pub(super) struct Registration {
     failures: u32,
     /// When the last attempt began.
     last_attempt: Option<Instant>,
+    /// Addresses that were asked in the attempt that failed last.
+    asked_last: Vec<SocketAddr>,
     /// Status and words of the last answer that settled something.
     last: Option<(Option<u16>, String)>,
     failure: Option<Failure>,
@@ -172,6 +154,7 @@ impl Registration {
             call_id_worked: false,
             failures: 0,
             last_attempt: None,
+            asked_last: Vec::new(),
             last: None,
             failure: None,
             said: (state, false),
@@ -452,15 +435,25 @@ impl Registration {
     pub fn nowhere(&mut self, reason: String, turn: &mut Turn<'_>) {
         let before = match &mut self.phase {
             Phase::Asking(attempt) => attempt.failure.take(),
-            Phase::Waiting(_) => {
-                self.last_attempt = Some(turn.now.mono);
-                None
-            }
+            Phase::Waiting(_) => None,
             Phase::Off => return,
         };
+        if !matches!(self.phase, Phase::Asking(_)) {
+            self.last_attempt = Some(turn.now.mono);
+        }
         match self.is_removal() {
             true => self.removed(turn),
             false => self.failed(before.unwrap_or_else(|| Failure::nobody(reason)), turn),
+        }
+    }
+
+    /// Where it may ask is known anew: whoever has not been asked in vain is asked soon. An address that comes and goes among
+    /// those that fail is no reason to ask them more often.
+    pub fn look_again(&mut self, now: Instant, mut known: impl Iterator<Item = SocketAddr>) {
+        let has_answer = (self.failure.as_ref()).is_some_and(|failure| failure.status.is_some());
+        let is_registered = self.bound.is_some() && self.failure.is_none();
+        if !has_answer && !is_registered && known.any(|own| !self.asked_last.contains(&own)) {
+            self.hurry(now);
         }
     }
 
@@ -623,6 +616,10 @@ impl Registration {
     /// The attempt has failed. What is bound stays so for its time.
     fn failed(&mut self, failure: Failure, turn: &mut Turn<'_>) {
         self.settle(turn.now.mono);
+        self.asked_last = match &mut self.phase {
+            Phase::Asking(attempt) => std::mem::take(&mut attempt.tried),
+            Phase::Off | Phase::Waiting(_) => Vec::new(),
+        };
         self.failures = self.failures.saturating_add(1);
         let waited = pace::backoff(self.failures, failure.retry_after, turn.tokens);
         self.last = Some((failure.status, failure.reason.clone()));
@@ -663,80 +660,6 @@ impl Registration {
             .filter(|_| is_used && !self.is_stopping);
         self.keepalive = every.map(|every| now.plus(every));
     }
-
-    fn state(&self) -> State {
-        match (&self.failure, &self.phase) {
-            _ if self.bound.is_some() => State::Registered,
-            _ if !self.is_wanted() => State::Off,
-            (Some(failure), _) if failure.status.is_none() => State::Unreachable,
-            (Some(_), _) => State::Refused,
-            (None, _) => State::Registering,
-        }
-    }
-
-    /// Logs a change of state, once.
-    fn say(&mut self, turn: &mut Turn<'_>) {
-        let state = self.state();
-        let is_failing = self.failure.is_some();
-        if self.said == (state, is_failing) {
-            return;
-        }
-        if self.said.0 != state {
-            self.since = turn.now.unix;
-        }
-        self.said = (state, is_failing);
-        let mut fields = vec![
-            ("line", self.config.name.clone()),
-            ("account", self.config.account.clone()),
-            ("state", state.name().to_owned()),
-        ];
-        if let Some((status, reason)) = &self.last {
-            fields.extend(status.map(|status| ("status", status.to_string())));
-            fields.push(("reason", reason.clone()));
-        }
-        let clock = |at: Instant| Rfc3339(unix(turn.now, at)).to_string();
-        if let Some(bound) = &self.bound {
-            fields.push(("expires", clock(bound.until)));
-        }
-        if is_failing && let Phase::Waiting(at) = self.phase {
-            fields.push(("next_attempt", clock(at)));
-        }
-        let hint = self.failure.as_ref().and_then(|failure| failure.hint);
-        fields.extend(hint.map(|hint| ("hint", hint.to_owned())));
-        let level = match is_failing {
-            true => log::Level::Warn,
-            false => log::Level::Info,
-        };
-        turn.out.event(Event {
-            level,
-            name: "line",
-            source: None,
-            fields,
-        });
-    }
-
-    /// As people are shown it.
-    pub fn item(&self, now: Now) -> api::Line {
-        let clock = |at: Instant| Rfc3339(unix(now, at));
-        let next_attempt = match self.phase {
-            Phase::Waiting(at) if self.is_wanted() => Some(clock(at)),
-            _ => None,
-        };
-        let (status, reason) = match &self.last {
-            Some((status, reason)) => (*status, Some(reason.clone())),
-            None => (None, None),
-        };
-        api::Line {
-            name: self.config.name.clone(),
-            account: self.config.account.clone(),
-            state: self.state().name(),
-            status,
-            reason,
-            since: Some(Rfc3339(self.since)),
-            expires: self.bound.as_ref().map(|bound| clock(bound.until)),
-            next_attempt,
-        }
-    }
 }
 
 impl Failure {
@@ -757,9 +680,4 @@ impl Failure {
             retry_after: None,
         }
     }
-}
-
-/// A later time on the wall clock.
-fn unix(now: Now, at: Instant) -> UnixTime {
-    now.unix.plus(at.since(now.mono))
 }

@@ -873,7 +873,6 @@ fn api_answers_what_is_not_there() {
         "/api/v1/",
         "/api/v1/x",
         "/api/v1/users/100/x",
-        "/api/v1/lines/a",
         "/api/v2/status",
     ] {
         assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
@@ -994,6 +993,23 @@ fn api_commands_and_their_parameters() {
         );
     }
     assert_eq!(bench.shell.core.commands.len(), 8);
+}
+
+#[test]
+fn api_asks_about_lines() {
+    let mut bench = Bench::with(WITH_HTTP);
+    for request in [
+        "GET /api/v1/lines?limit=7&after=a%20b",
+        "GET /api/v1/lines/gd%2Fims",
+        "POST /api/v1/lines/gd-ims/register",
+    ] {
+        assert_eq!(bench.ask(request, "").0, 200, "{request}");
+    }
+    let said = format!("{:?}", bench.shell.core.commands);
+    let expected = "[Lines { after: Some(\"a b\"), limit: 7 }, Line { line: \"gd/ims\" }, \
+        RegisterLine { line: \"gd-ims\" }]";
+    assert_eq!(said, expected);
+    assert_eq!(bench.ask("GET /api/v1/lines/a/register", "").0, 405);
 }
 
 #[test]
