@@ -878,6 +878,7 @@ fn api_answers_what_is_not_there() {
         assert_eq!(bench.ask(&format!("GET {path}"), "").0, 404, "{path}");
     }
     // Only the core knows which lines there are.
+    assert_eq!(bench.ask("GET /api/v1/lines/a", "").0, 404);
     let asked = std::mem::take(&mut bench.shell.core.commands);
     assert!(matches!(asked.as_slice(), [Command::Line { line }] if line == "a"));
     let later = [
@@ -998,12 +999,12 @@ fn api_commands_and_their_parameters() {
 #[test]
 fn api_asks_about_lines() {
     let mut bench = Bench::with(WITH_HTTP);
-    for request in [
-        "GET /api/v1/lines?limit=7&after=a%20b",
-        "GET /api/v1/lines/gd%2Fims",
-        "POST /api/v1/lines/gd-ims/register",
+    for (request, status) in [
+        ("GET /api/v1/lines?limit=7&after=a%20b", 200),
+        ("GET /api/v1/lines/gd%2Fims", 404),
+        ("POST /api/v1/lines/gd-ims/register", 200),
     ] {
-        assert_eq!(bench.ask(request, "").0, 200, "{request}");
+        assert_eq!(bench.ask(request, "").0, status, "{request}");
     }
     let said = format!("{:?}", bench.shell.core.commands);
     let expected = "[Lines { after: Some(\"a b\"), limit: 7 }, Line { line: \"gd/ims\" }, \
