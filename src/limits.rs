@@ -181,6 +181,9 @@ pub const ROUTE_TARGETS_MAX: usize = 16;
 /// Servers of our kind that a call may have passed, or this one so often, with another question each time: as many hops as
 /// Max-Forwards allows. One more: 483.
 pub const PASSED_MAX: usize = 70;
+/// Addresses of one line that a call tries: each takes a while to be given up, and what the route names next is to have its
+/// turn before the caller hangs up.
+pub const LINE_WAYS_MAX: usize = 4;
 /// Addresses that one call by a route may try: those of its trunks, and of the trunks that are `next` to these. Those beyond
 /// are not tried; nor does a call ever have more than [`BRANCHES_MAX`] branches.
 pub const HOPS_MAX: usize = BRANCHES_MAX;

@@ -395,6 +395,9 @@ impl Leg {
 
 /// ACK and BYE for a 2xx that made a dialog nobody wants (§13.2.2.4). All of it is made from the response; `leg` is the one
 /// whose INVITE it answers, if that is not forgotten.
+///
+/// It goes back the way that the response came. On a line it goes where the INVITE went: what it carries is for the carrier
+/// alone, and whoever has seen the INVITE behind him could have answered it.
 fn end_stray_answer(
     owner: Owner,
     leg: Option<&Leg>,
@@ -402,6 +405,8 @@ fn end_stray_answer(
     (flow, ours): (&Flow, std::net::SocketAddr),
     context: &mut Context<'_>,
 ) {
+    let line = leg.filter(|leg| leg.party.is_line());
+    let (flow, ours) = line.map_or((flow, ours), |leg| (&leg.dialog.flow, leg.dialog.ours));
     let dialog = Dialog::from_response(response, flow, ours);
     let branch = context.stateless_branch();
     let cseq = response.cseq().number;
@@ -415,7 +420,7 @@ fn end_stray_answer(
     };
     let bye = context.say_bye(&dialog, cseq.saturating_add(1), stray, |_| {});
     // But for a challenge.
-    if let Some(client) = bye.filter(|_| leg.is_none_or(|leg| !leg.party.is_line())) {
+    if let Some(client) = bye.filter(|_| line.is_none()) {
         context.transactions.disown(client);
     }
 }

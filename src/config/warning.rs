@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Config, Destination, Guard, GuardMode, Line, Mistake, Route, Secret};
-use crate::source::{Transport, TrunkId};
+use crate::source::{LineId, Transport, TrunkId};
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
 const TOKEN_CHARACTERS: usize = 16;
@@ -99,7 +99,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
         }
         if let Some(caller) = transit_caller(config, route) {
             let text = format!(
-                "level: is empty, and [trunk {caller}] has no incoming: whoever calls from there can \
+                "level: is empty, and [{caller}] has no incoming: whoever calls from there can \
                  call out by it"
             );
             warn(route.line, section(), text);
@@ -195,16 +195,24 @@ fn line_warnings(config: &Config, line: &Line) -> Vec<String> {
     texts
 }
 
-/// A trunk whose calls may go out to another one by this route.
-fn transit_caller<'a>(config: &'a Config, route: &Route) -> Option<&'a str> {
-    let by_number = (config.trunks.iter().zip(0..)).filter(|(trunk, _)| trunk.incoming.is_none());
-    let goes_elsewhere = |own: TrunkId| {
-        (route.to.iter()).any(|to| matches!(to, Destination::Trunk(to) if *to != own))
+/// The section of a trunk or line whose calls may go out to another one by this route.
+fn transit_caller(config: &Config, route: &Route) -> Option<String> {
+    let goes_elsewhere = |own: Destination| {
+        let mut outside = (route.to.iter())
+            .filter(|to| matches!(to, Destination::Trunk(_) | Destination::Line(_)));
+        route.is_for_transit() && outside.any(|to| *to != own)
     };
-    by_number
-        .filter(|_| route.is_for_transit())
-        .find(|(_, index)| goes_elsewhere(TrunkId(*index)))
-        .map(|(trunk, _)| trunk.name.as_str())
+    let trunk = (config.trunks.iter().zip(0..))
+        .filter(|(trunk, _)| trunk.incoming.is_none())
+        .find(|(_, index)| goes_elsewhere(Destination::Trunk(TrunkId(*index))))
+        .map(|(trunk, _)| format!("trunk {}", trunk.name));
+    let line = || {
+        (config.lines.iter().zip(0..))
+            .filter(|(line, _)| line.incoming.is_none())
+            .find(|(_, index)| goes_elsewhere(Destination::Line(LineId(*index))))
+            .map(|(line, _)| format!("line {}", line.name))
+    };
+    trunk.or_else(line)
 }
 
 /// Neither one of `local_networks` nor an address that is never routed on the Internet.

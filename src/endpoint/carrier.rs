@@ -2,13 +2,15 @@
 //! out to a number.
 
 use super::invite::dialled_number;
+use super::lines::candidate;
+use super::reach::retry_after;
 use super::route::is_telephone_number;
 use super::*;
 use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
 use crate::config::{Host, Line, UriFormat};
+use crate::limits::LINE_WAYS_MAX;
 use crate::line::RequestId;
 use crate::message::{HeaderName, Message, NameAddr, Uri, escape_user};
-use crate::names::Candidate;
 use crate::source::Who;
 
 /// Between two lines of the log about requests from carriers that are on no line.
@@ -22,7 +24,7 @@ impl Endpoint {
         let own = request
             .uri()
             .and_then(|uri| self.lines.of_token(uri.user))
-            .filter(|line| self.peers.is_line(flow, *line));
+            .filter(|line| self.peers.is_lines_machine(flow.remote.ip(), *line));
         if own.is_some() {
             return own;
         }
@@ -96,47 +98,44 @@ impl Endpoint {
         numbers.next().or_else(account).unwrap_or_default()
     }
 
+    /// Whether it is the carrier who says that a request on a line calls this number, and not the caller, who could choose
+    /// one that leads out again.
+    pub(super) fn is_carriers_number(
+        &self,
+        line: LineId,
+        request: &Message<'_>,
+        number: &[u8],
+    ) -> bool {
+        self.line(line)
+            .is_some_and(|line| line.account.as_bytes() == number)
+            || (carriers_numbers(request).iter().flatten()).any(|own| own == number)
+    }
+
     /// Whether a line has all the calls that it may have.
     pub(super) fn is_line_full(&self, line: LineId) -> bool {
         let limit = self.line(line).and_then(|line| line.calls_max);
         limit.is_some_and(|limit| self.calls.calls_of_line(line) as usize >= limit)
     }
 
-    /// Where a line's packets may go, in the order in which that is to be tried: first where it is registered.
-    pub(super) fn line_ways(&self, line: LineId) -> Vec<SocketAddr> {
-        let mut ways: Vec<SocketAddr> = self
-            .lines
-            .flow(line)
-            .map(|flow| flow.remote)
-            .into_iter()
-            .collect();
-        let others = self.line_candidates(line);
-        ways.extend(
-            others
-                .into_iter()
-                .filter(|own| ways.first() != Some(own))
-                .collect::<Vec<_>>(),
-        );
+    /// Where the calls of a line may go, in the order in which that is to be tried: first where it is registered.
+    pub(super) fn line_ways(&self, id: LineId) -> Vec<SocketAddr> {
+        let Some(line) = self.line(id) else {
+            return Vec::new();
+        };
+        let mut ways = (self.places_of(line.next_host(), line.transport)).unwrap_or_default();
+        if let Some(flow) = self.lines.flow(id) {
+            ways.retain(|own| *own != flow.remote);
+            ways.insert(0, flow.remote);
+        }
+        ways.truncate(LINE_WAYS_MAX);
         ways
     }
 
-    /// The addresses of a line's server or proxy in the order in which they are to be tried (RFC 3263 §4.3).
-    fn line_candidates(&self, line: LineId) -> Vec<SocketAddr> {
-        let place = self.line_place(line);
-        let candidates = place.and_then(|place| self.places.candidates(place).ok());
-        let candidates = candidates.into_iter().flatten();
-        candidates.map(|own| own.address).collect()
-    }
-
-    /// The addresses of lines' servers and proxies may be others now.
-    pub(super) fn lines_moved(&mut self) {
-        self.addresses_seen = self.places.address_changes();
-        let hosts = (self.line_places.iter())
-            .map(|line| self.places.addresses(line.place).collect())
-            .collect();
-        if self.peers.set_line_hosts(&self.config, hosts) {
-            self.lane_changes += 1;
-        }
+    /// Where a line's server or proxy listens at this address, as far as its name says so.
+    pub(super) fn line_way_at(&self, line: &Line, address: IpAddr) -> Option<SocketAddr> {
+        let ways = (self.places_of(line.next_host(), line.transport)).unwrap_or_default();
+        let named = ways.into_iter().find(|way| way.ip() == address);
+        named.or_else(|| Some(SocketAddr::new(address, line.next_host().port?)))
     }
 
     /// A number at one of the addresses of a line, if there is a way to it and the carrier knows the line at present.
@@ -149,8 +148,9 @@ impl Endpoint {
     ) -> Option<Target> {
         let is_known = !self.line(id)?.register || self.lines.is_registered(id);
         let peer = hop.way.filter(|_| is_known)?;
-        let registered =
-            (self.lines.flow(id)).filter(|flow| flow.remote == peer && self.is_usable(flow));
+        let is_open = |own| self.connections.is_open(own);
+        let registered = (self.lines.flow(id))
+            .filter(|flow| flow.remote == peer && flow.connection.is_some_and(is_open));
         let transport = self.line(id)?.transport;
         let flow = match registered {
             Some(flow) => flow,
@@ -199,21 +199,25 @@ impl Endpoint {
             || self.peers.lines(flow).next().is_some()
     }
 
-    /// An address of a line has left an INVITE unanswered, or was not to be reached with it: for a while it comes last.
+    /// An address of a line has left an INVITE unanswered, or was not to be reached with it: for a while it comes last, and
+    /// a line that is registered there looks whether it still is.
     pub(super) fn line_doubt(&mut self, now: Now, party: &Party, flow: &Flow) {
-        if let Party::Line(..) = party {
-            let candidate = Candidate {
-                transport: flow.transport,
-                address: flow.remote,
-            };
-            self.places.failed(now.mono, candidate, None);
+        let Party::Line(line, _) = party else { return };
+        self.places.failed(now.mono, candidate(flow), None);
+        let bound = self.lines.flow(*line);
+        if bound.is_some_and(|bound| bound.remote == flow.remote) {
+            self.lines.register_soon(now.mono, *line);
         }
     }
 
-    /// Whether there is nothing to open before something can be sent there.
-    fn is_usable(&self, flow: &Flow) -> bool {
-        flow.connection
-            .is_none_or(|own| self.connections.is_open(own))
+    /// An address of a line has answered a request of a call. A 503 that does not say for how long is about that call only
+    /// (RFC 3261 §21.5.4).
+    pub(super) fn line_answered(&mut self, now: Now, flow: &Flow, response: &Message<'_>) {
+        match (response.status(), retry_after(response)) {
+            (503, None) => {}
+            (503, wait) => self.places.failed(now.mono, candidate(flow), wait),
+            _ => self.places.worked(now.mono, candidate(flow)),
+        }
     }
 
     /// Whether a response to a request of a line's leg came from that line's peer: only he gets credentials.
@@ -258,18 +262,20 @@ fn context_of(server: &Host, is_tel: bool) -> Option<String> {
 /// The numbers that a request may be for, the one that says most first: who was called before a proxy put our Contact there
 /// (P-Called-Party-ID), To, the Request-URI.
 fn called_numbers(request: &Message<'_>) -> Vec<Vec<u8>> {
+    let [called, uri] = carriers_numbers(request);
+    let to = Some(number_of(request.to().uri));
+    let numbers = [called, to, uri].into_iter().flatten();
+    numbers.filter(|number| !number.is_empty()).collect()
+}
+
+/// Those of them that the carrier writes: P-Called-Party-ID and the Request-URI. To is the caller's own.
+fn carriers_numbers(request: &Message<'_>) -> [Option<Vec<u8>>; 2] {
     let called = request.value(HeaderName::PCalledPartyId);
     let called = called.and_then(|value| NameAddr::parse(value).ok());
-    let uris = [
-        called.map(|called| called.uri),
-        Some(request.to().uri),
-        Some(request.request_uri()),
-    ];
-    let uris = uris.into_iter().flatten();
-    uris.filter_map(|uri| Uri::parse(uri).ok())
-        .map(|uri| dialled_number(&uri))
-        .filter(|number| !number.is_empty())
-        .collect()
+    [
+        called.map(|called| number_of(called.uri)),
+        Some(number_of(request.request_uri())),
+    ]
 }
 
 /// Who calls from outside, as his trunk or line asserts it (RFC 3325 §9.1), else as he says himself; and his number for

@@ -66,7 +66,7 @@ impl Endpoint {
         let flow = unknown.flow();
         let is_register = request.method() == Method::Register;
         let by_address = match self.peers.lookup(flow) {
-            Some(_) if !is_register && let Some(line) = self.line_of(request, flow) => {
+            _ if !is_register && let Some(line) = self.line_of(request, flow) => {
                 Some(Who::Line(line))
             }
             Some(Who::User(user)) => {

@@ -182,6 +182,11 @@ impl Endpoint {
                     return self.reach_answered(now, id, &response);
                 }
                 self.reach_responded(now, flow, &response);
+                if let TransactionUser::Call(owner) = found.1
+                    && self.is_from_line(owner, flow)
+                {
+                    self.line_answered(now, flow, &response);
+                }
                 let ours = self.contact_address(flow);
                 self.sees_us(now, found.1, flow, ours, &response);
                 if let (id, TransactionUser::Call(owner)) = found

@@ -128,10 +128,12 @@ impl Endpoint {
                 (
                     Party::Line(id, name.into()),
                     line.map(|own| {
-                        at(&own.addresses).unwrap_or(SocketAddr::new(
-                            flow.remote.ip(),
-                            own.next_host().port.unwrap_or(SIP_PORT),
-                        ))
+                        let is_ours = |own: ConnectionId| own.is_ours();
+                        let opened = flow.connection.is_some_and(is_ours).then_some(flow.remote);
+                        let configured = || at(&own.addresses);
+                        let named = || self.line_way_at(own, flow.remote.ip());
+                        let usual = || SocketAddr::new(flow.remote.ip(), SIP_PORT);
+                        (opened.or_else(configured).or_else(named)).unwrap_or_else(usual)
                     }),
                 )
             }

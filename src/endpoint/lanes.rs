@@ -30,14 +30,12 @@ impl Endpoint {
             .filter(|trunk| trunk.transport == Transport::Udp)
             .flat_map(|trunk| &trunk.addresses);
         let lines = (self.config.lines.iter()).filter(|line| line.transport == Transport::Udp);
-        let hosts = self.peers.line_hosts().filter_map(|(line, address)| {
-            let line = self.line(line)?;
-            (line.transport == Transport::Udp).then_some(PeerAddress {
-                address,
-                port: line.next_host().port,
-            })
-        });
-        let hosts: Vec<PeerAddress> = hosts.collect();
+        let is_udp = |line| {
+            let line = self.line(line);
+            line.is_some_and(|line| line.transport == Transport::Udp)
+        };
+        let hosts = self.peers.line_hosts().filter(|(line, _)| is_udp(*line));
+        let hosts: Vec<PeerAddress> = hosts.map(|(_, host)| host).collect();
         let lines = lines.flat_map(|line| &line.addresses).chain(&hosts);
         let users = self.config.users.iter().flat_map(|user| &user.addresses);
         let peers = trunks.chain(lines).chain(users).map(|peer| Place {

@@ -3,7 +3,7 @@
 use super::reach::retry_after;
 use super::*;
 use crate::call::ALLOW;
-use crate::config::Host;
+use crate::config::{Host, PeerAddress};
 use crate::line::{Due, Manners, Next, RequestId, Silence, Slot, Turn, Way};
 use crate::message::{Message, Method};
 use crate::names::{Candidate, Target};
@@ -18,6 +18,8 @@ const PING: &[u8] = b"\r\n\r\n";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinePlace {
     pub(super) place: PlaceId,
+    /// Of its server, where that is not the same: it may call all the same.
+    server: Option<PlaceId>,
     /// Of the place's changes.
     seen: u64,
 }
@@ -38,7 +40,7 @@ fn target(host: &Host, transport: Transport) -> Target {
     }
 }
 
-fn candidate(flow: &Flow) -> Candidate {
+pub(super) fn candidate(flow: &Flow) -> Candidate {
     Candidate {
         transport: flow.transport,
         address: flow.remote,
@@ -117,7 +119,11 @@ impl Endpoint {
     }
 
     /// The addresses of a line's host, in the order in which they are to be tried (RFC 3263 §4.3).
-    fn places_of(&self, host: &Host, transport: Transport) -> Result<Vec<SocketAddr>, Unknown> {
+    pub(super) fn places_of(
+        &self,
+        host: &Host,
+        transport: Transport,
+    ) -> Result<Vec<SocketAddr>, Unknown> {
         let place = self.places.find(&target(host, transport));
         let candidates = match place {
             Some(place) => self.places.candidates(place)?,
@@ -148,8 +154,59 @@ impl Endpoint {
             }
         }
         if self.addresses_seen != self.places.address_changes() {
-            self.lines_moved();
+            self.lines_moved(now);
         }
+    }
+
+    /// Addresses of lines' servers and proxies may be others now. Where a line is registered its carrier calls from,
+    /// whatever its name says by now; a line that is registered where its name leads no more does so elsewhere soon.
+    pub(super) fn lines_moved(&mut self, now: Now) {
+        self.addresses_seen = self.places.address_changes();
+        let mut hosts = Vec::with_capacity(self.config.lines.len());
+        for (index, (line, own)) in self.config.lines.iter().zip(&self.line_places).enumerate() {
+            let at = |address, host: &Host| PeerAddress {
+                address,
+                port: host.port,
+            };
+            let ways = self.places.addresses(own.place);
+            let mut all: Vec<_> = ways.map(|address| at(address, line.next_host())).collect();
+            let id = LineId(index as u32);
+            let bound = self.lines.flow(id).map(|flow| flow.remote.ip());
+            if let Some(bound) = bound.map(|bound| at(bound, line.next_host()))
+                && !all.contains(&bound)
+            {
+                all.push(bound);
+                self.lines.register_soon(now.mono, id);
+            }
+            let server = own.server.into_iter();
+            let servers = server.flat_map(|place| self.places.addresses(place));
+            all.extend(servers.map(|address| at(address, &line.server)));
+            hosts.push(all);
+        }
+        if self.peers.set_line_hosts(&self.config, hosts) {
+            self.lane_changes += 1;
+        }
+        self.forget_routes();
+    }
+
+    /// Our address towards a peer is another one: a line that registered with the former is called there in vain.
+    pub(super) fn lines_rerouted(&mut self, now: Now, remote: IpAddr) {
+        for line in (0..self.config.lines.len() as u32).map(LineId) {
+            let bound = self.lines.flow(line);
+            let Some(bound) = bound.filter(|flow| flow.remote.ip() == remote) else {
+                continue;
+            };
+            let local = self.local_to(remote, bound.transport);
+            if local.is_some_and(|local| local.ip() != bound.local.ip()) {
+                self.lines.register_soon(now.mono, line);
+            }
+        }
+    }
+
+    /// What is known of ways to addresses that nobody has any more.
+    fn forget_routes(&mut self) {
+        let peers = &self.peers;
+        (self.routes).retain(|remote, _| peers.has_address(remote.to_canonical()));
     }
 
     /// What the names of the lines of a configuration are resolved as, and what was seen of it.
@@ -159,14 +216,19 @@ impl Endpoint {
         places: &mut Places,
         out: &mut Outputs,
     ) -> Vec<LinePlace> {
-        let lines = config.lines.iter();
-        let targets = lines.map(|line| target(line.next_host(), line.transport));
-        let ids = places.reload(now.mono, targets, out).into_iter();
-        let seen = |place| LinePlace {
+        let ways =
+            (config.lines.iter()).map(|line| (target(line.next_host(), line.transport), true));
+        let proxied = (config.lines.iter())
+            .filter(|line| line.outbound_proxy.is_some())
+            .map(|line| (target(&line.server, line.transport), false));
+        let mut ids = places.reload(now.mono, ways.chain(proxied), out);
+        let mut servers = ids.split_off(config.lines.len()).into_iter();
+        let own = |(place, line): (PlaceId, &crate::config::Line)| LinePlace {
             place,
+            server: line.outbound_proxy.as_ref().and_then(|_| servers.next()),
             seen: places.changes_of(place),
         };
-        ids.map(seen).collect()
+        ids.into_iter().zip(&config.lines).map(own).collect()
     }
 
     fn send_register(&mut self, now: Now, slot: Slot, way: &Way) {

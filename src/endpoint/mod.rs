@@ -243,7 +243,7 @@ impl Endpoint {
             lane_changes: 0,
             config,
         };
-        endpoint.lines_moved();
+        endpoint.lines_moved(now);
         endpoint
     }
 
@@ -256,6 +256,7 @@ impl Endpoint {
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
                 self.routes.insert(remote, local);
+                self.lines_rerouted(now, remote);
                 self.places.is_reached(remote);
             }
             Input::NameFiles { servers, hosts } => {
@@ -306,7 +307,7 @@ impl Endpoint {
         self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
         self.config = config;
-        self.lines_moved();
+        self.lines_moved(now);
         self.lane_changes += 1;
         self.keep_changes();
     }
@@ -382,6 +383,7 @@ impl Endpoint {
     }
 
     /// Where a line's packets go.
+    #[cfg(feature = "testing")]
     pub fn line_place(&self, line: LineId) -> Option<PlaceId> {
         let line = self.line_places.get(line.0 as usize);
         line.map(|line| line.place)
@@ -485,17 +487,25 @@ impl Endpoint {
             .or_else(|| listens().next())
     }
 
-    /// The way to a peer that has not spoken first. Over TCP the connection that leads there is used, or opened.
-    fn flow_to(&mut self, now: Now, remote: SocketAddr, transport: Transport) -> Option<Flow> {
-        let route = self.routes.get(&remote.ip()).copied();
-        let listen = self.listen(transport, route.unwrap_or(remote.ip()));
+    /// From where we speak to a peer that has not spoken first.
+    fn local_to(&self, remote: IpAddr, transport: Transport) -> Option<SocketAddr> {
+        let route = self.routes.get(&remote).copied();
+        let listen = self.listen(transport, route.unwrap_or(remote));
+        if listen.is_none() && transport == Transport::Udp {
+            return None;
+        }
         let local_ip = listen
             .map(|listen| listen.ip())
             .filter(|address| !address.is_unspecified())
             .or(route)?;
-        let local = SocketAddr::new(local_ip, listen.map_or(SIP_PORT, |listen| listen.port()));
+        let port = listen.map_or(SIP_PORT, |listen| listen.port());
+        Some(SocketAddr::new(local_ip, port))
+    }
+
+    /// The way to a peer that has not spoken first. Over TCP the connection that leads there is used, or opened.
+    fn flow_to(&mut self, now: Now, remote: SocketAddr, transport: Transport) -> Option<Flow> {
+        let local = self.local_to(remote.ip(), transport)?;
         let connection = match transport {
-            Transport::Udp if listen.is_none() => return None,
             Transport::Udp => None,
             Transport::Tcp => Some((self.connections).to(now.mono, remote, local, &mut self.out)),
         };

@@ -30,8 +30,8 @@ pub struct Peers {
     by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
     /// The sources that those addresses lie in.
     sources: HashSet<Source, RandomState>,
-    /// Where each line's packets go, as far as that is known: beside the addresses that it has in the file.
-    line_hosts: Vec<Vec<IpAddr>>,
+    /// Where each line's server and proxy are, as far as that is known: beside the addresses that it has in the file.
+    line_hosts: Vec<Vec<PeerAddress>>,
     /// Where users without a configured port last spoke from.
     last_flows: HashMap<UserId, Flow, RandomState>,
     /// The connection that each user last spoke on, open or not.
@@ -69,8 +69,8 @@ impl Peers {
         *self = peers;
     }
 
-    /// These are the addresses of the server or proxy of each line now. `true`: they are others than before.
-    pub fn set_line_hosts(&mut self, config: &Config, hosts: Vec<Vec<IpAddr>>) -> bool {
+    /// These are the addresses of the server and proxy of each line now. `true`: they are others than before.
+    pub fn set_line_hosts(&mut self, config: &Config, hosts: Vec<Vec<PeerAddress>>) -> bool {
         let is_other = self.line_hosts != hosts;
         if is_other {
             self.line_hosts = hosts;
@@ -82,7 +82,7 @@ impl Peers {
     }
 
     /// The addresses that a line has beside those in the file.
-    pub fn line_hosts(&self) -> impl Iterator<Item = (LineId, IpAddr)> {
+    pub fn line_hosts(&self) -> impl Iterator<Item = (LineId, PeerAddress)> {
         let lines = self.line_hosts.iter().zip(0..);
         lines.flat_map(|(hosts, line)| hosts.iter().map(move |host| (LineId(line), *host)))
     }
@@ -122,9 +122,10 @@ impl Peers {
             );
         }
         for (line, _) in self.lines(flow) {
-            all.extend(self.line_hosts.get(line.0 as usize).into_iter().flatten());
+            let hosts = self.line_hosts.get(line.0 as usize);
             let line = config.lines.get(line.0 as usize);
             let addresses = line.into_iter().flat_map(|line| &line.addresses);
+            let addresses = hosts.into_iter().flatten().chain(addresses);
             all.extend(addresses.map(|peer| peer.address.to_canonical()));
         }
         all
@@ -133,6 +134,13 @@ impl Peers {
     /// Whether a flow's peer is that of a line: its server or proxy, or one of its addresses in the file.
     pub fn is_line(&self, flow: &Flow, line: LineId) -> bool {
         self.lines(flow).any(|(own, _)| own == line)
+    }
+
+    /// The same, whichever port and transport it speaks from. That is enough for what else says who it is, since a carrier
+    /// may call from another port than the one that answers, and large requests come over TCP (RFC 3261 §18.1.1).
+    pub fn is_lines_machine(&self, address: IpAddr, line: LineId) -> bool {
+        let entries = self.by_address.get(&address).into_iter().flatten();
+        entries.into_iter().any(|own| own.who == Who::Line(line))
     }
 
     fn at(&self, flow: &Flow) -> impl Iterator<Item = &Entry> {
@@ -214,13 +222,8 @@ impl Peers {
         for (line, id) in config.lines.iter().zip(0..) {
             let (who, transport) = (Who::Line(LineId(id)), Some(line.transport));
             self.add(who, transport, &line.addresses, true);
-            let hosts = self.line_hosts.get(id as usize);
-            let hosts: Vec<PeerAddress> = (hosts.into_iter().flatten())
-                .map(|host| PeerAddress {
-                    address: *host,
-                    port: line.next_host().port,
-                })
-                .collect();
+            let hosts = self.line_hosts.get(id as usize).cloned();
+            let hosts = hosts.unwrap_or_default();
             // Where nothing is registered the carrier is configured to call us.
             self.add(who, transport, &hosts, !line.register);
         }
@@ -326,10 +329,14 @@ mod tests {
         };
         assert!(lines(&peers, Transport::Udp, "192.0.2.8:5060").is_empty());
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let host = |text, port| PeerAddress {
+            address: at(text),
+            port,
+        };
         let hosts = vec![
-            vec![at("192.0.2.8")],
-            vec![at("192.0.2.8")],
-            vec![at("192.0.2.8")],
+            vec![host("192.0.2.8", None)],
+            vec![host("192.0.2.8", None)],
+            vec![host("192.0.2.8", Some(5090))],
         ];
         assert!(peers.set_line_hosts(&config, hosts.clone()));
         assert!(!peers.set_line_hosts(&config, hosts));
@@ -352,7 +359,10 @@ mod tests {
         assert_eq!(all, [at("192.0.2.8"), at("192.0.2.9")]);
         assert!(peers.is_trunk(at("192.0.2.8"), 5080, at("192.0.2.77")));
         assert!(peers.has_source("192.0.2.8".parse().unwrap()));
-        let moved = vec![vec![at("192.0.2.7")], Vec::new(), Vec::new()];
+        let machine = at("192.0.2.9");
+        assert!(peers.is_lines_machine(machine, LineId(0)), "any port");
+        assert!(!peers.is_lines_machine(machine, LineId(1)));
+        let moved = vec![vec![host("192.0.2.7", None)], Vec::new(), Vec::new()];
         assert!(peers.set_line_hosts(&config, moved));
         assert!(!peers.is_line(&flow(Transport::Udp, "192.0.2.8:7000"), LineId(0)));
         assert!(peers.is_line(&flow(Transport::Udp, "192.0.2.7:5060"), LineId(0)));

@@ -52,6 +52,8 @@ type Found = (Vec<Candidate>, Option<Instant>);
 #[derive(Clone)]
 struct Place {
     target: Target,
+    /// Something is sent there; else it is asked for only to know who calls, and may well be unknown to all name servers.
+    is_way: bool,
     /// In the order in which they are to be tried; empty as long as `unknown` says why.
     candidates: Vec<Candidate>,
     unknown: Unknown,
@@ -68,6 +70,7 @@ impl Place {
     fn new(target: Target) -> Self {
         Self {
             target,
+            is_way: false,
             candidates: Vec::new(),
             unknown: Unknown::Asked,
             usable_until: None,
@@ -127,6 +130,7 @@ impl Place {
     /// What has changed, for the log.
     fn event(&self, was_known: bool) -> Event {
         let (level, field) = match &*self.candidates {
+            [] if !self.is_way => (log::Level::Debug, ("error", self.unknown.to_string())),
             [] => (log::Level::Warn, ("error", self.unknown.to_string())),
             candidates => {
                 let level = match was_known {
@@ -194,12 +198,12 @@ impl Places {
         }
     }
 
-    /// These are the names from now on; the place of each, in their order. What is known of those that stay is kept, and
+    /// These are the names from now on, and whether something is sent there; the place of each, in their order. What is known of those that stay is kept, and
     /// what is an address is known at once. All names are asked for again: somebody has perhaps mended a record.
     pub fn reload(
         &mut self,
         now: Instant,
-        targets: impl IntoIterator<Item = Target>,
+        targets: impl IntoIterator<Item = (Target, bool)>,
         out: &mut Outputs,
     ) -> Vec<PlaceId> {
         let mut former = std::mem::take(&mut self.by_target);
@@ -208,9 +212,12 @@ impl Places {
         self.asked.clear();
         self.resolver.ask_again(now);
         let mut ids = Vec::new();
-        for target in targets {
-            if let Some(id) = self.by_target.get(&target) {
-                ids.push(*id);
+        for (target, is_way) in targets {
+            if let Some(&id) = self.by_target.get(&target) {
+                if let Some(place) = self.places.get_mut(id.0 as usize) {
+                    place.is_way |= is_way;
+                }
+                ids.push(id);
                 continue;
             }
             let id = PlaceId(self.places.len() as u32);
@@ -218,6 +225,7 @@ impl Places {
             self.by_target.insert(target.clone(), id);
             self.places.push(Place {
                 due: None,
+                is_way,
                 ..place.unwrap_or_else(|| Place::new(target))
             });
             self.resolve_at(id, Some(now));
@@ -365,6 +373,11 @@ impl Places {
             let due = place.due.into_iter().chain(back).min();
             self.resolve_at(id, due);
         }
+    }
+
+    /// Whether an address comes last at present because it did not work.
+    pub fn is_failed(&self, now: Instant, candidate: Candidate) -> bool {
+        self.resolver.failed_until(now, candidate).is_some()
     }
 
     /// A request was answered there.

@@ -9,6 +9,7 @@ use crate::brake;
 use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
 use crate::config::{Destination, Route, UriFormat, without_separators};
 use crate::limits::HOPS_MAX;
+use crate::names::Candidate;
 use crate::source::Who;
 
 /// Where a number leads.
@@ -35,7 +36,18 @@ impl Endpoint {
         if !matches!(identity, Who::Line(_)) && !self.is_ours(arrival.request, &arrival.flow) {
             return Lead::Nowhere;
         }
-        self.lead(identity, dialled)
+        match (self.lead(identity, dialled), identity) {
+            (Lead::Onward(mut way), Who::Line(line))
+                if !self.is_carriers_number(line, arrival.request, dialled) =>
+            {
+                way.hops.retain(|hop| !hop.party.is_outside());
+                match way.hops.is_empty() {
+                    true => Lead::Nowhere,
+                    false => Lead::Onward(way),
+                }
+            }
+            (lead, _) => lead,
+        }
     }
 
     /// What the calls of a trunk or line go to, whichever number they are for.
@@ -231,7 +243,14 @@ impl Endpoint {
     fn living_first(&self, now: Now, hops: &mut [Hop]) {
         // The next one stands last.
         hops.sort_by_key(|hop| match &hop.party {
-            Party::User(..) | Party::Line(..) => true,
+            Party::User(..) => true,
+            Party::Line(id, _) => {
+                let transport = self.line(*id).map(|line| line.transport);
+                let way = transport
+                    .zip(hop.way)
+                    .map(|(transport, address)| Candidate { transport, address });
+                !way.is_some_and(|way| self.places.is_failed(now.mono, way))
+            }
             Party::Trunk(id, _) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 trunk.is_some_and(|trunk| {

@@ -306,6 +306,13 @@ impl World {
         }
     }
 
+    /// The server has learned that its packets to `remote` begin at `local`, which is its only address from now on.
+    pub fn route(&mut self, remote: IpAddr, local: IpAddr) {
+        self.server.set_ip(local);
+        (self.endpoint).handle_input(self.now, Input::Route { remote, local });
+        self.take_outputs();
+    }
+
     /// Bytes to the server from `from` at this moment, past the network.
     pub fn input_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flow(from, None);

@@ -49,7 +49,7 @@ impl World {
     }
 
     fn reload(&mut self, targets: &[&str]) -> Vec<PlaceId> {
-        let targets = targets.iter().map(|text| target(text));
+        let targets = targets.iter().map(|text| (target(text), true));
         let ids = self.places.reload(self.now, targets, &mut self.out);
         self.carry_out();
         ids

@@ -45,6 +45,7 @@
 //! [`dns`](super::dns)), or how it behaves at first, `dns: is silent`; later `dns has sip.example.org A 192.0.2.10`, `dns forgets NAME`, `dns answers`, `dns is silent`,
 //! `dns is absent`, `dns fails`, `dns is forged`, `dns is asked NAME TYPE NAME TYPE ...` (since it was asserted last, sorted),
 //! `server reaches LINE=udp:192.0.2.9:5060,udp:...`, `server cannot reach LINE "why"`.
+//! `server speaks from 192.0.2.1 to 198.51.100.4`: the kernel's route there, asked for where `listen` is a wildcard.
 //! `server line NAME state=refused status=403 "reason"` is what people are shown of a line, `server registers NAME` has it register now.
 //! In a header that is sent, a word `$name` stands for what was bound, within a word `${name}`, and so it does where a URI may
 //! stand: `carrier < INVITE contact=$us`, `carrier > INVITE $us`; a PRACK acknowledges the last reliable response.

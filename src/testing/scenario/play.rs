@@ -410,6 +410,13 @@ impl Player {
                     return Err(format!("ban: {answer:?}"));
                 }
             }
+            ["speaks", "from", local, "to", remote] => {
+                let [remote, local] = [remote, local].map(|text| text.parse());
+                let (Ok(remote), Ok(local)) = (remote, local) else {
+                    return Err("not addresses".into());
+                };
+                self.world.route(remote, local);
+            }
             ["unbans", source] => {
                 let source = source
                     .parse()
