@@ -111,7 +111,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
         .collect();
     reader.check_addresses(&sections, (&users, &trunks, &lines));
     let routes = reader.routes(&sections, &names, &lines);
-    reader.check_incoming(&sections, &names, &trunks, &routes);
+    reader.check_incoming(&sections, &names, (&trunks, &lines), &routes);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
         Ok(Config {

@@ -1148,12 +1148,40 @@ fn lines_that_are_not_right() {
             "addresses: 192.0.2.1 is an address of [trunk t], line 2",
         ),
         ("[route r]\nto = line:b\n", "to: no line \"b\""),
+        (
+            "[user 100]\n[line a]\naccount = 1\nserver = b.example\nincoming = 10O\n",
+            "config.ini:5: [line a] incoming: no user \"10O\", and no route for that number, did you mean \"100\"?",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\nincoming = 9030\n",
+            "incoming: \"9030\" leads nowhere by the default for 9: a call from outside goes out again only by a route \
+             with a prefix, and not back",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\nincoming = 030\n[route r]\nprefix = 0\nto = line:a\n",
+            "incoming: \"030\" leads nowhere by [route r]: a call from outside goes out again only by a route \
+             with a prefix, and not back",
+        ),
     ] {
         let all = read(text).expect_err(text);
         assert!(
             all.iter().any(|one| one.ends_with(mistake)),
             "{all:?} {mistake}"
         );
+    }
+}
+
+#[test]
+fn calls_on_a_line_may_go_to_whatever_a_number_leads_to() {
+    let line = "[line a]\naccount = 1\nserver = b.example\nincoming";
+    for text in [
+        format!("[user 100]\n{line} = 100\n"),
+        format!("[user 100]\n{line} = 700\n[route r]\nprefix = 7\nto = user:100\n"),
+        format!(
+            "{line} = 030\n[line c]\naccount = 2\nserver = c.example\n[route r]\nprefix = 0\nto = line:a, line:c\n"
+        ),
+    ] {
+        read(&text).expect(&text);
     }
 }
 

@@ -220,18 +220,27 @@ impl Reader {
         routes
     }
 
-    /// What the calls of each trunk go to must be able to lead somewhere.
+    /// What the calls of each trunk and line go to must be able to lead somewhere.
     pub(super) fn check_incoming(
         &mut self,
         sections: &[Fields<'_>],
         names: &Names<'_>,
-        trunks: &[Trunk],
+        (trunks, lines): (&[Trunk], &[Line]),
         routes: &[Route],
     ) {
-        let fields = sections.iter().filter(|fields| fields.spec.kind == "trunk");
-        for (index, (fields, trunk)) in fields.zip(trunks).enumerate() {
-            let own = Destination::Trunk(TrunkId(index as u32));
-            if let Some(number) = &trunk.incoming
+        let of = |kind| sections.iter().filter(move |fields| fields.spec.kind == kind);
+        let of_trunks = (of("trunk").zip(trunks).zip(0..)).map(|((fields, trunk), index)| {
+            let own = Destination::Trunk(TrunkId(index));
+            (fields, own, trunk.incoming.as_deref())
+        });
+        let of_lines = (of("line").zip(lines).zip(0..)).map(|((fields, line), index)| {
+            let own = Destination::Line(LineId(index));
+            // Of one that is not shared it is a user, or there is a mistake already.
+            let incoming = line.incoming.as_deref().filter(|_| line.shared);
+            (fields, own, incoming)
+        });
+        for (fields, own, incoming) in of_trunks.chain(of_lines) {
+            if let Some(number) = incoming
                 && let Err(text) = leads_somewhere(own, number, names, trunks, routes)
             {
                 self.wrong(fields, "incoming", text);
