@@ -49,8 +49,7 @@ impl Calls {
         let authorized = context.lines.authorize(
             line,
             response,
-            refused.method,
-            request.request_uri(),
+            &request,
             context.tokens,
             &mut credentials,
         );
@@ -60,20 +59,6 @@ impl Calls {
         let Some((client, branch)) = context.transactions.reserve() else {
             return false;
         };
-        // Beside an answer to this one there may be an older one to a challenge of the other kind.
-        let (asks_too, kept) = match response.status() {
-            401 => (
-                HeaderName::ProxyAuthenticate,
-                HeaderName::ProxyAuthorization,
-            ),
-            _ => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
-        };
-        let is_new = response.value(asks_too).is_some();
-        for value in request.line_values(kept).filter(|_| !is_new) {
-            for part in [kept.text().as_bytes(), b": ", value, b"\r\n"] {
-                credentials.extend_from_slice(part);
-            }
-        }
         leg.reconnect(context);
         let last = request.cseq().number.max(leg.dialog.local_cseq);
         leg.dialog.local_cseq = last.saturating_add(1);

@@ -197,17 +197,35 @@ impl Credentials {
         })
     }
 
-    /// Appends a whole header line for each challenge of a 401 or 407.
+    /// Appends a whole header line for each challenge of a 401 or 407 to a request, and for each that this request has
+    /// answered before: a proxy on the way wants its own again (RFC 3261 §22.3), with a count that grows (RFC 7616 §3.4).
     pub fn authorize(
         &mut self,
         response: &Message<'_>,
-        asked: &Asked<'_>,
+        request: &Message<'_>,
         tokens: &mut Tokens,
         out: &mut Vec<u8>,
     ) -> Result<(), Why> {
-        let answered = self.challenges(response, asked)?;
-        for (asker, realm) in answered {
-            self.write(asker, &realm, asked, tokens, out);
+        let asked = Asked {
+            method: request.cseq().method,
+            uri: request.request_uri(),
+        };
+        let answered = self.challenges(response, &asked)?;
+        for (asker, realm) in &answered {
+            self.write(*asker, realm, &asked, tokens, out);
+        }
+        for asker in Asker::BOTH {
+            for value in request.line_values(asker.answer_header()) {
+                let Ok(Some(former)) = DigestParams::parse(value) else {
+                    continue;
+                };
+                let realm = former.realm.unwrap_or_default();
+                let is_new = |(own, other): &Realm| *own == asker && **other == *realm;
+                if !answered.iter().any(is_new) && !self.write(asker, realm, &asked, tokens, out) {
+                    // Its challenge is forgotten.
+                    append_line(asker, value, out);
+                }
+            }
         }
         Ok(())
     }
@@ -298,6 +316,7 @@ impl Credentials {
         }
     }
 
+    /// Appends the answer to a challenge that is remembered; whether there is one.
     fn write(
         &mut self,
         asker: Asker,
@@ -305,11 +324,13 @@ impl Credentials {
         asked: &Asked<'_>,
         tokens: &mut Tokens,
         out: &mut Vec<u8>,
-    ) {
-        let Some(secret) = &self.secret else { return };
+    ) -> bool {
+        let Some(secret) = &self.secret else {
+            return false;
+        };
         let place =
             (self.known.iter()).find(|known| known.is_for(asker, asked.is_register(), realm));
-        let Some(known) = place else { return };
+        let Some(known) = place else { return false };
         let nc = known.nc.saturating_add(1);
         let login = Login {
             user: &self.user,
@@ -320,19 +341,20 @@ impl Credentials {
             cnonce: &hex::<16>(tokens.next_u64()),
         };
         let Some(value) = answer(&known.params(), &login) else {
-            return;
+            return false;
         };
-        for part in [
-            asker.answer_header().text().as_bytes(),
-            b": ",
-            &value,
-            b"\r\n",
-        ] {
-            out.extend_from_slice(part);
-        }
+        append_line(asker, &value, out);
         let nonce = known.nonce.clone();
         let same = self.known.iter_mut().filter(|known| known.nonce == nonce);
         same.for_each(|known| known.nc = nc);
+        true
+    }
+}
+
+fn append_line(asker: Asker, value: &[u8], out: &mut Vec<u8>) {
+    let name = asker.answer_header().text().as_bytes();
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
 }
 

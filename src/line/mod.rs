@@ -33,13 +33,12 @@ use crate::action::Outputs;
 use crate::api::{self, Page};
 use crate::config::{self, Host};
 use crate::limits::{LINE_POSTPONED, LINES_LEAVING_MAX};
-use crate::message::{Message, Method};
+use crate::message::Message;
 use crate::source::{ConnectionId, Flow, LineId, Transport};
 use crate::time::{Instant, Now};
 use crate::token::Tokens;
 
 pub use answer::learned;
-use credentials::Asked;
 pub use credentials::Why;
 use pace::Pace;
 use registration::{Phase, Registration};
@@ -231,9 +230,9 @@ impl Lines {
         self.by_token.get(token).copied()
     }
 
-    /// Answers the challenges of a 401 or 407 to a request of ours with this method and Request-URI: appends an
-    /// Authorization or Proxy-Authorization header line for each realm. The caller guarantees that `response` came from the
-    /// line's peer, and counts how often he tries.
+    /// Answers the challenges of a 401 or 407 to a request of ours: appends an Authorization or Proxy-Authorization header
+    /// line for each realm, those that `request` has answered already among them. The caller guarantees that `response`
+    /// came from the line's peer, and counts how often he tries.
     ///
     /// # Errors
     /// Why no challenge can be answered; `out` is as it was.
@@ -241,14 +240,12 @@ impl Lines {
         &mut self,
         line: LineId,
         response: &Message<'_>,
-        method: Method,
-        uri: &[u8],
+        request: &Message<'_>,
         tokens: &mut Tokens,
         out: &mut Vec<u8>,
     ) -> Result<(), Why> {
         let own = self.get_mut(line).ok_or(Why::NoLine)?;
-        let asked = Asked { method, uri };
-        own.credentials.authorize(response, &asked, tokens, out)
+        own.credentials.authorize(response, request, tokens, out)
     }
 
     /// Whether the line has a registration that runs.

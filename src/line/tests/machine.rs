@@ -285,14 +285,21 @@ fn a_call_is_answered_with_the_same_credentials() {
         Proxy-Authenticate: Digest realm=\"p\", nonce=\"n\", qop=\"auth\"\r\n\
         Proxy-Authenticate: Digest realm=\"q\", nonce=\"m\", algorithm=SHA-256\r\nContent-Length: 0\r\n\r\n";
     let challenge = parse(challenge).unwrap();
-    let (method, uri) = (Method::Invite, &b"sip:5@d;user=phone"[..]);
+    let request = |former: &str| {
+        format!(
+            "INVITE sip:5@d;user=phone SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n\
+             {former}Content-Length: 0\r\n\r\n"
+        )
+    };
+    let invite = request("");
+    let invite = parse(invite.as_bytes()).unwrap();
     let answer = |bench: &mut Bench| {
         let mut out = b"before".to_vec();
         let outcome = (bench.lines).authorize(
             LineId(0),
             &challenge,
-            method,
-            uri,
+            &invite,
             &mut bench.tokens,
             &mut out,
         );
@@ -320,6 +327,36 @@ fn a_call_is_answered_with_the_same_credentials() {
     assert!(first.contains("uri=\"sip:5@d;user=phone\""));
     // The same nonce once more is counted.
     assert!(answer(&mut bench).contains("nc=00000002"));
+    // A server behind that proxy asks as well: the proxy is answered anew, what nobody remembers stays as it was.
+    let again = request(&format!(
+        "Proxy-Authorization: {}\r\nProxy-Authorization: Digest realm=\"gone\", nonce=\"o\"\r\n",
+        text.split_once("rization: ").unwrap().1.lines().next().unwrap()
+    ));
+    let other = b"SIP/2.0 401 x\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+        To: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+        WWW-Authenticate: Digest realm=\"p\", nonce=\"s\", qop=\"auth\"\r\nContent-Length: 0\r\n\r\n";
+    let mut out = Vec::new();
+    let outcome = (bench.lines).authorize(
+        LineId(0),
+        &parse(other).unwrap(),
+        &parse(again.as_bytes()).unwrap(),
+        &mut bench.tokens,
+        &mut out,
+    );
+    assert_eq!(outcome, Ok(()));
+    let out = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = out.split_terminator("\r\n").collect();
+    let [server, proxy, forgotten] = lines[..] else {
+        panic!("{out}")
+    };
+    assert!(server.starts_with("Authorization: ") && server.contains("nonce=\"s\""));
+    assert!(server.ends_with("nc=00000001"), "{server}");
+    assert!(proxy.starts_with(&format!("{start}p\", nonce=\"n\"")));
+    assert!(proxy.ends_with("nc=00000003"), "{proxy}");
+    assert_eq!(
+        forgotten,
+        "Proxy-Authorization: Digest realm=\"gone\", nonce=\"o\""
+    );
     // A REGISTER carries none of this.
     let mut seen = String::new();
     bench.step(&mut |_, request| {
@@ -331,8 +368,7 @@ fn a_call_is_answered_with_the_same_credentials() {
     let gone = (bench.lines).authorize(
         LineId(1),
         &challenge,
-        method,
-        uri,
+        &invite,
         &mut bench.tokens,
         &mut nothing,
     );
