@@ -3,7 +3,6 @@
 
 use super::invite::dialled_number;
 use super::lines::candidate;
-use super::reach::retry_after;
 use super::route::is_telephone_number;
 use super::*;
 use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
@@ -213,7 +212,7 @@ impl Endpoint {
     /// An address of a line has answered a request of a call. A 503 that does not say for how long is about that call only
     /// (RFC 3261 §21.5.4).
     pub(super) fn line_answered(&mut self, now: Now, flow: &Flow, response: &Message<'_>) {
-        match (response.status(), retry_after(response)) {
+        match (response.status(), response.retry_after()) {
             (503, None) => {}
             (503, wait) => self.places.failed(now.mono, candidate(flow), wait),
             _ => self.places.worked(now.mono, candidate(flow)),

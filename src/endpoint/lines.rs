@@ -1,6 +1,5 @@
 //! Lines register: their requests go out, what comes of them goes back to `line`, and which address is asked next.
 
-use super::reach::retry_after;
 use super::*;
 use crate::call::ALLOW;
 use crate::config::{Host, PeerAddress};
@@ -263,7 +262,7 @@ impl Endpoint {
         if let Some(way) = self.lines.way(id.slot()) {
             let candidate = candidate(&way.flow);
             match response.status() {
-                503 => (self.places).failed(now.mono, candidate, retry_after(response)),
+                503 => (self.places).failed(now.mono, candidate, response.retry_after()),
                 _ => self.places.worked(now.mono, candidate),
             }
         }

@@ -6,7 +6,7 @@ use crate::api::Reached;
 use crate::call::ACCEPT;
 use crate::dialog::{Dialog, write_contact};
 use crate::message::compose::{append_host, append_socket_address, reason_phrase};
-use crate::message::{HeaderName, Message, Method};
+use crate::message::{Message, Method};
 use crate::reach::{Cause, Known, News, Peer, State};
 use crate::source::ReachId;
 use crate::token::hex;
@@ -106,7 +106,7 @@ impl Endpoint {
     /// A response that belongs to a question of ours.
     pub(super) fn reach_answered(&mut self, now: Now, id: ReachId, response: &Message<'_>) {
         if response.status() >= 200 {
-            let hold = retry_after(response);
+            let hold = response.retry_after();
             let news = self.reach.answered(now, id, response.status(), hold);
             self.reach_news(news);
         }
@@ -125,7 +125,8 @@ impl Endpoint {
     /// What a response to a request of ours says of the address that it came from: that it is there, or, with 503 to an
     /// INVITE, that it wants to be left alone (RFC 3261 §21.5.4).
     pub(super) fn reach_responded(&mut self, now: Now, flow: &Flow, response: &Message<'_>) {
-        let hold = retry_after(response)
+        let hold = response
+            .retry_after()
             .filter(|_| response.status() == 503 && response.cseq().method == Method::Invite);
         let (transport, remote) = (flow.transport, flow.remote);
         let news = match hold {
@@ -208,20 +209,6 @@ fn request_uri(flow: &Flow) -> Vec<u8> {
         uri.extend_from_slice(b";transport=tcp");
     }
     uri
-}
-
-/// RFC 3261 §20.33: seconds, perhaps with a comment and parameters behind them.
-pub(super) fn retry_after(response: &Message<'_>) -> Option<std::time::Duration> {
-    let value = response.value(HeaderName::RetryAfter)?;
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let digits = std::str::from_utf8(value.get(..digits)?).ok()?;
-    digits
-        .parse::<u32>()
-        .ok()
-        .map(|seconds| std::time::Duration::from_secs(seconds.into()))
 }
 
 /// Why an address is taken to be as it is.
@@ -325,22 +312,5 @@ mod tests {
         assert!(!endpoint.outputs().any(is_sent));
         assert_eq!(endpoint.reach.next_deadline(), None);
         assert!(endpoint.reach.count().0 == 0 && endpoint.transactions.live() == 0);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_whatever_follows() {
-        let of = |value: &str| {
-            let text = format!(
-                "SIP/2.0 503 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
-                 To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nRetry-After: {value}\r\n\
-                 Content-Length: 0\r\n\r\n"
-            );
-            let message = crate::message::parse(text.as_bytes()).expect("a response");
-            retry_after(&message).map(|time| time.as_secs())
-        };
-        assert_eq!(of("120"), Some(120));
-        assert_eq!(of("60 (maintenance)"), Some(60));
-        assert_eq!(of("60;duration=3600"), Some(60));
-        assert_eq!([of("soon"), of("99999999999"), of("-1")], [None; 3]);
     }
 }

@@ -1,7 +1,6 @@
 //! What a registrar's answer says (RFC 3261 §10.2.4 to §10.2.8, RFC 3608, RFC 7315).
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use crate::limits::{LINE_REASON_BYTES_MAX, LINE_ROUTE_BYTES_MAX};
 use crate::message::{
@@ -133,25 +132,4 @@ pub(super) fn phrase(response: &Message<'_>) -> String {
         phrase.push_str(reason_phrase(status));
     }
     phrase
-}
-
-/// Retry-After (RFC 3261 §20.33): seconds; what follows them says why, or for how long.
-pub(super) fn retry_after(response: &Message<'_>) -> Option<Duration> {
-    seconds(response.value(HeaderName::RetryAfter)?).map(Duration::from_secs)
-}
-
-/// Min-Expires (§20.23) in seconds.
-pub(super) fn min_expires(response: &Message<'_>) -> Option<u64> {
-    seconds(response.value(HeaderName::MinExpires)?)
-}
-
-/// The digits that a value begins with; too many for a number: the largest.
-fn seconds(value: &[u8]) -> Option<u64> {
-    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
-    let count = digits.count();
-    let digits = std::str::from_utf8(value.get(..count)?).ok()?;
-    if digits.is_empty() {
-        return None;
-    }
-    Some(digits.parse().unwrap_or(u64::MAX))
 }

@@ -384,7 +384,7 @@ impl Registration {
             // RFC 3263 §4.3: whoever is overloaded or out of order is not the only one.
             status @ 503 => {
                 let failure = Failure {
-                    retry_after: answer::retry_after(response),
+                    retry_after: response.retry_after(),
                     ..Failure::answer(status, answer::phrase(response))
                 };
                 return self.elsewhere(failure);
@@ -516,7 +516,7 @@ impl Registration {
         let Phase::Asking(attempt) = &mut self.phase else {
             return false;
         };
-        let wanted = answer::min_expires(response).unwrap_or(0);
+        let wanted = u64::from(response.min_expires().unwrap_or(0));
         let is_usable = wanted > self.interval && wanted <= LINE_GRANT_MAX.as_secs();
         if attempt.is_lengthened || !is_usable {
             return false;
@@ -530,7 +530,7 @@ impl Registration {
     fn refusal(&self, status: u16, has_answer: bool, response: &Message<'_>) -> Failure {
         let phrase = answer::phrase(response);
         let mut failure = Failure::answer(status, phrase);
-        failure.retry_after = answer::retry_after(response);
+        failure.retry_after = response.retry_after();
         match status {
             300..400 => failure
                 .reason

@@ -3,6 +3,8 @@
 //! One pass over the line ends (memchr) makes the index; then the headers that everyone relies on are read once, strictly.
 //! What other headers say is not looked at here, but that they are free of control bytes and not doubled is.
 
+use std::time::Duration;
+
 use super::scan::{self, Cursor};
 use super::*;
 use crate::limits::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
@@ -563,6 +565,17 @@ impl<'a> Message<'a> {
             .map(super::header::expiry_seconds)
     }
 
+    /// Retry-After (§20.33): seconds, whatever follows them; an overlarge number counts as 2^32-1.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = super::header::leading_seconds(self.value(HeaderName::RetryAfter)?)?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// Min-Expires (§20.23) in seconds, read in the same way.
+    pub fn min_expires(&self) -> Option<u32> {
+        super::header::leading_seconds(self.value(HeaderName::MinExpires)?)
+    }
+
     /// Every header line in order, folding included in the value.
     pub fn lines(&self) -> impl Iterator<Item = HeaderLine<'a>> + '_ {
         self.index.lines().iter().map(|line| HeaderLine {
@@ -888,6 +901,32 @@ mod tests {
             assert!(DigestParams::parse(value).unwrap().is_some());
         });
         assert_eq!(info.count_total, 0);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_whatever_follows() {
+        let of = |name: &str, value: &str| {
+            let text = format!(
+                "SIP/2.0 503 No\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                 To: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n{name}: {value}\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            let message = super::parse(text.as_bytes()).unwrap();
+            (message.retry_after(), message.min_expires())
+        };
+        for (value, seconds) in [
+            ("120", Some(120)),
+            ("60 (maintenance)", Some(60)),
+            ("60;duration=3600", Some(60)),
+            ("4294967296", Some(u32::MAX)),
+            ("99999999999999999999999", Some(u32::MAX)),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let time = seconds.map(|seconds| std::time::Duration::from_secs(seconds.into()));
+            assert_eq!(of("Retry-After", value), (time, None), "{value}");
+            assert_eq!(of("Min-Expires", value), (None, seconds), "{value}");
+        }
     }
 
     mod properties {

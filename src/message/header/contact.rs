@@ -73,6 +73,13 @@ pub(crate) fn expiry_seconds(value: &[u8]) -> u32 {
         .unwrap_or(u32::MAX)
 }
 
+/// The delta-seconds that a value begins with, an overlarge one as 2^32-1; `None`: it begins with no digit.
+pub(crate) fn leading_seconds(value: &[u8]) -> Option<u32> {
+    let digits = scan::span(value, scan::DIGIT);
+    let (digits, _) = value.split_at_checked(digits)?;
+    (!digits.is_empty()).then(|| expiry_seconds(digits))
+}
+
 /// `qvalue = ( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )`, in thousandths.
 fn thousandths(value: &[u8]) -> Option<u16> {
     let (whole, rest) = value.split_first()?;

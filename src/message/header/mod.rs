@@ -8,7 +8,7 @@ mod rack;
 mod text;
 mod via;
 
-pub(crate) use contact::expiry_seconds;
+pub(crate) use contact::{expiry_seconds, leading_seconds};
 pub use contact::{Contact, ContactValue};
 pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
