@@ -4,8 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::limits::{LINE_REASON_BYTES_MAX, LINE_ROUTE_BYTES_MAX};
 use crate::message::{
-    Contact, HeaderName, Message, NameAddr, Scheme, StartLine, Uri, reason_phrase,
+    Contact, HeaderName, Host, Message, NameAddr, Scheme, StartLine, Uri, reason_phrase,
 };
+
+/// RFC 3261 §19.1.2: the port of a URI without one.
+const SIP_PORT: u16 = 5060;
 
 /// What a 2xx to a REGISTER says of our own Contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,24 +21,41 @@ pub(super) enum Granted {
     Missing(usize),
 }
 
-/// How long the Contact with this user part is bound. Registrars rewrite hosts and ports, and parameters; with several of
-/// ours the one that lasts longest counts: the others are of a run before.
-pub(super) fn granted(response: &Message<'_>, token: &[u8], asked: u32) -> Granted {
-    let mut longest = None;
+/// How long our Contact is bound: this user part at this address. Registrars rewrite hosts, ports and parameters: where none
+/// has the address that was sent, all with our user part are ours, and the one that lasts longest counts. Some list no Contacts
+/// at all: then it is the time that they say, or that was asked for.
+pub(super) fn granted(
+    response: &Message<'_>,
+    token: &[u8],
+    ours: SocketAddr,
+    asked: u32,
+) -> Granted {
+    // Of the one that was sent, and of any.
+    let (mut same, mut longest) = (None, None);
     let mut others = 0_usize;
+    let mut is_listed = false;
     for value in response.values(HeaderName::Contact) {
+        is_listed = true;
         let Ok(contact) = Contact::parse(value) else {
             continue;
         };
-        let is_own = Uri::parse(contact.address.uri).is_ok_and(|uri| uri.user == token);
-        if is_own {
-            let seconds = contact.expires.or(response.expires()).unwrap_or(asked);
-            longest = longest.max(Some(seconds));
-        } else {
+        let uri = Uri::parse(contact.address.uri);
+        let Some(uri) = uri.ok().filter(|uri| uri.user == token) else {
             others = others.saturating_add(1);
+            continue;
+        };
+        let seconds = contact.expires.or(response.expires()).unwrap_or(asked);
+        longest = longest.max(Some(seconds));
+        let is_same = uri.host == Host::Address(ours.ip().to_canonical())
+            && uri.port.unwrap_or(SIP_PORT) == ours.port();
+        if is_same {
+            same = same.max(Some(seconds));
         }
     }
-    match longest {
+    if !is_listed {
+        longest = Some(response.expires().unwrap_or(asked));
+    }
+    match same.or(longest) {
         Some(0) => Granted::Not,
         Some(seconds) => Granted::For(seconds),
         None => Granted::Missing(others),

@@ -560,7 +560,7 @@ impl Registration {
         };
         let way = attempt.way;
         let asked = u32::try_from(self.interval).unwrap_or(u32::MAX);
-        let seconds = match answer::granted(response, &self.token, asked) {
+        let seconds = match answer::granted(response, &self.token, way.ours, asked) {
             Granted::For(seconds) => seconds,
             Granted::Not => {
                 let reason = "it grants no time at all".to_owned();

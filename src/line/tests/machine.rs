@@ -42,8 +42,16 @@ fn a_200_is_a_registration_only_with_our_contact_in_it() {
             "registered",
             "OK",
         ),
+        // RFC 3261 §10.3 wants them listed, and some registrars list none.
+        (said(200, &[]), "registered", "OK"),
+        (said(200, &["Expires: 60"]), "registered", "OK"),
         (
-            said(200, &[]),
+            said(200, &["Expires: 0"]),
+            "refused",
+            "it grants no time at all",
+        ),
+        (
+            said(200, &["Contact: <"]),
             "refused",
             "our Contact is not among the 0 that it lists",
         ),
@@ -71,6 +79,43 @@ fn a_200_is_a_registration_only_with_our_contact_in_it() {
         assert_eq!(shown(&item), (state, status, reason), "{answer:?}");
         assert_eq!(item.expires.is_some(), state == "registered", "{answer:?}");
         assert!(item.next_attempt.is_some());
+    }
+}
+
+/// Seconds for which an answer registers the line.
+fn lasts(answer: Option<Said>) -> u64 {
+    let mut bench = Bench::new(&one("expires = 1h\n"));
+    bench.step(&mut |_, _| answer.clone());
+    let item = bench.item(0);
+    let until = item.expires.expect("registered").0;
+    until.since(bench.now.unix).as_secs()
+}
+
+#[test]
+fn without_a_contact_it_lasts_as_long_as_it_says_or_was_asked() {
+    assert_eq!(lasts(said(200, &[])), 3_600);
+    assert_eq!(lasts(said(200, &["Expires: 120"])), 120);
+}
+
+#[test]
+fn of_several_contacts_of_ours_the_one_that_was_sent_counts() {
+    let bench = Bench::new(&one(""));
+    let token = String::from_utf8(bench.lines.token(LineId(0)).to_vec()).unwrap();
+    // A binding that was made from another address still runs for long.
+    let old = format!("<sip:{token}@192.0.2.66:5060>;expires=3000");
+    let none = format!("<sip:{token}@192.0.2.66:5061>;expires=60, {old}");
+    for (contacts, seconds) in [
+        (format!("{old}, <$us>;expires=60"), 60),
+        (format!("<$us>;expires=60, {old}"), 60),
+        (
+            format!("{old}, <sip:{token}@192.0.2.1;transport=udp>;expires=60"),
+            60,
+        ),
+        // Its registrar has put what it sees in place of ours.
+        (none, 3_000),
+    ] {
+        let answer = said(200, &[&format!("Contact: {contacts}")]);
+        assert_eq!(lasts(answer), seconds, "{contacts}");
     }
 }
 
