@@ -237,6 +237,9 @@ pub const LINE_SETTLED: Duration = Duration::from_secs(60);
 /// Requests of one attempt to one address that carry an answer to a challenge: the first, and one more for a nonce that was
 /// too old or for a proxy.
 pub const LINE_ANSWERS_MAX: u8 = 2;
+/// Addresses of one line's registrar that are remembered as asked in vain since it was registered last. A name that leads to
+/// still more of them makes nobody hurry.
+pub const LINE_ASKED_MAX: usize = 64;
 /// A REGISTER whose transaction says nothing by then is given up: longer than 64·T1.
 pub const LINE_ATTEMPT_MAX: Duration = Duration::from_secs(70);
 /// Lines that are gone from the file and still to be de-registered. Of one more the first is forgotten.

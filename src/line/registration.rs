@@ -24,7 +24,7 @@ use super::request::{Manners, Way, compose, registrar_uri};
 use super::{Next, Silence, Token, Turn, pace};
 use crate::config;
 use crate::limits::{
-    LINE_ANSWERS_MAX, LINE_ATTEMPT_MAX, LINE_GRANT_MAX, LINE_HURRY, LINE_SETTLED,
+    LINE_ANSWERS_MAX, LINE_ASKED_MAX, LINE_ATTEMPT_MAX, LINE_GRANT_MAX, LINE_HURRY, LINE_SETTLED,
     NAME_CANDIDATES_MAX,
 };
 use crate::message::{Message, Method};
@@ -117,8 +117,8 @@ pub(super) struct Registration {
     failures: u32,
     /// When the last attempt began.
     last_attempt: Option<Instant>,
-    /// Addresses that were asked in the attempt that failed last.
-    asked_last: Vec<SocketAddr>,
+    /// Addresses that were asked in vain since it was registered last, at most [`LINE_ASKED_MAX`].
+    asked_in_vain: Vec<SocketAddr>,
     /// Status and words of the last answer that settled something.
     last: Option<(Option<u16>, String)>,
     failure: Option<Failure>,
@@ -154,7 +154,7 @@ impl Registration {
             call_id_worked: false,
             failures: 0,
             last_attempt: None,
-            asked_last: Vec::new(),
+            asked_in_vain: Vec::new(),
             last: None,
             failure: None,
             said: (state, false),
@@ -184,6 +184,7 @@ impl Registration {
         }
         if is_other {
             self.failures = 0;
+            self.asked_in_vain.clear();
             if !matches!(self.phase, Phase::Asking(_)) {
                 self.plan(now.mono, now.mono);
             }
@@ -447,12 +448,14 @@ impl Registration {
         }
     }
 
-    /// Where it may ask is known anew: whoever has not been asked in vain is asked soon. An address that comes and goes among
-    /// those that fail is no reason to ask them more often.
+    /// Where it may ask is known anew: whoever has not been asked in vain is asked soon. Addresses that take turns are no
+    /// reason to ask them more often, and where there are too many to remember none is.
     pub fn look_again(&mut self, now: Instant, mut known: impl Iterator<Item = SocketAddr>) {
         let has_answer = (self.failure.as_ref()).is_some_and(|failure| failure.status.is_some());
         let is_registered = self.bound.is_some() && self.failure.is_none();
-        if !has_answer && !is_registered && known.any(|own| !self.asked_last.contains(&own)) {
+        let has_room = self.asked_in_vain.len() < LINE_ASKED_MAX;
+        let mut is_other = || known.any(|own| !self.asked_in_vain.contains(&own));
+        if !has_answer && !is_registered && has_room && is_other() {
             self.hurry(now);
         }
     }
@@ -586,6 +589,7 @@ impl Registration {
         self.credentials.take_next_nonce(response);
         self.call_id_worked = true;
         self.failure = None;
+        self.asked_in_vain.clear();
         // Over a connection it must last first: a peer may close each one at once.
         if since.is_some() || !way.flow.transport.is_reliable() {
             self.failures = 0;
@@ -616,10 +620,15 @@ impl Registration {
     /// The attempt has failed. What is bound stays so for its time.
     fn failed(&mut self, failure: Failure, turn: &mut Turn<'_>) {
         self.settle(turn.now.mono);
-        self.asked_last = match &mut self.phase {
-            Phase::Asking(attempt) => std::mem::take(&mut attempt.tried),
-            Phase::Off | Phase::Waiting(_) => Vec::new(),
-        };
+        if let Phase::Asking(attempt) = &mut self.phase {
+            for address in std::mem::take(&mut attempt.tried) {
+                if self.asked_in_vain.len() < LINE_ASKED_MAX
+                    && !self.asked_in_vain.contains(&address)
+                {
+                    self.asked_in_vain.push(address);
+                }
+            }
+        }
         self.failures = self.failures.saturating_add(1);
         let waited = pace::backoff(self.failures, failure.retry_after, turn.tokens);
         self.last = Some((failure.status, failure.reason.clone()));

@@ -436,6 +436,47 @@ fn somebody_who_hurries_is_slowed_down() {
     assert!(!off.lines.register_soon(now, LineId(9)));
 }
 
+/// How often a registrar that never answers is asked in an hour, if its name leads somewhere else every ten seconds.
+fn asked_of(addresses: &[&str]) -> usize {
+    let mut bench = Bench::new(&one(""));
+    for address in addresses.iter().cycle().take(360) {
+        let known: SocketAddr = address.parse().unwrap();
+        bench.addresses = vec![known];
+        let now = bench.now.mono;
+        bench.lines.look_again(now, LineId(0), [known].into_iter());
+        bench.run(Duration::from_secs(10), &mut |_, _| None);
+    }
+    bench.sent.len()
+}
+
+#[test]
+fn a_name_that_leads_to_and_fro_makes_nobody_hurry() {
+    let two = ["192.0.2.9:5060", "192.0.2.10:5060"];
+    // 5, 10, 20 ... s, and once at once for the second one.
+    let often = asked_of(&two);
+    assert!((8..=13).contains(&often), "{often}");
+    let many: Vec<String> = (0..200).map(|n| format!("198.51.100.{n}:5060")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let often = asked_of(&many);
+    assert!((65..=80).contains(&often), "{often}");
+
+    // Once registered, all of them are as good as new.
+    let [first, second] = two.map(|text| text.parse::<SocketAddr>().unwrap());
+    let mut bench = Bench::new(&one("keepalive = 0\n"));
+    bench.step(&mut |_, _| None);
+    bench.addresses = vec![second];
+    bench.run(MINUTE, &mut |_, _| granted(120));
+    bench.run(MINUTE + MINUTE + MINUTE, &mut |_, _| None);
+    assert!(!bench.lines.is_registered(LineId(0)));
+    let soon = bench.now.mono.plus(crate::limits::LINE_HURRY);
+    assert!(bench.lines.next_deadline().is_some_and(|at| at > soon));
+    bench.addresses = vec![first];
+    let now = bench.now.mono;
+    bench.lines.look_again(now, LineId(0), [first].into_iter());
+    bench.run(crate::limits::LINE_HURRY, &mut |_, _| granted(600));
+    assert!(bench.lines.is_registered(LineId(0)));
+}
+
 #[test]
 fn another_password_is_used_at_once_and_the_binding_stays() {
     let mut bench = Bench::new(&one(""));
