@@ -163,7 +163,7 @@ impl Lines {
         self.by_token.clear();
         for (line, index) in lines.iter().zip(0..) {
             let token = token(&self.key, line);
-            let slot = match old.remove(&token) {
+            let slot = match old.remove(&token).or_else(|| self.revive(now, &token)) {
                 Some(slot) => slot,
                 None => Slot(self.slots.insert(Registration::new(now, line, token)) as u32),
             };
@@ -179,6 +179,20 @@ impl Lines {
         for slot in gone {
             self.leave(now, slot, true);
         }
+    }
+
+    /// A line that is back before it was de-registered: its binding is the one that is wanted again, and a request that
+    /// removes it may still be on its way. It goes on as the same registration, whose requests the registrar can tell apart
+    /// (RFC 3261 §10.3 step 7); another one, with a Call-ID of its own, might lose its binding to that request.
+    fn revive(&mut self, now: Now, token: &Token) -> Option<Slot> {
+        let is_it = |slot: &&Slot| {
+            let own = self.slots.get(slot.0 as usize);
+            own.is_some_and(|own| own.is_gone && own.token == *token)
+        };
+        let slot = self.leaving.iter().find(is_it).copied()?;
+        self.leaving.remove(&slot);
+        self.slots.get_mut(slot.0 as usize)?.stay(now.mono);
+        Some(slot)
     }
 
     /// De-registers all that are registered. [`Lines::is_idle`] tells when that is done.

@@ -204,6 +204,18 @@ impl Registration {
         }
     }
 
+    /// It is in the configuration again. What is on its way is waited for; then it registers anew.
+    pub fn stay(&mut self, now: Instant) {
+        self.is_gone = false;
+        self.is_stopping = false;
+        self.failures = 0;
+        self.keep_alive_again(now);
+        if !matches!(self.phase, Phase::Asking(_)) {
+            self.plan(now, now);
+            self.hurry_not_before();
+        }
+    }
+
     /// Whether something is still to be removed, or may be.
     pub fn is_leaving(&self) -> bool {
         self.is_stopping && !matches!(self.phase, Phase::Off)
