@@ -191,11 +191,11 @@ impl Endpoint {
         })
     }
 
-    /// The same of a line's REGISTER: from where it went, or from an address of some line.
+    /// The same of a line's REGISTER: from where it went, or from an address of that line.
     pub(super) fn may_ask_line(&self, id: RequestId, flow: &Flow) -> bool {
         let way = self.lines.way(id.slot());
         way.is_some_and(|way| way.flow.is_same_peer(flow))
-            || self.peers.lines(flow).next().is_some()
+            || (self.lines.line_of(id.slot())).is_some_and(|line| self.peers.is_line(flow, line))
     }
 
     /// An address of a line has left an INVITE unanswered, or was not to be reached with it: for a while it comes last, and

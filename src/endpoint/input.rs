@@ -215,7 +215,7 @@ impl Endpoint {
                         if matches!(response.status(), 401 | 407)
                             && !self.may_ask_line(id, flow) =>
                     {
-                        self.line_unanswered(now, id, Silence::NoAnswer);
+                        self.line_unanswered(now, id, Silence::Stranger(flow.remote));
                     }
                     (_, TransactionUser::Line(id)) => self.line_response(now, id, &response),
                 }

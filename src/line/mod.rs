@@ -96,6 +96,8 @@ pub enum Silence {
     NoAnswer,
     /// There is no connection to the peer.
     NoConnection,
+    /// Somebody else asks for the password in its place, from this address.
+    Stranger(SocketAddr),
 }
 
 /// What a registration needs of the rest to go on.
@@ -379,6 +381,12 @@ impl Lines {
             self.settle(slot);
         }
         None
+    }
+
+    /// The line of the configuration that a registration is of; `None`: it is gone from there.
+    pub fn line_of(&self, slot: Slot) -> Option<LineId> {
+        let own = self.slots.get(slot.0 as usize)?;
+        self.by_token.get(&own.token).copied()
     }
 
     /// Where a registration's requests go, by which transport, and which addresses it has asked in this attempt.

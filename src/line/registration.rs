@@ -420,6 +420,16 @@ impl Registration {
         let reason = match silence {
             Silence::NoAnswer => format!("{remote} does not answer"),
             Silence::NoConnection => format!("no connection to {remote}"),
+            Silence::Stranger(from) => {
+                let missing = match from.ip() == remote.ip() {
+                    true => from.to_string(),
+                    false => from.ip().to_string(),
+                };
+                format!(
+                    "{from} asks for the password in place of {remote}, and is no address of the line: \
+                     addresses = {missing} in its section trusts it"
+                )
+            }
         };
         if attempt.is_removal {
             self.removed(turn);

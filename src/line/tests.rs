@@ -45,6 +45,8 @@ pub(super) struct Bench {
     /// Addresses of everybody's server.
     pub addresses: Vec<SocketAddr>,
     pub transport: Transport,
+    /// Who asks for the password where nobody answers.
+    pub stranger: Option<SocketAddr>,
     /// Connections that were opened.
     pub connections: u64,
 }
@@ -65,6 +67,7 @@ impl Bench {
             pings: 0,
             addresses: vec!["192.0.2.9:5060".parse().unwrap()],
             transport: Transport::Udp,
+            stranger: None,
             connections: 0,
         }
     }
@@ -150,8 +153,9 @@ impl Bench {
             let next = match registrar(self, &request) {
                 Some(said) => self.respond(id, &request, &way, &said),
                 None => {
+                    let silence = self.stranger.map_or(Silence::NoAnswer, Silence::Stranger);
                     let (lines, mut turn) = self.turn();
-                    lines.unanswered(id, Silence::NoAnswer, &mut turn)
+                    lines.unanswered(id, silence, &mut turn)
                 }
             };
             match next {

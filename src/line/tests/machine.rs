@@ -120,6 +120,26 @@ fn of_several_contacts_of_ours_the_one_that_was_sent_counts() {
 }
 
 #[test]
+fn who_asks_in_place_of_the_peer_is_named() {
+    for (from, addresses) in [
+        ("203.0.113.9:5070", "203.0.113.9"),
+        ("192.0.2.9:5070", "192.0.2.9:5070"),
+    ] {
+        let mut bench = Bench::new(&one(""));
+        bench.stranger = Some(from.parse().unwrap());
+        bench.step(&mut |_, _| None);
+        let reason = format!(
+            "{from} asks for the password in place of 192.0.2.9:5060, and is no address of the line: \
+             addresses = {addresses} in its section trusts it"
+        );
+        assert_eq!(
+            shown(&bench.item(0)),
+            ("unreachable", None, reason.as_str())
+        );
+    }
+}
+
+#[test]
 fn whatever_else_it_says_is_a_refusal_in_its_words() {
     for (status, reason) in [
         (
