@@ -33,7 +33,7 @@ pub struct Target {
     pub host: String,
     /// Said expressly.
     pub port: Option<u16>,
-    /// Said expressly.
+    /// Settled: of a domain's services those over it are used, and no others.
     pub transport: Option<Transport>,
 }
 
@@ -303,7 +303,7 @@ impl Resolver {
                 return if failed {
                     Known::AskedAgain
                 } else {
-                    Known::Asked
+                    Known::Asked { is_late }
                 };
             };
             // Beyond its time it is looked at again soon: the answer is on its way.
@@ -344,31 +344,50 @@ impl Resolver {
         let mut hosts = Found::new(now);
         let host_transport = transport.unwrap_or(Transport::Udp);
         self.add_host(now, name, host_transport, SIP_PORT, &mut hosts);
-        // Only who has no transport yet asks which (RFC 3263 §4.1).
-        let chosen = match transport {
-            Some(_) => Services::Unsaid,
-            None => self.services(now, name, found),
-        };
-        let services = match chosen {
+        let said = match self.services(now, name, transport, found) {
             _ if found.is_pending => return,
             Services::Some(services) => services,
             Services::NotOurs => return found.is_refused = true,
-            Services::Unsaid => usual,
+            Services::Unsaid => Vec::new(),
         };
-        if !self.add_services(now, &services, found) && !found.is_pending {
-            // No SRV records at all (RFC 3263 §4.2): the domain itself is the host.
+        // Where NAPTR says nothing or leads nowhere, it is the services by their usual names; where there are no SRV records
+        // at all (RFC 3263 §4.2), the domain itself is the host.
+        let has_services = self.add_services(now, &said, found)
+            || (!found.is_pending && self.add_services(now, &usual, found));
+        if !has_services && !found.is_pending {
             found.append(hosts);
         }
     }
 
-    fn services(&mut self, now: Instant, name: &Name, found: &mut Found) -> Services {
-        let Some(outcome) = found.note(now, self.look_up(now, name, Kind::Naptr)) else {
+    /// What the domain's NAPTR records say (RFC 3263 §4.1): which of our transports it offers, and what its services are
+    /// called; if the transport is settled, only the latter. Then nobody is waited for long: a server that swallows these
+    /// questions says nothing, until it does.
+    fn services(
+        &mut self,
+        now: Instant,
+        name: &Name,
+        transport: Option<Transport>,
+        found: &mut Found,
+    ) -> Services {
+        let known = match self.look_up(now, name, Kind::Naptr) {
+            Known::Asked { is_late: true } if transport.is_some() => Known::AskedAgain,
+            known => known,
+        };
+        let mut own = Found::new(now);
+        let outcome = own.note(now, known);
+        if transport.is_some() {
+            // Whatever there is beside it is an answer.
+            (own.is_tried_again, own.is_unanswered) = (false, false);
+        }
+        found.append(own);
+        let Some(outcome) = outcome else {
             return Services::Unsaid;
         };
-        services(outcome.iter().filter_map(|data| match data {
+        let records = outcome.iter().filter_map(|data| match data {
             Data::Naptr(naptr) => Some(naptr),
             _ => None,
-        }))
+        });
+        services(records, transport)
     }
 
     /// Adds the hosts of these services in order; whether there are any, or decidedly none.
@@ -484,8 +503,8 @@ impl Resolver {
 enum Known {
     /// This, until then, and until then if nobody answers.
     Is(Outcome, Instant, Instant),
-    /// It is being asked.
-    Asked,
+    /// It is being asked; `is_late`: for longer than one waits who has an old answer.
+    Asked { is_late: bool },
     /// Nobody answered the last time, and it is being asked again: no reason to wait if there is something else.
     AskedAgain,
 }
@@ -534,7 +553,7 @@ impl Found {
                 self.is_tried_again = true;
                 (Outcome::Failed, now.plus(NAME_TTL_MIN))
             }
-            Known::Asked => {
+            Known::Asked { .. } => {
                 self.is_pending = true;
                 return None;
             }

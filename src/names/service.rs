@@ -16,8 +16,12 @@ pub(super) enum Services {
     Unsaid,
 }
 
-/// The services that we can use. Of those with the lowest order only: the others are for those who can do none of them.
-pub(super) fn services<'a>(records: impl Iterator<Item = &'a Naptr>) -> Services {
+/// The services that we can use, over this transport if it is settled: then a domain that offers only others says nothing. Of
+/// those with the lowest order only: the others are for those who can do none of them.
+pub(super) fn services<'a>(
+    records: impl Iterator<Item = &'a Naptr>,
+    wanted: Option<Transport>,
+) -> Services {
     let mut ours = Vec::new();
     let mut is_offered = false;
     for record in records {
@@ -29,7 +33,8 @@ pub(super) fn services<'a>(records: impl Iterator<Item = &'a Naptr>) -> Services
             _ => continue,
         };
         let leads_to_srv = record.flags.eq_ignore_ascii_case(b"s") && !record.has_regexp;
-        if leads_to_srv && !record.replacement.is_root() {
+        let is_wanted = wanted.is_none_or(|wanted| wanted == transport);
+        if is_wanted && leads_to_srv && !record.replacement.is_root() {
             ours.push((transport, record));
         }
     }
@@ -42,8 +47,8 @@ pub(super) fn services<'a>(records: impl Iterator<Item = &'a Naptr>) -> Services
                 .map(|(transport, record)| (transport, record.replacement.clone()))
                 .collect(),
         ),
-        (true, true) => Services::NotOurs,
-        (true, false) => Services::Unsaid,
+        (true, true) if wanted.is_none() => Services::NotOurs,
+        (true, _) => Services::Unsaid,
     }
 }
 
@@ -158,9 +163,21 @@ mod tests {
             naptr(1, 1, "E2U+sip", "enum"),
         ];
         let expected = vec![(Transport::Tcp, name("tcp")), (Transport::Udp, name("udp"))];
-        assert_eq!(services(records.iter()), Services::Some(expected));
-        assert_eq!(services(records[..1].iter()), Services::NotOurs);
-        assert_eq!(services(records[4..].iter()), Services::Unsaid);
+        assert_eq!(services(records.iter(), None), Services::Some(expected));
+        assert_eq!(services(records[..1].iter(), None), Services::NotOurs);
+        assert_eq!(services(records[4..].iter(), None), Services::Unsaid);
+        for (wanted, expected) in [(Transport::Udp, "udp"), (Transport::Tcp, "tcp")] {
+            let expected = Services::Some(vec![(wanted, name(expected))]);
+            assert_eq!(services(records.iter(), Some(wanted)), expected);
+            assert_eq!(
+                services(records[..1].iter(), Some(wanted)),
+                Services::Unsaid
+            );
+        }
+        // The lowest order of those that fit.
+        let later = Services::Some(vec![(Transport::Udp, name("later"))]);
+        let records = [&records[1], &records[3]];
+        assert_eq!(services(records.into_iter(), Some(Transport::Udp)), later);
     }
 
     #[test]
@@ -169,6 +186,6 @@ mod tests {
         flagged.flags = (*b"u").into();
         let mut rewriting = naptr(1, 1, "SIP+D2U", "x");
         rewriting.has_regexp = true;
-        assert_eq!(services([flagged, rewriting].iter()), Services::NotOurs);
+        assert_eq!(services([flagged, rewriting].iter(), None), Services::NotOurs);
     }
 }

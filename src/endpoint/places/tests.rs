@@ -174,6 +174,7 @@ fn a_name_is_asked_for_as_soon_as_it_is_known_whom_to_ask() {
         "_sip._udp.sip.example.org SRV",
         "sip.example.org AAAA",
         "sip.example.org A",
+        "sip.example.org NAPTR",
     ];
     assert_eq!(world.asked, asked);
     let before = world.places.changes();
@@ -191,7 +192,7 @@ fn one_name_is_one_place() {
     let names = ["a.example.org", "b.example.org", "a.example.org"];
     let ids = world.reload(&names);
     assert_eq!(ids, [PlaceId(0), PlaceId(1), PlaceId(0)]);
-    assert_eq!(world.asked.len(), 6);
+    assert_eq!(world.asked.len(), 8);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn a_reload_keeps_what_is_known_and_forgets_who_is_gone() {
     assert_eq!(world.first(), "udp 192.0.2.9:5060");
     assert_eq!(world.shown(PlaceId(1)), "udp 192.0.2.3:5060");
     // All the same it is asked for again.
-    assert_eq!(world.asked.len(), 3);
+    assert_eq!(world.asked.len(), 4);
     world.answer("sip.example.org 60 A 192.0.2.10\nexample.org SOA 60");
     assert_eq!(world.first(), "udp 192.0.2.10:5060");
     world.reload(&[]);
@@ -345,7 +346,7 @@ fn what_fails_comes_last_until_its_time_is_over_or_it_works() {
     world.places.worked(world.now, order[0]);
     world.pass(seconds(0));
     assert_eq!(world.places.candidates(PlaceId(0)).unwrap()[2], order[2]);
-    assert_eq!(world.asked.len(), 9);
+    assert_eq!(world.asked.len(), 10);
 }
 
 #[test]

@@ -93,16 +93,53 @@ fn without_srv_the_domain_is_the_host() {
 }
 
 #[test]
-fn a_transport_asks_for_its_srv_only() {
+fn a_transport_asks_for_its_services_only() {
     let mut world = World::new();
     let candidates = world.candidates("example.com;udp", CARRIER);
     assert_eq!(candidates[..1], ["udp [2001:db8::1]:5060"]);
     assert_eq!(candidates.len(), 4);
-    let strange = |asked: &String| asked.contains("NAPTR") || asked.contains("_tcp");
+    let strange = |asked: &String| asked.contains("_tcp");
     assert!(!world.asked.iter().any(strange), "{:?}", world.asked);
+    // What it is called NAPTR says, where it says anything.
+    let candidates = World::new().candidates("example.com;tcp", CARRIER);
+    assert_eq!(
+        candidates,
+        ["tcp [2001:db8::1]:5080", "tcp 192.0.2.1:5080"]
+    );
     let zone = "example.com 60 A 192.0.2.1";
-    let candidates = World::new().candidates("example.com;tcp", zone);
+    let mut world = World::new();
+    let candidates = world.candidates("example.com;tcp", zone);
     assert_eq!(candidates, ["tcp 192.0.2.1:5060"]);
+    let mut asked = world.asked.clone();
+    asked.sort();
+    let expected = [
+        "_sip._tcp.example.com SRV",
+        "example.com A",
+        "example.com AAAA",
+        "example.com NAPTR",
+    ];
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn naptr_that_is_of_no_use_to_a_transport_says_nothing() {
+    for naptr in [
+        "example.com 60 NAPTR 1 1 s SIP+D2T _sip._tcp.example.com",
+        "example.com 60 NAPTR 1 1 s SIPS+D2T _sips._tcp.example.com",
+        // It leads to nothing.
+        "example.com 60 NAPTR 1 1 s SIP+D2U _sip._udp.gone.example.com",
+        "example.com 60 NAPTR 1 1 u E2U+sip .",
+    ] {
+        let srv = "_sip._udp.example.com 60 SRV 1 0 5081 a.example.com\na.example.com 60 A 192.0.2.1";
+        for (rest, expected) in [
+            (srv, "udp 192.0.2.1:5081"),
+            ("example.com 60 A 192.0.2.2", "udp 192.0.2.2:5060"),
+        ] {
+            let zone = format!("{naptr}\n{rest}");
+            let candidates = World::new().candidates("example.com;udp", &zone);
+            assert_eq!(candidates, [expected], "{naptr}");
+        }
+    }
 }
 
 #[test]

@@ -109,6 +109,66 @@ fn a_server_that_swallows_naptr_stops_no_call() {
 }
 
 #[test]
+fn who_needs_no_transport_does_not_wait_for_naptr_that_is_swallowed() {
+    let zone = ZONE.replace("60", "600");
+    let mut world = World::new();
+    let ready = |world: &mut World| texts(&world.resolve("example.com;udp"));
+    assert_eq!(world.resolve("example.com;udp"), Resolution::Pending);
+    let others: Vec<_> = (world.open.iter())
+        .filter(|(_, (_, _, query))| !question(query).contains("NAPTR"))
+        .map(|(socket, (_, server, query))| (*socket, *server, answer(&zone, query)))
+        .collect();
+    assert_eq!(others.len(), 3);
+    for (socket, server, bytes) in others {
+        world.receive(socket, server, &bytes);
+    }
+    // It may be on its way still.
+    assert_eq!(world.resolve("example.com;udp"), Resolution::Pending);
+    let before = world.resolver.changes();
+    world.pass(NAME_STALE_AFTER);
+    assert_ne!(world.resolver.changes(), before);
+    let known = ["udp 192.0.2.1:5060"];
+    assert_eq!(ready(&mut world), known);
+    // While it is given up, and while it is asked again, all goes on.
+    for _ in 0..20 {
+        world.pass(seconds(4));
+        assert_eq!(ready(&mut world), known);
+    }
+    let naptr = |asked: &&String| asked.contains("NAPTR");
+    let asked = world.asked.iter().filter(naptr).count();
+    assert!((2..=6).contains(&asked), "{:?}", world.asked);
+}
+
+#[test]
+fn naptr_that_comes_late_counts_at_the_next_look() {
+    let zone = "example.com 600 NAPTR 1 1 s SIP+D2U _sip._udp.carrier.example
+                _sip._udp.carrier.example 600 SRV 1 0 5080 a.carrier.example
+                a.carrier.example 600 A 192.0.2.7
+                example.com 600 A 192.0.2.1
+                example.com 600 SOA 600";
+    let mut world = World::new();
+    assert_eq!(world.resolve("example.com;udp"), Resolution::Pending);
+    let (late, others): (Vec<_>, Vec<_>) = (world.open.iter())
+        .map(|(socket, (_, server, query))| (*socket, *server, query.clone()))
+        .partition(|(_, _, query)| question(query).contains("NAPTR"));
+    for (socket, server, query) in others {
+        world.receive(socket, server, &answer(zone, &query));
+    }
+    world.pass(NAME_STALE_AFTER);
+    let resolution = world.resolve("example.com;udp");
+    assert_eq!(texts(&resolution), ["udp 192.0.2.1:5060"]);
+    // Looked at again soon, whatever the other records say.
+    assert_eq!(until(&resolution), world.now.plus(NAME_TTL_MIN));
+    for (socket, server, query) in late {
+        world.receive(socket, server, &answer(zone, &query));
+    }
+    assert_eq!(
+        world.candidates("example.com;udp", zone),
+        ["udp 192.0.2.7:5080"]
+    );
+}
+
+#[test]
 fn an_excuse_and_an_unreachable_server_lead_to_the_next_at_once() {
     let mut world = one_query(&["192.0.2.53:1", "192.0.2.53:2", "192.0.2.53:3"]);
     for code in [1, 2, 4, 5] {
