@@ -149,6 +149,8 @@ pub const BRANCHES_MAX: usize = 16;
 /// are not taken part in.
 pub const EARLY_DIALOGS_MAX: usize = 32;
 
+/// Bytes of a Reason that a call record keeps, and the log says.
+pub const CALL_REASON_BYTES_MAX: usize = 256;
 /// Bytes of the header lines that are kept for the other side: those of a callee's refusal, or of a BYE (Reason, `X-`). With
 /// more he is told without them.
 pub const CARRIED_BYTES_MAX: usize = 2_048;

@@ -145,6 +145,8 @@ pub struct Cdr {
     pub talk_ms: Option<u64>,
     pub caller_call_id: String,
     pub callee_call_id: Option<String>,
+    /// Reason (RFC 3326) of whoever refused, cancelled or ended it: `Q.850;cause=17;text="User busy"`
+    pub reason: Option<String>,
 }
 
 /// `GET lines`
@@ -431,6 +433,7 @@ mod tests {
             talk_ms: Some(3_500),
             caller_call_id: "a@b".into(),
             callee_call_id: Some("c@d".into()),
+            reason: Some("Q.850;cause=16;text=\"bye\"".into()),
         };
         assert_eq!(
             json(&item),
@@ -440,7 +443,7 @@ mod tests {
                 r#""answered_by":"110","through":"trunk:office-b","forwarded_by":null,"transferred_by":null,"#,
                 r#""related":null,"source":"192.0.2.7","user_agent":"Snom","disposition":"answered","#,
                 r#""status":200,"ended_by":"caller","duration_ms":5500,"talk_ms":3500,"#,
-                r#""caller_call_id":"a@b","callee_call_id":"c@d"}"#
+                r#""caller_call_id":"a@b","callee_call_id":"c@d","reason":"Q.850;cause=16;text=\"bye\""}"#
             )
         );
     }

@@ -46,13 +46,10 @@ impl Calls {
             return false;
         }
         let mut credentials = Vec::new();
-        let authorized = context.lines.authorize(
-            line,
-            response,
-            &request,
-            context.tokens,
-            &mut credentials,
-        );
+        let authorized =
+            context
+                .lines
+                .authorize(line, response, &request, context.tokens, &mut credentials);
         if authorized.is_err() {
             return false;
         }

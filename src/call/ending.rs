@@ -1,8 +1,9 @@
 //! How calls end: BYE, CANCEL, refusals, ring timeout, a far end that is gone; and the record (RFC 3261 §9, §15).
 
 use super::*;
-use crate::message::HeaderName;
+use crate::limits::{CALL_REASON_BYTES_MAX, CARRIED_BYTES_MAX};
 use crate::message::compose::Composer;
+use crate::message::{HeaderName, printable};
 use crate::source::Sink;
 use crate::transaction::Expired;
 
@@ -21,8 +22,7 @@ impl Calls {
             return;
         }
         call.is_final = true;
-        let reason = carriage::line(&call.refusal, b"Reason: ");
-        if let Some(reason) = reason {
+        if let Some(reason) = carriage::line(&call.refusal, b"Reason: ") {
             call.reason = reason.into();
         }
         call.provisionals.end();
@@ -73,7 +73,7 @@ impl Calls {
             EndedBy::Callee => "callee",
             EndedBy::Server => "server",
         });
-        let reason = String::from_utf8_lossy(&call.reason).into_owned();
+        let reason = printable(&call.reason, CALL_REASON_BYTES_MAX);
         let millis = |since: Instant| context.now.mono.since(since).as_millis() as u64;
         record.duration_ms = Some(millis(call.started));
         record.talk_ms = Some(call.answered.map_or(0, millis));
@@ -85,6 +85,7 @@ impl Calls {
             ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
         ];
         if !reason.is_empty() {
+            record.reason = Some(reason.clone());
             fields.push(("reason", reason));
         }
         context.event("end", fields);
@@ -120,6 +121,7 @@ impl Calls {
         if call.state != State::Ringing {
             return;
         }
+        call.take_reason(reason);
         call.cancel_branches(reason, context);
         if arrival.flow.connection.is_some() {
             // A trunk's connection may have closed while it rang: it has made this one instead.
@@ -365,6 +367,15 @@ impl Calls {
             self.end_leg(owner.call, other, b"", context);
         }
         self.sweep(owner.call);
+    }
+}
+
+impl Call {
+    /// Why it ends, as whoever ends it says (RFC 3326).
+    pub(super) fn take_reason(&mut self, reason: &[u8]) {
+        if !reason.is_empty() && reason.len() <= CARRIED_BYTES_MAX {
+            self.reason = reason.into();
+        }
     }
 }
 

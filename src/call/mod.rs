@@ -347,7 +347,7 @@ struct Call {
     is_final: bool,
     /// Header lines for it, if it is a refusal.
     refusal: Box<[u8]>,
-    /// The Reason (RFC 3326) of whoever ended it, for the log: a carrier's says more than a status.
+    /// The Reason (RFC 3326) of whoever ended it, for log and record: a carrier's says more than a status.
     reason: Box<[u8]>,
     /// Our BYEs, probes and refreshes that wait for an answer, and a PRACK that may still come.
     waiting: u32,

@@ -212,10 +212,7 @@ impl Calls {
         arrival.answer(200, None, context);
         let state = call.state;
         let reason = arrival.request.value(HeaderName::Reason);
-        let is_short = |reason: &&[u8]| reason.len() <= crate::limits::CARRIED_BYTES_MAX;
-        if let Some(reason) = reason.filter(is_short) {
-            call.reason = reason.into();
-        }
+        call.take_reason(reason.unwrap_or_default());
         let Some(leg) = call.leg_mut(located.leg) else {
             return;
         };

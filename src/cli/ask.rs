@@ -311,6 +311,7 @@ fn shape(list: List) -> (&'static str, &'static [Column]) {
                     column("status", "status", Number),
                     column("talk", "talk_ms", Talk),
                     column("ended by", "ended_by", Text),
+                    column("reason", "reason", Text),
                 ]
             },
         ),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::limits::{LINE_REASON_BYTES_MAX, LINE_ROUTE_BYTES_MAX};
 use crate::message::{
-    Contact, HeaderName, Host, Message, NameAddr, Scheme, StartLine, Uri, reason_phrase,
+    Contact, HeaderName, Host, Message, NameAddr, Scheme, StartLine, Uri, printable, reason_phrase,
 };
 
 /// RFC 3261 §19.1.2: the port of a URI without one.
@@ -136,18 +136,7 @@ pub(super) fn phrase(response: &Message<'_>) -> String {
     let StartLine::Response { status, reason } = response.start() else {
         return String::new();
     };
-    let text = String::from_utf8_lossy(reason);
-    let mut phrase = String::new();
-    for character in text.trim().chars() {
-        if phrase.len() >= LINE_REASON_BYTES_MAX {
-            break;
-        }
-        phrase.push(if character.is_control() {
-            ' '
-        } else {
-            character
-        });
-    }
+    let mut phrase = printable(reason, LINE_REASON_BYTES_MAX);
     if phrase.is_empty() {
         phrase.push_str(reason_phrase(status));
     }

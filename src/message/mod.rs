@@ -28,7 +28,7 @@ pub use compose::{Composer, reason_phrase};
 pub use error::{Error, ErrorKind};
 pub use header::{
     CSeq, Contact, ContactValue, HeaderLine, HeaderName, NameAddr, Params, RAck, Via,
-    auth::DigestParams, quote, rseq, split_values, unquote,
+    auth::DigestParams, printable, quote, rseq, split_values, unquote,
 };
 pub use method::Method;
 pub use parse::{Message, StartLine, parse};

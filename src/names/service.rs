@@ -186,6 +186,9 @@ mod tests {
         flagged.flags = (*b"u").into();
         let mut rewriting = naptr(1, 1, "SIP+D2U", "x");
         rewriting.has_regexp = true;
-        assert_eq!(services([flagged, rewriting].iter(), None), Services::NotOurs);
+        assert_eq!(
+            services([flagged, rewriting].iter(), None),
+            Services::NotOurs
+        );
     }
 }

@@ -141,6 +141,9 @@ pub struct CallRecord {
     pub talk_ms: Option<u64>,
     pub caller_call_id: String,
     pub callee_call_id: Option<String>,
+    /// Reason (RFC 3326) of whoever refused, cancelled or ended it, as he wrote it; at most
+    /// [`crate::limits::CALL_REASON_BYTES_MAX`], without control characters.
+    pub reason: Option<String>,
 }
 
 /// Which call records are wanted; `None`: any. Records of calls that are still up are never among them.

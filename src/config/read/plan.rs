@@ -228,7 +228,11 @@ impl Reader {
         (trunks, lines): (&[Trunk], &[Line]),
         routes: &[Route],
     ) {
-        let of = |kind| sections.iter().filter(move |fields| fields.spec.kind == kind);
+        let of = |kind| {
+            sections
+                .iter()
+                .filter(move |fields| fields.spec.kind == kind)
+        };
         let of_trunks = (of("trunk").zip(trunks).zip(0..)).map(|((fields, trunk), index)| {
             let own = Destination::Trunk(TrunkId(index));
             (fields, own, trunk.incoming.as_deref())

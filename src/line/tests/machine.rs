@@ -361,13 +361,8 @@ fn a_call_is_answered_with_the_same_credentials() {
     let invite = parse(invite.as_bytes()).unwrap();
     let answer = |bench: &mut Bench| {
         let mut out = b"before".to_vec();
-        let outcome = (bench.lines).authorize(
-            LineId(0),
-            &challenge,
-            &invite,
-            &mut bench.tokens,
-            &mut out,
-        );
+        let outcome =
+            (bench.lines).authorize(LineId(0), &challenge, &invite, &mut bench.tokens, &mut out);
         assert_eq!(outcome, Ok(()));
         String::from_utf8(out).unwrap()
     };
@@ -395,7 +390,12 @@ fn a_call_is_answered_with_the_same_credentials() {
     // A server behind that proxy asks as well: the proxy is answered anew, what nobody remembers stays as it was.
     let again = request(&format!(
         "Proxy-Authorization: {}\r\nProxy-Authorization: Digest realm=\"gone\", nonce=\"o\"\r\n",
-        text.split_once("rization: ").unwrap().1.lines().next().unwrap()
+        text.split_once("rization: ")
+            .unwrap()
+            .1
+            .lines()
+            .next()
+            .unwrap()
     ));
     let other = b"SIP/2.0 401 x\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
         To: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\

@@ -8,12 +8,12 @@ mod rack;
 mod text;
 mod via;
 
-pub(crate) use contact::{expiry_seconds, leading_seconds};
 pub use contact::{Contact, ContactValue};
+pub(crate) use contact::{expiry_seconds, leading_seconds};
 pub use name_addr::{NameAddr, UTF8_OUTSIDE_QUOTES};
 pub use params::Params;
 pub use rack::{RAck, rseq};
-pub use text::{Values, quote, split_values, unquote};
+pub use text::{Values, printable, quote, split_values, unquote};
 pub use via::Via;
 
 use super::*;

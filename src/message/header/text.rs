@@ -1,4 +1,4 @@
-//! Comma-joined values, and quoted strings for people (RFC 3261 §7.3.1, §25.1).
+//! Comma-joined values, and texts for people (RFC 3261 §7.3.1, §25.1).
 
 use crate::message::scan;
 
@@ -30,6 +30,22 @@ impl<'a> Iterator for Values<'a> {
         }
         None
     }
+}
+
+/// What somebody has written, for people: control characters as blanks, and no more than `max` bytes of UTF-8.
+pub fn printable(text: &[u8], max: usize) -> String {
+    let text = String::from_utf8_lossy(text);
+    let mut printable = String::new();
+    for character in text.trim().chars() {
+        if printable.len().saturating_add(character.len_utf8()) > max {
+            break;
+        }
+        printable.push(match character.is_control() {
+            true => ' ',
+            false => character,
+        });
+    }
+    printable
 }
 
 /// Appends `text` as a quoted string: quotes and backslashes escaped, control bytes as blanks.

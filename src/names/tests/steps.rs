@@ -102,10 +102,7 @@ fn a_transport_asks_for_its_services_only() {
     assert!(!world.asked.iter().any(strange), "{:?}", world.asked);
     // What it is called NAPTR says, where it says anything.
     let candidates = World::new().candidates("example.com;tcp", CARRIER);
-    assert_eq!(
-        candidates,
-        ["tcp [2001:db8::1]:5080", "tcp 192.0.2.1:5080"]
-    );
+    assert_eq!(candidates, ["tcp [2001:db8::1]:5080", "tcp 192.0.2.1:5080"]);
     let zone = "example.com 60 A 192.0.2.1";
     let mut world = World::new();
     let candidates = world.candidates("example.com;tcp", zone);
@@ -130,7 +127,8 @@ fn naptr_that_is_of_no_use_to_a_transport_says_nothing() {
         "example.com 60 NAPTR 1 1 s SIP+D2U _sip._udp.gone.example.com",
         "example.com 60 NAPTR 1 1 u E2U+sip .",
     ] {
-        let srv = "_sip._udp.example.com 60 SRV 1 0 5081 a.example.com\na.example.com 60 A 192.0.2.1";
+        let srv =
+            "_sip._udp.example.com 60 SRV 1 0 5081 a.example.com\na.example.com 60 A 192.0.2.1";
         for (rest, expected) in [
             (srv, "udp 192.0.2.1:5081"),
             ("example.com 60 A 192.0.2.2", "udp 192.0.2.2:5060"),

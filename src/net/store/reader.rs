@@ -115,8 +115,8 @@ impl Reader {
 }
 
 /// One page, newest first.
-fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr>, String> {
-    let (sql, values) = select_page(query)?;
+pub(super) fn page(connection: &Connection, query: &CdrQuery) -> Result<Page<Cdr>, String> {
+    let (sql, values) = select_page(query, &schema::record_columns(connection))?;
     select(connection, &sql, values, page_size(query)).map_err(|error| error.to_string())
 }
 
@@ -125,7 +125,7 @@ fn page_size(query: &CdrQuery) -> usize {
 }
 
 /// The statement and its values; it asks for one row more than the page holds, to know whether there is another page.
-pub(super) fn select_page(query: &CdrQuery) -> Result<(String, Vec<Value>), String> {
+pub(super) fn select_page(query: &CdrQuery, columns: &str) -> Result<(String, Vec<Value>), String> {
     let mut conditions = String::from("disposition <> ''");
     let mut values: Vec<Value> = Vec::new();
     if let Some(since) = query.since {
@@ -146,9 +146,8 @@ pub(super) fn select_page(query: &CdrQuery) -> Result<(String, Vec<Value>), Stri
         values.push(id.to_owned().into());
     }
     let sql = format!(
-        "SELECT {} FROM call_records INDEXED BY call_records_by_start WHERE {conditions}
+        "SELECT {columns} FROM call_records INDEXED BY call_records_by_start WHERE {conditions}
          ORDER BY start DESC, id DESC LIMIT {}",
-        rows::RECORD_COLUMNS,
         page_size(query) + 1
     );
     Ok((sql, values))

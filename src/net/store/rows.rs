@@ -18,7 +18,7 @@ use crate::time::UnixTime;
 /// Columns of `call_records`, in the order of [`Cdr`]'s fields.
 pub(super) const RECORD_COLUMNS: &str = "id, start, answer, \"end\", direction, caller, dialled, answered_by, through, \
      forwarded_by, transferred_by, related, source, user_agent, disposition, status, ended_by, duration_ms, talk_ms, \
-     caller_call_id, callee_call_id";
+     caller_call_id, callee_call_id, reason";
 
 /// Rows that were read, and what was left out.
 pub(super) struct Loaded<T> {
@@ -393,6 +393,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<Cdr, String> {
         talk_ms: optional(row, "talk_ms", number)?,
         caller_call_id: string(row, "caller_call_id")?,
         callee_call_id: optional(row, "callee_call_id", string)?,
+        reason: optional(row, "reason", string)?,
     })
 }
 
@@ -402,17 +403,18 @@ pub(super) fn put_record(connection: &Connection, record: &CallRecord) -> rusqli
         .prepare_cached(
             "INSERT INTO call_records (id, start, answer, \"end\", direction, caller, dialled, answered_by, through,
                forwarded_by, transferred_by, related, source, user_agent, disposition, status, ended_by, duration_ms,
-               talk_ms, caller_call_id, callee_call_id)
+               talk_ms, caller_call_id, callee_call_id, reason)
              VALUES (:id, :start, :answer, :end, :direction, :caller, :dialled, :answered_by, :through,
                :forwarded_by, :transferred_by, :related, :source, :user_agent, :disposition, :status, :ended_by,
-               :duration_ms, :talk_ms, :caller_call_id, :callee_call_id)
+               :duration_ms, :talk_ms, :caller_call_id, :callee_call_id, :reason)
              ON CONFLICT (id) DO UPDATE SET start = excluded.start, answer = excluded.answer, \"end\" = excluded.\"end\",
                direction = excluded.direction, caller = excluded.caller, dialled = excluded.dialled,
                answered_by = excluded.answered_by, through = excluded.through, forwarded_by = excluded.forwarded_by,
                transferred_by = excluded.transferred_by, related = excluded.related, source = excluded.source,
                user_agent = excluded.user_agent, disposition = excluded.disposition, status = excluded.status,
                ended_by = excluded.ended_by, duration_ms = excluded.duration_ms, talk_ms = excluded.talk_ms,
-               caller_call_id = excluded.caller_call_id, callee_call_id = excluded.callee_call_id
+               caller_call_id = excluded.caller_call_id, callee_call_id = excluded.callee_call_id,
+               reason = excluded.reason
              WHERE disposition = '' OR excluded.disposition <> ''",
         )?
         .execute(named_params! {
@@ -437,6 +439,7 @@ pub(super) fn put_record(connection: &Connection, record: &CallRecord) -> rusqli
             ":talk_ms": record.talk_ms.map(integer),
             ":caller_call_id": record.caller_call_id,
             ":callee_call_id": record.callee_call_id,
+            ":reason": record.reason,
         })
         .map(drop)
 }

@@ -2,9 +2,9 @@
 //! read from it.
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
-//! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, which
-//! is added when such a file is opened for writing; 2 is this layout; a higher one belongs to a newer sipkeep and is refused,
-//! since guessing at it could destroy what it holds.
+//! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
+//! these but no `reason` in `call_records`, 3 is this layout. What an older file lacks is added when it is opened for writing.
+//! A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -20,7 +20,7 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// `PRAGMA application_id`: "sipk". Tells our file from another program's database.
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
@@ -107,6 +107,9 @@ CREATE TABLE destinations (      -- outside numbers that users have called, for 
   PRIMARY KEY (user, number)
 );
 ";
+
+/// What version 3 has more than version 2.
+const REASON: &str = "ALTER TABLE call_records ADD COLUMN reason TEXT";
 
 /// Tables and their columns, for rescuing rows; the dearest first.
 const COLUMNS: [(&str, &str); 7] = [
@@ -301,12 +304,10 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let tables = match version {
-            0 => transaction.execute_batch(TABLES),
-            _ => Ok(()),
-        };
-        tables
-            .and_then(|()| transaction.execute_batch(DESTINATIONS))
+        let steps = [TABLES, DESTINATIONS, REASON].into_iter().zip(0..);
+        let mut missing = steps.filter(|(_, since)| *since >= version);
+        missing
+            .try_for_each(|(step, _)| transaction.execute_batch(step))
             .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
             .and_then(|()| transaction.pragma_update(None, "user_version", VERSION))
             .map_err(system)?;
@@ -337,6 +338,16 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 pub(super) fn has_destinations(connection: &Connection) -> rusqlite::Result<bool> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok(version > 1)
+}
+
+/// The columns of a call record that the file can be asked for: one before version 3 says nothing of reasons.
+pub(super) fn record_columns(connection: &Connection) -> String {
+    let all = super::rows::RECORD_COLUMNS;
+    let has_reason = connection.prepare("SELECT reason FROM call_records");
+    match has_reason {
+        Ok(_) => all.to_owned(),
+        Err(_) => all.replace(", reason", ", NULL AS reason"),
+    }
 }
 
 /// 0 for an empty database, else what it says, at most [`VERSION`].
@@ -418,6 +429,10 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         let marks = vec!["?"; columns.split(',').count()].join(", ");
         let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
         let mut insert = transaction.prepare(&insert)?;
+        let columns = match table {
+            "call_records" => record_columns(&old),
+            _ => columns.to_owned(),
+        };
         for order in ["DESC", "ASC"] {
             let select =
                 format!("SELECT {columns} FROM {table} NOT INDEXED ORDER BY rowid {order}");

@@ -228,6 +228,7 @@ fn call_records_are_found() {
         duration_ms: Some(9_000),
         talk_ms: Some(u64::MAX),
         callee_call_id: Some("z".into()),
+        reason: Some("Q.850;cause=16;text=\"ä\"".into()),
         ..record("full", 1_772_366_400_000, "answered")
     };
     store.keep(Change::Record(Box::new(full)));
@@ -263,7 +264,7 @@ fn call_records_are_found() {
             r#""answered_by":"102","through":"trunk:office-b","forwarded_by":"101","transferred_by":"103","#,
             r#""related":"r0","source":"192.0.2.7","user_agent":"Snom","disposition":"answered","status":200,"#,
             r#""ended_by":"caller","duration_ms":9000,"talk_ms":9223372036854775807,"caller_call_id":"x@y","#,
-            r#""callee_call_id":"z"}],"next":null}"#
+            r#""callee_call_id":"z","reason":"Q.850;cause=16;text=\"ä\""}],"next":null}"#
         )
     );
 
@@ -512,7 +513,7 @@ fn people_read_it_with_sqlite3() {
          r1|2026-03-01T12:00:00.000Z|2026-03-01T12:00:02.000Z|1|answered\n\
          100|004420|2026-03-01T12:00:00.000Z|2026-03-02T12:00:00.000Z\n\
          bans\ncall_records\ndestinations\nknown\nmeta\nregistrations\nsecrets\n\
-         wal\n2\nok\n",
+         wal\n3\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
@@ -668,13 +669,13 @@ fn a_question_walks_the_index() {
         limit: 3,
         after: Some("a_b".into()),
     };
-    let (sql, values) = reader::select_page(&query).expect("a question");
+    let (sql, values) = reader::select_page(&query, rows::RECORD_COLUMNS).expect("a question");
     assert_eq!(values.len(), 5);
     assert_eq!(
         plan(&sql),
         "SEARCH call_records USING INDEX call_records_by_start (start>? AND start<?)"
     );
-    let (sql, _) = reader::select_page(&all(3)).expect("a question");
+    let (sql, _) = reader::select_page(&all(3), rows::RECORD_COLUMNS).expect("a question");
     assert_eq!(
         plan(&sql),
         "SCAN call_records USING INDEX call_records_by_start"

@@ -697,6 +697,7 @@ fn field(record: &CallRecord, key: &str, begin: UnixTime) -> Option<String> {
         "talk_ms" => or_none(record.talk_ms.map(|millis| millis.to_string())),
         "caller_call_id" => record.caller_call_id.clone(),
         "callee_call_id" => or_none(record.callee_call_id.clone()),
+        "reason" => or_none(record.reason.clone()),
         _ => return None,
     })
 }

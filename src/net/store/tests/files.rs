@@ -69,7 +69,7 @@ fn newer_and_foreign_files_are_refused_untouched() {
     for (name, sql, word) in [
         (
             "newer.db",
-            "PRAGMA application_id = 1936289899; PRAGMA user_version = 3; CREATE TABLE x (y)",
+            "PRAGMA application_id = 1936289899; PRAGMA user_version = 4; CREATE TABLE x (y)",
             "newer",
         ),
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
@@ -103,7 +103,10 @@ fn a_file_of_version_1_is_carried_over() {
     };
     Connection::open(&path)
         .and_then(|old| {
-            old.execute_batch("DROP TABLE destinations; PRAGMA user_version = 1; VACUUM")
+            old.execute_batch(
+                "DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
+                 PRAGMA user_version = 1; VACUUM",
+            )
         })
         .expect("as it was");
     // Who only reads it leaves it as it is.
@@ -113,13 +116,63 @@ fn a_file_of_version_1_is_carried_over() {
     let (store, snapshot, secrets) = open(&path);
     assert_eq!(snapshot.bindings, [row]);
     assert!(snapshot.destinations.is_empty());
-    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 2));
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 3));
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.close(CLOSE).expect("closed");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
     assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
     store.close(CLOSE).expect("closed");
+}
+
+#[test]
+fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let (store, ..) = open(&path);
+    let old = record("old", 1_772_366_400_000, "answered");
+    store.keep(Change::Record(Box::new(old)));
+    store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch(
+                "ALTER TABLE call_records DROP COLUMN reason; PRAGMA user_version = 2; VACUUM",
+            )
+        })
+        .expect("as it was");
+    // Beside a server that cannot write it.
+    let connection = schema::open_read_only(&path).expect("opens");
+    assert!(schema::record_columns(&connection).ends_with(", NULL AS reason"));
+    let page = reader::page(&connection, &all(10)).expect("a page");
+    assert_eq!((page.items.len(), &page.items[0].reason), (1, &None));
+    drop(connection);
+    // What is rescued from a broken one has none either.
+    let rescued = folder.path().join("rescued.db");
+    let mut connection = schema::open(&rescued).expect("opens");
+    let rows = schema::rescue(&path, &mut connection)
+        .expect("rescued")
+        .rows;
+    assert!(rows > 0);
+    let page = reader::page(&connection, &all(10)).expect("a page");
+    assert_eq!((page.items.len(), &page.items[0].reason), (1, &None));
+
+    let (store, ..) = open(&path);
+    let reason = Some("Q.850;cause=17".to_owned());
+    let new = CallRecord {
+        reason: reason.clone(),
+        ..record("new", 1_772_366_500_000, "busy")
+    };
+    store.keep(Change::Record(Box::new(new)));
+    on_disk(&store);
+    let page = ask(&store, all(10)).expect("a page");
+    let reasons: Vec<_> = (page.items.iter())
+        .map(|item| (item.id.as_str(), item.reason.clone()))
+        .collect();
+    assert_eq!(reasons, [("new", reason), ("old", None)]);
+    store.close(CLOSE).expect("closed");
+    let version = Connection::open(&path)
+        .and_then(|file| file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
+    assert_eq!(version, Ok(3));
 }
 
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {
