@@ -31,16 +31,21 @@ fn seeds(by_default: u64) -> Range<u64> {
     }
 }
 
-/// Plays these seeds and adds up what happened. True: there was more than one, so that every kind of thing should have.
+/// Plays these seeds and adds up what happened; a failure says which ones failed. True: there was more than one, so that every
+/// kind of thing should have happened.
 fn play<S>(seeds: Range<u64>, run: fn(u64) -> Result<S, String>, mut add: impl FnMut(S)) -> bool {
     let is_single = seeds.end - seeds.start == 1;
+    let mut failures = Vec::new();
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
             Ok(Ok(summary)) => add(summary),
-            Ok(Err(error)) => panic!("SEED={seed} {error}"),
-            Err(_) => panic!("SEED={seed} panicked, see above"),
+            Ok(Err(error)) => failures.push(format!("SEED={seed} {error}")),
+            Err(_) => failures.push(format!("SEED={seed} panicked, see above")),
         }
     }
+    let count = failures.len();
+    failures.truncate(10);
+    assert!(count == 0, "{count} failed:\n{}", failures.join("\n"));
     !is_single
 }
 

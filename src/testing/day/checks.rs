@@ -24,7 +24,7 @@ const REGISTERS_MAX: [(Duration, usize); 2] = [
 /// was begun before, and one that is challenged, for a nonce that is too old too, and asked for a longer time.
 ///
 /// Where the way loses a third, one try in a thousand fails although the carrier is there: then it waits again.
-fn back_within(absence: Duration, is_harmless: bool) -> Duration {
+pub(super) fn back_within(absence: Duration, is_harmless: bool) -> Duration {
     let wait = (absence * 3 / 2 + Duration::from_secs(30)).clamp(PUT_OFF_MAX, BACK_OFF_MAX);
     let tries = if is_harmless { 1 } else { 3 };
     (wait + TIMER_F * 5) * tries

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use self::checks::back_within;
 use self::setup::{carrier_address, read};
 use super::carrier::{Carrier, Policy};
 use super::fleet::{Fleet, Step};
@@ -297,9 +298,19 @@ impl Day {
         let phone = &mut self.fleet.phones[carrier];
         phone.is_off = true;
         phone.is_cut_off();
-        self.presence[carrier].absence = absence;
+        self.presence[carrier].absence = self.still_missed(carrier) + absence;
         self.later(absence, Plan::Return(carrier));
         self.shake(carrier);
+    }
+
+    /// For how long its lines may have tried in vain already, because it was absent shortly before.
+    fn still_missed(&self, carrier: usize) -> Duration {
+        let Presence { since, absence } = self.presence[carrier];
+        let here = self.now().since(since);
+        match here <= back_within(absence, self.is_harmless) {
+            true if !absence.is_zero() => absence + here,
+            _ => Duration::ZERO,
+        }
     }
 
     fn is_back(&mut self, carrier: usize) {
@@ -329,7 +340,7 @@ impl Day {
         if let Some(edge) = &mut phone.carrier {
             edge.forget();
         }
-        self.presence[carrier].absence = Duration::ZERO;
+        self.presence[carrier].absence = self.still_missed(carrier);
         self.is_back(carrier);
         // Somebody calls before its lines know.
         let after = self.random.up_to(Duration::from_secs(300));
