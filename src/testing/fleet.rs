@@ -107,10 +107,11 @@ impl Fleet {
         self.phones[index].disconnected();
     }
 
-    /// Nobody says anything any more.
+    /// Nobody says anything any more, nor takes a connection.
     pub fn turn_off(&mut self) {
         for (phone, place) in self.phones.iter_mut().zip(&self.places) {
             phone.is_off = true;
+            self.world.refuse(*place);
             self.world.close(*place);
         }
         for place in std::mem::take(&mut self.left) {
