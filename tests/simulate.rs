@@ -123,7 +123,7 @@ fn day() {
 #[test]
 fn a_thousand_lines() {
     let report = thousand::run(1, 1_000).unwrap_or_else(|error| panic!("{error}"));
-    println!("{report:#?}");
+    println!("1,000 lines: {report}");
     let (start, spread) = report.start;
     // Two REGISTERs each, one line every 100 ms after the first ten.
     assert!(start <= Duration::from_secs(110) && spread.registers == 2_000);
@@ -143,6 +143,24 @@ fn a_thousand_lines() {
     assert!(report.day.per_minute <= 400 && report.back.1.per_minute <= 400);
     // 5 s, 10 s, 20 s … half an hour: ten tries of each line, and no more.
     assert!(report.absence.registers <= 15_000, "{:?}", report.absence);
+}
+
+/// Bytes that a server with so many registered lines has on its heap.
+fn heap(lines: usize) -> u64 {
+    let mut all = thousand::Thousand::new(1, lines).expect("a configuration");
+    all.register_all().expect("they register");
+    // Until the transactions are forgotten.
+    all.pass(Duration::from_secs(60));
+    let mut copy = None;
+    let info = allocation_counter::measure(|| copy = Some(all.server().clone()));
+    u64::try_from(info.bytes_current).expect("it has some")
+}
+
+#[test]
+fn a_line_takes_little_memory() {
+    let per_line = (heap(1_000) - heap(0)) / 1_000;
+    println!("1,000 lines: {per_line} bytes each");
+    assert!((500..4_096).contains(&per_line), "{per_line} bytes a line");
 }
 
 #[test]

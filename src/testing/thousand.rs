@@ -2,6 +2,7 @@
 //! does not run the carrier over when it has forgotten them all, or comes back after an absence.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::phone::Phone;
 use super::random::Random;
 use super::world::{Seen, World};
 use crate::config::Config;
+use crate::endpoint::Endpoint;
 use crate::message::parse;
 use crate::source::Transport;
 use crate::time::Instant;
@@ -28,6 +30,20 @@ pub struct Spread {
     pub per_minute: usize,
 }
 
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            registers,
+            per_second,
+            per_minute,
+        } = self;
+        write!(
+            f,
+            "{registers} REGISTERs, at most {per_second} a second and {per_minute} a minute"
+        )
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -41,6 +57,21 @@ pub struct Report {
     pub absence: Spread,
     /// From its return until all were registered again.
     pub back: (Duration, Spread),
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [start, restart, back] = [self.start, self.restart, self.back];
+        writeln!(f, "all registered after {:?}: {}", start.0, start.1)?;
+        writeln!(f, "refreshed over {DAY:?}: {}", self.day)?;
+        writeln!(
+            f,
+            "again {:?} after the carrier's restart: {}",
+            restart.0, restart.1
+        )?;
+        writeln!(f, "in its absence of {ABSENCE:?}: {}", self.absence)?;
+        write!(f, "again {:?} after its return: {}", back.0, back.1)
+    }
 }
 
 /// The time of refreshes that is looked at.
@@ -97,7 +128,13 @@ impl Thousand {
         own.expect("the one phone is a carrier's")
     }
 
-    fn pass(&mut self, time: Duration) {
+    /// The server.
+    pub fn server(&self) -> &Endpoint {
+        &self.fleet.world.endpoint
+    }
+
+    /// Lets so much time pass.
+    pub fn pass(&mut self, time: Duration) {
         let end = self.fleet.now().plus(time);
         while self.fleet.step(end) != Step::End {}
     }
@@ -195,29 +232,5 @@ pub fn run(seed: u64, lines: usize) -> Result<Report, String> {
             absence,
             back,
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Bytes that a server with so many lines has on its heap.
-    fn heap(lines: usize) -> u64 {
-        let mut all = Thousand::new(1, lines).expect("a configuration");
-        all.register_all().expect("they register");
-        // Until the transactions are forgotten.
-        all.pass(Duration::from_secs(60));
-        let endpoint = &all.fleet.world.endpoint;
-        let mut copy = None;
-        let info = allocation_counter::measure(|| copy = Some(endpoint.clone()));
-        u64::try_from(info.bytes_current).expect("it has some")
-    }
-
-    #[test]
-    fn a_line_takes_little_memory() {
-        let per_line = (heap(1_000) - heap(0)) / 1_000;
-        println!("{per_line} bytes a line");
-        assert!((500..4_096).contains(&per_line), "{per_line} bytes a line");
     }
 }

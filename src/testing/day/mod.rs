@@ -20,6 +20,7 @@ use std::time::Duration;
 use self::checks::back_within;
 use self::setup::{carrier_address, read};
 use super::carrier::{Carrier, Policy};
+use super::dns::{Manner, Zone};
 use super::fleet::{Fleet, Step};
 use super::invariants;
 use super::network::Link;
@@ -54,6 +55,8 @@ const SILENCE: Duration = Duration::from_secs(1_000);
 const LOOK: Duration = Duration::from_secs(120);
 /// A carrier's absence, in seconds, from and to.
 const ABSENCE_S: (u64, u64) = (60, 3_600);
+/// For how long name servers are silent at most.
+const NO_NAMES_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Loss, per mille, up to which the tries of a request are enough: with more some are really never answered.
 const HARMLESS_LOSS: u32 = 50;
 
@@ -112,6 +115,10 @@ enum Plan {
     Leave(usize),
     Return(usize),
     Restart(usize),
+    /// The name servers fall silent, or answer again.
+    Names(Manner),
+    /// The administrator has the configuration read again.
+    Reload,
     PowerCut,
     Look,
 }
@@ -175,6 +182,17 @@ impl Day {
             let after = MORNING + self.random.up_to(DAY);
             self.power_cut = Some(self.now().plus(after));
             self.later(after, Plan::PowerCut);
+        }
+        // A server that has just been started knows no name.
+        if self.power_cut.is_none() && self.random.chance(300) {
+            let after = MORNING + self.random.up_to(DAY);
+            self.later(after, Plan::Names(Manner::Silent));
+            let silence = self.random.up_to(NO_NAMES_MAX);
+            self.later(after + silence, Plan::Names(Manner::Answers));
+        }
+        for _ in 0..self.random.below(3) {
+            let after = MORNING + self.random.up_to(DAY);
+            self.later(after, Plan::Reload);
         }
         for _ in 0..CALLS {
             let after = MORNING + self.random.up_to(DAY);
@@ -254,6 +272,8 @@ impl Day {
                 self.is_back(carrier);
             }
             Plan::Restart(carrier) => self.restart(carrier),
+            Plan::Names(manner) => self.fleet.world.name_server.manner = manner,
+            Plan::Reload => self.fleet.world.reload(read(&self.text)?),
             Plan::PowerCut => self.cut_power()?,
             Plan::Look => {
                 self.look()?;

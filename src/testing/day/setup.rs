@@ -50,14 +50,18 @@ fn configuration(policies: &[Policy], random: &mut Random) -> String {
             let (user, password) = account(carrier, index);
             let expires = ["5m", "30m", "1h", "1h", "1h", "2h"][random.below(6) as usize];
             let keepalive = ["0", "25s", "2m", "5m"][random.below(4) as usize];
+            let mut proxy = String::new();
             let incoming = ["100", "101", "102", ""][random.below(4) as usize];
             let transport = transport_of(carrier).uri_token();
+            // The others find it by its name.
+            if random.chance(500) {
+                proxy = format!("outbound_proxy = {}\n", carrier_address(carrier));
+            }
             text.push_str(&format!(
                 "[line c{carrier}{index}]\naccount = {user}\npassword = {password}\nserver = {}\n\
-                 outbound_proxy = {}\nauth_user_with_domain = {}\nexpires = {expires}\n\
+                 {proxy}auth_user_with_domain = {}\nexpires = {expires}\n\
                  keepalive = {keepalive}\nincoming = {incoming}\ntransport = {transport}\nnew_call_id = {}\n",
                 policy.domain,
-                carrier_address(carrier),
                 if policy.is_user_with_domain { "yes" } else { "no" },
                 if random.chance(200) { "yes" } else { "no" },
             ));
@@ -71,6 +75,23 @@ fn configuration(policies: &[Policy], random: &mut Random) -> String {
     // A call that a line has no one for goes by its number.
     text.push_str("[route in]\nprefix = +4930\nto = user:103\n");
     text
+}
+
+/// What name servers know of carriers: the service of one that is called over TCP, the address of any other.
+fn zone(policies: &[Policy], random: &mut Random) -> Result<Zone, String> {
+    let mut text = String::new();
+    for (carrier, policy) in policies.iter().enumerate() {
+        let (address, domain) = (carrier_address(carrier), &policy.domain);
+        let lasts = random.between(30, 7_200);
+        if transport_of(carrier) == Transport::Tcp {
+            let port = address.port();
+            text.push_str(&format!(
+                "_sip._tcp.{domain} {lasts} SRV 10 50 {port} edge.{domain}\nedge."
+            ));
+        }
+        text.push_str(&format!("{domain} {lasts} A {}\n", address.ip()));
+    }
+    Zone::read(&text)
 }
 
 pub(super) fn transport_of(carrier: usize) -> Transport {
@@ -102,6 +123,7 @@ impl Day {
             ..Link::default()
         };
         let mut world = World::new(read(&text)?, server(), seed, office);
+        world.name_server.zone = zone(&policies, &mut random)?;
         let way = Link {
             delay: Duration::from_millis(random.between(5, 100)),
             jitter: Duration::from_millis(random.between(0, 60)),

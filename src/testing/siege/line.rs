@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::carrier::floods;
 use super::junk::NUMBERS;
 use super::{Act, Siege, Summary, configuration, link, phone, server};
-use crate::source::Source;
+use crate::source::{Lane, Source};
 use crate::testing::carrier::{Carrier, NonceLife, Policy};
 use crate::testing::phone::{Habits, Outcome};
 use crate::testing::random::Random;
@@ -175,9 +175,13 @@ fn check(siege: &Siege) -> Result<(), String> {
             "{recorded} records of {honest} calls: some were forged"
         ));
     }
-    let ours = Source::of(siege.phones[0].address.ip());
-    if siege.world.banned.contains(&ours) {
+    let ours = siege.phones[0].address.ip();
+    if siege.world.banned.contains(&Source::of(ours)) {
         return Err("the carrier was banned".to_owned());
+    }
+    let places = siege.world.endpoint.lane_places(siege.world.now(), 64);
+    if !(places.iter()).any(|place| place.address == ours && place.lane == Lane::Peers) {
+        return Err(format!("the carrier has no lane: {places:?}"));
     }
     Ok(())
 }
