@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use sipkeep::testing::siege::carrier::{self, Play};
-use sipkeep::testing::siege::{Summary, newcomer, office, victim};
+use sipkeep::testing::siege::{Summary, line, newcomer, office, victim};
 
 /// Of each play.
 const SEEDS: u64 = 100;
@@ -60,6 +60,12 @@ fn carrier_forged_without_end() {
     let all = play("carrier_forged_without_end", |seed| {
         carrier::run(seed, Play::silenced(seconds))
     });
+    assert!(all.calls > 0 && all.flood > 0, "nothing happened: {all:?}");
+}
+
+#[test]
+fn line() {
+    let all = play("line", line::run);
     assert!(all.calls > 0 && all.flood > 0, "nothing happened: {all:?}");
 }
 

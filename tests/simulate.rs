@@ -1,15 +1,18 @@
-//! Seeds of the simulated office (`testing::simulate`) and of the storm (`testing::storm`). `SEED=123` plays that one only,
-//! `SEEDS=1000` that many.
+//! Seeds of the simulated office (`testing::simulate`), of the storm (`testing::storm`) and of the day of lines
+//! (`testing::day`). `SEED=123` plays that one only, `SEEDS=1000` that many:
+//! `SEEDS=1000 cargo test --profile simulation --test all simulate::day`.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use sipkeep::testing::{fraud, simulate, storm};
+use sipkeep::testing::{day, fraud, simulate, storm, thousand};
 
 /// As many as a minute on a slow machine allows without optimization.
 const OFFICE_SEEDS: u64 = 300;
 /// These are longer.
 const STORM_SEEDS: u64 = 100;
+const DAY_SEEDS: u64 = 100;
 /// Each is a working afternoon.
 const FRAUD_SEEDS: u64 = 5;
 
@@ -28,16 +31,21 @@ fn seeds(by_default: u64) -> Range<u64> {
     }
 }
 
-/// Plays these seeds and adds up what happened. True: there was more than one, so that every kind of thing should have.
+/// Plays these seeds and adds up what happened; a failure says which ones failed. True: there was more than one, so that every
+/// kind of thing should have happened.
 fn play<S>(seeds: Range<u64>, run: fn(u64) -> Result<S, String>, mut add: impl FnMut(S)) -> bool {
     let is_single = seeds.end - seeds.start == 1;
+    let mut failures = Vec::new();
     for seed in seeds {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
             Ok(Ok(summary)) => add(summary),
-            Ok(Err(error)) => panic!("SEED={seed} {error}"),
-            Err(_) => panic!("SEED={seed} panicked, see above"),
+            Ok(Err(error)) => failures.push(format!("SEED={seed} {error}")),
+            Err(_) => failures.push(format!("SEED={seed} panicked, see above")),
         }
     }
+    let count = failures.len();
+    failures.truncate(10);
+    assert!(count == 0, "{count} failed:\n{}", failures.join("\n"));
     !is_single
 }
 
@@ -96,9 +104,71 @@ fn fraud() {
 }
 
 #[test]
+fn day() {
+    let mut all = day::Summary::default();
+    let are_many = play(seeds(DAY_SEEDS), day::run, |summary| all.add(&summary));
+    println!("{all:?}");
+    if are_many {
+        assert!(all.answered * 4 > all.out + all.into, "{all:?}");
+        assert!(all.out > 0 && all.into > 0 && all.forgotten > 0, "{all:?}");
+        assert!(
+            all.refused > 0 && all.mishaps > 0 && all.power_cuts > 0,
+            "{all:?}"
+        );
+        // What a bad way really loses is little.
+        assert!(all.timeouts * 20 < all.into, "{all:?}");
+    }
+}
+
+#[test]
+fn a_thousand_lines() {
+    let report = thousand::run(1, 1_000).unwrap_or_else(|error| panic!("{error}"));
+    println!("1,000 lines: {report}");
+    let (start, spread) = report.start;
+    // Two REGISTERs each, one line every 100 ms after the first ten.
+    assert!(start <= Duration::from_secs(110) && spread.registers == 2_000);
+    // Half of an hour, which is what was granted; then the longest back-off.
+    assert!(report.restart.0 <= Duration::from_secs(2_100));
+    assert!(report.back.0 <= Duration::from_secs(1_900));
+    for spread in [
+        spread,
+        report.day,
+        report.restart.1,
+        report.absence,
+        report.back.1,
+    ] {
+        assert!(spread.per_second <= 40, "{spread:?}");
+    }
+    // An even day would be 70 a minute. Those that have started together drift apart.
+    assert!(report.day.per_minute <= 400 && report.back.1.per_minute <= 400);
+    // 5 s, 10 s, 20 s … half an hour: ten tries of each line, and no more.
+    assert!(report.absence.registers <= 15_000, "{:?}", report.absence);
+}
+
+/// Bytes that a server with so many registered lines has on its heap.
+fn heap(lines: usize) -> u64 {
+    let mut all = thousand::Thousand::new(1, lines).expect("a configuration");
+    all.register_all().expect("they register");
+    // Until the transactions are forgotten.
+    all.pass(Duration::from_secs(60));
+    let mut copy = None;
+    let info = allocation_counter::measure(|| copy = Some(all.server().clone()));
+    u64::try_from(info.bytes_current).expect("it has some")
+}
+
+#[test]
+fn a_line_takes_little_memory() {
+    let per_line = (heap(1_000) - heap(0)) / 1_000;
+    println!("1,000 lines: {per_line} bytes each");
+    assert!((500..4_096).contains(&per_line), "{per_line} bytes a line");
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let run = || simulate::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
     let run = || storm::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
+    assert_eq!(run(), run());
+    let run = || day::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
 }

@@ -145,7 +145,7 @@ impl Endpoint {
         let Some(line) = self.lines.find(name) else {
             return Answer::NotFound(format!("no such line: {name}"));
         };
-        if !self.lines.register_soon(now.mono, line) {
+        if !self.lines.register_now(now.mono, line) {
             return Answer::Refused(format!("{name} is not to register: register = no"));
         }
         self.lines_go_on(now);

@@ -297,16 +297,25 @@ impl Lines {
         bound.map_or(b"", |bound| &bound.path)
     }
 
-    /// Registers again soon: somebody asks for it, or a call says that the peer does not know us (any more). It may be asked for
-    /// as often as one likes. `false`: there is no such line, or it is not to register.
+    /// Registers again soon: a call says that the peer does not know us (any more), or our address is another one. It may be
+    /// asked for as often as one likes; a `Retry-After` is obeyed. `false`: there is no such line, or it is not to register.
     pub fn register_soon(&mut self, now: Instant, line: LineId) -> bool {
+        self.hurry(line, |own| own.hurry(now))
+    }
+
+    /// The same, whatever its registrar has asked for: a person wants it.
+    pub fn register_now(&mut self, now: Instant, line: LineId) -> bool {
+        self.hurry(line, |own| own.hurry_anyway(now))
+    }
+
+    fn hurry(&mut self, line: LineId, hurry: impl FnOnce(&mut Registration)) -> bool {
         let Some(slot) = self.lines.get(line.0 as usize).copied() else {
             return false;
         };
         let Some(own) = self.slots.get_mut(slot.0 as usize) else {
             return false;
         };
-        own.hurry(now);
+        hurry(own);
         let is_wanted = !own.is_removal();
         self.arm(slot);
         is_wanted

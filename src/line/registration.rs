@@ -260,8 +260,15 @@ impl Registration {
         }
     }
 
-    /// The next attempt begins soon, but [`LINE_HURRY`] after the one before at the earliest.
+    /// Something has changed: the next attempt begins soon, unless the registrar wants to be left alone.
     pub fn hurry(&mut self, now: Instant) {
+        if self.asked_to_wait().is_none() {
+            self.hurry_anyway(now);
+        }
+    }
+
+    /// The next attempt begins soon, whatever was to be waited for, but [`LINE_HURRY`] after the one before at the earliest.
+    pub fn hurry_anyway(&mut self, now: Instant) {
         let earliest = self
             .last_attempt
             .map_or(now, |last| last.plus(LINE_HURRY))
@@ -288,10 +295,21 @@ impl Registration {
                 0 => turn.now.mono,
                 failures => (turn.now.mono).plus(pace::backoff(failures, None, turn.tokens)),
             };
+            let at = self.asked_to_wait().map_or(at, |until| until.max(at));
             self.plan(turn.now.mono, at);
             self.hurry_not_before();
         }
         self.say(turn);
+    }
+
+    /// Until when its registrar wants to be left alone (RFC 3261 §21.5.4), whatever becomes of the connection; `None`: it has
+    /// not said so.
+    fn asked_to_wait(&self) -> Option<Instant> {
+        self.failure.as_ref()?.retry_after?;
+        match self.phase {
+            Phase::Waiting(at) => Some(at),
+            Phase::Off | Phase::Asking(_) => None,
+        }
     }
 
     /// A registration that has lasted has succeeded, whatever there was before.
@@ -456,15 +474,16 @@ impl Registration {
 
     /// There is no (further) address to ask: `reason` says why, unless those before have said more.
     pub fn nowhere(&mut self, reason: String, turn: &mut Turn<'_>) {
-        let before = match &mut self.phase {
-            Phase::Asking(attempt) => attempt.failure.take(),
-            Phase::Waiting(_) => None,
+        // A refresh that was on its way when the line was to leave has removed nothing: that is still to be asked.
+        let (before, is_removal) = match &mut self.phase {
+            Phase::Asking(attempt) => (attempt.failure.take(), attempt.is_removal),
+            Phase::Waiting(_) => (None, self.is_removal()),
             Phase::Off => return,
         };
         if !matches!(self.phase, Phase::Asking(_)) {
             self.last_attempt = Some(turn.now.mono);
         }
-        match self.is_removal() {
+        match is_removal {
             true => self.removed(turn),
             false => self.failed(before.unwrap_or_else(|| Failure::nobody(reason)), turn),
         }

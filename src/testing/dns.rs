@@ -139,7 +139,7 @@ pub fn question(query: &[u8]) -> Option<String> {
 }
 
 /// How a name server behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Manner {
     /// As it should.
     Answers,

@@ -72,6 +72,15 @@ impl Fleet {
         self.act(index, |phone, now, sent| phone.call(now, number, sent));
     }
 
+    /// The call server of a carrier calls an account of his where it is registered. False: it is not.
+    pub fn call_account(&mut self, index: usize, account: usize) -> bool {
+        let mut is_called = false;
+        self.act(index, |phone, now, sent| {
+            is_called = phone.call_account(now, account, sent);
+        });
+        is_called
+    }
+
     /// A phone writes to a number.
     pub fn write(&mut self, index: usize, number: &str) {
         self.act(index, |phone, now, sent| phone.write(now, number, sent));
@@ -98,10 +107,11 @@ impl Fleet {
         self.phones[index].disconnected();
     }
 
-    /// Nobody says anything any more.
+    /// Nobody says anything any more, nor takes a connection.
     pub fn turn_off(&mut self) {
         for (phone, place) in self.phones.iter_mut().zip(&self.places) {
             phone.is_off = true;
+            self.world.refuse(*place);
             self.world.close(*place);
         }
         for place in std::mem::take(&mut self.left) {

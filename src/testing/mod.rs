@@ -3,10 +3,13 @@
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
 //! `scenario` plays such scripts from text files; `phone` plays itself, and a `fleet` of them lives with the server on a
 //! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should. `siege` has them besieged, `fraud` one of
-//! them robbed of his password.
+//! them robbed of his password. With a `carrier` before it a phone is where external lines register: for a `day`, or a
+//! `thousand` of them at once.
 //! `invariants` is what must hold in all of these.
 
 pub mod agent;
+pub mod carrier;
+pub mod day;
 pub mod dns;
 pub mod fleet;
 pub mod fraud;
@@ -24,6 +27,7 @@ pub mod scenario;
 pub mod siege;
 pub mod simulate;
 pub mod storm;
+pub mod thousand;
 pub mod world;
 
 /// What a fuzz target does with its bytes; it panics when a property does not hold.

@@ -104,6 +104,8 @@ enum Plan {
 }
 
 struct Storm {
+    /// The configuration.
+    text: String,
     fleet: Fleet,
     random: Random,
     plan: BinaryHeap<Reverse<(Instant, Plan)>>,
@@ -130,6 +132,7 @@ pub fn run(seed: u64) -> Result<Summary, String> {
     storm.pass(PROBES)?;
     storm.check_calls()?;
     storm.fleet.turn_off();
+    storm.ask_no_more()?;
     storm.pass(SILENCE)?;
     invariants::nothing_is_left(&storm.fleet.world)?;
     invariants::nobody_honest_is_banned(&storm.fleet.world, &storm.fleet.phones)?;
@@ -156,8 +159,7 @@ impl Storm {
         for user in 100..100 + PHONES - 1 {
             text.push_str(&format!("[user {user}]\npassword = Storm-Phone-{user}\n"));
         }
-        let config =
-            Config::read(&text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))?;
+        let config = read(&text)?;
         let loss = if random.chance(500) {
             random.below(u64::from(HARMLESS_LOSS) + 1)
         } else {
@@ -205,6 +207,7 @@ impl Storm {
             })
         }));
         Ok(Self {
+            text,
             shaken: vec![None; phones.len()],
             fleet: Fleet::new(world, phones),
             random,
@@ -229,6 +232,14 @@ impl Storm {
             self.later(after, Plan::Call(caller, callee));
         }
         self.later(LOOK, Plan::Look);
+    }
+
+    /// A trunk that does not answer is asked for ever whether it is back, over a new connection each time: until the
+    /// configuration says otherwise.
+    fn ask_no_more(&mut self) -> Result<(), String> {
+        let text = (self.text).replace("[trunk carrier]\n", "[trunk carrier]\nkeepalive = 0\n");
+        self.fleet.world.reload(read(&text)?);
+        Ok(())
     }
 
     fn later(&mut self, after: Duration, plan: Plan) {
@@ -405,6 +416,10 @@ impl Storm {
         }
         summary
     }
+}
+
+fn read(text: &str) -> Result<Config, String> {
+    Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
 }
 
 fn any_transport(random: &mut Random) -> Transport {

@@ -184,6 +184,11 @@ impl World {
         self.listeners.insert(peer);
     }
 
+    /// The peer takes none any more.
+    pub fn refuse(&mut self, peer: SocketAddr) {
+        self.listeners.remove(&peer);
+    }
+
     /// Whether a peer has a connection.
     pub fn is_connected(&self, peer: SocketAddr) -> bool {
         self.by_peer.contains_key(&peer)

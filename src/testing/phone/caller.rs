@@ -5,7 +5,27 @@ use super::*;
 impl Phone {
     /// Calls a number.
     pub fn call(&mut self, now: Instant, number: &str, out: &mut Sent) {
-        let dialog = self.new_dialog(&format!("sip:{number}@{DOMAIN}"));
+        let uri = format!("sip:{number}@{DOMAIN}");
+        self.call_at(now, &uri, uri.as_bytes(), out);
+    }
+
+    /// As the call server of a carrier: calls an account of his where it is registered. False: it is not.
+    pub fn call_account(&mut self, now: Instant, account: usize, out: &mut Sent) -> bool {
+        let Some(carrier) = &self.carrier else {
+            return false;
+        };
+        let to = carrier.address_of_record(account);
+        let Some(contact) = carrier.contact(now, account).map(<[u8]>::to_vec) else {
+            return false;
+        };
+        self.call_at(now, &to, &contact, out);
+        true
+    }
+
+    /// Calls `target`, which is where `to` can be found.
+    fn call_at(&mut self, now: Instant, to: &str, target: &[u8], out: &mut Sent) {
+        let mut dialog = self.new_dialog(to);
+        dialog.remote_target = target.into();
         let call_id = String::from_utf8_lossy(&dialog.call_id).into_owned();
         self.outcomes.insert(call_id, Outcome::Pending);
         let tag = dialog.local.rsplit(|byte| *byte == b'=').next();

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::agent::{DOMAIN, session};
+use super::carrier::{Carrier, Verdict};
 use super::random::Random;
 use crate::auth::digest::{self, Login};
 use crate::config::Secret;
@@ -28,6 +29,9 @@ use crate::transport::{Frame, Framer};
 
 /// Seconds for which a phone subscribes.
 const SUBSCRIPTION_S: u64 = 300;
+
+/// RFC 5626 §4.4.1.
+const PING: &[u8] = b"\r\n\r\n";
 
 /// A phone has a few calls at most.
 const TRANSACTIONS_MAX: usize = 256;
@@ -261,6 +265,8 @@ pub struct Phone {
     pub whims_done: u32,
     /// What it does when. Set it before the phone does anything.
     pub habits: Habits,
+    /// It is the call server of this carrier.
+    pub carrier: Option<Box<Carrier>>,
     secret: Secret,
     model: Model,
     flow: Flow,
@@ -312,6 +318,7 @@ impl Phone {
             whims_done: 0,
             proves_within: false,
             habits: Habits::default(),
+            carrier: None,
             secret: Secret::Password(password.into()),
             model: Model::of(user),
             flow,
@@ -605,13 +612,19 @@ impl Phone {
         let mut messages = Vec::new();
         let mut frames = self.framer.feed(bytes);
         while let Some(frame) = frames.next() {
-            if let Frame::Message(message) = frame {
-                messages.push(message.to_vec());
+            match frame {
+                Frame::Message(message) => messages.push(message.to_vec()),
+                Frame::Ping => messages.push(PING.to_vec()),
+                Frame::Error(_) => {}
             }
         }
         drop(frames);
         for message in messages {
-            self.receive(now, &message, out);
+            if message == PING {
+                self.pinged(out);
+            } else {
+                self.receive(now, &message, out);
+            }
         }
     }
 
@@ -623,6 +636,10 @@ impl Phone {
         if self.is_off {
             return;
         }
+        if self.carrier.is_some() && bytes.iter().all(|byte| b"\r\n".contains(byte)) {
+            self.pinged(&mut Sent::default());
+            return;
+        }
         let message = match parse(bytes) {
             Ok(message) => message,
             Err(error) => panic!(
@@ -631,12 +648,24 @@ impl Phone {
             ),
         };
         if message.is_request() {
-            self.request(now, &message, out);
+            match (self.carrier.as_mut()).map(|carrier| carrier.admit(now, &message, &self.flow)) {
+                None | Some(Verdict::Pass) => self.request(now, &message, out),
+                Some(Verdict::Absorb) => {}
+                Some(Verdict::Answer(answer)) => out.send(&self.flow, &answer),
+            }
         } else {
             self.response(now, &message, out);
         }
         if self.habits.whims > 0 {
             self.follows_whim(now, &message, out);
+        }
+    }
+
+    /// A keep-alive (RFC 5626 §4.4.1). On a stream it is answered.
+    fn pinged(&mut self, out: &mut Sent) {
+        if let Some(carrier) = &mut self.carrier {
+            carrier.seen.pings += 1;
+            out.send(&self.flow, b"\r\n");
         }
     }
 

@@ -101,12 +101,9 @@ pub fn run(seed: u64, play: Play) -> Result<Summary, String> {
     siege.pass(Duration::from_secs(8));
 
     let calls = Duration::from_secs(seconds);
-    floods(
-        &mut siege,
-        &random,
-        (carrier, forged),
-        calls + Duration::from_secs(2),
-    );
+    // To numbers of phones they would be calls: over UDP an address is all that a trunk has to show.
+    let own = (carrier, forged, NOBODY);
+    floods(&mut siege, &random, own, calls + Duration::from_secs(2));
     let begun = siege.now();
     for call in 0..seconds * calls_per_second {
         let at = begun.plus(Duration::from_micros(call * 1_000_000 / calls_per_second));
@@ -129,11 +126,12 @@ pub fn run(seed: u64, play: Play) -> Result<Summary, String> {
     Ok(siege.summary())
 }
 
-/// Banned sources, sources that stay below every threshold, ever new ones, and the carrier's own address.
-fn floods(
+/// Banned sources, sources that stay below every threshold, ever new ones, and the carrier's own address: from that so
+/// many packets a second, to these numbers.
+pub(super) fn floods(
     siege: &mut Siege,
     random: &Random,
-    (carrier, own_rate): (SocketAddr, u32),
+    (carrier, own_rate, numbers): (SocketAddr, u32, (u64, u64)),
     lasts: Duration,
 ) {
     let address = |network: u8, number: u32| {
@@ -167,8 +165,7 @@ fn floods(
         from
     });
     let own: Forge = Box::new(move |material, out| {
-        // To numbers of phones they would be calls: over UDP an address is all that a trunk has to show.
-        forged(material, (carrier, address(40, 1)), NOBODY, out);
+        forged(material, (carrier, address(40, 1)), numbers, out);
         carrier
     });
     let now = siege.now();

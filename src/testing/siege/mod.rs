@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `office` | 200 phones behind one address after a power cut | one of them, whose password is wrong |
 //! | `carrier` | a trunk that makes 50 calls a second | banned, patient and forged sources |
+//! | `line` | a line that registers, calls and is called | the same, and whoever forges its carrier's address |
 //! | `victim` | a phone that registers and calls | whoever forges its address |
 //! | `newcomer` | a phone that nobody knows yet | 60,000 sources below every threshold |
 //!
@@ -14,6 +15,7 @@
 
 pub mod carrier;
 mod junk;
+pub mod line;
 pub mod newcomer;
 pub mod office;
 pub mod victim;
@@ -71,6 +73,8 @@ impl Summary {
 enum Act {
     Register,
     Call(String),
+    /// A carrier calls an account of his.
+    CallAccount(usize),
 }
 
 /// What a flood's packets are made from.
@@ -127,6 +131,8 @@ struct Siege {
     /// See [`OVERHEARD_MAX`].
     overheard: Vec<Vec<u8>>,
     buffer: Vec<u8>,
+    /// Calls to accounts that were not registered.
+    uncalled: usize,
     /// `TRACE=1`: every message of a phone on standard output.
     is_traced: bool,
 }
@@ -185,6 +191,7 @@ impl Siege {
             plan: BinaryHeap::new(),
             overheard: Vec::new(),
             buffer: Vec::new(),
+            uncalled: 0,
             is_traced: std::env::var("TRACE").is_ok(),
         };
         siege.find_phones();
@@ -256,6 +263,10 @@ impl Siege {
             match act {
                 Act::Register => self.phones[index].register(now, &mut sent),
                 Act::Call(number) => self.phones[index].call(now, &number, &mut sent),
+                Act::CallAccount(account) => {
+                    let is_called = self.phones[index].call_account(now, account, &mut sent);
+                    self.uncalled += usize::from(!is_called);
+                }
             }
             self.post(index, sent);
         }
