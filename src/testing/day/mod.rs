@@ -399,6 +399,8 @@ impl Day {
                 own.policy.busy = 0;
             }
         }
+        // Who is not answered asks for ever.
+        self.fleet.world.name_server.manner = Manner::Answers;
         let end = self.now();
         self.plan
             .retain(|Reverse((_, plan))| matches!(plan, Plan::Return(_)));
