@@ -354,3 +354,7 @@ const _: () = assert!(PLACES_ASKED_MAX * 5 <= NAME_QUERIES_MAX);
 pub const PLACE_ADDRESSES_HOLD: Duration = Duration::from_secs(3_600);
 /// Addresses of a name with those. The ones that are gone longest are left out.
 pub const PLACE_ADDRESSES_MAX: usize = 64;
+
+/// `m=` lines of a session description that is relayed; a video conference has about 5. One with more is passed on as it is,
+/// and its media is not relayed.
+pub const SDP_STREAMS_MAX: usize = 16;

@@ -26,12 +26,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("brake", &[]),
     ("names", &[]),
     ("message", &[]),
+    ("sdp", &[]),
     ("transport", &["message"]),
     ("transaction", &["transport", "message"]),
     ("dialog", &["transaction", "transport", "message"]),
     ("auth", &["transaction", "transport", "message"]),
     ("location", &["transaction", "transport", "message"]),
-    ("media", &["transaction", "transport", "message"]),
+    ("media", &["sdp"]),
     (
         "registrar",
         &[

@@ -18,6 +18,7 @@ pub mod fuzz_auth;
 pub mod fuzz_dns;
 pub mod fuzz_endpoint;
 pub mod fuzz_filter;
+pub mod fuzz_sdp;
 pub mod fuzz_stream;
 pub mod invariants;
 pub mod network;
@@ -34,13 +35,14 @@ pub mod world;
 pub type FuzzBody = fn(&[u8]);
 
 /// The fuzz targets by name: what cargo-fuzz runs, and what the tests replay the seeds with.
-pub const FUZZ_TARGETS: [(&str, FuzzBody); 8] = [
+pub const FUZZ_TARGETS: [(&str, FuzzBody); 9] = [
     ("auth_digest", auth_digest),
     ("dns", fuzz_dns::dns),
     ("endpoint", fuzz_endpoint::endpoint),
     ("filter", fuzz_filter::filter),
     ("message", fuzz::message),
     ("nonce", fuzz_auth::nonce),
+    ("sdp", fuzz_sdp::sdp),
     ("stream_frame", fuzz_stream::stream_frame),
     ("uri", fuzz::uri),
 ];
