@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::api::Event;
 use crate::limits::OUTPUT_ARENA_BYTES;
-use crate::source::{ConnectionId, Flow, Over, Sink, SocketId, Source};
+use crate::source::{ConnectionId, Flow, MediaPair, Over, Sink, SocketId, Source};
 use crate::store::Change;
 
 /// What goes out.
@@ -64,6 +64,19 @@ pub enum Output<'a> {
         /// Which.
         socket: SocketId,
     },
+    /// Open two UDP sockets, bound to this address and to the next port, and hand over what comes to them:
+    /// `Endpoint::forward`. If that cannot be: `MediaFailed`.
+    OpenMedia {
+        /// Their name from now on.
+        pair: MediaPair,
+        /// Address of the first.
+        address: SocketAddr,
+    },
+    /// Close them, whether they exist or not.
+    CloseMedia {
+        /// Which.
+        pair: MediaPair,
+    },
     /// Keep this.
     Keep(&'a Change),
     /// Log this.
@@ -102,6 +115,13 @@ enum Queued {
     },
     CloseQuery {
         socket: SocketId,
+    },
+    OpenMedia {
+        pair: MediaPair,
+        address: SocketAddr,
+    },
+    CloseMedia {
+        pair: MediaPair,
     },
     Keep(Change),
     Event(Event),
@@ -152,6 +172,11 @@ impl Outputs {
                 bytes: self.bytes(*range),
             },
             Queued::CloseQuery { socket } => Output::CloseQuery { socket: *socket },
+            Queued::OpenMedia { pair, address } => Output::OpenMedia {
+                pair: *pair,
+                address: *address,
+            },
+            Queued::CloseMedia { pair } => Output::CloseMedia { pair: *pair },
             Queued::Keep(change) => Output::Keep(change),
             Queued::Event(event) => Output::Event(event),
         })
@@ -222,6 +247,16 @@ impl Outputs {
     /// Closes the socket of a query.
     pub fn close_query(&mut self, socket: SocketId) {
         self.queue.push(Queued::CloseQuery { socket });
+    }
+
+    /// Opens the sockets of a pair of ports.
+    pub fn open_media(&mut self, pair: MediaPair, address: SocketAddr) {
+        self.queue.push(Queued::OpenMedia { pair, address });
+    }
+
+    /// Closes them.
+    pub fn close_media(&mut self, pair: MediaPair) {
+        self.queue.push(Queued::CloseMedia { pair });
     }
 
     /// Something to keep over restarts.

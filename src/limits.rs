@@ -355,6 +355,10 @@ pub const PLACE_ADDRESSES_HOLD: Duration = Duration::from_secs(3_600);
 /// Addresses of a name with those. The ones that are gone longest are left out.
 pub const PLACE_ADDRESSES_MAX: usize = 64;
 
+/// Keep-alives a second to all phones behind a NAT together, 46 bytes each on the wire. With more phones than fit each has its
+/// own more rarely.
+pub const NAT_KEEPALIVES_PER_SECOND: usize = 1_000;
+
 /// `m=` lines of a session description that is relayed; a video conference has about 5. One with more is passed on as it is,
 /// and its media is not relayed.
 pub const SDP_STREAMS_MAX: usize = 16;

@@ -252,6 +252,20 @@ pub struct ReachId {
     pub serial: u32,
 }
 
+/// Two UDP ports of ours that media is relayed through, an even one for RTP and the next one for RTCP, while they are open.
+/// The number is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaPair(pub u32);
+
+/// One of the two ports of a [`MediaPair`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Component {
+    /// The even one: media, and with RFC 5761 its RTCP too.
+    Rtp,
+    /// The odd one.
+    Rtcp,
+}
+
 /// Who a source is by its address alone: the one table that guard, authentication and lanes read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Who {

@@ -14,6 +14,7 @@ use md5::{Digest, Md5};
 
 mod brake;
 mod lines;
+mod media;
 mod records;
 
 /// For anything that should happen at once, on a machine that is busy.

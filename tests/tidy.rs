@@ -60,6 +60,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "call",
         &[
+            "sdp",
             "line",
             "dialog",
             "auth",

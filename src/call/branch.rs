@@ -1,8 +1,9 @@
 //! Final responses to the INVITEs of the branches: the first 2xx wins, refusals are weighed (RFC 3261 §13.2.2, §16.7).
 
+use super::media::Said;
 use super::*;
-use crate::message::Message;
 use crate::message::compose::Composer;
+use crate::message::{HeaderName, Message};
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
 const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -153,8 +154,19 @@ impl Calls {
         };
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
-        call.begin_sessions(response, context.now.mono);
-        call.answer_caller(owner, response, context);
+        let kept = call.take_answer(owner.leg, response);
+        let is_late = !call.had_offer && !call.is_negotiated(owner.leg);
+        let mut said = Said::response(owner.leg, response, !is_late);
+        if let Some(answer) = &kept {
+            said = said.with(&answer.kind, &answer.body);
+        }
+        let body = call.passes_anyway(owner.leg, said, context);
+        let kind = match &kept {
+            Some(answer) => Some(&*answer.kind),
+            None => response.value(HeaderName::ContentType),
+        };
+        call.begin_sessions(response, (kind, &body), context);
+        call.answer_caller(owner, response, (kept.is_some(), kind, &body), context);
         let tag = call.caller_tag(owner.call.index, owner.leg);
         call.caller.dialog.local.extend_from_slice(b";tag=");
         call.caller.dialog.local.extend_from_slice(&tag);
@@ -176,6 +188,8 @@ impl Calls {
         context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
         keep_record(context, record.clone());
         self.watch_both(owner.call);
+        self.release_media(owner.call, context);
+        self.listen(owner.call, context);
     }
 
     /// What the caller is to see of a refusal beside its status: a carrier's Reason says more than that.
@@ -211,6 +225,7 @@ impl Calls {
             return;
         }
         call.end_branch(owner.leg, best::of_branch(status), by);
+        self.release_media(owner.call, context);
         self.pays_no_more(owner.call, owner.leg);
         let Some(call) = self.get(owner.call) else {
             return;
@@ -281,22 +296,29 @@ impl Call {
         })
     }
 
+    /// The answer of a callee's reliable response, if his 2xx does not repeat it and the caller has not got it reliably.
+    fn take_answer(&mut self, leg: u8, response: &Message<'_>) -> Option<super::early::Answer> {
+        let branch = self.branches.get_mut(leg as usize)?;
+        (branch.early.answer.take()).filter(|_| response.body().is_empty())
+    }
+
     /// The 2xx of a branch. Where it has no SDP because the answer was in a reliable provisional response, the caller gets
     /// that, unless he has got it reliably himself.
-    fn answer_caller(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
-        let branch = self.branches.get_mut(owner.leg as usize);
-        let answer = branch.and_then(|branch| branch.early.answer.take());
-        let answer = answer.filter(|_| response.body().is_empty());
+    /// `body`: whether it was kept from a provisional response, its Content-Type, and it as he is to see it.
+    fn answer_caller(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        (is_kept, kind, body): (bool, Option<&[u8]>, &[u8]),
+        context: &mut Context<'_>,
+    ) {
         self.provisionals.end();
         let mut composer = self.compose_answer(owner, response, context);
         let terms = self.asked.terms(self.session_s);
         (self.asked).write_answer(&mut composer, terms, self.session_s);
-        match &answer {
-            Some(answer) => composer.finish(Some(&answer.kind), &answer.body),
-            None => carriage::finish(composer, response, response.body()),
-        }
-        if let Some(answer) = answer {
-            self.caller.watch.sending(Some(&answer.kind), &answer.body);
+        match is_kept {
+            true => composer.finish(kind, body),
+            false => carriage::finish(composer, response, body),
         }
         context.respond(self.invite, response.status(), &self.request);
     }

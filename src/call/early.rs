@@ -79,6 +79,7 @@ impl Call {
             asked_at: first.asked_at,
             is_heard: true,
             is_left: false,
+            media: first.media,
         };
         let index = u8::try_from(self.branches.len()).ok()?;
         self.branches.push(fork);

@@ -60,6 +60,8 @@ impl Calls {
             return;
         }
         call.state = State::Ending;
+        self.release_media(handle, context);
+        let Some(call) = self.get(handle) else { return };
         call.invitation = None;
         call.later.clear();
         let counted = std::mem::take(&mut call.counted);

@@ -13,19 +13,21 @@
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `challenge` (401 and 407 from lines), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
-//! (`transaction`), rewrite SDP.
+//! (`transaction`), read SDP (`sdp`).
 
 mod best;
 mod branch;
 mod carriage;
 mod challenge;
+mod counts;
 mod early;
 mod ending;
 mod failover;
 mod forgetting;
+mod media;
 mod onward;
 mod page;
 mod reconnect;
@@ -47,6 +49,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::line::{self, Lines};
 use crate::location::Phone;
+use crate::media::{Media, MediaId};
 use crate::message::{Composer, Message, Method};
 use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
@@ -57,9 +60,11 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
+use counts::Counts;
 use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop};
+pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
@@ -237,6 +242,8 @@ struct Leg {
     is_up: bool,
     /// How we notice that the peer is gone.
     watch: session::Watch,
+    /// The peer is behind a NAT, as far as its signalling shows.
+    is_behind_nat: bool,
 }
 
 /// A callee leg.
@@ -271,6 +278,8 @@ struct Branch {
     is_heard: bool,
     /// It failed, and others are tried in its place: what it said counts no more.
     is_left: bool,
+    /// The relay of its media. Callees behind one INVITE share it.
+    media: Option<MediaId>,
 }
 
 /// How a call got to a branch that the caller did not dial.
@@ -371,6 +380,10 @@ struct Call {
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
+    /// The caller receives what we send him: else nothing of his media is relayed before his ACK.
+    is_caller_proven: bool,
+    /// Whether its audio is watched.
+    is_listened_to: bool,
 }
 
 /// On which side of a call somebody is.
@@ -392,6 +405,8 @@ pub struct Context<'a> {
     pub connections: &'a mut Connections,
     /// Credentials, Contacts and routes of calls on lines.
     pub lines: &'a mut Lines,
+    /// Relays of media.
+    pub media: &'a mut Media,
     /// Where outputs go.
     pub out: &'a mut Outputs,
     /// Tags, Call-IDs.
@@ -420,36 +435,6 @@ impl Context<'_> {
             source: None,
             fields,
         });
-    }
-}
-
-/// How many calls everybody is in.
-#[derive(Clone, Debug, Default)]
-struct Counts {
-    /// Of each user: both directions together.
-    users: Vec<u32>,
-    /// From each trunk, and to it.
-    trunks: Vec<[u32; 2]>,
-    /// Of each line: both directions together.
-    lines: Vec<u32>,
-    /// Of each user: those to trunks and lines that he answers for.
-    outside: Vec<u32>,
-}
-
-impl Counts {
-    fn of(&mut self, party: &Party, side: Side) -> Option<&mut u32> {
-        match party {
-            Party::User(id, _) if side == Side::Outside => self.outside.get_mut(id.0 as usize),
-            Party::User(id, _) => self.users.get_mut(id.0 as usize),
-            Party::Line(id, _) => self.lines.get_mut(id.0 as usize),
-            Party::Trunk(id, _) => {
-                let [calls_from, calls_to] = self.trunks.get_mut(id.0 as usize)?;
-                Some(match side {
-                    Side::Caller => calls_from,
-                    Side::Callee | Side::Outside => calls_to,
-                })
-            }
-        }
     }
 }
 
@@ -704,6 +689,7 @@ impl Leg {
             bye_after_ack: None,
             is_up: false,
             watch: session::Watch::default(),
+            is_behind_nat: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The legs of an answered call are watched: session refreshes, by us and by the peer, and probes of whoever has no
 //! session timer (RFC 4028 §7.4, §9, §10; RFC 3311; RFC 5057).
 
+use super::media::Said;
 use super::session::{Asked, Due, Refresh};
 use super::*;
 use crate::message::compose::{Composer, reason_phrase};
@@ -128,6 +129,7 @@ impl Calls {
                 leg.send_ack(refresh.cseq, None, context);
             }
             leg.watch.agree(context.now.mono, response, own_s);
+            call.hears_again(owner.leg, response, context);
         } else if status == 422 {
             leg.watch.raise(response, own_s);
         }
@@ -232,21 +234,31 @@ impl Calls {
 
 impl Call {
     /// The call is answered, and this is the callee's 2xx: a session begins on each leg.
-    pub(super) fn begin_sessions(&mut self, response: &Message<'_>, now: Instant) {
-        let own_s = self.session_s;
+    /// `answer` is what the caller is sent, with its Content-Type.
+    pub(super) fn begin_sessions(
+        &mut self,
+        response: &Message<'_>,
+        answer: (Option<&[u8]>, &[u8]),
+        context: &mut Context<'_>,
+    ) {
+        let (own_s, now) = (self.session_s, context.now.mono);
         let kept = self.invitation.take();
+        let request = (kept.as_ref()).and_then(|kept| crate::message::parse(&kept.request).ok());
+        let winner = self.winner;
+        let offer = request.as_ref().map(|request| {
+            let offer = self.passed(winner, Said::offer(CALLER, request), context);
+            (request.value(HeaderName::ContentType), offer)
+        });
         if let Some(branch) = self.branches.get_mut(self.winner as usize) {
             let watch = &mut branch.leg.watch;
             watch.agree(now, response, own_s);
-            if let Some(kept) = kept.filter(|_| watch.keeps_descriptions())
-                && let Ok(request) = crate::message::parse(&kept.request)
-            {
-                watch.sending(request.value(HeaderName::ContentType), request.body());
+            if let Some((kind, offer)) = offer.filter(|_| watch.keeps_descriptions()) {
+                watch.sending(kind, &offer);
             }
         }
         let watch = &mut self.caller.watch;
         watch.begin(now, self.asked.terms(own_s));
-        watch.sending(response.value(HeaderName::ContentType), response.body());
+        watch.sending(answer.0, answer.1);
     }
 
     /// Whether an offer or its answer is under way, on either leg: a refresh would cross it, and makes itself needless if

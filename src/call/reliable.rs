@@ -16,7 +16,10 @@
 //! PRACK. A caller who has no PRACK could not bring it, and several callees' offers have no one answer. So to a late offer
 //! 100rel is offered only if the caller has it and there is one branch; else the offer is in the 2xx, the answer in the ACK.
 
+use std::borrow::Cow;
+
 use super::early::Answer;
+use super::media::Said;
 use super::*;
 use crate::message::{HeaderName, Message, RAck, rseq};
 
@@ -207,7 +210,12 @@ impl Calls {
             Some(number) if body.is_empty() || brings_answer => {
                 arrival.answer(200, None, context);
                 let kind = arrival.request.value(HeaderName::ContentType);
-                let answer = kind.map(|kind| (kind, body));
+                let answer = Said::answer(CALLER, arrival.request);
+                let body = match brings_answer {
+                    true => call.passes_anyway(sent.branch, answer, context),
+                    false => Cow::Borrowed(body),
+                };
+                let answer = kind.map(|kind| (kind, &*body));
                 call.send_prack((located.call, sent.branch), number, answer, context);
             }
             Some(number) => {
@@ -307,7 +315,11 @@ impl Call {
         // An offer cannot be in an unreliable response (RFC 3261 §13.2.1), so it is not made reliable.
         let may_pass = self.had_offer || number.is_some() || !is_reliable;
         let passes = may_pass && self.is_alone(owner.leg);
-        let body: &[u8] = if passes { response.body() } else { b"" };
+        let said = Said::response(owner.leg, response, self.had_offer);
+        let body = match passes && !response.body().is_empty() {
+            true => self.passes_anyway(owner.leg, said, context),
+            false => Cow::Borrowed(&b""[..]),
+        };
         let has_session = is_reliable && !body.is_empty();
         if number.is_some() && !response.body().is_empty() {
             self.keep_answer(owner.leg, response);
@@ -325,14 +337,14 @@ impl Call {
             let mut composer = self.compose_answer(owner, response, context);
             composer.field("Require", &[b"100rel"]);
             composer.number("RSeq", sent.rseq.into());
-            carriage::finish(composer, response, body);
+            carriage::finish(composer, response, &body);
             self.caller
                 .watch
-                .sending(response.value(HeaderName::ContentType), body);
+                .sending(response.value(HeaderName::ContentType), &body);
             self.send_reliably(sent, context);
         } else {
             let composer = self.compose_answer(owner, response, context);
-            carriage::finish(composer, response, body);
+            carriage::finish(composer, response, &body);
             context.respond(self.invite, response.status(), &self.request);
         }
         if let (Some(number), None) = (number, prack) {
@@ -374,7 +386,7 @@ impl Call {
         }
     }
 
-    fn is_negotiated(&self, leg: u8) -> bool {
+    pub(super) fn is_negotiated(&self, leg: u8) -> bool {
         let branch = self.branches.get(leg as usize);
         branch.is_some_and(|branch| branch.early.is_negotiated)
     }

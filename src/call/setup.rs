@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::media::Said;
 use super::target::{Identity, Target};
 use super::*;
+use crate::media::Full;
 use crate::message::compose::{Composer, append_address, reason_phrase};
 use crate::message::{HeaderName, Message};
 
@@ -59,6 +61,8 @@ pub struct Setup<'a> {
     pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
+    /// Whether he receives what we send him: whoever is known by his address alone over UDP has yet to show it.
+    pub is_caller_proven: bool,
     /// User part of our Contact towards a line that calls; empty: as towards all others.
     pub caller_contact: Box<[u8]>,
     /// How long a call of that line rings; `None`: as all others.
@@ -96,6 +100,7 @@ impl Calls {
         caller.dialog.contact_user = setup.caller_contact.clone();
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
+        caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.
@@ -137,6 +142,8 @@ impl Calls {
             rings_until: context.now.mono,
             answered: None,
             counted: Vec::new(),
+            is_caller_proven: setup.is_caller_proven,
+            is_listened_to: false,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -282,6 +289,7 @@ impl Calls {
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
+        leg.is_behind_nat = media::is_target_behind_nat(target);
         if let Some(line) = &target.line {
             leg.hides_caller = invitation.is_anonymous();
             leg.presented = line.presented(leg.hides_caller, context.buffer);
@@ -302,6 +310,7 @@ impl Calls {
             asked_at: context.now.mono,
             is_heard: false,
             is_left: false,
+            media: None,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
         let is_counted = !target.party.is_outside()
@@ -312,7 +321,14 @@ impl Calls {
             leg: leg_index,
             purpose: Purpose::Invite,
         };
-        call.invite(owner, (client, via_branch), invitation, context);
+        if call
+            .invite(owner, (client, via_branch), invitation, context)
+            .is_err()
+        {
+            // No port is left for its media.
+            call.end_branch(leg_index, 503, EndedBy::Server);
+            return;
+        }
         if !is_counted {
             self.count_in(handle, &target.party, Side::Callee);
         }
@@ -355,28 +371,39 @@ impl Calls {
                 request: &request,
                 from: &kept.from,
             };
-            call.invite(owner, reserved, &invitation, context);
+            // It has its ports already.
+            let is_sent = call.invite(owner, reserved, &invitation, context).is_ok();
+            call.invitation = Some(kept);
+            return is_sent;
         }
         call.invitation = Some(kept);
-        reserved.is_some()
+        false
     }
 }
 
 impl Call {
-    /// Sends the INVITE of a branch.
+    /// Sends the INVITE of a branch; not if there is no port for its media.
     fn invite(
         &mut self,
         owner: Owner,
         (client, via_branch): (ClientId, crate::transaction::Branch),
         invitation: &Invitation<'_>,
         context: &mut Context<'_>,
-    ) {
+    ) -> Result<(), Full> {
         let from_outside = self.caller.party.is_outside();
+        let request = invitation.request;
+        let offer = Said::offer(CALLER, request);
+        let body = match self.passes(owner.leg, offer, context) {
+            Ok(body) => body,
+            Err(full) => {
+                context.transactions.release(client);
+                return Err(full);
+            }
+        };
         let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
-            return;
+            return Ok(());
         };
         let leg = &mut branch.leg;
-        let request = invitation.request;
         (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let mut composer = leg.dialog.compose_relayed(
@@ -408,8 +435,9 @@ impl Call {
         }
         composer.lines(&leg.presented);
         leg.carry(&mut composer, request, from_outside);
-        carriage::finish(composer, request, request.body());
+        carriage::finish(composer, request, &body);
         leg.send(client, Method::Invite, owner, context);
+        Ok(())
     }
 }
 

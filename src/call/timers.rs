@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Silence(CallHandle, u8),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
+    /// Its audio may have stopped.
+    Audio(CallHandle),
 }
 
 impl Timer {
@@ -28,7 +30,8 @@ impl Timer {
             | Self::Prack(call)
             | Self::Watch(call, _)
             | Self::Silence(call, _)
-            | Self::Relay(call, _) => call,
+            | Self::Relay(call, _)
+            | Self::Audio(call) => call,
         }
     }
 }
@@ -51,6 +54,7 @@ impl Calls {
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Silence(handle, leg) => self.silence(handle, leg, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
+            Timer::Audio(handle) => self.listened(handle, context),
         }
         true
     }
@@ -85,6 +89,7 @@ impl Call {
                 self.state == State::Ringing
             }
             Timer::Prack(_) => true,
+            Timer::Audio(_) => self.state == State::Answered,
             Timer::Watch(_, leg) => {
                 self.state == State::Answered
                     && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))

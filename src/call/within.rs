@@ -1,5 +1,8 @@
 //! Requests within the dialogs of a call: ACK, BYE, re-INVITE and what passes from leg to leg (RFC 3261 §12.2.2, §14, §15).
 
+use std::borrow::Cow;
+
+use super::media::Said;
 use super::*;
 use crate::message::compose::{Composer, reason_phrase};
 use crate::message::{HeaderName, Message};
@@ -186,12 +189,20 @@ impl Calls {
         };
         context.transactions.acknowledge(server);
         let bye = leg.bye_after_ack.take();
+        if located.leg == CALLER {
+            call.caller_is_proven(context);
+        }
+        let branch = if other == CALLER { located.leg } else { other };
+        let answer = match brings_answer {
+            true => call.passes_anyway(branch, Said::answer(located.leg, request), context),
+            false => Cow::Borrowed(request.body()),
+        };
         if let Some(leg) = call.leg_mut(other)
             && let Some(cseq) = leg.ack_owed
         {
             let kind = request.value(HeaderName::ContentType);
-            leg.watch.sending(kind, request.body());
-            let body = kind.map(|kind| (kind, request.body()));
+            leg.watch.sending(kind, &answer);
+            let body = kind.map(|kind| (kind, &*answer));
             leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
         }
         if let Some(reason) = bye {
@@ -284,6 +295,16 @@ impl Calls {
             leg: from,
             purpose: Purpose::Relay,
         };
+        let callee = if from == CALLER { to } else { from };
+        // An INFO may have any body.
+        let is_offer = has_offer && !request.body().is_empty();
+        let body = match is_offer {
+            true => call.passes(callee, Said::offer(from, request), context),
+            false => Ok(Cow::Borrowed(request.body())),
+        };
+        let Ok(body) = body else {
+            return refused(503, None, context);
+        };
         let Some((client, branch)) = context.transactions.reserve() else {
             return refused(503, None, context);
         };
@@ -355,11 +376,11 @@ impl Calls {
             Some(leg) => leg.carry(&mut composer, request, from_outside),
             None => return false,
         }
-        carriage::finish(composer, request, request.body());
+        carriage::finish(composer, request, &body);
         if let Some(leg) = call.leg_mut(to) {
             if refreshes {
                 let kind = request.value(HeaderName::ContentType);
-                leg.watch.offering(kind, request.body());
+                leg.watch.offering(kind, &body);
             }
             leg.send(client, method, Owner { leg: to, ..owner }, context);
         }
@@ -382,6 +403,7 @@ impl Calls {
             let at = context.now.mono.plus(crate::limits::TIMER_C);
             self.arm(at, Timer::Relay(handle, client));
         }
+        self.listen(handle, context);
         true
     }
 
@@ -435,6 +457,9 @@ impl Calls {
             call.pass_response(position, response, context);
         }
         let relay = call.relays.swap_remove(position);
+        if status >= 300 {
+            call.withdraws(&relay, context);
+        }
         if status < 300
             && method == Method::Invite
             && !was_answered
@@ -472,6 +497,7 @@ impl Calls {
             return;
         };
         let relay = call.relays.swap_remove(position);
+        call.withdraws(&relay, context);
         relay.settle(relay.refusal(status), context);
         if status == 408 && call.is_vital(&relay) {
             self.peer_is_gone(owner, false, context);
@@ -607,7 +633,17 @@ impl Call {
         let Some(relay) = self.relays.get(position) else {
             return;
         };
-        let Some(leg) = self.leg(relay.from) else {
+        let (from, to) = (relay.from, relay.to);
+        let is_exchange = makes_offer(relay.method, b"v=0") && response.status() < 300;
+        let said = Said::response(to, response, relay.had_offer);
+        let body = match is_exchange && !response.body().is_empty() {
+            true => self.passes_anyway(if from == CALLER { to } else { from }, said, context),
+            false => Cow::Borrowed(response.body()),
+        };
+        let Some(relay) = self.relays.get(position) else {
+            return;
+        };
+        let Some(leg) = self.leg(from) else {
             return;
         };
         let status = response.status();
@@ -636,13 +672,12 @@ impl Call {
             from_outside,
             leg.party.is_outside(),
         );
-        carriage::finish(composer, response, response.body());
+        carriage::finish(composer, response, &body);
         context.respond(relay.server, status, &relay.request);
-        let from = relay.from;
         if let Some(leg) = self.leg_mut(from).filter(|_| is_refreshed) {
             leg.watch.begin(context.now.mono, terms);
             leg.watch
-                .sending(response.value(HeaderName::ContentType), response.body());
+                .sending(response.value(HeaderName::ContentType), &body);
         }
     }
 }

@@ -115,7 +115,7 @@ const SECTIONS: &[SectionSpec] = &[
     SectionSpec {
         kind: "media",
         example: None,
-        ready: false,
+        ready: true,
         keys: MEDIA,
     },
     SectionSpec {
@@ -211,6 +211,11 @@ const REGISTRAR: &[KeySpec] = &[
     ),
     key("expires_max", "1h", "longer registrations are shortened"),
     key(
+        "nat_keepalive",
+        "4s",
+        "how often a phone behind a NAT is sent four bytes over UDP; 0: never",
+    ),
+    key(
         "bindings_per_user_max",
         "10",
         "phones of one user at a time",
@@ -274,19 +279,27 @@ const CALL: &[KeySpec] = &[
         "30m",
         "how long a call lasts that nobody refreshes (RFC 4028); 0: no session timers",
     ),
-    later(
+    key(
         "media_timeout",
         "60s",
-        "relayed calls without audio; 0: never",
+        "how long a relayed call lasts without audio; 0: it does not matter",
     ),
     later("pickup", "*8", "code that takes a ringing call"),
     later("feature_codes", "yes", "*72NUMBER and its like"),
 ];
 
 const MEDIA: &[KeySpec] = &[
-    later("relay", "auto", "auto, always, never"),
-    later("ports", "16384-32767", "UDP ports of the relay"),
-    later("latch", "signalled", "signalled, any"),
+    key(
+        "relay",
+        "auto",
+        "auto: media passes through us where the two sides could not hear each other; always, never",
+    ),
+    key("ports", "16384-32767", "UDP ports of the relay"),
+    key(
+        "latch",
+        "signalled",
+        "signalled: RTP only from addresses that signalling or SDP named; any: the first comer",
+    ),
 ];
 
 const USER: &[KeySpec] = &[

@@ -29,6 +29,7 @@ pub struct Config {
     pub registrar: Registrar,
     pub guard: Guard,
     pub call: Call,
+    pub media: Media,
     pub users: Vec<User>,
     pub trunks: Vec<Trunk>,
     pub lines: Vec<Line>,
@@ -117,6 +118,8 @@ pub struct Registrar {
     pub expires_default: Duration,
     pub expires_max: Duration,
     pub bindings_per_user_max: usize,
+    /// How often phones behind a NAT are sent something over UDP; `None`: never.
+    pub nat_keepalive: Option<Duration>,
 }
 
 /// `[guard] mode`
@@ -159,6 +162,38 @@ pub struct Call {
     pub calls_max: usize,
     /// The session interval that we want (RFC 4028), in whole seconds; `None`: no session timers.
     pub session_expires: Option<Duration>,
+    /// How long a relayed call may have no audio; `None`: for ever.
+    pub media_timeout: Option<Duration>,
+}
+
+/// `[media] relay`: which calls' media passes through us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaRelay {
+    /// Those whose sides could not hear each other.
+    Auto,
+    /// All.
+    Always,
+    /// None.
+    Never,
+}
+
+/// `[media] latch`: whose packets are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaLatch {
+    /// Those from the address of the signalling or of the session description.
+    Signalled,
+    /// Those of whoever comes first.
+    Any,
+}
+
+/// `[media]`
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Media {
+    pub relay: MediaRelay,
+    /// First and last UDP port; a pair of an even one and the next is among them.
+    pub ports: (u16, u16),
+    pub latch: MediaLatch,
 }
 
 /// What a user's credentials are made from.

@@ -13,8 +13,8 @@ use super::ini::{self, Entry, Section};
 use super::keys::{self, KeySpec, SectionSpec};
 use super::value::{self, did_you_mean, duration_text, quote};
 use super::{
-    Call, Config, DigestOffer, Guard, GuardMode, Http, Line, Mistake, PeerAddress, Registrar,
-    Secret, Server, Trunk, User, password,
+    Call, Config, DigestOffer, Guard, GuardMode, Http, Line, Media, MediaLatch, MediaRelay,
+    Mistake, PeerAddress, Registrar, Secret, Server, Trunk, User, password,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,6 +94,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let registrar = reader.registrar(single("registrar"));
     let guard = reader.guard(single("guard"));
     let call = reader.call(single("call"));
+    let media = reader.media(single("media"));
     let all = |kind| {
         sections
             .iter()
@@ -120,6 +121,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
             registrar,
             guard,
             call,
+            media,
             users,
             trunks,
             lines,
@@ -470,6 +472,10 @@ impl Reader {
             expires_default,
             expires_max,
             bindings_per_user_max: bindings as usize,
+            nat_keepalive: self.value(fields, "nat_keepalive", |text| match text {
+                "0" | "0s" => Ok(None),
+                _ => value::seconds(text, SECOND, HOUR).map(Some),
+            }),
         }
     }
 
@@ -561,6 +567,27 @@ impl Reader {
                 "0" | "0s" => Ok(None),
                 _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
             }),
+            media_timeout: self.value(fields, "media_timeout", |text| match text {
+                "0" | "0s" => Ok(None),
+                _ => value::seconds(text, SECOND, DAY).map(Some),
+            }),
+        }
+    }
+
+    fn media(&mut self, fields: &Fields<'_>) -> Media {
+        let relays = [
+            ("auto", MediaRelay::Auto),
+            ("always", MediaRelay::Always),
+            ("never", MediaRelay::Never),
+        ];
+        let latches = [
+            ("signalled", MediaLatch::Signalled),
+            ("any", MediaLatch::Any),
+        ];
+        Media {
+            relay: self.value(fields, "relay", |text| value::choice(text, &relays)),
+            ports: self.value(fields, "ports", value::ports),
+            latch: self.value(fields, "latch", |text| value::choice(text, &latches)),
         }
     }
 }

@@ -39,6 +39,7 @@ fn empty_file_runs_with_the_documented_defaults() {
         expires_default: Duration::from_secs(600),
         expires_max: Duration::from_secs(3_600),
         bindings_per_user_max: 10,
+        nat_keepalive: Some(Duration::from_secs(4)),
     };
     assert_eq!(config.registrar, registrar);
     let guard = Guard {
@@ -64,6 +65,15 @@ fn empty_file_runs_with_the_documented_defaults() {
             ring_timeout: Duration::from_secs(60),
             calls_max: 1_000,
             session_expires: Some(Duration::from_secs(1_800)),
+            media_timeout: Some(Duration::from_secs(60)),
+        }
+    );
+    assert_eq!(
+        config.media,
+        Media {
+            relay: MediaRelay::Auto,
+            ports: (16_384, 32_767),
+            latch: MediaLatch::Signalled,
         }
     );
     assert_eq!((config.users.len(), config.trunks.len()), (0, 0));
@@ -114,6 +124,7 @@ fn all_keys_of_this_version_are_read() {
         ring_timeout = 20s\n\
         calls_max = 0\n\
         session_expires = 0\n\
+        media_timeout = 0\n\
         [user 100]\n\
         password = blue;horse#7   ; neither ; nor # behind a letter begins a comment\n\
         display_name = Zoë at the desk\n\
@@ -128,8 +139,8 @@ fn all_keys_of_this_version_are_read() {
         transport = tcp\n\
         incoming = bob.o-b_1+*#\n";
     let text = text.replace("500ms", "1d") + rest;
-    let shared = "config.ini:45: [trunk office-b] addresses: 192.168.1.50:5099 is an address of \
-        [user 100], line 38";
+    let shared = "config.ini:46: [trunk office-b] addresses: 192.168.1.50:5099 is an address of \
+        [user 100], line 39";
     assert_eq!(mistakes(&text), [shared]);
     let text = text.replace("50:5099", "52:5099");
     let config = read(&text).unwrap();
@@ -185,6 +196,7 @@ fn all_keys_of_this_version_are_read() {
             ring_timeout: Duration::from_secs(20),
             calls_max: 0,
             session_expires: None,
+            media_timeout: None,
         }
     );
     let [first, bob, third] = &config.users[..] else {
@@ -192,7 +204,7 @@ fn all_keys_of_this_version_are_read() {
     };
     assert_eq!(
         (first.name.as_str(), first.line, first.calls_max),
-        ("100", 35, Some(2))
+        ("100", 36, Some(2))
     );
     assert_eq!(first.secret, Some(Secret::Password("blue;horse#7".into())));
     assert_eq!(first.display_name, "Zoë at the desk");
@@ -325,7 +337,6 @@ const WRONG: &[(&str, &[&str])] = &[
         "[tls]\ncertificate = a.pem",
         &["1: [tls] not yet in this version"],
     ),
-    ("[media]", &["1: [media] not yet in this version"]),
     (
         "[line gd-ims]\nacount = 1",
         &[
@@ -431,6 +442,29 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[registrar]\nexpires_default = 30m\nexpires_max = 20m",
         &["3: [registrar] expires_max: 20m is less than expires_default (30m)"],
+    ),
+    (
+        "[media]\nrelay = yes\nports = 20000-20000\nlatch = on",
+        &[
+            "2: [media] relay: \"yes\" is none of auto, always, never",
+            "3: [media] ports: \"20000-20000\" has no even port and the next one",
+            "4: [media] latch: \"on\" is none of signalled, any",
+        ],
+    ),
+    (
+        "[media]\nports = 20000\n[call]\nmedia_timeout = 1ms",
+        &[
+            "2: [media] ports: \"20000\" is not as in 16384-32767",
+            "4: [call] media_timeout: \"1ms\" is out of range, 1s to 1d",
+        ],
+    ),
+    (
+        "[media]\nports = 20001-20002",
+        &["2: [media] ports: \"20001-20002\" has no even port and the next one"],
+    ),
+    (
+        "[media]\nports = 9000-8000",
+        &["2: [media] ports: \"9000-8000\" is not as in 16384-32767"],
     ),
     (
         "[call]\nsession_expires = 60s",

@@ -122,6 +122,21 @@ pub(super) fn limit(text: &str, max: u64) -> Result<Option<u64>, String> {
     }
 }
 
+/// `FIRST-LAST`: UDP ports, with at least one even one that the next one follows.
+pub(super) fn ports(text: &str) -> Result<(u16, u16), String> {
+    let wrong = || format!("{} is not as in 16384-32767", quote(text));
+    let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+    let port = |text: &str| number(text.trim(), 1024, 65_535).map(|port| port as u16);
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(wrong());
+    }
+    match u32::from(first) + u32::from(first & 1) < u32::from(last) {
+        true => Ok((first, last)),
+        false => Err(format!("{} has no even port and the next one", quote(text))),
+    }
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {

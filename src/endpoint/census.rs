@@ -36,6 +36,8 @@ pub struct Census {
     pub bans: usize,
     /// Outside numbers that users have called.
     pub destinations: usize,
+    /// Relays of media, and pairs of ports that are kept for them.
+    pub media: usize,
     /// Names of the configuration that lead somewhere, addresses included.
     pub names_known: usize,
     /// Names that are being asked for.
@@ -69,6 +71,10 @@ impl Endpoint {
             bindings: self.location.count(),
             bans: self.guard.ban_count(),
             destinations: self.brake.count(),
+            media: {
+                let [relays, reserved, open] = self.media.counts();
+                relays.max(reserved).max(open)
+            },
             names_known: (self.places.ids())
                 .filter(|id| self.places.candidates(*id).is_ok())
                 .count(),

@@ -264,6 +264,7 @@ impl Endpoint {
         self.places.expire(now.mono, &mut self.out);
         self.expire_transactions(now);
         self.tick_reach(now);
+        self.tick_keepalive(now.mono);
         loop {
             let (users, mut context) = self.users(now);
             let is_any = users.calls.expire(&mut context)

@@ -164,6 +164,8 @@ impl Endpoint {
                     .map(|binding| self.location.phone(binding)),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
+            is_caller_proven: !(arrival.flow.connection.is_none()
+                && matches!(self.peers.lookup(&flow), Some(Who::User(_)))),
             caller_contact: match identity {
                 Who::Line(line) => self.lines.token(line).into(),
                 Who::User(_) | Who::Trunk(_) => Box::default(),

@@ -3,7 +3,7 @@
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
 //! `carrier` which line a request comes in on and how a number is called on one, `public` which address we show outside,
 //! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
-//! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! subscribed to, `keepalive` who is sent something now and then so that he can be reached, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 mod brake;
@@ -14,6 +14,7 @@ mod dispatch;
 mod identity;
 mod input;
 mod invite;
+mod keepalive;
 mod lanes;
 mod lines;
 mod onward;
@@ -42,9 +43,12 @@ use crate::guard::{Admission, Guard};
 use crate::limits::{COMPLETED_TRANSACTIONS_MIN, TRANSACTIONS_PER_CALL};
 use crate::line::Lines;
 use crate::location::Location;
+use crate::media::{Forward, Media};
 use crate::names::{Hosts, Servers};
 use crate::reach::Reach;
-use crate::source::{ConnectionId, Flow, LineId, SocketId, Source, Transport, TrunkId, UserId};
+use crate::source::{
+    Component, ConnectionId, Flow, LineId, MediaPair, SocketId, Source, Transport, TrunkId, UserId,
+};
 use crate::store::{Change, Snapshot};
 use crate::subscription::Subscriptions;
 use crate::time::{Instant, Now};
@@ -114,6 +118,13 @@ pub enum Input<'a> {
         /// Which.
         socket: SocketId,
     },
+    /// [`Output::OpenMedia`] could not be carried out.
+    MediaFailed {
+        /// Which.
+        pair: MediaPair,
+        /// Another program has one of the ports. Else there are too many files open, or something of that kind.
+        is_taken: bool,
+    },
     /// A deadline may have passed.
     Tick,
 }
@@ -149,6 +160,8 @@ pub struct Endpoint {
     pages: Pages,
     subscriptions: Subscriptions,
     lines: Lines,
+    media: Media,
+    keepalive: keepalive::KeepAlive,
     peers: Peers,
     reach: Reach,
     places: Places,
@@ -223,6 +236,8 @@ impl Endpoint {
             pages: Pages::new(hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
             lines: Lines::new(now, &config.lines, line_key, hasher()),
+            media: Media::new(&config, Tokens::new(&seed, "media"), hasher()),
+            keepalive: keepalive::KeepAlive::new(hasher()),
             peers: Peers::new(&config, hasher()),
             reach,
             places,
@@ -244,6 +259,7 @@ impl Endpoint {
             config,
         };
         endpoint.lines_moved(now);
+        endpoint.keep_all_alive(now.mono);
         endpoint
     }
 
@@ -271,6 +287,12 @@ impl Endpoint {
             }
             Input::NameUnreachable { socket } => {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
+            }
+            Input::MediaFailed { pair, is_taken } => {
+                if let Some(media) = self.media.failed(now.mono, pair, is_taken) {
+                    let (calls, mut context) = self.split(now);
+                    calls.media_failed(media, &mut context);
+                }
             }
             Input::Tick => self.tick(now),
         }
@@ -302,11 +324,13 @@ impl Endpoint {
         self.calls.reload(&config, user, trunk, line);
         let (live_max, completed_max) = transactions_max(&config);
         self.transactions.set_limits(live_max, completed_max);
+        self.media.reload(&config);
         self.subscriptions.reload(user);
         self.reload_reach(now, Self::reach_peers(&config));
         self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
         self.config = config;
+        self.keep_all_alive(now.mono);
         self.lines_moved(now);
         self.lane_changes += 1;
         self.keep_changes();
@@ -371,10 +395,23 @@ impl Endpoint {
             self.location.next_deadline(),
             self.guard.next_deadline(),
             self.places.next_deadline(),
+            self.keepalive.next_deadline(),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// A packet that came to a port of [`Output::OpenMedia`]: where the same bytes go on to; `None`: nowhere. It makes no
+    /// outputs, and costs no more than a look at three tables.
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        place: (MediaPair, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<Forward> {
+        self.media.forward(now, place, from, packet)
     }
 
     /// Where the names of the configuration lead.
@@ -433,6 +470,7 @@ impl Endpoint {
             transactions: &mut self.transactions,
             connections: &mut self.connections,
             lines: &mut self.lines,
+            media: &mut self.media,
             out: &mut self.out,
             tokens: &mut self.tokens,
             buffer: &mut self.buffer,

@@ -1,5 +1,5 @@
 //! `[server] public_address`: the address behind a NAT that peers outside of our own networks are shown in Via and Contact,
-//! as the file says or as the lines' peers see it (`received`, `rport`: RFC 3581 §4). Session descriptions are not touched.
+//! as the file says or as the lines' peers see it (`received`, `rport`: RFC 3581 §4). Relayed session descriptions say the same address.
 
 use super::*;
 use crate::config::PublicAddress;

@@ -65,6 +65,10 @@ impl Endpoint {
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(now, &arrival, registered.status);
+        let flow = &arrival.flow;
+        if registered.status == 200 && crate::call::is_behind_nat(arrival.request, flow) {
+            self.keep_phone_alive(now.mono, flow);
+        }
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
             let own = self.config.users.get(user.0 as usize);

@@ -1,1 +1,407 @@
-//! x
+//! The relay of media: which calls need one, through which ports, and where each packet goes. No I/O and no messages: it is
+//! told what the two sides of a call say of their streams (`sdp`), and says what each of them is shown.
+//!
+//! ```text
+//!             what he says                          what he is shown
+//!   caller ──▶ describe(Caller) ──▶ [stream: port for the callee] ──▶ callee
+//!   caller ◀── [stream: port for the caller] ◀── describe(Callee) ◀── callee
+//!
+//!   packet at a port of one side ──▶ forward ──▶ from the other side's port of that stream to where that side is
+//! ```
+//!
+//! Each side of a stream has an even port for RTP and the next one for RTCP ([`MediaPair`]). Both sides' ports are reserved
+//! with the offer, so that an answer never fails for want of them; they are opened when they are shown. Media is not looked
+//! into, but for the SSRC: SRTP, DTLS, video and T.38 pass as they are.
+//!
+//! Where a side is: `latch`. Which calls: `decide`. Ports: `ports`.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod decide;
+mod latch;
+mod ports;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ahash::RandomState;
+
+use crate::action::Outputs;
+use crate::config::{Config, MediaLatch, MediaRelay, Prefix};
+use crate::limits::SDP_STREAMS_MAX;
+use crate::sdp::{Shown, Stream};
+use crate::source::{Component, MediaPair};
+use crate::time::Instant;
+use crate::token::Tokens;
+
+use decide::Near;
+pub use decide::is_private;
+use ports::Ports;
+use session::Session;
+
+/// The relay of one call with one callee: slot and serial (serials are never used twice).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaId {
+    index: u32,
+    serial: u32,
+}
+
+/// On which side of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Caller,
+    /// The callee's.
+    Callee,
+}
+
+impl Side {
+    /// The one across.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+/// What a session description is (RFC 3264).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// It holds once it is answered.
+    Offer,
+    /// It holds, and so does the other side's offer.
+    Answer,
+}
+
+/// One side as its signalling shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where its signalling comes from.
+    pub host: IpAddr,
+    /// Our address that it reaches.
+    pub local: IpAddr,
+    /// The same as it is shown to it.
+    pub shown: IpAddr,
+    /// Its signalling comes from another address than it says itself.
+    pub is_behind_nat: bool,
+}
+
+/// No port is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Where a packet goes on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// It leaves by this pair's port of the same component.
+    pub pair: MediaPair,
+    /// To whom.
+    pub remote: SocketAddr,
+}
+
+/// To which stream of which session a pair belongs.
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    session: u32,
+    stream: u8,
+    side: Side,
+}
+
+/// All relays.
+#[derive(Clone)]
+pub struct Media {
+    sessions: slab::Slab<Session>,
+    next_serial: u32,
+    /// Pairs that are open.
+    pairs: slab::Slab<Owned>,
+    ports: Ports,
+    relay: MediaRelay,
+    latch: MediaLatch,
+    local_networks: Vec<Prefix>,
+    timeout: Option<Duration>,
+    /// Packets that nobody was to be sent.
+    dropped: u64,
+}
+
+impl Media {
+    /// No relay yet.
+    pub fn new(config: &Config, tokens: Tokens, hasher: RandomState) -> Self {
+        let mut media = Self {
+            sessions: slab::Slab::new(),
+            next_serial: 1,
+            pairs: slab::Slab::new(),
+            ports: Ports::new(config.media.ports, tokens, hasher),
+            relay: config.media.relay,
+            latch: config.media.latch,
+            local_networks: Vec::new(),
+            timeout: None,
+            dropped: 0,
+        };
+        media.reload(config);
+        media
+    }
+
+    /// A new configuration: relays that there are go on with their ports.
+    pub fn reload(&mut self, config: &Config) {
+        self.relay = config.media.relay;
+        self.latch = config.media.latch;
+        self.ports.set_range(config.media.ports);
+        self.local_networks
+            .clone_from(&config.server.local_networks);
+        self.timeout = config.call.media_timeout;
+    }
+
+    /// Whether a call between these two is relayed; `offer` is what the first of them says, if anything.
+    pub fn is_needed(&self, places: &[Place; 2], offer: &[Stream], from: Side) -> bool {
+        let near = Near(&self.local_networks);
+        match self.relay {
+            MediaRelay::Never => false,
+            MediaRelay::Always => true,
+            MediaRelay::Auto => decide::is_needed(&near, places, offer, from),
+        }
+    }
+
+    /// Begins a relay between the caller's place and the callee's. Until [`Media::open`] nothing passes if it is not open.
+    pub fn begin(&mut self, now: Instant, places: [Place; 2], is_open: bool) -> MediaId {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let session = Session::new(serial, places, is_open, now);
+        let index = self.sessions.insert(session) as u32;
+        MediaId { index, serial }
+    }
+
+    /// What one side says of its streams, and where it says so from now.
+    ///
+    /// # Errors
+    /// There are not ports enough for its streams. What held before holds on.
+    pub fn describe(
+        &mut self,
+        now: Instant,
+        id: MediaId,
+        (side, host): (Side, IpAddr),
+        streams: &[Stream],
+        exchange: Exchange,
+        out: &mut Outputs,
+    ) -> Result<(), Full> {
+        let Some(session) =
+            (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
+        else {
+            return Ok(());
+        };
+        let streams = streams.get(..SDP_STREAMS_MAX).unwrap_or(streams);
+        session.reserve(streams, &mut self.ports)?;
+        session.moved(side, host);
+        let near = Near(&self.local_networks);
+        let closed = session.describe(now, side, streams, exchange, &near);
+        for (port, pair) in closed {
+            self.ports.release(port);
+            if let Some(pair) =
+                pair.and_then(|pair| self.pairs.try_remove(pair.0 as usize).map(|_| pair))
+            {
+                out.close_media(pair);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the side across from `from` is shown of these streams: our address and a port for each that is relayed. They
+    /// are open from now on.
+    pub fn show(
+        &mut self,
+        id: MediaId,
+        from: Side,
+        streams: &[Stream],
+        out: &mut Outputs,
+    ) -> Option<(IpAddr, Vec<Option<u16>>)> {
+        let session =
+            (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)?;
+        let to = from.other();
+        let (local, shown) = session.addresses(to);
+        let mut ports = Vec::with_capacity(streams.len());
+        for (index, stream) in streams.iter().enumerate().take(SDP_STREAMS_MAX) {
+            if !stream.is_relayable() {
+                ports.push(None);
+                continue;
+            }
+            // Streams in one bundle (RFC 9143) have one port here too.
+            let is_same = |other: &Stream| {
+                other.is_relayable() && (other.address, other.port) == (stream.address, stream.port)
+            };
+            let first = streams.iter().position(is_same).unwrap_or(index);
+            let Some(half) = session.half_mut(first, to) else {
+                ports.push(None);
+                continue;
+            };
+            if let (Some(port), None) = (half.port, half.pair) {
+                let owned = Owned {
+                    session: id.index,
+                    stream: first as u8,
+                    side: to,
+                };
+                let pair = MediaPair(self.pairs.insert(owned) as u32);
+                half.pair = Some(pair);
+                out.open_media(pair, SocketAddr::new(local, port));
+            }
+            ports.push(half.port);
+        }
+        Some((shown, ports))
+    }
+
+    /// Writes a description as the side across from `from` is to see it.
+    pub fn rewrite(
+        &mut self,
+        id: MediaId,
+        from: Side,
+        (description, streams): (&[u8], &[Stream]),
+        written: &mut Vec<u8>,
+        out: &mut Outputs,
+    ) {
+        match self.show(id, from, streams, out) {
+            Some((address, ports)) => {
+                let shown = Shown {
+                    address,
+                    ports: &ports,
+                };
+                crate::sdp::rewrite(description, &shown, written);
+            }
+            None => written.extend_from_slice(description),
+        }
+    }
+
+    /// Keeps ports for a call whose offer comes later, with one stream as it is hoped.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn reserve_one(&mut self, id: MediaId) -> Result<(), Full> {
+        let one = Stream {
+            is_audio: true,
+            is_datagrams: true,
+            port: 1,
+            address: None,
+            rtcp: None,
+            direction: crate::sdp::Direction::SendRecv,
+        };
+        let session =
+            (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial);
+        session.map_or(Ok(()), |session| session.reserve(&[one], &mut self.ports))
+    }
+
+    /// An offer within a session was refused: what held before holds on.
+    pub fn withdraw(&mut self, id: MediaId) {
+        if let Some(session) = self.session_mut(id) {
+            session.withdraw();
+        }
+    }
+
+    /// Packets pass from now on.
+    pub fn open(&mut self, now: Instant, id: MediaId) {
+        if let Some(session) = self.session_mut(id) {
+            session.open(now);
+        }
+    }
+
+    /// Ends a relay: its ports are given back.
+    pub fn end(&mut self, id: MediaId, out: &mut Outputs) {
+        if self.session_mut(id).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.try_remove(id.index as usize) else {
+            return;
+        };
+        for (port, pair) in session.into_ports() {
+            self.ports.release(port);
+            if let Some(pair) = pair {
+                self.pairs.try_remove(pair.0 as usize);
+                out.close_media(pair);
+            }
+        }
+    }
+
+    /// The sockets of a pair could not be opened; `is_taken`: another program has one of the ports, which is left alone for a
+    /// while. Whose it was.
+    pub fn failed(&mut self, now: Instant, pair: MediaPair, is_taken: bool) -> Option<MediaId> {
+        let owned = *self.pairs.get(pair.0 as usize)?;
+        let session = self.sessions.get_mut(owned.session as usize)?;
+        let serial = session.serial;
+        let half = session.half_mut(owned.stream as usize, owned.side)?;
+        if let Some(port) = half.port.filter(|_| is_taken) {
+            self.ports.shun(now, port);
+        }
+        Some(MediaId {
+            index: owned.session,
+            serial,
+        })
+    }
+
+    /// A packet that came to a port of ours: where it goes on to; `None`: nowhere. The same bytes are to be sent.
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        (pair, component): (MediaPair, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<Forward> {
+        let forward = self.find_way(now, (pair, component), from, packet);
+        if forward.is_none() {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+        forward
+    }
+
+    fn find_way(
+        &mut self,
+        now: Instant,
+        (pair, component): (MediaPair, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<Forward> {
+        let owned = *self.pairs.get(pair.0 as usize)?;
+        let session = self.sessions.get_mut(owned.session as usize)?;
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        // From a port of ours: somebody named one as his, and the packet would go round for ever.
+        if self.ports.is_used(from.port()) && session.is_ours(from.ip()) {
+            return None;
+        }
+        let place = (owned.stream as usize, owned.side, component);
+        session.forward(now, place, from, packet, self.latch)
+    }
+
+    /// When a relay has had no audio for as long as a call may have none, if nothing comes until then; `None`: it needs
+    /// none (it is on hold, or has no audio stream).
+    pub fn silent_at(&self, id: MediaId) -> Option<Instant> {
+        let session =
+            (self.sessions.get(id.index as usize)).filter(|own| own.serial == id.serial)?;
+        Some(session.silent_since()?.plus(self.timeout?))
+    }
+
+    /// How long a call may have no audio.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Relays, pairs of ports that are reserved, pairs that are open.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.sessions.len(), self.ports.len(), self.pairs.len()]
+    }
+
+    /// Packets that nobody was to be sent, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn session_mut(&mut self, id: MediaId) -> Option<&mut Session> {
+        (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
+    }
+}

@@ -6,13 +6,21 @@ use crate::api::{Answer, Command};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
-use crate::source::Place;
+use crate::media::Forward;
+use crate::source::{Component, MediaPair, Place};
 use crate::store::Change;
 use crate::time::{Instant, Now};
 
 /// A core without I/O. Each method is [`Endpoint`]'s of the same name.
 pub(super) trait Core {
     fn handle_input(&mut self, now: Now, input: Input<'_>);
+    fn forward(
+        &mut self,
+        now: Instant,
+        place: (MediaPair, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<Forward>;
     fn command(&mut self, now: Now, command: Command) -> Answer;
     fn reload(&mut self, now: Now, config: Config);
     fn stop(&mut self, now: Now);
@@ -33,6 +41,16 @@ pub(super) trait Core {
 impl Core for Endpoint {
     fn handle_input(&mut self, now: Now, input: Input<'_>) {
         Endpoint::handle_input(self, now, input);
+    }
+
+    fn forward(
+        &mut self,
+        now: Instant,
+        place: (MediaPair, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<Forward> {
+        Endpoint::forward(self, now, place, from, packet)
     }
 
     fn command(&mut self, now: Now, command: Command) -> Answer {

@@ -6,8 +6,10 @@
 //! batch of each lane, then one of strangers, in parts between which the lanes are looked at again. So a phone waits for a
 //! few strangers' datagrams at most, and a flood that forges a phone's or a trunk's address leaves strangers their share.
 //! While strangers' datagrams are a flood, their sockets wake nobody and are read each millisecond (`rest`).
-//! 5. Name servers' answers. 6. Connections, one read each in turn. 7. HTTP. After each batch of inputs comes `flush`.
+//! 5. Relayed media: a bounded number of packets. 6. Name servers' answers. 7. Connections, one read each in turn. 8. HTTP.
+//! After each batch of inputs comes `flush`.
 
+mod media;
 mod names;
 
 use std::io::{self, ErrorKind, Read};
@@ -28,6 +30,7 @@ use super::http::Server;
 use super::lanes::Lanes;
 use super::log;
 use super::measure::Latencies;
+use super::media::MediaSockets;
 use super::names::Names;
 use super::peers::Routes;
 use super::rest::{REST, Rest};
@@ -52,6 +55,8 @@ const TCP_LISTENERS: usize = 2 << 10;
 const HTTP: usize = 3 << 10;
 const NAMES: usize = 4 << 10;
 const STREAMS: usize = 5 << 10;
+/// Above all connections that there can be.
+const MEDIA: usize = 1 << 28;
 const _: () = assert!(SOCKETS_MAX <= 1 << 10 && LISTEN_MAX <= 1 << 10);
 const _: () = assert!(NAME_QUERIES_MAX <= 1 << 10);
 
@@ -73,6 +78,7 @@ pub(super) struct Io {
     pub(super) udp: UdpSockets,
     pub(super) streams: Streams,
     pub(super) names: Names,
+    pub(super) media: MediaSockets,
     pub(super) store: Store,
 }
 
@@ -209,6 +215,7 @@ impl<C: Core> Shell<C> {
                 udp,
                 streams,
                 names,
+                media: MediaSockets::new(MEDIA),
                 store,
             },
             poll,
@@ -293,6 +300,7 @@ impl<C: Core> Shell<C> {
         self.lanes
             .keep_up(&self.clock, &self.core, &mut self.io.udp);
         self.receive_datagrams(events)?;
+        self.serve_media();
         self.serve_names();
         self.serve_streams();
         self.serve_http();
@@ -333,6 +341,7 @@ impl<C: Core> Shell<C> {
         self.io.udp.sockets.iter().any(|socket| socket.readable)
             || self.io.streams.has_work()
             || self.io.names.has_work()
+            || self.io.media.has_work()
             || self.named_routes != Some(self.core.place_changes())
             || self.http.as_ref().is_some_and(Server::has_work)
             || self.core.outputs().len() > 0
@@ -342,6 +351,7 @@ impl<C: Core> Shell<C> {
     fn take_events(&mut self, events: &Events) {
         for event in events {
             match event.token().0 {
+                token if token >= MEDIA => self.io.media.socket_ready(token - MEDIA),
                 token if token >= STREAMS => {
                     self.io.streams.connection_ready(token - STREAMS, event);
                 }
@@ -701,6 +711,7 @@ pub(super) fn flush<C: Core>(core: &mut C, io: &mut Io, now: Now) {
             is_quiet = false;
             core.handle_input(now, Input::NameUnreachable { socket });
         }
+        is_quiet &= !media::tell_failed(core, &mut io.media, now);
         if is_quiet {
             break;
         }
@@ -713,6 +724,7 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
         udp,
         streams,
         names,
+        media,
         store,
     } = io;
     let unsent = udp.unsent;
@@ -733,6 +745,8 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
                 bytes,
             } => names.ask(registry, socket, over, server, bytes),
             Output::CloseQuery { socket } => names.close(socket),
+            Output::OpenMedia { pair, address } => media.open(registry, pair, address),
+            Output::CloseMedia { pair } => media.close(pair),
             // Handed over below.
             Output::Keep(_) => {}
             Output::Event(event) => log::event(now, event),

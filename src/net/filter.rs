@@ -426,6 +426,16 @@ mod tests {
     }
 
     impl Core for Watched {
+        fn forward(
+            &mut self,
+            now: Instant,
+            place: (crate::source::MediaPair, crate::source::Component),
+            from: SocketAddr,
+            packet: &[u8],
+        ) -> Option<crate::media::Forward> {
+            self.endpoint.forward(now, place, from, packet)
+        }
+
         fn handle_input(&mut self, now: Now, input: Input<'_>) {
             if let Input::Datagram { flow, .. } = &input {
                 self.datagrams.push(flow.remote);

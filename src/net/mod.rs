@@ -19,6 +19,7 @@ mod http;
 mod lanes;
 pub mod log;
 mod measure;
+mod media;
 mod names;
 mod peers;
 mod rest;

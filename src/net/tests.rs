@@ -69,6 +69,16 @@ pub(super) struct Echo {
 }
 
 impl Core for Echo {
+    fn forward(
+        &mut self,
+        _: crate::time::Instant,
+        _: (crate::source::MediaPair, crate::source::Component),
+        _: SocketAddr,
+        _: &[u8],
+    ) -> Option<crate::media::Forward> {
+        None
+    }
+
     fn handle_input(&mut self, _: Now, input: Input<'_>) {
         match input {
             Input::Datagram { flow, bytes } => {
@@ -106,6 +116,7 @@ impl Core for Echo {
                 self.out.push(Owned::CloseQuery(socket));
             }
             Input::NameUnreachable { socket } => self.unreachable.push(socket),
+            Input::MediaFailed { .. } => {}
             Input::Tick => {
                 self.ticks += 1;
                 self.deadline = None;

@@ -20,6 +20,7 @@ fn settings() -> config::Registrar {
         expires_default: Duration::from_secs(600),
         expires_max: Duration::from_secs(3600),
         bindings_per_user_max: 10,
+        nat_keepalive: None,
     }
 }
 

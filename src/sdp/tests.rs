@@ -1,3 +1,5 @@
+//! Session descriptions as phones write them, and odd ones.
+
 use std::net::IpAddr;
 
 use super::*;

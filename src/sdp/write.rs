@@ -126,8 +126,10 @@ impl<'a> Section<'a> {
         let Some(owed) = self.owed.take() else {
             return;
         };
+        // The last line may have no end, or half of one.
         if !out.ends_with(b"\n") {
-            out.extend_from_slice(b"\r\n");
+            let end: &[u8] = if out.ends_with(b"\r") { b"\n" } else { b"\r\n" };
+            out.extend_from_slice(end);
         }
         match owed.kept {
             Some(text) => out.extend_from_slice(text),

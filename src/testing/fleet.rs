@@ -152,6 +152,7 @@ impl Fleet {
             Seen::Datagram(bytes) => phone.receive(now, &bytes, sent),
             Seen::Bytes(bytes) => phone.receive_stream(now, &bytes, sent),
             Seen::Closed => phone.disconnected(),
+            Seen::Media(_) => {}
         });
         Step::Received(index)
     }

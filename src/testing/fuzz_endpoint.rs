@@ -535,7 +535,7 @@ impl<'a> Program<'a> {
                 (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
                 (Some(agent), Seen::Bytes(bytes)) => agent.receive_stream(now, &bytes),
                 (Some(agent), Seen::Closed) => agent.disconnected(now),
-                (None, _) => {}
+                (None, _) | (_, Seen::Media(_)) => {}
             }
         }
         for agent in &mut self.agents {

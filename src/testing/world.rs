@@ -14,7 +14,7 @@ use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::names::{Hosts, Servers};
-use crate::source::{ConnectionId, Flow, Over, SocketId, Source, Transport};
+use crate::source::{Component, ConnectionId, Flow, MediaPair, Over, SocketId, Source, Transport};
 use crate::store::{
     BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, Snapshot,
 };
@@ -34,6 +34,8 @@ pub enum Seen {
     Bytes(Vec<u8>),
     /// Its connection was closed.
     Closed,
+    /// A packet that a relay of ours sent on.
+    Media(Vec<u8>),
 }
 
 /// Something that reached a peer.
@@ -126,6 +128,8 @@ pub struct World {
     /// Queries that wait for an answer.
     queries: BTreeSet<SocketId>,
     last_query: SocketId,
+    /// Ports of relays that are open, by their pair.
+    media: BTreeMap<MediaPair, u16>,
     kept: Kept,
     now: Now,
     server: SocketAddr,
@@ -158,6 +162,7 @@ impl World {
             name_server: NameServer::new(),
             queries: BTreeSet::new(),
             last_query: SocketId(0),
+            media: BTreeMap::new(),
             kept: Kept::default(),
             now,
             server,
@@ -202,6 +207,45 @@ impl World {
             payload: Payload::Datagram(bytes.to_vec()),
         };
         self.network.send(self.now.mono, from.ip(), packet);
+    }
+
+    /// A packet to a port of the server's relay.
+    pub fn send_media(&mut self, from: SocketAddr, to_port: u16, bytes: &[u8]) {
+        let packet = Packet {
+            from,
+            to: SocketAddr::new(self.server.ip(), to_port),
+            payload: Payload::Datagram(bytes.to_vec()),
+        };
+        self.network.send(self.now.mono, from.ip(), packet);
+    }
+
+    /// Ports of relays that are open: the even one of each pair.
+    pub fn media_ports(&self) -> impl ExactSizeIterator<Item = u16> {
+        self.media.values().copied()
+    }
+
+    /// What came to a port of a relay goes on as the endpoint says.
+    fn forward(&mut self, packet: &Packet, bytes: &[u8]) {
+        let port = packet.to.port();
+        let mut pairs = self.media.iter();
+        let Some((&pair, &even)) = pairs.find(|(_, even)| **even == port & !1) else {
+            return;
+        };
+        let component = match port == even {
+            true => Component::Rtp,
+            false => Component::Rtcp,
+        };
+        let now = self.now.mono;
+        let forward = (self.endpoint).forward(now, (pair, component), packet.from, bytes);
+        let Some(forward) = forward else { return };
+        let even = self.media.get(&forward.pair).expect("a port that is open");
+        let from = SocketAddr::new(self.server.ip(), even + (port & 1));
+        let on = Packet {
+            from,
+            to: forward.remote,
+            payload: Payload::Datagram(bytes.to_vec()),
+        };
+        self.network.send(now, forward.remote.ip(), on);
     }
 
     /// Opens a connection to the server, unless it is not accepted. A peer has at most one.
@@ -279,6 +323,7 @@ impl World {
         let kept = self.kept.snapshot(self.now.unix);
         self.endpoint = Endpoint::new(self.now, config, bytes, kept);
         self.queries.clear();
+        self.media.clear();
         self.last_query = SocketId(0);
         self.tell_name_files();
         self.take_outputs();
@@ -415,8 +460,17 @@ impl World {
             self.answer(socket, over, &query);
             return None;
         }
+        if to.ip() == self.server.ip() && to != self.server {
+            let Payload::Datagram(bytes) = &payload else {
+                return None;
+            };
+            let bytes = bytes.clone();
+            self.forward(&Packet { from, to, payload }, &bytes);
+            return None;
+        }
         if to != self.server {
             let seen = match payload {
+                Payload::Datagram(bytes) if from != self.server => Seen::Media(bytes),
                 Payload::Datagram(bytes) => Seen::Datagram(bytes),
                 Payload::Bytes(_, bytes) => Seen::Bytes(bytes),
                 Payload::Closed(connection) => {
@@ -531,6 +585,17 @@ impl World {
                 }
                 Output::CloseQuery { socket } => {
                     self.queries.remove(&socket);
+                }
+                Output::OpenMedia { pair, address } => {
+                    assert_eq!(address.ip(), self.server.ip(), "not an address of ours");
+                    assert_eq!(address.port() % 2, 0, "RTP has an odd port");
+                    let is_free = !self.media.values().any(|own| *own == address.port());
+                    assert!(is_free, "a port is opened twice");
+                    let before = self.media.insert(pair, address.port());
+                    assert!(before.is_none(), "a pair is opened twice");
+                }
+                Output::CloseMedia { pair } => {
+                    assert!(self.media.remove(&pair).is_some(), "a pair is closed twice");
                 }
                 Output::Banned { source } => banned.push(source),
                 Output::Keep(Change::Record(record)) => {

@@ -104,6 +104,8 @@ impl Outcome {
                 Output::Ask { .. } | Output::CloseQuery { .. } => {
                     panic!("a message makes the server ask about a name: {output:?}")
                 }
+                // Of calls, which nobody can make who is not known.
+                Output::OpenMedia { .. } | Output::CloseMedia { .. } => {}
                 Output::Keep(change) => self.kept.push(change.clone()),
                 Output::Event(event) => self
                     .events

@@ -97,11 +97,25 @@ fn part(message: &Message<'_>, key: &str) -> Result<String, String> {
             names.join(",")
         }
         "body" => session_name(message.body()),
+        "sdp" => streams(message.body()),
         "max_forwards" => message
             .max_forwards()
             .map_or("none".into(), |hops| hops.to_string()),
         _ => return Err(format!("`{key}` is nothing that a message has")),
     })
+}
+
+/// `ADDRESS:PORT` of each stream of a session description.
+fn streams(body: &[u8]) -> String {
+    let streams = crate::sdp::read(body).unwrap_or_default();
+    let texts = streams.iter().map(|stream| {
+        let address = stream
+            .address
+            .map_or("none".into(), |address| address.to_string());
+        format!("{address}:{}", stream.port)
+    });
+    let texts: Vec<String> = texts.collect();
+    texts.join(",")
 }
 
 /// The `s=` line of a session description, `none` of an empty body.

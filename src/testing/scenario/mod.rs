@@ -47,10 +47,14 @@
 //! `server reaches LINE=udp:192.0.2.9:5060,udp:...`, `server cannot reach LINE "why"`.
 //! `server speaks from 192.0.2.1 to 198.51.100.4`: the kernel's route there, asked for where `listen` is a wildcard.
 //! `server line NAME state=refused status=403 "reason"` is what people are shown of a line, `server registers NAME` has it register now.
+//! Media: `A sends rtp ssrc=1` (also `rtcp`, `udptl`; `stream=1`, `from=ADDRESS`) goes to where A was last told to send it, from
+//! the port 30000 of A's address; `B hears rtp ssrc=1`, `B hears nothing`, `at=ADDRESS` where that is not B's host. Media that
+//! nobody asks for is no mistake. `bob < INVITE sdp=192.0.2.1:*` compares addresses and ports of the streams.
 //! In a header that is sent, a word `$name` stands for what was bound, within a word `${name}`, and so it does where a URI may
 //! stand: `carrier < INVITE contact=$us`, `carrier > INVITE $us`; a PRACK acknowledges the last reliable response.
 
 mod expect;
+mod media;
 mod parse;
 mod play;
 

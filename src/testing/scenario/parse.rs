@@ -58,6 +58,10 @@ pub enum Step {
     Options(String, Option<u16>),
     /// `dns ...`
     Dns(Words),
+    /// `agent sends rtp ...`
+    Media(String, Words),
+    /// `agent hears rtp ...`
+    Heard(String, Words),
 }
 
 /// Words of a line: plain ones, `key=value`, and the header lines below.
@@ -330,6 +334,8 @@ fn step(line: &str) -> Result<Step, String> {
         },
         (agent, ">") => Ok(Step::Send(agent.into(), Words::of(third))),
         (agent, "<") => Ok(Step::Expect(agent.into(), Words::of(third))),
+        (agent, "sends") => Ok(Step::Media(agent.into(), Words::of(third))),
+        (agent, "hears") => Ok(Step::Heard(agent.into(), Words::of(third))),
         (agent, "closes") => Ok(Step::Close(agent.into())),
         (agent, "vanishes") => Ok(Step::Vanish(agent.into())),
         _ => Err("not a step".into()),
@@ -405,6 +411,10 @@ fn completed(text: &str) -> String {
     if !text.contains("listen =") {
         let listen = format!("[server]\nlisten = udp:{SERVER}, tcp:{SERVER}\n");
         whole = whole.replace("[server]\n", &listen);
+    }
+    if !text.contains("[registrar]") {
+        // Nobody is sent anything by himself.
+        whole.push_str("[registrar]\nnat_keepalive = 0\n");
     }
     for (name, _) in USUAL {
         if !text.contains(&format!("[user {name}]")) {

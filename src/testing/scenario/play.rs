@@ -1,6 +1,7 @@
 //! A scenario's lines, one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::api::{Answer, Command, Rfc3339};
 use crate::config::Config;
 use crate::message::{Method, parse};
 use crate::names::Candidate;
+use crate::sdp::{Stream, read as read_sdp};
 use crate::source::{LineId, Transport};
 use crate::store::CallRecord;
 use crate::testing::agent::{Agent, Wishes};
@@ -23,19 +25,23 @@ const SILENCE: Duration = Duration::from_secs(300);
 
 /// A scenario as it runs.
 pub struct Player {
-    world: World,
+    pub(super) world: World,
     /// What the server is started with.
     setup: (Config, u64),
     /// The text of its configuration.
     config: String,
     begin: Instant,
     begin_unix: UnixTime,
-    agents: Vec<Agent>,
+    pub(super) agents: Vec<Agent>,
     /// What each agent took last.
     taken: Vec<Vec<u8>>,
     /// Bytes that wait for more of the same segment.
     held: Vec<Vec<u8>>,
-    variables: Variables,
+    pub(super) variables: Variables,
+    /// The streams of the last session description that each agent took.
+    pub(super) described: Vec<Vec<Stream>>,
+    /// Media that nobody has looked at, and where it came to.
+    pub(super) heard: VecDeque<(SocketAddr, Vec<u8>)>,
     records_seen: usize,
     /// Of each name that was asked for, how many were looked at.
     events_seen: BTreeMap<String, usize>,
@@ -84,6 +90,8 @@ impl Player {
             held: vec![Vec::new(); agents.len()],
             agents,
             variables: Variables::new(),
+            described: vec![Vec::new(); agents_count],
+            heard: VecDeque::new(),
             records_seen: 0,
             events_seen: BTreeMap::new(),
             early: Duration::ZERO,
@@ -181,6 +189,7 @@ impl Player {
             let agent = index.and_then(|index| self.agents.get_mut(index));
             let line = match &delivery.seen {
                 Seen::Datagram(bytes) | Seen::Bytes(bytes) => first_line(bytes),
+                Seen::Media(bytes) => format!("media, {} bytes", bytes.len()),
                 Seen::Closed => "closed".into(),
             };
             let name = agent
@@ -191,6 +200,7 @@ impl Player {
                 (Some(agent), Seen::Datagram(bytes)) => agent.receive_datagram(now, bytes),
                 (Some(agent), Seen::Bytes(bytes)) => agent.receive_stream(now, &bytes),
                 (Some(agent), Seen::Closed) => agent.disconnected(now),
+                (_, Seen::Media(bytes)) => self.heard.push_back((delivery.to, bytes)),
                 (None, _) => {}
             }
             if let Some(index) = index {
@@ -260,6 +270,14 @@ impl Player {
                 self.options[index] = Some(*status);
             }
             Step::Dns(words) => self.dns(words)?,
+            Step::Media(agent, words) => {
+                let index = self.agent(agent)?;
+                self.send_media(index, words)?;
+            }
+            Step::Heard(agent, words) => {
+                let index = self.agent(agent)?;
+                self.hears(index, words)?;
+            }
         }
         self.pump(self.world.now().mono);
         Ok(())
@@ -365,6 +383,12 @@ impl Player {
         let (_, bytes) = agent.inbox.pop_front().ok_or("it did not come")?;
         expect::check(&bytes, words, &self.taken[index], &mut self.variables)
             .map_err(|error| format!("{error}, in\n{}", String::from_utf8_lossy(&bytes)))?;
+        let streams = parse(&bytes)
+            .ok()
+            .and_then(|message| read_sdp(message.body()).ok());
+        if let Some(streams) = streams {
+            self.described[index] = streams;
+        }
         self.taken[index] = bytes;
         Ok(())
     }
@@ -513,6 +537,8 @@ impl Player {
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,
                 "names" => census.names_known,
+                "media" => census.media,
+                "ports" => self.world.media_ports().len(),
                 _ => return Err(format!("`{key}` is nothing that is counted")),
             };
             expect::check_value(key, wanted, &found.to_string(), &mut self.variables)?;
@@ -595,8 +621,12 @@ impl Player {
     /// What must hold after the silence.
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
-        let is_left =
-            census.has_calls || census.calls_live != 0 || census.pages != 0 || census.counted != 0;
+        let has_ports = census.media != 0 || self.world.media_ports().len() != 0;
+        let is_left = census.has_calls
+            || census.calls_live != 0
+            || census.pages != 0
+            || census.counted != 0
+            || has_ports;
         // A timer may be due long after its call; so many at most.
         let has_timers = census.call_timers > crate::limits::CALL_TIMERS_MIN;
         if is_left || has_timers || census.transactions_live != census.asked {

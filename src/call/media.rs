@@ -1,0 +1,361 @@
+//! Session descriptions on their way from one leg to the other, and the relay of the media that they describe.
+//!
+//! Every offer decides anew whether the two sides could hear each other (`crate::media`); once a relay has begun it stays
+//! until its branch is over. Each branch has a relay of its own, and callees whom a proxy behind one INVITE forks share it,
+//! as they share the offer. Without a relay a body passes byte for byte.
+//!
+//! Ports are kept with the offer, so what fails for want of them is an INVITE (503) or a re-INVITE (503); an answer that
+//! suddenly has more streams than its offer goes on without a relay.
+
+use std::borrow::Cow;
+
+use super::*;
+use crate::media::{Exchange, Full, Place, Side as End};
+use crate::message::header::ContactValue;
+use crate::message::uri::Host;
+use crate::message::{HeaderName, Message, Uri};
+use crate::sdp::{self, Stream};
+
+/// Reason of the BYE to both sides of a relayed call that has had no audio for too long (RFC 3326).
+const NO_AUDIO: &[u8] = b"SIP;cause=408;text=\"No audio\"";
+/// The same where the ports of a relay could not be opened.
+const NO_PORT: &[u8] = b"SIP;cause=503;text=\"No port for media\"";
+
+/// A body that a leg sent for the other one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<'m> {
+    leg: u8,
+    exchange: Exchange,
+    kind: Option<&'m [u8]>,
+    body: &'m [u8],
+}
+
+impl<'m> Said<'m> {
+    /// An offer.
+    pub fn offer(leg: u8, message: &Message<'m>) -> Self {
+        Self::of(leg, Exchange::Offer, message)
+    }
+
+    /// An answer.
+    pub fn answer(leg: u8, message: &Message<'m>) -> Self {
+        Self::of(leg, Exchange::Answer, message)
+    }
+
+    /// An answer if the other side has made an offer.
+    pub fn response(leg: u8, message: &Message<'m>, had_offer: bool) -> Self {
+        match had_offer {
+            true => Self::answer(leg, message),
+            false => Self::offer(leg, message),
+        }
+    }
+
+    fn of(leg: u8, exchange: Exchange, message: &Message<'m>) -> Self {
+        Self {
+            leg,
+            exchange,
+            kind: message.value(HeaderName::ContentType),
+            body: message.body(),
+        }
+    }
+
+    /// The same with another body and its type.
+    pub fn with(self, kind: &'m [u8], body: &'m [u8]) -> Self {
+        Self {
+            kind: Some(kind),
+            body,
+            ..self
+        }
+    }
+
+    fn end(&self) -> End {
+        match self.leg == CALLER {
+            true => End::Caller,
+            false => End::Callee,
+        }
+    }
+}
+
+impl Call {
+    /// What the leg across sees of a body, `branch` being the callee's.
+    ///
+    /// # Errors
+    /// It must be relayed, and there are not ports enough.
+    pub(super) fn passes<'m>(
+        &mut self,
+        branch: u8,
+        said: Said<'m>,
+        context: &mut Context<'_>,
+    ) -> Result<Cow<'m, [u8]>, Full> {
+        let as_it_is = Ok(Cow::Borrowed(said.body));
+        if said.body.is_empty() {
+            self.awaits_offer(branch, said, context)?;
+            return as_it_is;
+        }
+        let part = said.kind.and_then(|kind| sdp::part(kind, said.body));
+        let Some(part) = part else { return as_it_is };
+        let Some(description) = said.body.get(part.clone()) else {
+            return as_it_is;
+        };
+        let Ok(streams) = sdp::read(description) else {
+            return as_it_is;
+        };
+        if said.exchange == Exchange::Offer {
+            self.begins_relay(branch, &streams, said.end(), context);
+        }
+        let Some(id) = self.relay_of(branch) else {
+            return as_it_is;
+        };
+        let host = self
+            .leg(said.leg)
+            .map(|leg| leg.dialog.flow.remote.ip().to_canonical());
+        let Some(host) = host else { return as_it_is };
+        let who = (said.end(), host);
+        let now = context.now.mono;
+        (context.media).describe(now, id, who, &streams, said.exchange, context.out)?;
+        let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
+        let description = (description, streams.as_slice());
+        (context.media).rewrite(id, said.end(), description, &mut body, context.out);
+        body.extend_from_slice(said.body.get(part.end..).unwrap_or_default());
+        Ok(Cow::Owned(body))
+    }
+
+    /// The same where it is too late to refuse: without ports there is no relay any more.
+    pub(super) fn passes_anyway<'m>(
+        &mut self,
+        branch: u8,
+        said: Said<'m>,
+        context: &mut Context<'_>,
+    ) -> Cow<'m, [u8]> {
+        self.passes(branch, said, context).unwrap_or_else(|Full| {
+            self.end_relay(branch, context);
+            Cow::Borrowed(said.body)
+        })
+    }
+
+    /// What the leg across is shown of a body that passed before, be it for the same branch.
+    pub(super) fn passed<'m>(
+        &self,
+        branch: u8,
+        said: Said<'m>,
+        context: &mut Context<'_>,
+    ) -> Cow<'m, [u8]> {
+        let as_it_is = Cow::Borrowed(said.body);
+        let part = said.kind.and_then(|kind| sdp::part(kind, said.body));
+        let (Some(id), Some(part)) = (self.relay_of(branch), part) else {
+            return as_it_is;
+        };
+        let description = said.body.get(part.clone()).unwrap_or_default();
+        let Ok(streams) = sdp::read(description) else {
+            return as_it_is;
+        };
+        let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
+        let description = (description, streams.as_slice());
+        (context.media).rewrite(id, said.end(), description, &mut body, context.out);
+        body.extend_from_slice(said.body.get(part.end..).unwrap_or_default());
+        Cow::Owned(body)
+    }
+
+    /// An INVITE without an offer: if its media would be relayed, ports are kept for the one that comes.
+    fn awaits_offer(
+        &mut self,
+        branch: u8,
+        said: Said<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Full> {
+        let is_first = self.state == State::Ringing && said.leg == CALLER;
+        if !is_first || said.exchange != Exchange::Offer {
+            return Ok(());
+        }
+        self.begins_relay(branch, &[], End::Caller, context);
+        match self.relay_of(branch) {
+            Some(id) => context.media.reserve_one(id),
+            None => Ok(()),
+        }
+    }
+
+    fn begins_relay(&mut self, branch: u8, offer: &[Stream], from: End, context: &mut Context<'_>) {
+        if self.relay_of(branch).is_some() {
+            return;
+        }
+        let (Some(caller), Some(callee)) = (self.leg(CALLER), self.leg(branch)) else {
+            return;
+        };
+        let places = [caller.place(), callee.place()];
+        if !context.media.is_needed(&places, offer, from) {
+            return;
+        }
+        let now = context.now.mono;
+        let id = context.media.begin(now, places, self.is_caller_proven);
+        self.set_relay(branch, Some(id));
+    }
+
+    /// Callees behind one INVITE share it.
+    fn set_relay(&mut self, branch: u8, id: Option<MediaId>) {
+        let client = self
+            .branches
+            .get(branch as usize)
+            .map(|branch| branch.client);
+        for branch in &mut self.branches {
+            if Some(branch.client) == client {
+                branch.media = id;
+            }
+        }
+    }
+
+    fn end_relay(&mut self, branch: u8, context: &mut Context<'_>) {
+        if let Some(id) = self.relay_of(branch) {
+            context.media.end(id, context.out);
+            for branch in &mut self.branches {
+                branch.media = branch.media.filter(|own| *own != id);
+            }
+        }
+    }
+
+    fn relay_of(&self, branch: u8) -> Option<MediaId> {
+        self.branches.get(branch as usize)?.media
+    }
+
+    /// The offer of a relayed request is refused.
+    pub(super) fn withdraws(&self, relay: &Relay, context: &mut Context<'_>) {
+        let branch = if relay.from == CALLER {
+            relay.to
+        } else {
+            relay.from
+        };
+        if let Some(id) = self.relay_of(branch).filter(|_| relay.has_offer) {
+            context.media.withdraw(id);
+        }
+    }
+
+    /// The peer of a leg answers a refresh of ours: the same description as before, or where he is now.
+    pub(super) fn hears_again(&mut self, leg: u8, answer: &Message<'_>, context: &mut Context<'_>) {
+        let branch = if leg == CALLER { self.winner } else { leg };
+        let said = Said::answer(leg, answer);
+        if !said.body.is_empty() {
+            let _shown_to_nobody = self.passes_anyway(branch, said, context);
+        }
+    }
+
+    /// The caller has acknowledged: he receives what we send him.
+    pub(super) fn caller_is_proven(&mut self, context: &mut Context<'_>) {
+        if std::mem::replace(&mut self.is_caller_proven, true) {
+            return;
+        }
+        for branch in &self.branches {
+            if let Some(id) = branch.media {
+                context.media.open(context.now.mono, id);
+            }
+        }
+    }
+}
+
+impl Calls {
+    /// Gives back the ports of branches that are over.
+    pub(super) fn release_media(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        for index in 0..call.branches.len() {
+            let Some(id) = call.branches[index].media else {
+                continue;
+            };
+            let is_needed = |(place, branch): (usize, &Branch)| {
+                branch.media == Some(id)
+                    && match call.state {
+                        State::Ringing => branch.status.is_none(),
+                        State::Answered => place == call.winner as usize,
+                        State::Ending => false,
+                    }
+            };
+            if !call.branches.iter().enumerate().any(is_needed) {
+                call.end_relay(index as u8, context);
+            }
+        }
+    }
+
+    /// The audio of an answered call is watched from now on, if it is relayed.
+    pub(super) fn listen(&mut self, handle: CallHandle, context: &Context<'_>) {
+        let Some(timeout) = context.media.timeout() else {
+            return;
+        };
+        let Some(call) = self.get(handle) else { return };
+        let is_relayed = call.state == State::Answered && call.relay_of(call.winner).is_some();
+        if is_relayed && !std::mem::replace(&mut call.is_listened_to, true) {
+            self.arm(context.now.mono.plus(timeout), Timer::Audio(handle));
+        }
+    }
+
+    /// It is time to ask whether there is any audio.
+    pub(super) fn listened(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        let Some(call) = self.get(handle) else { return };
+        call.is_listened_to = false;
+        if call.state != State::Answered {
+            return;
+        }
+        let silent_at = (call.relay_of(call.winner)).and_then(|id| context.media.silent_at(id));
+        match silent_at {
+            Some(at) if at <= now => {
+                self.end_call(handle, EndedBy::Server, NO_AUDIO, context);
+                self.sweep(handle);
+            }
+            Some(at) => {
+                call.is_listened_to = true;
+                self.arm(at, Timer::Audio(handle));
+            }
+            None => self.listen(handle, context),
+        }
+    }
+
+    /// The ports of a relay could not be opened: its call ends.
+    pub fn media_failed(&mut self, id: MediaId, context: &mut Context<'_>) {
+        let is_its = |call: &Call| call.branches.iter().any(|branch| branch.media == Some(id));
+        let mut calls = self.slots.iter();
+        let found = calls
+            .find(|(_, call)| is_its(call))
+            .map(|(index, call)| call.handle(index as u32));
+        if let Some(handle) = found {
+            self.hang_up(handle, 503, NO_PORT, context);
+        }
+    }
+}
+
+impl Leg {
+    fn place(&self) -> Place {
+        let flow = &self.dialog.flow;
+        Place {
+            host: flow.remote.ip().to_canonical(),
+            local: flow.local.ip(),
+            shown: self.dialog.ours.ip(),
+            is_behind_nat: self.is_behind_nat,
+        }
+    }
+}
+
+/// Whether whoever sent a request is behind a NAT: he writes another address of his than the one that it came from, into
+/// his Via, or if nobody stands between into his Contact.
+pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
+    let source = flow.remote.ip().to_canonical();
+    let differs = |host: &Host<'_>| matches!(host, Host::Address(address) if *address != source);
+    if Host::parse(request.via().host)
+        .as_ref()
+        .is_some_and(differs)
+    {
+        return true;
+    }
+    let is_direct = request.values(HeaderName::RecordRoute).next().is_none();
+    let is_private = |host: &Host<'_>| matches!(host, Host::Address(address) if crate::media::is_private(*address));
+    let contact = match request.contacts() {
+        ContactValue::Values(_) => request.contact_values().next(),
+        _ => None,
+    };
+    let contact = contact.and_then(|contact| Uri::parse(contact.address.uri).ok());
+    is_direct && contact.is_some_and(|uri| differs(&uri.host) && is_private(&uri.host))
+}
+
+/// Whether a phone is: it has registered from elsewhere than where its Contact says that it is.
+pub(super) fn is_target_behind_nat(target: &Target) -> bool {
+    let source = target.flow.remote.ip().to_canonical();
+    let is_direct = matches!(target.party, Party::User(..)) && target.route.is_empty();
+    is_direct
+        && Uri::parse(&target.uri)
+            .is_ok_and(|uri| matches!(uri.host, Host::Address(address) if address != source))
+}

@@ -1,0 +1,298 @@
+//! The streams of one relay: what each side says of them, its ports, where it is.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::decide::{Near, is_hidden};
+use super::latch::{Latch, kind};
+use super::ports::Ports;
+use super::{Exchange, Forward, Full, Place, Side};
+use crate::config::MediaLatch;
+use crate::sdp::{Direction, Stream};
+use crate::source::{Component, MediaPair};
+use crate::time::Instant;
+
+/// One side of a stream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Half {
+    /// Our even port that it sends to.
+    pub port: Option<u16>,
+    /// The same once it is open.
+    pub pair: Option<MediaPair>,
+    /// What it said last, if that holds.
+    said: Option<Stream>,
+    rtp: Latch,
+    rtcp: Latch,
+}
+
+/// Both sides of all streams.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub serial: u32,
+    /// The caller's and the callee's.
+    places: [Place; 2],
+    streams: Vec<[Half; 2]>,
+    /// An offer that changes a session and has no answer yet.
+    offered: Option<(Side, Vec<Stream>)>,
+    is_open: bool,
+    /// When audio came last, or might have begun to.
+    heard: Instant,
+}
+
+impl Half {
+    fn latch_mut(&mut self, component: Component) -> &mut Latch {
+        match component {
+            Component::Rtp => &mut self.rtp,
+            Component::Rtcp => &mut self.rtcp,
+        }
+    }
+
+    fn latch(&self, component: Component) -> &Latch {
+        match component {
+            Component::Rtp => &self.rtp,
+            Component::Rtcp => &self.rtcp,
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.said.is_some_and(|said| said.is_relayable())
+    }
+
+    /// Media is to flow both ways, as far as this side says.
+    fn wants_both_ways(&self) -> bool {
+        self.said.is_some_and(|said| {
+            said.is_relayable()
+                && said.direction == Direction::SendRecv
+                && !said.is_held_by_address()
+        })
+    }
+
+    fn describe(&mut self, stream: Stream, place: &Place, near: &Near<'_>) {
+        self.said = Some(stream);
+        // Where it cannot be reached where it says, its NAT may have kept the port.
+        let host = |said: IpAddr| match is_hidden(near, place, said) {
+            true => place.host,
+            false => said,
+        };
+        let is_right = |remote: &SocketAddr| {
+            let address = remote.ip();
+            stream.is_relayable()
+                && remote.port() != 0
+                && !address.is_unspecified()
+                && !(address.is_loopback() && !place.host.is_loopback())
+                && address.is_ipv4() == place.local.is_ipv4()
+        };
+        let at = |address: Option<IpAddr>, port| {
+            address
+                .map(|address| SocketAddr::new(host(address), port))
+                .filter(is_right)
+        };
+        self.rtp.describe(at(stream.address, stream.port));
+        let rtcp = match stream.rtcp {
+            Some(rtcp) => {
+                let own = rtcp.address.filter(|address| !address.is_unspecified());
+                at(own.or(stream.address), rtcp.port)
+            }
+            None => at(stream.address, stream.port.checked_add(1).unwrap_or(0)),
+        };
+        self.rtcp.describe(rtcp);
+    }
+}
+
+impl Session {
+    pub fn new(serial: u32, places: [Place; 2], is_open: bool, now: Instant) -> Self {
+        Self {
+            serial,
+            places,
+            streams: Vec::new(),
+            offered: None,
+            is_open,
+            heard: now,
+        }
+    }
+
+    fn place(&self, side: Side) -> &Place {
+        let [caller, callee] = &self.places;
+        match side {
+            Side::Caller => caller,
+            Side::Callee => callee,
+        }
+    }
+
+    /// The address that a side's ports are bound to, and the one it is shown.
+    pub fn addresses(&self, side: Side) -> (IpAddr, IpAddr) {
+        let place = self.place(side);
+        (place.local, place.shown)
+    }
+
+    /// Whether an address is one of ours that media is relayed at.
+    pub fn is_ours(&self, address: IpAddr) -> bool {
+        self.places
+            .iter()
+            .any(|place| place.local == address || place.shown == address)
+    }
+
+    /// Signalling of a side comes from this host now.
+    pub fn moved(&mut self, side: Side, host: IpAddr) {
+        let [caller, callee] = &mut self.places;
+        match side {
+            Side::Caller => caller.host = host,
+            Side::Callee => callee.host = host,
+        }
+    }
+
+    pub fn half_mut(&mut self, stream: usize, side: Side) -> Option<&mut Half> {
+        let [caller, callee] = self.streams.get_mut(stream)?;
+        Some(match side {
+            Side::Caller => caller,
+            Side::Callee => callee,
+        })
+    }
+
+    fn half(&self, stream: usize, side: Side) -> Option<&Half> {
+        let [caller, callee] = self.streams.get(stream)?;
+        Some(match side {
+            Side::Caller => caller,
+            Side::Callee => callee,
+        })
+    }
+
+    /// Ports for both sides of all these streams.
+    pub fn reserve(&mut self, streams: &[Stream], ports: &mut Ports) -> Result<(), Full> {
+        if self.streams.len() < streams.len() {
+            self.streams.resize_with(streams.len(), Default::default);
+        }
+        let mut taken = Vec::new();
+        let wanted = self.streams.iter_mut().zip(streams);
+        let halves = (wanted.filter(|(_, stream)| stream.is_relayable())).flat_map(|(own, _)| own);
+        let mut result = Ok(());
+        for half in halves.filter(|half| half.port.is_none()) {
+            match ports.reserve() {
+                Ok(port) => {
+                    half.port = Some(port);
+                    taken.push(port);
+                }
+                Err(full) => {
+                    result = Err(full);
+                    break;
+                }
+            }
+        }
+        if result.is_err() {
+            for half in self.streams.iter_mut().flatten() {
+                if half.port.is_some_and(|port| taken.contains(&port)) {
+                    half.port = None;
+                }
+            }
+            taken.into_iter().for_each(|port| ports.release(port));
+        }
+        result
+    }
+
+    /// Takes what a side says. The ports of streams that are over are given back.
+    pub fn describe(
+        &mut self,
+        now: Instant,
+        side: Side,
+        streams: &[Stream],
+        exchange: Exchange,
+        near: &Near<'_>,
+    ) -> Vec<(u16, Option<MediaPair>)> {
+        let is_first = self
+            .streams
+            .iter()
+            .flatten()
+            .all(|half| half.said.is_none());
+        if exchange == Exchange::Offer && !is_first {
+            self.offered = Some((side, streams.to_vec()));
+            return Vec::new();
+        }
+        if let Some((offerer, offered)) = (self.offered.take()).filter(|(own, _)| *own != side) {
+            self.take(offerer, &offered, near);
+        }
+        self.take(side, streams, near);
+        self.heard = now;
+        if exchange == Exchange::Offer {
+            return Vec::new();
+        }
+        let is_over = |halves: &&mut [Half; 2]| {
+            let refused = |half: &Half| half.said.is_some() && !half.is_live();
+            halves.iter().any(refused)
+        };
+        let over = self.streams.iter_mut().filter(is_over).flatten();
+        over.filter_map(|half| Some((half.port.take()?, half.pair.take())))
+            .collect()
+    }
+
+    fn take(&mut self, side: Side, streams: &[Stream], near: &Near<'_>) {
+        let place = *self.place(side);
+        for (index, stream) in streams.iter().enumerate() {
+            if let Some(half) = self.half_mut(index, side) {
+                half.describe(*stream, &place, near);
+            }
+        }
+    }
+
+    /// No answer comes to the offer.
+    pub fn withdraw(&mut self) {
+        self.offered = None;
+    }
+
+    /// Packets pass from now on.
+    pub fn open(&mut self, now: Instant) {
+        self.is_open = true;
+        self.heard = now;
+    }
+
+    /// See [`super::Media::forward`].
+    pub fn forward(
+        &mut self,
+        now: Instant,
+        (stream, side, component): (usize, Side, Component),
+        from: SocketAddr,
+        packet: &[u8],
+        latch: MediaLatch,
+    ) -> Option<Forward> {
+        if !self.is_open {
+            return None;
+        }
+        let kind = kind(packet);
+        let host = self.place(side).host;
+        let half = self.half_mut(stream, side)?;
+        let is_host = from.ip() == host || half.rtp.names(from.ip()) || half.rtcp.names(from.ip());
+        if latch == MediaLatch::Signalled && !is_host {
+            return None;
+        }
+        let is_audio = half.said.is_none_or(|said| said.is_audio);
+        if !half.latch_mut(component).hear(from, kind.ssrc) {
+            return None;
+        }
+        if is_audio && kind.is_rtp && component == Component::Rtp {
+            self.heard = now;
+        }
+        let other = self.half(stream, side.other())?;
+        if other.said.is_some_and(|said| said.is_held_by_address()) {
+            return None;
+        }
+        Some(Forward {
+            pair: other.pair?,
+            remote: other.latch(component).remote()?,
+        })
+    }
+
+    /// Since when no audio has come, if some is to come both ways.
+    pub fn silent_since(&self) -> Option<Instant> {
+        let is_talk = |halves: &&[Half; 2]| {
+            let is_audio = |half: &Half| half.said.is_some_and(|said| said.is_audio);
+            halves
+                .iter()
+                .all(|half| is_audio(half) && half.wants_both_ways())
+        };
+        (self.is_open && self.streams.iter().any(|halves| is_talk(&halves))).then_some(self.heard)
+    }
+
+    /// All ports.
+    pub fn into_ports(self) -> impl Iterator<Item = (u16, Option<MediaPair>)> {
+        let halves = self.streams.into_iter().flatten();
+        halves.filter_map(|half| Some((half.port?, half.pair)))
+    }
+}

@@ -1,0 +1,854 @@
+//! The relay: what is told and shown, heard and sent on.
+
+use super::*;
+use crate::sdp::{Direction, Rtcp};
+use crate::source::Component::{Rtcp as RtcpPort, Rtp};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn host(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::from_micros(ms * 1000)
+}
+
+fn config(text: &str) -> Config {
+    Config::read_bytes(text.as_bytes(), std::path::Path::new("/tmp/x.ini")).unwrap()
+}
+
+fn media(text: &str) -> Media {
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    Media::new(&config(text), Tokens::new(&[7; 32], "media"), hasher)
+}
+
+fn place(host_text: &str, is_behind_nat: bool) -> Place {
+    let is_v4 = host(host_text).is_ipv4();
+    let local = host(if is_v4 { "192.0.2.1" } else { "2001:db8::1" });
+    Place {
+        host: host(host_text),
+        local,
+        shown: local,
+        is_behind_nat,
+    }
+}
+
+fn stream(address: &str) -> Stream {
+    let address: SocketAddr = address.parse().unwrap();
+    Stream {
+        is_audio: true,
+        is_datagrams: true,
+        port: address.port(),
+        address: Some(address.ip()),
+        rtcp: None,
+        direction: Direction::SendRecv,
+    }
+}
+
+/// RTP with this SSRC.
+fn rtp(ssrc: u8) -> [u8; 12] {
+    [0x80, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, ssrc]
+}
+
+/// Two sides in a relay, their ports open.
+struct Call {
+    media: Media,
+    out: Outputs,
+    id: MediaId,
+}
+
+const ALICE: &str = "198.51.100.10";
+const BOB: &str = "198.51.100.20";
+
+impl Call {
+    fn begin(text: &str, places: [Place; 2], is_open: bool) -> Self {
+        let mut media = media(text);
+        let id = media.begin(at(0), places, is_open);
+        Self {
+            media,
+            out: Outputs::default(),
+            id,
+        }
+    }
+
+    /// Alice offers, Bob answers, at t = 0.
+    fn talk(text: &str) -> Self {
+        let mut call = Self::begin(text, [place(ALICE, false), place(BOB, false)], true);
+        call.say(
+            Side::Caller,
+            &[stream("198.51.100.10:4000")],
+            Exchange::Offer,
+            0,
+        );
+        call.say(
+            Side::Callee,
+            &[stream("198.51.100.20:5000")],
+            Exchange::Answer,
+            0,
+        );
+        call
+    }
+
+    /// What the other side is shown.
+    fn say(
+        &mut self,
+        side: Side,
+        streams: &[Stream],
+        exchange: Exchange,
+        ms: u64,
+    ) -> Vec<Option<u16>> {
+        let from = self.media.sessions[self.id.index as usize].clone();
+        let place = match side {
+            Side::Caller => ALICE,
+            Side::Callee => BOB,
+        };
+        drop(from);
+        let who = (side, host(place));
+        (self
+            .media
+            .describe(at(ms), self.id, who, streams, exchange, &mut self.out))
+        .unwrap();
+        let shown = self.media.show(self.id, side, streams, &mut self.out);
+        shown.unwrap().1
+    }
+
+    fn pair(&self, side: Side, stream: usize) -> MediaPair {
+        let found = self
+            .media
+            .pairs
+            .iter()
+            .find(|(_, owned)| owned.side == side && owned.stream as usize == stream);
+        MediaPair(found.expect("an open pair").0 as u32)
+    }
+
+    /// Where a packet that comes from there to the port of a side goes.
+    fn hear(
+        &mut self,
+        side: Side,
+        component: Component,
+        from: &str,
+        packet: &[u8],
+        ms: u64,
+    ) -> Option<SocketAddr> {
+        let pair = self.pair(side, 0);
+        let forward = (self.media).forward(at(ms), (pair, component), address(from), packet)?;
+        assert_eq!(forward.pair, self.pair(side.other(), 0));
+        Some(forward.remote)
+    }
+}
+
+#[test]
+fn packets_go_where_the_other_side_says_until_it_is_heard() {
+    let mut call = Call::talk("");
+    let bob = Some(address("198.51.100.20:5000"));
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), 1),
+        bob
+    );
+    let rtcp = [0x80, 200, 0, 1, 0, 0, 0, 1];
+    let bobs_rtcp = Some(address("198.51.100.20:5001"));
+    assert_eq!(
+        call.hear(Side::Caller, RtcpPort, "198.51.100.10:4001", &rtcp, 1),
+        bobs_rtcp
+    );
+    // Bob sends from another port than he says.
+    let alice = Some(address("198.51.100.10:4000"));
+    assert_eq!(
+        call.hear(Side::Callee, Rtp, "198.51.100.20:60000", &rtp(2), 2),
+        alice
+    );
+    let learned = Some(address("198.51.100.20:60000"));
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), 3),
+        learned
+    );
+    // Whatever is no RTP passes as well: T.38, DTLS, STUN.
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", b"\x00\x01", 3),
+        learned
+    );
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", b"", 3),
+        learned
+    );
+}
+
+#[test]
+fn only_the_hosts_of_signalling_and_description_are_heard() {
+    let mut call = Call::talk("");
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "203.0.113.66:4000", &rtp(9), 1),
+        None
+    );
+    assert_eq!(call.media.dropped(), 1);
+    // Bob's media is elsewhere than his signalling.
+    call.say(
+        Side::Callee,
+        &[stream("203.0.113.20:7000")],
+        Exchange::Answer,
+        2,
+    );
+    assert!(
+        call.hear(Side::Callee, Rtp, "203.0.113.20:7777", &rtp(2), 3)
+            .is_some()
+    );
+    assert!(
+        call.hear(Side::Callee, Rtp, "198.51.100.20:9", &rtp(2), 3)
+            .is_some()
+    );
+    // With latch = any the first comer is.
+    let mut call = Call::talk("[media]\nlatch = any");
+    assert!(
+        call.hear(Side::Caller, Rtp, "203.0.113.66:4000", &rtp(9), 1)
+            .is_some()
+    );
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(9), 1)
+            .is_some()
+    );
+}
+
+#[test]
+fn a_port_is_fixed_after_five_packets_of_one_ssrc_until_the_next_description() {
+    let mut call = Call::talk("");
+    for ms in 0..4 {
+        assert!(
+            call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), ms)
+                .is_some()
+        );
+    }
+    // Another SSRC begins anew, another port too.
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(2), 5)
+            .is_some()
+    );
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4444", &rtp(2), 5)
+            .is_some()
+    );
+    for ms in 0..4 {
+        assert!(
+            call.hear(Side::Caller, Rtp, "198.51.100.10:4444", &rtp(2), 6 + ms)
+                .is_some()
+        );
+    }
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(2), 11),
+        None
+    );
+    // Fixed is the port, not the SSRC.
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4444", &rtp(3), 12)
+            .is_some()
+    );
+    // An offer alone changes nothing, for it may be refused; its answer does.
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000")],
+        Exchange::Offer,
+        13,
+    );
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(2), 14),
+        None
+    );
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000")],
+        Exchange::Answer,
+        15,
+    );
+    let alice =
+        |call: &mut Call, ms| call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(8), ms);
+    // What was heard is right until something else is.
+    assert_eq!(alice(&mut call, 16), Some(address("198.51.100.10:4444")));
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(2), 16)
+            .is_some()
+    );
+    assert_eq!(alice(&mut call, 17), Some(address("198.51.100.10:4000")));
+    // Unless it says that it is elsewhere.
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:6000")],
+        Exchange::Offer,
+        18,
+    );
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000")],
+        Exchange::Answer,
+        18,
+    );
+    assert_eq!(alice(&mut call, 19), Some(address("198.51.100.10:6000")));
+}
+
+#[test]
+fn a_refused_offer_is_forgotten() {
+    let mut call = Call::talk("");
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:6000")],
+        Exchange::Offer,
+        1,
+    );
+    call.media.withdraw(call.id);
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000")],
+        Exchange::Answer,
+        2,
+    );
+    let alice = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(8), 3);
+    assert_eq!(alice, Some(address("198.51.100.10:4000")));
+}
+
+#[test]
+fn behind_a_nat_the_port_is_tried_at_the_signalling_host() {
+    let places = [place(ALICE, true), place(BOB, false)];
+    let mut call = Call::begin("", places, true);
+    call.say(Side::Caller, &[stream("10.0.0.5:4000")], Exchange::Offer, 0);
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000")],
+        Exchange::Answer,
+        0,
+    );
+    let first = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 1);
+    assert_eq!(first, Some(address("198.51.100.10:4000")));
+    // A host of that private address near us is not it.
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "10.0.0.5:4000", &rtp(2), 2),
+        None
+    );
+    assert!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:1025", &rtp(2), 2)
+            .is_some()
+    );
+    let learned = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 3);
+    assert_eq!(learned, Some(address("198.51.100.10:1025")));
+}
+
+#[test]
+fn nothing_is_sent_to_hosts_that_cannot_be_meant() {
+    for said in ["127.0.0.1:4000", "0.0.0.0:4000", "[2001:db8::9]:4000"] {
+        let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], true);
+        call.say(Side::Caller, &[stream(said)], Exchange::Offer, 0);
+        call.say(
+            Side::Callee,
+            &[stream("198.51.100.20:5000")],
+            Exchange::Answer,
+            0,
+        );
+        let to = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 1);
+        let is_hidden = said.starts_with("127");
+        let signalling = is_hidden.then(|| address("198.51.100.10:4000"));
+        assert_eq!(to, signalling, "{said}");
+    }
+}
+
+#[test]
+fn media_does_not_go_round_between_ports_of_ours() {
+    let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], true);
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000")],
+        Exchange::Offer,
+        0,
+    );
+    // Bob describes the port that Alice was shown, at our address.
+    let shown = call.say(
+        Side::Callee,
+        &[stream("192.0.2.1:5000")],
+        Exchange::Answer,
+        0,
+    )[0]
+    .unwrap();
+    call.say(
+        Side::Callee,
+        &[stream(&format!("192.0.2.1:{shown}"))],
+        Exchange::Answer,
+        1,
+    );
+    let from = format!("192.0.2.1:{shown}");
+    assert_eq!(call.hear(Side::Callee, Rtp, &from, &rtp(1), 1), None);
+}
+
+#[test]
+fn nothing_passes_before_the_caller_has_shown_that_he_is_there() {
+    let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], false);
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000")],
+        Exchange::Offer,
+        0,
+    );
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000")],
+        Exchange::Answer,
+        0,
+    );
+    assert_eq!(
+        call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), 1),
+        None
+    );
+    assert_eq!(
+        call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 1),
+        None
+    );
+    call.media.open(at(2), call.id);
+    assert!(
+        call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 3)
+            .is_some()
+    );
+}
+
+#[test]
+fn ports_are_pairs_at_random_and_are_given_back() {
+    let mut call = Call::begin(
+        "[media]\nports = 20001-20010",
+        [place(ALICE, false), place(BOB, false)],
+        true,
+    );
+    let video = Stream {
+        is_audio: false,
+        ..stream("198.51.100.10:4002")
+    };
+    let shown = call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000"), video],
+        Exchange::Offer,
+        0,
+    );
+    // 20002 to 20009: four pairs.
+    assert!(
+        shown
+            .iter()
+            .flatten()
+            .all(|port| port % 2 == 0 && (20_002..=20_008).contains(port))
+    );
+    assert_eq!(call.media.counts(), [1, 4, 2]);
+    let other = call
+        .media
+        .begin(at(0), [place(ALICE, false), place(BOB, false)], true);
+    let who = (Side::Caller, host(ALICE));
+    let one = [stream("198.51.100.10:4000")];
+    let mut out = Outputs::default();
+    let full = call
+        .media
+        .describe(at(0), other, who, &one, Exchange::Offer, &mut out);
+    assert_eq!(full, Err(Full));
+    // Video is refused: there is room.
+    let refused = Stream { port: 0, ..video };
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000"), refused],
+        Exchange::Answer,
+        1,
+    );
+    assert_eq!(call.media.counts(), [2, 2, 2]);
+    let fits = call
+        .media
+        .describe(at(2), other, who, &one, Exchange::Offer, &mut out);
+    assert_eq!((fits, call.media.counts()), (Ok(()), [2, 4, 2]));
+    // It can come back once there are ports again.
+    call.media.end(other, &mut out);
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000"), video],
+        Exchange::Offer,
+        3,
+    );
+    call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000"), video],
+        Exchange::Answer,
+        3,
+    );
+    assert_eq!(call.media.counts(), [1, 4, 4]);
+    call.media.end(call.id, &mut call.out);
+    call.media.end(call.id, &mut call.out);
+    assert_eq!(call.media.counts(), [0, 0, 0]);
+    // Each that was opened was closed, in that order.
+    let mut open = Vec::new();
+    for output in call.out.iter() {
+        match output {
+            crate::action::Output::OpenMedia { pair, address } => {
+                assert!(!open.contains(&pair));
+                assert_eq!(address.ip(), host("192.0.2.1"));
+                open.push(pair);
+            }
+            crate::action::Output::CloseMedia { pair } => open.retain(|own| *own != pair),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(open, []);
+}
+
+#[test]
+fn a_port_that_another_program_has_is_left_alone() {
+    let mut call = Call::begin(
+        "[media]\nports = 20000-20003",
+        [place(ALICE, false), place(BOB, false)],
+        true,
+    );
+    call.say(
+        Side::Caller,
+        &[stream("198.51.100.10:4000")],
+        Exchange::Offer,
+        0,
+    );
+    let pair = call.pair(Side::Callee, 0);
+    assert_eq!(call.media.failed(at(1), pair, true), Some(call.id));
+    assert_eq!(call.media.failed(at(1), MediaPair(77), true), None);
+    call.media.end(call.id, &mut call.out);
+    // Two ports for the two sides are not left.
+    let id = call
+        .media
+        .begin(at(2), [place(ALICE, false), place(BOB, false)], true);
+    let one = [stream("198.51.100.10:4000")];
+    let who = (Side::Caller, host(ALICE));
+    let full = call
+        .media
+        .describe(at(2), id, who, &one, Exchange::Offer, &mut call.out);
+    assert_eq!(full, Err(Full));
+    assert_eq!(call.media.counts(), [1, 0, 0]);
+}
+
+#[test]
+fn streams_of_one_bundle_have_one_port() {
+    let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], true);
+    let video = Stream {
+        is_audio: false,
+        ..stream("198.51.100.10:4000")
+    };
+    let both = [stream("198.51.100.10:4000"), video];
+    let shown = call.say(Side::Caller, &both, Exchange::Offer, 0);
+    assert_eq!(shown[0], shown[1]);
+    let shown = call.say(
+        Side::Callee,
+        &[stream("198.51.100.20:5000"), stream("198.51.100.20:5002")],
+        Exchange::Answer,
+        0,
+    );
+    assert_ne!(shown[0], shown[1]);
+}
+
+#[test]
+fn rtcp_goes_where_it_is_said() {
+    let mut call = Call::talk("");
+    let elsewhere = Stream {
+        rtcp: Some(Rtcp {
+            port: 5900,
+            address: Some(host("203.0.113.9")),
+        }),
+        ..stream("198.51.100.20:5000")
+    };
+    call.say(Side::Callee, &[elsewhere], Exchange::Answer, 1);
+    let to = call.hear(
+        Side::Caller,
+        RtcpPort,
+        "198.51.100.10:4001",
+        &[0x80, 200, 0, 1, 0, 0, 0, 1],
+        2,
+    );
+    assert_eq!(to, Some(address("203.0.113.9:5900")));
+}
+
+#[test]
+fn silence_counts_while_both_may_speak() {
+    let mut call = Call::talk("");
+    let silent = |call: &Call| call.media.silent_at(call.id);
+    assert_eq!(silent(&call), Some(at(60_000)));
+    call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), 10_000);
+    assert_eq!(silent(&call), Some(at(70_000)));
+    // RTCP and what is not taken are no audio.
+    let rtcp = [0x80, 200, 0, 1, 0, 0, 0, 1];
+    call.hear(Side::Caller, RtcpPort, "198.51.100.10:4001", &rtcp, 20_000);
+    call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtcp, 20_000);
+    call.hear(Side::Caller, Rtp, "203.0.113.66:4000", &rtp(1), 20_000);
+    assert_eq!(silent(&call), Some(at(70_000)));
+    // On hold, however it is said.
+    let bob = stream("198.51.100.20:5000");
+    for hold in [
+        Stream {
+            direction: Direction::SendOnly,
+            ..bob
+        },
+        Stream {
+            direction: Direction::Inactive,
+            ..bob
+        },
+        Stream {
+            address: Some(host("0.0.0.0")),
+            ..bob
+        },
+    ] {
+        call.say(Side::Callee, &[hold], Exchange::Answer, 30_000);
+        assert_eq!(silent(&call), None);
+        call.say(Side::Callee, &[bob], Exchange::Answer, 100_000);
+        assert_eq!(silent(&call), Some(at(160_000)));
+    }
+    // A fax has none.
+    let fax = Stream {
+        is_audio: false,
+        ..bob
+    };
+    call.say(Side::Callee, &[fax], Exchange::Answer, 101_000);
+    assert_eq!(silent(&call), None);
+    let call = Call::talk("[call]\nmedia_timeout = 0");
+    assert_eq!(silent(&call), None);
+}
+
+#[test]
+fn calls_are_relayed_whose_sides_could_not_hear_each_other() {
+    let near = "192.168.1.10";
+    let said = |text: &str| vec![stream(text)];
+    for (caller, callee, offer, expected) in [
+        (
+            place(ALICE, false),
+            place(BOB, false),
+            said("198.51.100.10:4000"),
+            false,
+        ),
+        (place(ALICE, false), place(BOB, false), vec![], false),
+        // Media elsewhere is no NAT.
+        (
+            place(ALICE, false),
+            place(BOB, false),
+            said("203.0.113.10:4000"),
+            false,
+        ),
+        (
+            place(ALICE, false),
+            place(BOB, false),
+            said("192.168.7.7:4000"),
+            true,
+        ),
+        (
+            place(ALICE, false),
+            place(BOB, false),
+            said("100.64.0.1:4000"),
+            true,
+        ),
+        (
+            place(ALICE, true),
+            place(BOB, false),
+            said("198.51.100.10:4000"),
+            true,
+        ),
+        (
+            place(ALICE, false),
+            place(BOB, true),
+            said("198.51.100.10:4000"),
+            true,
+        ),
+        (
+            place(near, false),
+            place("10.1.1.1", false),
+            said("192.168.1.10:4000"),
+            false,
+        ),
+        (
+            place(near, false),
+            place("10.1.1.1", false),
+            said("192.168.1.99:4000"),
+            false,
+        ),
+        (
+            place(near, false),
+            place(BOB, false),
+            said("192.168.1.10:4000"),
+            true,
+        ),
+        (
+            place(ALICE, false),
+            place(near, false),
+            said("198.51.100.10:4000"),
+            true,
+        ),
+        (
+            place(ALICE, false),
+            place("2001:db8::9", false),
+            vec![],
+            true,
+        ),
+        (
+            place("2001:db8::8", false),
+            place("2001:db8::9", false),
+            said("198.51.100.10:4"),
+            true,
+        ),
+        (
+            place("2001:db8::8", false),
+            place("2001:db8::9", false),
+            said("[2001:db8::8]:4"),
+            false,
+        ),
+        // On hold from the start: the address says nothing.
+        (
+            place("2001:db8::8", false),
+            place("2001:db8::9", false),
+            said("0.0.0.0:4"),
+            false,
+        ),
+    ] {
+        let places = [caller, callee];
+        let is = |text| media(text).is_needed(&places, &offer, Side::Caller);
+        assert_eq!(is(""), expected, "{places:?} {offer:?}");
+        assert!(is("[media]\nrelay = always"));
+        assert!(!is("[media]\nrelay = never"));
+    }
+}
+
+mod programs {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOSTS: [&str; 6] = [
+        "198.51.100.10",
+        "198.51.100.20",
+        "10.0.0.5",
+        "0.0.0.0",
+        "192.0.2.1",
+        "2001:db8::7",
+    ];
+
+    fn streams() -> impl Strategy<Value = Vec<Stream>> {
+        let one =
+            (0..HOSTS.len(), 0u16..4, any::<bool>()).prop_map(|(own, port, is_audio)| Stream {
+                is_audio,
+                port: port * 5_000,
+                address: Some(host(HOSTS[own])),
+                ..stream("198.51.100.10:1")
+            });
+        prop::collection::vec(one, 0..SDP_STREAMS_MAX + 3)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Begin(bool),
+        Describe(usize, bool, bool, Vec<Stream>),
+        Hear(u32, bool, usize, u16, Vec<u8>),
+        Withdraw(usize),
+        Open(usize),
+        Failed(u32, bool),
+        End(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            any::<bool>().prop_map(Step::Begin),
+            (0usize..4, any::<bool>(), any::<bool>(), streams())
+                .prop_map(|(id, side, exchange, said)| Step::Describe(id, side, exchange, said)),
+            (
+                0u32..12,
+                any::<bool>(),
+                0..HOSTS.len(),
+                0u16..4,
+                prop::collection::vec(any::<u8>(), 0..16)
+            )
+                .prop_map(|(pair, is_rtp, from, port, packet)| Step::Hear(
+                    pair,
+                    is_rtp,
+                    from,
+                    port * 5_000,
+                    packet
+                )),
+            (0usize..4).prop_map(Step::Withdraw),
+            (0usize..4).prop_map(Step::Open),
+            (0u32..12, any::<bool>()).prop_map(|(pair, is_taken)| Step::Failed(pair, is_taken)),
+            (0usize..4).prop_map(Step::End),
+        ]
+    }
+
+    /// What the shell would have open by now.
+    fn keep_open(out: &mut Outputs, open: &mut std::collections::BTreeMap<MediaPair, u16>) {
+        for output in out.iter() {
+            match output {
+                crate::action::Output::OpenMedia { pair, address } => {
+                    assert!(!open.values().any(|port| *port == address.port()));
+                    assert_eq!(open.insert(pair, address.port()), None);
+                }
+                crate::action::Output::CloseMedia { pair } => assert!(open.remove(&pair).is_some()),
+                other => panic!("{other:?}"),
+            }
+        }
+        out.clear();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+        /// Whatever two sides say and send: a port is open once, a packet leaves by an open pair and to nobody who cannot
+        /// be meant, and in the end every port is given back.
+        #[test]
+        fn ports_are_neither_lost_nor_shared(steps in prop::collection::vec(step(), 0..60)) {
+            let mut media = media("[media]\nports = 20000-20063");
+            let mut out = Outputs::default();
+            let mut open = std::collections::BTreeMap::new();
+            let mut ids = Vec::new();
+            for (ms, step) in steps.into_iter().enumerate() {
+                let now = at(ms as u64);
+                let id = |index: usize| ids.get(index).copied();
+                match step {
+                    Step::Begin(is_open) if ids.len() < 4 => {
+                        ids.push(media.begin(now, [place(ALICE, is_open), place(BOB, false)], is_open));
+                    }
+                    Step::Begin(_) => {}
+                    Step::Describe(index, is_caller, is_offer, said) => {
+                        let Some(id) = id(index) else { continue };
+                        let side = if is_caller { Side::Caller } else { Side::Callee };
+                        let who = (side, host(if is_caller { ALICE } else { BOB }));
+                        let exchange = if is_offer { Exchange::Offer } else { Exchange::Answer };
+                        let before = media.counts();
+                        if media.describe(now, id, who, &said, exchange, &mut out).is_err() {
+                            assert_eq!(media.counts(), before);
+                            continue;
+                        }
+                        if let Some((_, ports)) = media.show(id, side, &said, &mut out) {
+                            keep_open(&mut out, &mut open);
+                            for port in ports.into_iter().flatten() {
+                                assert!(open.values().any(|own| *own == port), "{port} is not open");
+                            }
+                        }
+                    }
+                    Step::Hear(pair, is_rtp, from, port, packet) => {
+                        let component = if is_rtp { Rtp } else { RtcpPort };
+                        let from = SocketAddr::new(host(HOSTS[from]), port);
+                        let way = media.forward(now, (MediaPair(pair), component), from, &packet);
+                        if let Some(way) = way {
+                            assert!(open.contains_key(&MediaPair(pair)));
+                            assert!(open.contains_key(&way.pair));
+                            assert!(!way.remote.ip().is_unspecified() && way.remote.is_ipv4());
+                        }
+                    }
+                    Step::Withdraw(index) => id(index).into_iter().for_each(|id| media.withdraw(id)),
+                    Step::Open(index) => id(index).into_iter().for_each(|id| media.open(now, id)),
+                    Step::Failed(pair, is_taken) => {
+                        media.failed(now, MediaPair(pair), is_taken);
+                    }
+                    Step::End(index) => {
+                        if let Some(id) = id(index) {
+                            media.end(id, &mut out);
+                            ids.remove(index);
+                        }
+                    }
+                }
+                keep_open(&mut out, &mut open);
+                assert_eq!(media.counts()[2], open.len());
+            }
+            for id in ids {
+                media.end(id, &mut out);
+            }
+            keep_open(&mut out, &mut open);
+            assert!(open.is_empty());
+            assert_eq!(media.counts(), [0, 0, 0]);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Sockets of relayed media: two for each pair of ports that the core opens, read in turn a few packets at a time, what is
+//! received sent on from the buffer that it was received into. Where it goes the core says, packet by packet.
+//!
+//! SIP is handled before: in a turn of the loop only [`PACKETS`] packets are taken from all of them together, and of those
+//! [`PART`] from one socket before the next has its turn. What cannot be sent is lost, as a packet on the way would be.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::sys::{Outgoing, ReceiveBatch, SendBatch};
+use crate::media::Forward;
+use crate::source::{Component, MediaPair};
+
+/// Packets of one turn: at 4 µs each SIP waits for a millisecond at most.
+const PACKETS: usize = 256;
+/// Packets of one socket at a time.
+const PART: usize = 16;
+
+/// An even port and the next.
+struct Pair {
+    rtp: Port,
+    rtcp: Port,
+}
+
+struct Port {
+    socket: UdpSocket,
+    /// It stands in the queue of those that are to be read.
+    is_queued: bool,
+}
+
+/// See the module.
+pub(super) struct MediaSockets {
+    first_token: usize,
+    /// By number.
+    pairs: Vec<Option<Pair>>,
+    /// Those that may have something to read, in turn.
+    ready: VecDeque<(MediaPair, Component)>,
+    /// Those that could not be opened, and why.
+    failed: VecDeque<(MediaPair, io::Error)>,
+    send: SendBatch,
+    /// Packets that were not sent on because the kernel did not take them.
+    pub(super) unsent: u64,
+}
+
+impl Pair {
+    fn open(registry: &Registry, tokens: [Token; 2], address: SocketAddr) -> io::Result<Self> {
+        let open = |address: SocketAddr, token| {
+            let socket = UdpSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            registry.register(
+                &mut SourceFd(&socket.as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )?;
+            Ok::<_, io::Error>(Port {
+                socket,
+                is_queued: false,
+            })
+        };
+        let [rtp, rtcp] = tokens;
+        let mut next = address;
+        next.set_port(
+            address
+                .port()
+                .checked_add(1)
+                .ok_or(ErrorKind::InvalidInput)?,
+        );
+        Ok(Self {
+            rtp: open(address, rtp)?,
+            rtcp: open(next, rtcp)?,
+        })
+    }
+
+    fn port(&mut self, component: Component) -> &mut Port {
+        match component {
+            Component::Rtp => &mut self.rtp,
+            Component::Rtcp => &mut self.rtcp,
+        }
+    }
+}
+
+impl MediaSockets {
+    /// Tokens of its sockets begin at `first_token`.
+    pub(super) fn new(first_token: usize) -> Self {
+        Self {
+            first_token,
+            pairs: Vec::new(),
+            ready: VecDeque::new(),
+            failed: VecDeque::new(),
+            send: SendBatch::new(),
+            unsent: 0,
+        }
+    }
+
+    /// Opens a pair; [`next_failed`](Self::next_failed) tells if that could not be.
+    pub(super) fn open(&mut self, registry: &Registry, pair: MediaPair, address: SocketAddr) {
+        let index = pair.0 as usize;
+        if self.pairs.len() <= index {
+            self.pairs.resize_with(index + 1, || None);
+        }
+        let tokens = [0, 1].map(|component| Token(self.first_token + 2 * index + component));
+        match Pair::open(registry, tokens, address) {
+            Ok(opened) => self.pairs[index] = Some(opened),
+            Err(error) => self.failed.push_back((pair, error)),
+        }
+    }
+
+    /// Closes a pair; closing takes its sockets off the poll.
+    pub(super) fn close(&mut self, pair: MediaPair) {
+        if let Some(place) = self.pairs.get_mut(pair.0 as usize) {
+            *place = None;
+        }
+        self.failed.retain(|(failed, _)| *failed != pair);
+    }
+
+    /// The next pair that could not be opened.
+    pub(super) fn next_failed(&mut self) -> Option<(MediaPair, io::Error)> {
+        self.failed.pop_front()
+    }
+
+    /// An event of a socket.
+    pub(super) fn socket_ready(&mut self, token: usize) {
+        let component = match token % 2 {
+            0 => Component::Rtp,
+            _ => Component::Rtcp,
+        };
+        self.queue(MediaPair((token / 2) as u32), component);
+    }
+
+    fn queue(&mut self, pair: MediaPair, component: Component) {
+        let Some(Some(opened)) = self.pairs.get_mut(pair.0 as usize) else {
+            return;
+        };
+        if !std::mem::replace(&mut opened.port(component).is_queued, true) {
+            self.ready.push_back((pair, component));
+        }
+    }
+
+    /// Whether something waits to be read.
+    pub(super) fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Sends on what waits, as much as a turn allows.
+    pub(super) fn serve(
+        &mut self,
+        batch: &mut ReceiveBatch,
+        mut way: impl FnMut((MediaPair, Component), SocketAddr, &[u8]) -> Option<Forward>,
+    ) {
+        let mut left = PACKETS;
+        while left > 0 {
+            let Some((pair, component)) = self.ready.pop_front() else {
+                return;
+            };
+            // Closed meanwhile; another that has its number now queues itself.
+            let Some(Some(opened)) = self.pairs.get_mut(pair.0 as usize) else {
+                continue;
+            };
+            let port = opened.port(component);
+            if !std::mem::replace(&mut port.is_queued, false) {
+                continue;
+            }
+            let received = match batch.receive_at_most(port.socket.as_fd(), PART) {
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.queue(pair, component);
+                    continue;
+                }
+                // Nothing waits, or what waited was an error, which is taken by asking.
+                Err(_) => continue,
+            };
+            left = left.saturating_sub(received.max(1));
+            let mut outgoing = [Outgoing::NONE; PART];
+            let mut count = 0;
+            let mut to = None;
+            for datagram in batch.datagrams() {
+                let Some(forward) = way((pair, component), datagram.remote, datagram.bytes) else {
+                    continue;
+                };
+                if to.is_some_and(|to| to != forward.pair) {
+                    self.send(to, component, &outgoing[..count]);
+                    count = 0;
+                }
+                to = Some(forward.pair);
+                outgoing[count] = Outgoing {
+                    remote: forward.remote,
+                    local: None,
+                    bytes: datagram.bytes,
+                };
+                count += 1;
+            }
+            self.send(to, component, &outgoing[..count]);
+            if received == PART {
+                self.queue(pair, component);
+            }
+        }
+    }
+
+    fn send(&mut self, pair: Option<MediaPair>, component: Component, packets: &[Outgoing<'_>]) {
+        let opened = pair.and_then(|pair| self.pairs.get_mut(pair.0 as usize)?.as_mut());
+        let Some(opened) = opened else { return };
+        let socket = &opened.port(component).socket;
+        let mut done = 0;
+        while done < packets.len() {
+            match self.send.send(socket.as_fd(), &packets[done..]) {
+                Ok(sent) => done += sent.max(1),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.unsent += 1;
+                    done += 1;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    fn phone() -> UdpSocket {
+        let phone = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let limit = Some(Duration::from_secs(5));
+        phone.set_read_timeout(limit).unwrap();
+        phone
+    }
+
+    /// An even port that is free with the next one.
+    fn free_port() -> SocketAddr {
+        loop {
+            let first = UdpSocket::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap();
+            let even = SocketAddr::new(first.ip(), first.port() & !1);
+            let next = SocketAddr::new(first.ip(), even.port() | 1);
+            if UdpSocket::bind(even).is_ok() && UdpSocket::bind(next).is_ok() {
+                return even;
+            }
+        }
+    }
+
+    fn wait(poll: &mut Poll, media: &mut MediaSockets) {
+        let mut events = Events::with_capacity(16);
+        poll.poll(&mut events, Some(Duration::from_secs(5)))
+            .unwrap();
+        for event in &events {
+            media.socket_ready(event.token().0 - 7);
+        }
+    }
+
+    #[test]
+    fn packets_leave_by_the_other_pair_and_take_turns() {
+        // As many as an ordinary receive buffer takes.
+        const EACH: u8 = 200;
+        let mut poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut media = MediaSockets::new(7);
+        let (one, other) = (MediaPair(0), MediaPair(3));
+        let here = free_port();
+        media.open(&registry, one, here);
+        let there = free_port();
+        media.open(&registry, other, there);
+        assert!(media.next_failed().is_none());
+        let (alice, bob, bobs_rtcp) = (phone(), phone(), phone());
+        let next = |address: SocketAddr| SocketAddr::new(address.ip(), address.port() + 1);
+        for index in 0..EACH {
+            alice.send_to(&[index], here).unwrap();
+            alice.send_to(&[index], next(here)).unwrap();
+        }
+        let mut batch = ReceiveBatch::new();
+        let mut order = Vec::new();
+        let mut turns = 0;
+        while order.len() < 2 * usize::from(EACH) {
+            if !media.has_work() {
+                wait(&mut poll, &mut media);
+            }
+            let before = order.len();
+            media.serve(&mut batch, |(pair, component), from, _| {
+                assert_eq!((pair, from), (one, alice.local_addr().unwrap()));
+                order.push(component);
+                let to = match component {
+                    Component::Rtp => &bob,
+                    Component::Rtcp => &bobs_rtcp,
+                };
+                Some(Forward {
+                    pair: other,
+                    remote: to.local_addr().unwrap(),
+                })
+            });
+            assert!(order.len() - before < PACKETS + PART);
+            turns += 1;
+            assert!(turns < 100, "only {} came", order.len());
+        }
+        assert!(turns > 1);
+        // A socket that has much does not keep the other waiting.
+        let first = order[0];
+        let second = order.iter().position(|component| *component != first);
+        assert_eq!(second, Some(PART));
+        for (phone, place) in [(bob, there), (bobs_rtcp, next(there))] {
+            for index in 0..EACH {
+                let mut bytes = [0; 10];
+                assert_eq!(phone.recv_from(&mut bytes).unwrap(), (1, place));
+                assert_eq!(bytes[0], index);
+            }
+        }
+        media.close(one);
+        media.close(other);
+        assert!(UdpSocket::bind(here).is_ok() && UdpSocket::bind(there).is_ok());
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_told() {
+        let poll = Poll::new().unwrap();
+        let mut media = MediaSockets::new(7);
+        let address = free_port();
+        let holder = UdpSocket::bind(SocketAddr::new(address.ip(), address.port() + 1)).unwrap();
+        media.open(poll.registry(), MediaPair(0), address);
+        let (pair, error) = media.next_failed().unwrap();
+        assert_eq!((pair, error.kind()), (MediaPair(0), ErrorKind::AddrInUse));
+        // Nothing of it is left.
+        drop(holder);
+        media.open(poll.registry(), MediaPair(0), address);
+        assert!(media.next_failed().is_none());
+    }
+}
