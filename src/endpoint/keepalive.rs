@@ -85,7 +85,8 @@ impl Endpoint {
         }
         let until = now.plus(TOGETHER);
         let next = now.plus(self.keepalive.interval(own));
-        while let Some((_, flow)) = self.keepalive.queue.pop_front_if(|(at, _)| *at <= until) {
+        while let Some(&(_, flow)) = self.keepalive.queue.front().filter(|(at, _)| *at <= until) {
+            self.keepalive.queue.pop_front();
             if self.location.has_flow(&flow).is_none() {
                 self.keepalive.known.remove(&flow);
                 continue;

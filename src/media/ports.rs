@@ -1,6 +1,7 @@
 //! Pairs of ports: an even one and the next, each chosen at random, so that nobody knows where the next call's media is.
 
 use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -53,7 +54,7 @@ impl Ports {
 
     /// A pair that nobody has: its even port.
     pub fn reserve(&mut self) -> Result<u16, Full> {
-        let pairs = u64::from(self.pairs).max(1);
+        let pairs = NonZeroU64::new(self.pairs.into()).ok_or(Full)?;
         let mut place = 0;
         for _ in 0..GUESSES {
             place = (self.tokens.next_u64() % pairs) as u16;

@@ -78,7 +78,7 @@ impl Half {
             stream.is_relayable()
                 && remote.port() != 0
                 && !address.is_unspecified()
-                && !(address.is_loopback() && !place.host.is_loopback())
+                && (!address.is_loopback() || place.host.is_loopback())
                 && address.is_ipv4() == place.local.is_ipv4()
         };
         let at = |address: Option<IpAddr>, port| {
