@@ -178,6 +178,9 @@ pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 /// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
 pub const REDIRECT_CONTACTS_MAX: usize = 8;
 
+/// Members of one ringing group in config.ini. One more is a mistake.
+pub const GROUP_MEMBERS_MAX: usize = 32;
+
 /// Targets of one route in config.ini. One more is a mistake.
 pub const ROUTE_TARGETS_MAX: usize = 16;
 /// Servers of our kind that a call may have passed, or this one so often, with another question each time: as many hops as

@@ -59,7 +59,7 @@ use crate::transport::Connections;
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
-pub use failover::{Alternatives, Hop};
+pub use failover::{Alternatives, Hop, HopTo};
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
@@ -524,7 +524,11 @@ impl Calls {
                 renamed(&mut branch.leg.party);
                 branch.payer.iter_mut().for_each(renamed);
                 let hops = branch.alternatives.iter_mut().flat_map(|own| &mut own.hops);
-                hops.for_each(|hop| renamed(&mut hop.party));
+                for hop in hops {
+                    if let HopTo::Party(party) = &mut hop.to {
+                        renamed(party);
+                    }
+                }
             }
             for (party, side) in &mut call.counted {
                 renamed(party);

@@ -139,7 +139,7 @@ const SECTIONS: &[SectionSpec] = &[
     SectionSpec {
         kind: "group",
         example: Some("200"),
-        ready: false,
+        ready: true,
         keys: GROUP,
     },
     SectionSpec {
@@ -364,7 +364,11 @@ const LINE: &[KeySpec] = &[
         "",
         "further addresses that this carrier calls from",
     ),
-    key("incoming", "", "user or number that incoming calls go to"),
+    key(
+        "incoming",
+        "",
+        "user, group or number that incoming calls go to",
+    ),
     key("shared", "yes", "every local user may call out on it"),
     key("calls_max", "", "calls at a time"),
     key("ring_timeout", "", "how long its calls ring"),
@@ -388,7 +392,7 @@ const TRUNK: &[KeySpec] = &[
     key(
         "incoming",
         "",
-        "user or number that its calls go to; empty: by the called number",
+        "user, group or number that its calls go to; empty: by the called number",
     ),
     key("caller_id", "", "number shown on calls to it"),
     key(
@@ -407,10 +411,22 @@ const TRUNK: &[KeySpec] = &[
 ];
 
 const GROUP: &[KeySpec] = &[
-    later("members", "", "users that ring"),
-    later("strategy", "all", "all, linear, circular"),
-    later("ring_timeout", "60s", "how long it rings"),
-    later("next", "", "where the call goes when nobody answers"),
+    key("members", "", "users that ring"),
+    key(
+        "strategy",
+        "all",
+        "all: at once; linear: one after the other; circular: the same, from behind the last one",
+    ),
+    key(
+        "ring_timeout",
+        "60s",
+        "how long it rings, at each member if they ring one after the other",
+    ),
+    key(
+        "next",
+        "",
+        "user, group or number that the call goes to when nobody answers",
+    ),
 ];
 
 const ROUTE: &[KeySpec] = &[
@@ -421,7 +437,7 @@ const ROUTE: &[KeySpec] = &[
     ),
     key("strip", "0", "digits removed"),
     key("prepend", "", "digits put in front"),
-    key("to", "", "line:, trunk:, user: in the order to try"),
+    key("to", "", "line:, trunk:, user:, group: in the order to try"),
     key("level", "", "call level that a user needs"),
 ];
 

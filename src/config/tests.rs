@@ -336,7 +336,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[group 200]\nmembers = 100",
-        &["1: [group 200] not yet in this version"],
+        &["2: [group 200] members: no user \"100\""],
     ),
     (
         "[server]\npublic_address = 0.0.0.0",
@@ -703,17 +703,17 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[user bob]\n[trunk b]\naddresses = 192.0.2.1\nincoming = bbo",
         &[
-            "4: [trunk b] incoming: no user \"bbo\", and no route for that number, did you mean \"bob\"?",
+            "4: [trunk b] incoming: no user or group \"bbo\", and no route for that number, did you mean \"bob\"?",
         ],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nincoming = reception",
-        &["3: [trunk b] incoming: no user \"reception\", and no route for that number"],
+        &["3: [trunk b] incoming: no user or group \"reception\", and no route for that number"],
     ),
     (
         "[user 770]\n[trunk b]\naddresses = 192.0.2.1\nincoming = 77",
         &[
-            "4: [trunk b] incoming: no user \"77\", and no route for that number, did you mean \"770\"?",
+            "4: [trunk b] incoming: no user or group \"77\", and no route for that number, did you mean \"770\"?",
         ],
     ),
     (
@@ -758,10 +758,10 @@ const WRONG: &[(&str, &[&str])] = &[
         &[
             "3: [route a] to: no trunk \"x\"",
             "3: [route a] to: no user \"10\", did you mean \"100\"?",
-            "3: [route a] to: \"100\" is none of line:NAME, trunk:NAME and user:NAME",
-            "3: [route a] to: \"carrier:y\" is none of line:NAME, trunk:NAME and user:NAME",
+            "3: [route a] to: \"100\" is none of line:NAME, trunk:NAME, user:NAME and group:NAME",
+            "3: [route a] to: \"carrier:y\" is none of line:NAME, trunk:NAME, user:NAME and group:NAME",
             "3: [route a] to: no line \"z\"",
-            "3: [route a] to: group: is not yet in this version",
+            "3: [route a] to: no group \"200\"",
             "3: [route a] to: one of them is there twice",
         ],
     ),
@@ -1013,7 +1013,7 @@ fn the_table_of_keys_is_sound() {
                 // These kinds cannot do without a key that has no default.
                 Err(all) if section.ready && key.ready => {
                     let is_trunk = text.starts_with("[trunk office-b]\naddresses =");
-                    let needs = is_trunk || matches!(section.kind, "route" | "line");
+                    let needs = is_trunk || matches!(section.kind, "route" | "line" | "group");
                     assert!(needs, "{all:?}");
                 }
                 Err(all) => assert!(all[0].ends_with("not yet in this version"), "{all:?}"),
@@ -1225,9 +1225,9 @@ proptest::proptest! {
     #[test]
     fn any_lines_of_the_right_kind_are_read_without_a_panic(
         lines in proptest::collection::vec(
-            "(\\[(server|guard|user 1|user 2|trunk b|registrar|call|http)\\])|\
+            "(\\[(server|guard|user 1|user 2|trunk b|group 3|registrar|call|http)\\])|\
              ((listen|domain|ban|ban_max|expires_min|expires_max|password|addresses|incoming|allow|\
-             ha1_md5|calls_max|digest) ?= ?[0-9a-f:./,\\[\\]udptc shmé-]{0,20})",
+             ha1_md5|calls_max|digest|members|next) ?= ?[0-9a-f:./,\\[\\]udptc shmé-]{0,20})",
             0..20,
         )
     ) {
@@ -1265,4 +1265,99 @@ fn what_may_be_wrong_with_a_line_is_said() {
         "11 [line b] 198.51.100.5 is denied by 198.51.100.0/24 in [guard]",
     ];
     assert_eq!(warnings, expected);
+}
+
+#[test]
+fn groups_of_users() {
+    let config = read(
+        "[user 100]\n[user 101]\n[user 102]\n\
+         [group 200]\nmembers = 102, 100\nstrategy = circular\nring_timeout = 15s\nnext = 201\n\
+         [group 201]\nmembers = 101\nnext = 0170555\n\
+         [route out]\nprefix = 0\nto = trunk:b, group:201\n\
+         [trunk b]\naddresses = 192.0.2.1\nincoming = 200\n\
+         [line c]\naccount = 1\nserver = b.example\nincoming = 201\n",
+    )
+    .unwrap();
+    let [first, second] = &config.groups[..] else {
+        panic!("two groups")
+    };
+    assert_eq!(first.members, [UserId(2), UserId(0)]);
+    assert_eq!(
+        (first.strategy, first.ring_timeout, first.next.as_deref()),
+        (Strategy::Circular, Duration::from_secs(15), Some("201"))
+    );
+    assert_eq!(
+        (second.strategy, second.ring_timeout, second.next.as_deref()),
+        (Strategy::All, Duration::from_secs(60), Some("0170555"))
+    );
+    assert_eq!(config.routes[0].to[1], Destination::Group(GroupId(1)));
+    assert_eq!(config.destination_text(config.routes[0].to[1]), "group:201");
+}
+
+#[test]
+fn groups_that_are_not_right() {
+    for (text, mistake) in [
+        (
+            "[group 200]\n",
+            "1: [group 200] members: needs at least one user, as in members = 100",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 10, 100, 100\n",
+            "3: [group 200] members: no user \"10\", did you mean \"100\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100, 100\n",
+            "3: [group 200] members: one of them is there twice",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\n[group 201]\nmembers = 100, 200\n",
+            "5: [group 201] members: \"200\" is a group: members are users (next leads to another group)",
+        ),
+        (
+            "[user 100]\n[group 100]\nmembers = 100\n",
+            "2: [group 100] is the name of [user 100], line 1, too",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nstrategy = liner\n",
+            "4: [group 200] strategy: \"liner\" is none of all, linear, circular, did you mean \"linear\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 100\n",
+            "4: [group 200] next: \"100\" is a member, and has been rung by then",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 20\n",
+            "4: [group 200] next: no user or group \"20\", and no route for that number, did you mean \"200\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 200\n",
+            "4: [group 200] next: leads back to this group",
+        ),
+        (
+            "[user 1]\n[group 2]\nmembers = 1\nnext = 3\n[group 3]\nmembers = 1\nnext = 4\n\
+             [group 4]\nmembers = 1\nnext = 3\n",
+            "7: [group 3] next: leads back to this group",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\nincoming = 20\n[user 200]\n",
+            "4: [line a] incoming: no user or group \"20\", and no route for that number, did you mean \"200\"?",
+        ),
+    ] {
+        let all = read(text).expect_err(text);
+        let mistake = format!("config.ini:{mistake}");
+        assert!(all.contains(&mistake), "{all:?} {mistake}");
+    }
+    let members: Vec<String> = (100..133).map(|name| name.to_string()).collect();
+    let mut text: String = members
+        .iter()
+        .map(|name| format!("[user {name}]\n"))
+        .collect();
+    text += &format!("[group 200]\nmembers = {}\n", members.join(", "));
+    assert_eq!(
+        read(&text).unwrap_err(),
+        ["config.ini:35: [group 200] members: more than 32 of them"]
+    );
+    // A loop is told at each of its groups, and not at one that merely leads into it.
+    let text = "[user 1]\n[group 2]\nmembers = 1\nnext = 3\n[group 3]\nmembers = 1\nnext = 3\n";
+    assert_eq!(read(text).unwrap_err().len(), 1);
 }

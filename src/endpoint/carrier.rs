@@ -175,7 +175,7 @@ impl Endpoint {
             route: self.lines.service_route(id).to_vec(),
             flow,
             ours: self.contact_address(&flow),
-            party: hop.party.clone(),
+            party: hop.party()?.clone(),
             phone: None,
             stream: None,
             to: Identity {

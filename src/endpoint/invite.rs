@@ -3,7 +3,7 @@
 use super::brake::Payer;
 use super::route::Lead;
 use super::*;
-use crate::call::{ANONYMOUS, Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -195,7 +195,7 @@ impl Endpoint {
         setup: &mut Setup<'_>,
     ) -> Option<(u16, Option<&'static str>)> {
         let lead = self.leads_to(arrival, identity, dialled);
-        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_outside())) {
+        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(Hop::is_outside)) {
             setup.direction = match identity {
                 Who::User(_) => "outgoing",
                 Who::Trunk(_) | Who::Line(_) => "transit",

@@ -2,7 +2,7 @@
 
 use super::route::Lead;
 use super::*;
-use crate::call::{Arrival, PageSetup, RETRY_AFTER_S};
+use crate::call::{Arrival, HopTo, PageSetup, Party, RETRY_AFTER_S};
 use crate::source::Who;
 
 impl Endpoint {
@@ -17,8 +17,8 @@ impl Endpoint {
         let dialled = self.called(arrival, identity);
         let user = match self.leads_to(arrival, identity, &dialled) {
             Lead::User(user) => user,
-            Lead::Onward(to) => match to.hops.last().map(|hop| hop.party.who()) {
-                Some(Who::User(user)) => user,
+            Lead::Onward(to) => match to.hops.last().map(|hop| &hop.to) {
+                Some(HopTo::Party(Party::User(user, _))) => *user,
                 // It may cost money, and there is neither a record nor a limit for it.
                 _ => return self.answer(now, arrival, 403),
             },

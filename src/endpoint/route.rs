@@ -6,7 +6,7 @@
 use super::invite::request_uri;
 use super::*;
 use crate::brake;
-use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
+use crate::call::{Alternatives, Arrival, Hop, HopTo, Identity, Party, Target};
 use crate::config::{Destination, Route, UriFormat, without_separators};
 use crate::limits::HOPS_MAX;
 use crate::names::Candidate;
@@ -78,7 +78,7 @@ impl Endpoint {
         let mut hops = self.hops(identity, route);
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.
-            hops.retain(|hop| !hop.party.is_outside());
+            hops.retain(|hop| !hop.is_outside());
             number.clone_from(&bare);
         }
         if hops.is_empty() {
@@ -115,7 +115,7 @@ impl Endpoint {
                     Destination::Trunk(id) => {
                         (self.config.trunks.get(id.0 as usize)).and_then(|trunk| trunk.next)
                     }
-                    Destination::Line(_) | Destination::User(_) => None,
+                    Destination::Line(_) | Destination::User(_) | Destination::Group(_) => None,
                 };
                 if self.may_go(identity, to, route) {
                     hops.extend(self.hops_to(to));
@@ -130,7 +130,7 @@ impl Endpoint {
     /// fro.
     fn may_go(&self, identity: Who, to: Destination, route: &Route) -> bool {
         match (identity, to) {
-            (_, Destination::User(_)) => true,
+            (_, Destination::User(_) | Destination::Group(_)) => true,
             (Who::User(_), Destination::Trunk(_)) => true,
             (Who::User(own), Destination::Line(line)) => self.may_use(own, line),
             (Who::Trunk(own), Destination::Trunk(to)) if own == to => false,
@@ -151,11 +151,21 @@ impl Endpoint {
     /// One for each address of a trunk or line.
     fn hops_to(&self, to: Destination) -> Vec<Hop> {
         let hop = |party: &Party, address, way| Hop {
-            party: party.clone(),
+            to: HopTo::Party(party.clone()),
             address,
             way,
         };
         match to {
+            Destination::Group(id) => {
+                let group = self.config.groups.get(id.0 as usize);
+                let to = group.map(|group| HopTo::Group(group.name.as_str().into()));
+                let hops = to.into_iter().map(|to| Hop {
+                    to,
+                    address: 0,
+                    way: None,
+                });
+                hops.collect()
+            }
             Destination::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let party = user.map(|user| Party::User(id, user.name.as_str().into()));
@@ -200,7 +210,10 @@ impl Endpoint {
         let mut is_busy = false;
         let mut refusal = (503, Some("failed"));
         while let Some(hop) = alternatives.hops.pop() {
-            match &hop.party {
+            let HopTo::Party(party) = &hop.to else {
+                continue;
+            };
+            match party {
                 Party::User(user, _) if self.is_busy(*user) => is_busy = true,
                 Party::User(user, _) => {
                     let is_caller = matches!(caller.0, Party::User(own, _) if own == user);
@@ -219,7 +232,7 @@ impl Endpoint {
                 }
                 Party::Trunk(..) | Party::Line(..) => {
                     let number = &alternatives.number;
-                    let target = match &hop.party {
+                    let target = match party {
                         Party::Line(line, _) => self.line_target(now, *line, &hop, number),
                         Party::Trunk(trunk, _) => self.trunk_target(now, *trunk, &hop, number),
                         Party::User(..) => None,
@@ -242,16 +255,16 @@ impl Endpoint {
     /// Addresses that cannot be reached are tried after all others, and not left out: what we know may be out of date.
     fn living_first(&self, now: Now, hops: &mut [Hop]) {
         // The next one stands last.
-        hops.sort_by_key(|hop| match &hop.party {
-            Party::User(..) => true,
-            Party::Line(id, _) => {
+        hops.sort_by_key(|hop| match &hop.to {
+            HopTo::Group(_) | HopTo::Party(Party::User(..)) => true,
+            HopTo::Party(Party::Line(id, _)) => {
                 let transport = self.line(*id).map(|line| line.transport);
                 let way = transport
                     .zip(hop.way)
                     .map(|(transport, address)| Candidate { transport, address });
                 !way.is_some_and(|way| self.places.is_failed(now.mono, way))
             }
-            Party::Trunk(id, _) => {
+            HopTo::Party(Party::Trunk(id, _)) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 trunk.is_some_and(|trunk| {
                     (trunk.addresses.get(hop.address)).is_some_and(|address| {
@@ -293,7 +306,7 @@ impl Endpoint {
             route: Vec::new(),
             flow,
             ours: self.contact_address(&flow),
-            party: hop.party.clone(),
+            party: hop.party()?.clone(),
             phone: None,
             stream: None,
             to: Identity {

@@ -16,7 +16,7 @@ use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
 use crate::api::{Answer, Cdr, Command, Page, Reached, Rfc3339, Status};
-use crate::config::{Config, Route, Trunk, User, duration_text, parse_duration};
+use crate::config::{Config, Group, Route, Trunk, User, duration_text, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::source::Source;
 use crate::store::CdrQuery;
@@ -52,6 +52,8 @@ enum Resource {
     Trunk(String),
     Routes,
     Route(String),
+    Groups,
+    Group(String),
     Lines,
     Line(String),
     /// `lines/{name}/register`
@@ -86,7 +88,9 @@ impl Resource {
             ["lines"] => Self::Lines,
             ["lines", name] => Self::Line((*name).to_owned()),
             ["lines", name, "register"] => Self::RegisterLine((*name).to_owned()),
-            ["groups"] | ["groups", _] | ["events" | "openapi.json"] => Self::Later,
+            ["groups"] => Self::Groups,
+            ["groups", name] => Self::Group((*name).to_owned()),
+            ["events" | "openapi.json"] => Self::Later,
             _ => return Ok(None),
         }))
     }
@@ -98,9 +102,11 @@ impl Resource {
             Self::Calls => (&["GET"], &["POST"]),
             Self::Call(_) | Self::Ban(_) => (&["DELETE"], &[]),
             Self::Bans => (&["GET", "POST"], &[]),
-            Self::Users | Self::Trunks | Self::Routes | Self::Lines => (&["GET"], &[]),
+            Self::Users | Self::Trunks | Self::Groups | Self::Routes | Self::Lines => {
+                (&["GET"], &[])
+            }
             Self::RegisterLine(_) => (&["POST"], &[]),
-            Self::User(_) | Self::Trunk(_) | Self::Route(_) | Self::Line(_) => {
+            Self::User(_) | Self::Trunk(_) | Self::Group(_) | Self::Route(_) | Self::Line(_) => {
                 (&["GET"], &["PUT", "DELETE"])
             }
             Self::Later => (&[], &["GET", "POST", "PUT", "DELETE"]),
@@ -114,6 +120,7 @@ impl Resource {
             | Self::Calls
             | Self::Users
             | Self::Trunks
+            | Self::Groups
             | Self::Routes
             | Self::Lines => &["limit", "after"],
             Self::Bans if method == "GET" => &["limit", "after"],
@@ -160,6 +167,16 @@ struct TrunkItem<'a> {
     /// `up`: one of its addresses is; `down`: all of them are; `unknown`.
     state: &'static str,
     reached: Vec<Reached>,
+}
+
+/// `GET groups`: the keys of config.ini.
+#[derive(Serialize)]
+struct GroupItem<'a> {
+    name: &'a str,
+    members: Vec<&'a str>,
+    strategy: &'static str,
+    ring_timeout: String,
+    next: Option<&'a str>,
 }
 
 /// `GET routes`: the keys of config.ini.
@@ -220,6 +237,20 @@ impl<'a> TrunkItem<'a> {
             next: trunk.next.map(|to| config.destination_text(to)),
             state,
             reached,
+        }
+    }
+}
+
+impl<'a> GroupItem<'a> {
+    fn of(config: &'a Config, group: &'a Group) -> Self {
+        let users = group.members.iter();
+        let users = users.filter_map(|member| config.users.get(member.0 as usize));
+        Self {
+            name: &group.name,
+            members: users.map(|user| user.name.as_str()).collect(),
+            strategy: group.strategy.word(),
+            ring_timeout: duration_text(group.ring_timeout),
+            next: group.next.as_deref(),
         }
     }
 }
@@ -351,6 +382,10 @@ impl<C: Core> Admin<'_, C> {
                 let items = self.trunk_items(trunks);
                 Response::json(200, &Page { items, next })
             }
+            Resource::Groups => {
+                let show = |group| GroupItem::of(self.config, group);
+                list(&self.config.groups, |group| &group.name, show, query)?
+            }
             Resource::Routes => {
                 let show = |route| RouteItem::of(self.config, route);
                 list(&self.config.routes, |route| &route.name, show, query)?
@@ -368,6 +403,12 @@ impl<C: Core> Admin<'_, C> {
                     None => Response::error(404, "no such trunk"),
                 }
             }
+            Resource::Group(name) => one(
+                &self.config.groups,
+                |group| group.name == *name,
+                |group| GroupItem::of(self.config, group),
+                "no such group",
+            ),
             Resource::Route(name) => one(
                 &self.config.routes,
                 |route| route.name == *name && !route.is_default(),

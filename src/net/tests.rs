@@ -886,7 +886,7 @@ fn api_answers_what_is_not_there() {
         "GET /metrics",
         "GET /openapi/version",
         "PUT /api/v1/lines/a",
-        "GET /api/v1/groups",
+        "PUT /api/v1/groups/200",
         "PUT /api/v1/routes/a",
         "DELETE /api/v1/routes/a",
         "GET /api/v1/events",
@@ -1073,6 +1073,31 @@ fn api_lists_trunks_with_what_is_known_of_their_addresses() {
     assert_eq!(bench.ask("GET /api/v1/trunks/nobody", "").0, 404);
     assert_eq!(bench.ask("GET /api/v1/trunks?after=nobody", "").0, 400);
     assert_eq!(bench.ask_with("", "GET /api/v1/trunks", "").0, 401);
+}
+
+#[test]
+fn api_lists_groups() {
+    let mut bench = Bench::with(WITH_HTTP);
+    assert_eq!(
+        bench.ask("GET /api/v1/groups", "").1,
+        serde_json::json!({ "items": [], "next": null })
+    );
+    let mut bench = Bench::with(
+        "[http]\nlisten = 127.0.0.1:1\n[user 100]\n[user 101]\n\
+         [group 200]\nmembers = 101, 100\nstrategy = linear\nring_timeout = 15s\nnext = 201\n\
+         [group 201]\nmembers = 100\n",
+    );
+    let first = serde_json::json!({
+        "name": "200", "members": ["101", "100"], "strategy": "linear", "ring_timeout": "15s", "next": "201" });
+    let second = serde_json::json!({
+        "name": "201", "members": ["100"], "strategy": "all", "ring_timeout": "1m", "next": null });
+    assert_eq!(
+        bench.ask("GET /api/v1/groups?limit=1", "").1,
+        serde_json::json!({ "items": [first], "next": "200" })
+    );
+    assert_eq!(bench.ask("GET /api/v1/groups/201", ""), (200, second));
+    assert_eq!(bench.ask("GET /api/v1/groups/202", "").0, 404);
+    assert_eq!(bench.ask_with("", "GET /api/v1/groups", "").0, 401);
 }
 
 #[test]
