@@ -138,10 +138,10 @@ impl Calls {
         let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
         call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
             (Party::User(_, name), _) => name.to_string(),
-            (_, Some(forwarding)) => forwarding.number.clone(),
+            (_, Some(forwarding)) => setup::text(&forwarding.number),
             (_, None) => call.record.dialled.clone(),
         });
-        call.record.forwarded_by = forwarding.map(|forwarding| forwarding.by.clone());
+        call.record.forwarded_by = forwarding.and_then(|forwarding| forwarding.by());
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
         call.record.through = from.through().or_else(|| to.and_then(Party::through));
@@ -210,8 +210,20 @@ impl Calls {
         if call.branches.get(owner.leg as usize).is_none_or(is_over) {
             return;
         }
+        let party = (call.branches.get(owner.leg as usize)).map(|branch| branch.leg.party.clone());
+        // A member of a group speaks for himself.
+        let status = match self.member_declines(owner, status, context) {
+            Some(status) => status,
+            None => status,
+        };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         call.end_branch(owner.leg, best::of_branch(status), by);
         self.pays_no_more(owner.call, owner.leg);
+        if let Some(party) = &party {
+            self.counts_no_more(owner.call, party);
+        }
         let Some(call) = self.get(owner.call) else {
             return;
         };
@@ -220,6 +232,7 @@ impl Calls {
             call.cancel_branches(b"", context);
         }
         if call.state == State::Ringing && !call.is_final {
+            self.sends_on(owner.call, owner.leg);
             self.conclude(owner.call, context);
         }
         self.sweep(owner.call);
@@ -251,10 +264,16 @@ impl Calls {
             self.try_later(handle);
             return;
         }
-        // No branch at all could be begun: we are full.
-        let (status, by) = best.map_or((503, EndedBy::Server), |(status, branch)| {
-            (status, branch.ended_by)
-        });
+        if call.hunt.is_some() && !call.is_declined() {
+            self.ask_next(handle, false);
+            return;
+        }
+        // Nobody has said anything that counts; or no branch at all could be begun: we are full.
+        let otherwise = match call.branches.is_empty() {
+            true => (503, EndedBy::Server),
+            false => (480, EndedBy::Server),
+        };
+        let (status, by) = best.map_or(otherwise, |(status, branch)| (status, branch.ended_by));
         let refusal = best.map(|(_, branch)| branch.refusal.clone());
         call.refusal = refusal.unwrap_or_default();
         self.refuse(handle, status, by, context);
@@ -339,7 +358,9 @@ impl Call {
 
     /// Somebody has declined for all (6xx): nobody else is asked, and who still rings is told to stop (RFC 3261 §16.7 step 5).
     pub(super) fn is_declined(&self) -> bool {
-        (self.branches.iter()).any(|branch| branch.status.is_some_and(|status| status >= 600))
+        (self.branches.iter())
+            .filter(|branch| !branch.is_left)
+            .any(|branch| branch.status.is_some_and(|status| status >= 600))
     }
 
     /// CANCEL to every branch that has no final response yet.

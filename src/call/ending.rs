@@ -62,6 +62,7 @@ impl Calls {
         call.state = State::Ending;
         call.invitation = None;
         call.later.clear();
+        call.hunt = None;
         let counted = std::mem::take(&mut call.counted);
         // Nobody asks an ending call for it.
         let mut record = std::mem::take(&mut call.record);
@@ -147,6 +148,20 @@ impl Calls {
             // It has gone on to a line that gives it more time.
             return self.arm(until, Timer::RingTimeout(handle));
         }
+        if status == 480 && self.rings_no_longer(handle) {
+            return;
+        }
+        self.nobody_answers(handle, status, context);
+    }
+
+    /// The same, and there is nobody to go on to.
+    pub(super) fn nobody_answers(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
         call.cancel_branches(b"", context);
         self.refuse(handle, status, EndedBy::Server, context);
         self.sweep(handle);

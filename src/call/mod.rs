@@ -10,10 +10,10 @@
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `target` (whom they ring), `early` (their dialogs before there is an
-//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `failover` (the next trunk), `within`
+//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `challenge` (401 and 407 from lines), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
@@ -22,10 +22,13 @@ mod best;
 mod branch;
 mod carriage;
 mod challenge;
+mod counts;
 mod early;
 mod ending;
 mod failover;
 mod forgetting;
+mod forwarding;
+mod hunt;
 mod onward;
 mod page;
 mod reconnect;
@@ -57,9 +60,12 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
+use counts::{Counts, Side};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop, HopTo};
+pub use forwarding::{Cause, Diverted, Forwarding};
+pub use hunt::{Hunt, Role};
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
@@ -259,6 +265,8 @@ struct Branch {
     early: Early,
     /// How the call got to him, if the caller did not dial him.
     forwarding: Option<Box<Forwarding>>,
+    /// As what it is rung.
+    role: Role,
     /// The local user who answers for this outside call: who dialled, or who sent the call on.
     payer: Option<Party>,
     /// It counts among his outside calls now. Of the callees behind one INVITE one does.
@@ -271,17 +279,6 @@ struct Branch {
     is_heard: bool,
     /// It failed, and others are tried in its place: what it said counts no more.
     is_left: bool,
-}
-
-/// How a call got to a branch that the caller did not dial.
-#[derive(Clone, Debug)]
-struct Forwarding {
-    /// Who forwarded it, for records.
-    by: String,
-    /// To which number.
-    number: String,
-    /// The value of the Diversion header that says so to whoever is rung.
-    diversion: Vec<u8>,
 }
 
 /// A request on its way from one leg to the other.
@@ -354,6 +351,8 @@ struct Call {
     relays: Vec<Relay>,
     /// The caller's INVITE while the call rings.
     invitation: Option<Box<setup::Kept>>,
+    /// The ringing group that it is in.
+    hunt: Option<Box<Hunt>>,
     /// Whom to try when nobody rings any more, the next one last.
     later: Vec<onward::Later>,
     /// How often the call has asked where it is to go on to, without an answer as yet.
@@ -368,18 +367,13 @@ struct Call {
     started: Instant,
     /// When it has rung long enough.
     rings_until: Instant,
+    /// How long it rings wherever it goes on to, if nothing else is said there.
+    rings: Duration,
+    /// When the caller himself gives up, and no timer says so yet.
+    expires: Option<Instant>,
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
-}
-
-/// On which side of a call somebody is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Caller,
-    Callee,
-    /// On neither by this: he answers for an outside call of it.
-    Outside,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -420,36 +414,6 @@ impl Context<'_> {
             source: None,
             fields,
         });
-    }
-}
-
-/// How many calls everybody is in.
-#[derive(Clone, Debug, Default)]
-struct Counts {
-    /// Of each user: both directions together.
-    users: Vec<u32>,
-    /// From each trunk, and to it.
-    trunks: Vec<[u32; 2]>,
-    /// Of each line: both directions together.
-    lines: Vec<u32>,
-    /// Of each user: those to trunks and lines that he answers for.
-    outside: Vec<u32>,
-}
-
-impl Counts {
-    fn of(&mut self, party: &Party, side: Side) -> Option<&mut u32> {
-        match party {
-            Party::User(id, _) if side == Side::Outside => self.outside.get_mut(id.0 as usize),
-            Party::User(id, _) => self.users.get_mut(id.0 as usize),
-            Party::Line(id, _) => self.lines.get_mut(id.0 as usize),
-            Party::Trunk(id, _) => {
-                let [calls_from, calls_to] = self.trunks.get_mut(id.0 as usize)?;
-                Some(match side {
-                    Side::Caller => calls_from,
-                    Side::Callee | Side::Outside => calls_to,
-                })
-            }
-        }
     }
 }
 
@@ -554,34 +518,6 @@ impl Calls {
         self.slots.is_empty()
     }
 
-    /// How many calls a user is in, both directions together.
-    pub fn calls_of(&self, user: UserId) -> u32 {
-        (self.counts.users.get(user.0 as usize).copied()).unwrap_or(0)
-    }
-
-    /// How many calls there are from a trunk, and to it.
-    pub fn calls_of_trunk(&self, trunk: TrunkId) -> [u32; 2] {
-        (self.counts.trunks.get(trunk.0 as usize).copied()).unwrap_or_default()
-    }
-
-    /// How many calls a line is in, both directions together.
-    pub fn calls_of_line(&self, line: LineId) -> u32 {
-        (self.counts.lines.get(line.0 as usize).copied()).unwrap_or_default()
-    }
-
-    /// How many outside calls a user answers for: those that he dialled, and those that he sent on.
-    pub fn outside_calls_of(&self, user: UserId) -> u32 {
-        (self.counts.outside.get(user.0 as usize).copied()).unwrap_or(0)
-    }
-
-    /// In how many calls users, trunks and lines are, all of them together.
-    #[cfg(feature = "testing")]
-    pub fn counted(&self) -> u64 {
-        let counts = (self.counts.users.iter()).chain(self.counts.trunks.as_flattened());
-        let counts = counts.chain(&self.counts.lines).chain(&self.counts.outside);
-        counts.map(|count| u64::from(*count)).sum()
-    }
-
     /// `GET calls`: ringing and answered ones in the order of their ids. `after` is the id of the last one seen.
     pub fn page(&self, after: Option<&str>, limit: usize) -> Page<CallItem> {
         let mut live: Vec<&Call> = (self.slots.iter().map(|(_, call)| call))
@@ -623,60 +559,6 @@ impl Calls {
         self.slots
             .get_mut(handle.index as usize)
             .filter(|call| call.serial == handle.serial)
-    }
-
-    fn count_in(&mut self, handle: CallHandle, party: &Party, side: Side) {
-        if let Some(count) = self.counts.of(party, side) {
-            *count += 1;
-        }
-        if let Some(call) = self.get(handle) {
-            call.counted.push((party.clone(), side));
-        }
-    }
-
-    fn count_out(&mut self, counted: Vec<(Party, Side)>) {
-        for (party, side) in counted {
-            if let Some(count) = self.counts.of(&party, side) {
-                *count = count.saturating_sub(1);
-            }
-        }
-    }
-
-    /// One callee is not in this call any more, which goes on.
-    fn count_out_one(&mut self, handle: CallHandle, party: &Party, side: Side) {
-        let Some(call) = self.get(handle) else { return };
-        let is_it = |(own, own_side): &(Party, Side)| own == party && *own_side == side;
-        if let Some(place) = call.counted.iter().position(is_it) {
-            let one = call.counted.swap_remove(place);
-            self.count_out(vec![one]);
-        }
-    }
-
-    /// An outside branch counts among the calls of whoever answers for it, ...
-    fn pays(&mut self, handle: CallHandle, leg: u8) {
-        let branch = (self.get(handle)).and_then(|call| call.branches.get_mut(leg as usize));
-        let Some(branch) = branch.filter(|branch| !branch.pays) else {
-            return;
-        };
-        if let Some(payer) = branch.payer.clone() {
-            branch.pays = true;
-            self.count_in(handle, &payer, Side::Outside);
-        }
-    }
-
-    /// ... and no more: it has ended, and the call goes on.
-    fn pays_no_more(&mut self, handle: CallHandle, leg: u8) {
-        let Some(call) = self.get(handle) else { return };
-        let client = call.branches.get(leg as usize).map(|branch| branch.client);
-        let mut of_invite = (call.branches.iter_mut())
-            .filter(|branch| Some(branch.client) == client && branch.pays);
-        let Some(branch) = of_invite.next() else {
-            return;
-        };
-        branch.pays = false;
-        if let Some(payer) = branch.payer.clone() {
-            self.count_out_one(handle, &payer, Side::Outside);
-        }
     }
 
     /// Takes a call off the table once nothing of it runs any more.

@@ -73,6 +73,8 @@ pub struct Setup<'a> {
     pub passed: Vec<u8>,
     /// `internal`, `incoming`, `outgoing`, `transit`.
     pub direction: &'static str,
+    /// The ringing group that it is for, if these are members of one.
+    pub hunt: Option<Box<Hunt>>,
     /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
     pub targets: Vec<Target>,
 }
@@ -80,7 +82,14 @@ pub struct Setup<'a> {
 impl Calls {
     /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
     /// of the server transaction.
-    pub fn start(&mut self, setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+    pub fn start(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+        let called = || setup.targets.first().and_then(Target::ring_timeout);
+        let group = setup.hunt.as_ref().map(|hunt| hunt.rings);
+        let wait = group.or(setup.ring_timeout).or_else(called);
+        let until = (context.now.mono).plus(wait.unwrap_or(self.ring_timeout));
+        // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
+        let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
+        let gives_up = limit.map(|limit| context.now.mono.plus(limit));
         let entry = self.slots.vacant_entry();
         let handle = CallHandle {
             index: entry.key() as u32,
@@ -127,6 +136,7 @@ impl Calls {
                 request: setup.request.bytes().into(),
                 from: setup.from.clone(),
             })),
+            hunt: setup.hunt.take(),
             later: Vec::new(),
             asking: 0,
             passed: setup.passed.as_slice().into(),
@@ -134,7 +144,9 @@ impl Calls {
             session_s: self.session_s,
             record: new_record(&setup, context),
             started: context.now.mono,
-            rings_until: context.now.mono,
+            rings_until: until,
+            rings: setup.ring_timeout.unwrap_or(self.ring_timeout),
+            expires: gives_up.filter(|at| *at >= until),
             answered: None,
             counted: Vec::new(),
         });
@@ -170,21 +182,14 @@ impl Calls {
             from: &setup.from,
         };
         for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
-            self.ring(handle, &invitation, target, None, context);
+            self.ring(handle, &invitation, target, context);
         }
-        // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
-        let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
-        let called = || setup.targets.first().and_then(Target::ring_timeout);
-        let wait = (setup.ring_timeout.or_else(called)).unwrap_or(self.ring_timeout);
-        let (wait, timer) = match limit {
-            Some(limit) if limit < wait => (limit, Timer::Expired(handle)),
-            _ => (wait, Timer::RingTimeout(handle)),
+        self.tells_of_forwarding(handle, 0, &setup.targets, context);
+        let timer = match gives_up {
+            Some(at) if at < until => Timer::Expired(handle),
+            _ => Timer::RingTimeout(handle),
         };
-        let until = context.now.mono.plus(wait);
-        self.arm(until, timer);
-        if let Some(call) = self.get(handle) {
-            call.rings_until = until;
-        }
+        self.arm(gives_up.map_or(until, |at| at.min(until)), timer);
         if let Some(call) = self.get(handle) {
             let record = &call.record;
             context.event(
@@ -257,7 +262,6 @@ impl Calls {
         handle: CallHandle,
         invitation: &Invitation<'_>,
         target: &Target,
-        forwarding: Option<Box<Forwarding>>,
         context: &mut Context<'_>,
     ) {
         let Some((client, via_branch)) = context.transactions.reserve() else {
@@ -295,7 +299,8 @@ impl Calls {
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
-            forwarding,
+            forwarding: target.forwarding.clone(),
+            role: target.role,
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
@@ -317,6 +322,7 @@ impl Calls {
             self.count_in(handle, &target.party, Side::Callee);
         }
         self.pays(handle, leg_index);
+        self.watch_answer(handle, leg_index, context);
         if target.alternatives.is_some() {
             self.watch_silence(handle, leg_index, context);
         }
@@ -401,13 +407,17 @@ impl Call {
             composer.field("Supported", &[options]);
         }
         if let Some(forwarding) = &branch.forwarding {
-            composer.field("Diversion", &[&forwarding.diversion]);
+            composer.field("Diversion", &[&forwarding.diversion(leg.dialog.ours.ip())]);
         }
         if leg.party.is_outside() {
             composer.field(PASSED, &[&self.passed]);
         }
         composer.lines(&leg.presented);
         leg.carry(&mut composer, request, from_outside);
+        if let Some(forwarding) = branch.forwarding.as_ref().filter(|_| !leg.hides_caller) {
+            let history = forwarding.history(request, leg.dialog.ours.ip());
+            composer.field("History-Info", &[&history]);
+        }
         carriage::finish(composer, request, request.body());
         leg.send(client, Method::Invite, owner, context);
     }

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Watch(CallHandle, u8),
     /// A trunk that has said nothing so far is waited for no longer.
     Silence(CallHandle, u8),
+    /// A user has rung for as long as he wants before the call goes on.
+    NoAnswer(CallHandle, u8),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -28,6 +30,7 @@ impl Timer {
             | Self::Prack(call)
             | Self::Watch(call, _)
             | Self::Silence(call, _)
+            | Self::NoAnswer(call, _)
             | Self::Relay(call, _) => call,
         }
     }
@@ -50,6 +53,7 @@ impl Calls {
             Timer::Prack(handle) => self.prack_timeout(handle),
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Silence(handle, leg) => self.silence(handle, leg, context),
+            Timer::NoAnswer(handle, leg) => self.no_answer(handle, leg),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
@@ -81,9 +85,10 @@ impl Call {
     /// Whether a timer of this call that is due then would do anything.
     fn awaits(&self, due: Instant, timer: Timer) -> bool {
         match timer {
-            Timer::RingTimeout(_) | Timer::Expired(_) | Timer::Silence(..) => {
-                self.state == State::Ringing
-            }
+            Timer::RingTimeout(_)
+            | Timer::Expired(_)
+            | Timer::Silence(..)
+            | Timer::NoAnswer(..) => self.state == State::Ringing,
             Timer::Prack(_) => true,
             Timer::Watch(_, leg) => {
                 self.state == State::Answered

@@ -280,7 +280,11 @@ const CALL: &[KeySpec] = &[
         "relayed calls without audio; 0: never",
     ),
     later("pickup", "*8", "code that takes a ringing call"),
-    later("feature_codes", "yes", "*72NUMBER and its like"),
+    key(
+        "feature_codes",
+        "yes",
+        "*72NUMBER forwards all calls, *73 none; *78 is do not disturb, *79 its end",
+    ),
 ];
 
 const MEDIA: &[KeySpec] = &[
@@ -310,24 +314,24 @@ const USER: &[KeySpec] = &[
     key("calls_max", "", "calls at a time, both directions together"),
     key("levels", "", "call levels that this user has"),
     later("caller_id", "", "number shown on outgoing calls"),
-    later("do_not_disturb", "no", "incoming calls are refused"),
-    later("forward_always", "", "number that all calls go to"),
-    later(
+    key("do_not_disturb", "no", "incoming calls are refused"),
+    key("forward_always", "", "number that all calls go to"),
+    key(
         "forward_busy",
         "",
         "number that calls go to when the user is busy",
     ),
-    later(
+    key(
         "forward_no_answer",
         "",
         "number that calls go to when nobody answers",
     ),
-    later(
+    key(
         "forward_offline",
         "",
         "number that calls go to when no phone is registered",
     ),
-    later(
+    key(
         "forward_no_answer_after",
         "20s",
         "how long it rings before that",

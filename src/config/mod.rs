@@ -160,6 +160,8 @@ pub struct Call {
     pub calls_max: usize,
     /// The session interval that we want (RFC 4028), in whole seconds; `None`: no session timers.
     pub session_expires: Option<Duration>,
+    /// Whether users dial `*72NUMBER` and its like.
+    pub feature_codes: bool,
 }
 
 /// What a user's credentials are made from.
@@ -197,8 +199,39 @@ pub struct User {
     pub calls_max: Option<usize>,
     /// Call levels, for routes that ask for one.
     pub levels: Vec<String>,
+    /// Nobody reaches him.
+    pub do_not_disturb: bool,
+    /// Who gets his calls in his place.
+    pub forwards: Forwards,
     /// Line of the section in the file.
     pub line: usize,
+}
+
+/// Where a user's calls go on to: numbers that he may dial; `None`: nowhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forwards {
+    /// All calls, at once.
+    pub always: Option<String>,
+    /// Those that come while he is busy.
+    pub busy: Option<String>,
+    /// Those that he does not answer ...
+    pub no_answer: Option<String>,
+    /// ... for so long.
+    pub no_answer_after: Duration,
+    /// Those that come while no phone of his is there.
+    pub offline: Option<String>,
+}
+
+impl Forwards {
+    /// The numbers with their keys.
+    pub fn numbers(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("forward_always", self.always.as_deref()),
+            ("forward_busy", self.busy.as_deref()),
+            ("forward_no_answer", self.no_answer.as_deref()),
+            ("forward_offline", self.offline.as_deref()),
+        ]
+    }
 }
 
 /// An address with an optional port: `192.168.1.50`, `[2001:db8::7]:5062`.

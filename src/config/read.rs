@@ -1,6 +1,7 @@
 //! Sections and entries → the typed [`Config`]. A value that is wrong is noted and its default put in its place, so
 //! that one reading finds every mistake.
 
+mod forward;
 mod group;
 mod line;
 mod plan;
@@ -116,6 +117,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     reader.check_addresses(&sections, (&users, &trunks, &lines));
     let routes = reader.routes(&sections, &names, &lines);
     reader.check_incoming(&sections, &names, (&trunks, &lines), &routes);
+    reader.check_forwards(&sections, &names, &users, &routes);
     reader.check_groups(&sections, &names, &groups, &routes);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
@@ -567,6 +569,7 @@ impl Reader {
                 "0" | "0s" => Ok(None),
                 _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
             }),
+            feature_codes: self.value(fields, "feature_codes", value::yes),
         }
     }
 }
@@ -631,6 +634,8 @@ impl Reader {
             addresses: self.list(fields, "addresses", value::peer_address),
             calls_max: calls_max.map(|calls| calls as usize),
             levels: self.list(fields, "levels", value::level),
+            do_not_disturb: self.value(fields, "do_not_disturb", value::yes),
+            forwards: self.forwards(fields),
             line: fields.line,
         }
     }

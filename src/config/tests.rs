@@ -64,6 +64,7 @@ fn empty_file_runs_with_the_documented_defaults() {
             ring_timeout: Duration::from_secs(60),
             calls_max: 1_000,
             session_expires: Some(Duration::from_secs(1_800)),
+            feature_codes: true,
         }
     );
     assert_eq!((config.users.len(), config.trunks.len()), (0, 0));
@@ -185,6 +186,7 @@ fn all_keys_of_this_version_are_read() {
             ring_timeout: Duration::from_secs(20),
             calls_max: 0,
             session_expires: None,
+            feature_codes: true,
         }
     );
     let [first, bob, third] = &config.users[..] else {

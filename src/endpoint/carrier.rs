@@ -185,6 +185,8 @@ impl Endpoint {
                 ..Identity::default()
             },
             caller_id: None,
+            forwarding: None,
+            role: crate::call::Role::default(),
             payer: None,
             line: Some(Box::new(on_line)),
             alternatives: None,

@@ -1,9 +1,11 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
-use super::brake::Payer;
+use super::callee::Asking;
 use super::route::Lead;
 use super::*;
-use crate::call::{ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{
+    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
+};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -180,6 +182,7 @@ impl Endpoint {
                 Who::User(_) => "internal",
             },
             passed: Vec::new(),
+            hunt: None,
             targets: Vec::new(),
         }
     }
@@ -219,32 +222,17 @@ impl Endpoint {
         {
             return Some((486, Some("rejected")));
         }
-        match lead {
-            Lead::Nowhere => Some((404, None)),
-            Lead::Forbidden => Some((403, None)),
-            Lead::User(user) if self.is_busy(user) => Some((486, None)),
-            Lead::User(user) => {
-                let own = (identity == Who::User(user)).then_some(&arrival.flow);
-                setup.targets = self.user_targets(now, user, own, dialled);
-                setup.targets.is_empty().then_some((480, None))
-            }
-            Lead::Onward(alternatives) => {
-                let caller = (&setup.caller, &arrival.flow);
-                let payer = Payer {
-                    party: &setup.caller,
-                    source: arrival.flow.remote.ip(),
-                    more: 0,
-                };
-                let payer = matches!(identity, Who::User(_)).then_some(payer);
-                match self.hop_targets_for(now, alternatives, caller, payer) {
-                    Ok(targets) => {
-                        setup.targets = targets;
-                        None
-                    }
-                    Err(refusal) => Some(refusal),
-                }
-            }
-        }
+        let caller = setup.caller.clone();
+        let mut asking = Asking::new(&caller, &arrival.flow);
+        let rung = match self.ring_lead(now, lead, &caller, dialled, &mut asking) {
+            Ok(rung) => rung,
+            Err(refusal) => return Some(refusal),
+        };
+        (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
+        let has_come_back =
+            |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
+        setup.targets.retain(|target| !has_come_back(target));
+        setup.targets.is_empty().then_some((480, None))
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {
@@ -290,6 +278,8 @@ impl Endpoint {
             stream: None,
             to: to.clone(),
             caller_id: None,
+            forwarding: None,
+            role: Role::default(),
             payer: None,
             line: None,
             alternatives: None,
@@ -311,6 +301,8 @@ impl Endpoint {
                 stream: self.stream_beside(&flow),
                 to,
                 caller_id: None,
+                forwarding: None,
+                role: Role::default(),
                 payer: None,
                 line: None,
                 alternatives: None,

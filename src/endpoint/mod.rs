@@ -7,10 +7,13 @@
 
 mod admin;
 mod brake;
+mod callee;
 mod carrier;
 #[cfg(feature = "testing")]
 mod census;
 mod dispatch;
+mod features;
+mod groups;
 mod identity;
 mod input;
 mod invite;
@@ -55,6 +58,8 @@ use crate::transport::Connections;
 pub use crate::action::Output;
 #[cfg(feature = "testing")]
 pub use census::Census;
+use features::Features;
+use groups::Groups;
 use peers::Peers;
 pub use places::{PlaceId, Places, Unknown};
 
@@ -154,6 +159,8 @@ pub struct Endpoint {
     places: Places,
     /// Where each line's packets go.
     line_places: Vec<lines::LinePlace>,
+    groups: Groups,
+    features: Features,
     /// Of the changes of `places`, those that the lines have seen.
     places_seen: u64,
     /// The same of their addresses and the table of peers.
@@ -210,6 +217,8 @@ impl Endpoint {
             out.keep(Change::LineKey(key));
             key
         });
+        let groups = Groups::new(&config, hasher());
+        let features = Features::new(kept.features, hasher());
         let mut endpoint = Self {
             started: now,
             is_stopping: false,
@@ -227,6 +236,8 @@ impl Endpoint {
             reach,
             places,
             line_places,
+            groups,
+            features,
             places_seen: 0,
             addresses_seen: 0,
             connections: Connections::new(hasher()),
@@ -306,6 +317,7 @@ impl Endpoint {
         self.reload_reach(now, Self::reach_peers(&config));
         self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
+        self.groups.reload(&self.config, &config);
         self.config = config;
         self.lines_moved(now);
         self.lane_changes += 1;
