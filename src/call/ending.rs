@@ -7,6 +7,9 @@ use crate::message::{HeaderName, printable};
 use crate::source::Sink;
 use crate::transaction::Expired;
 
+/// When a ring timeout that came while the call was about to go on is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Calls {
     /// The caller's INVITE gets its refusal, and the record is written. Branches that still ring are the caller's (of this
     /// function) to cancel.
@@ -147,6 +150,10 @@ impl Calls {
         if status == 480 && until > context.now.mono {
             // It has gone on to a line that gives it more time.
             return self.arm(until, Timer::RingTimeout(handle));
+        }
+        if status == 480 && call.asking > 0 {
+            // It is about to go on: two of these timers may be due at once.
+            return self.arm(context.now.mono.plus(LOOK_AGAIN), Timer::RingTimeout(handle));
         }
         if status == 480 && self.rings_no_longer(handle) {
             return;
