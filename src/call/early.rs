@@ -140,6 +140,8 @@ impl Call {
         };
         let to = if from_caller { branch } else { CALLER };
         match self.state {
+            // Nobody is across from a call that we took ourselves.
+            State::Answered if self.winner == NO_BRANCH => return Err((488, false)),
             State::Answered if branch == self.winner => return Ok(to),
             State::Ringing => {}
             State::Answered | State::Ending => return Err((481, false)),

@@ -153,7 +153,10 @@ impl Calls {
         }
         if status == 480 && call.asking > 0 {
             // It is about to go on: two of these timers may be due at once.
-            return self.arm(context.now.mono.plus(LOOK_AGAIN), Timer::RingTimeout(handle));
+            return self.arm(
+                context.now.mono.plus(LOOK_AGAIN),
+                Timer::RingTimeout(handle),
+            );
         }
         if status == 480 && self.rings_no_longer(handle) {
             return;

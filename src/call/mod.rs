@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `target` (whom they ring), `early` (their dialogs before there is an
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
@@ -22,6 +22,7 @@ mod best;
 mod branch;
 mod carriage;
 mod challenge;
+mod confirm;
 mod counts;
 mod early;
 mod ending;

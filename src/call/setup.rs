@@ -83,6 +83,52 @@ impl Calls {
     /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
     /// of the server transaction.
     pub fn start(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+        let handle = self.open(&mut setup, context);
+        Composer::response_to(
+            context.buffer,
+            setup.request,
+            &setup.flow,
+            100,
+            "Trying",
+            b"",
+        )
+        .finish(None, b"");
+        context.transactions.respond(
+            context.now.mono,
+            setup.server,
+            100,
+            context.buffer,
+            context.out,
+        );
+
+        let invitation = Invitation {
+            request: setup.request,
+            from: &setup.from,
+        };
+        for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
+            self.ring(handle, &invitation, target, context);
+        }
+        self.tells_of_forwarding(handle, 0, &setup.targets, context);
+        self.arm_ringing(handle);
+        if let Some(call) = self.get(handle) {
+            let record = &call.record;
+            context.event(
+                "call",
+                vec![
+                    ("id", record.id.clone()),
+                    ("caller", record.caller.clone()),
+                    ("dialled", record.dialled.clone()),
+                ],
+            );
+        }
+        // No transaction was free for any branch: the caller must not wait for nobody.
+        self.conclude(handle, context);
+        self.sweep(handle);
+        handle
+    }
+
+    /// A call that is there, and nothing has been said as yet.
+    pub(super) fn open(&mut self, setup: &mut Setup<'_>, context: &mut Context<'_>) -> CallHandle {
         let called = || setup.targets.first().and_then(Target::ring_timeout);
         let group = setup.hunt.as_ref().map(|hunt| hunt.rings);
         let wait = group.or(setup.ring_timeout).or_else(called);
@@ -142,11 +188,11 @@ impl Calls {
             passed: setup.passed.as_slice().into(),
             asked,
             session_s: self.session_s,
-            record: new_record(&setup, context),
+            record: new_record(setup, context),
             started: context.now.mono,
             rings_until: until,
             rings: setup.ring_timeout.unwrap_or(self.ring_timeout),
-            expires: gives_up.filter(|at| *at >= until),
+            expires: gives_up,
             answered: None,
             counted: Vec::new(),
         });
@@ -160,51 +206,17 @@ impl Calls {
                 purpose: Purpose::Invite,
             },
         );
-        Composer::response_to(
-            context.buffer,
-            setup.request,
-            &setup.flow,
-            100,
-            "Trying",
-            b"",
-        )
-        .finish(None, b"");
-        context.transactions.respond(
-            context.now.mono,
-            setup.server,
-            100,
-            context.buffer,
-            context.out,
-        );
-
-        let invitation = Invitation {
-            request: setup.request,
-            from: &setup.from,
-        };
-        for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
-            self.ring(handle, &invitation, target, context);
-        }
-        self.tells_of_forwarding(handle, 0, &setup.targets, context);
-        let timer = match gives_up {
-            Some(at) if at < until => Timer::Expired(handle),
-            _ => Timer::RingTimeout(handle),
-        };
-        self.arm(gives_up.map_or(until, |at| at.min(until)), timer);
-        if let Some(call) = self.get(handle) {
-            let record = &call.record;
-            context.event(
-                "call",
-                vec![
-                    ("id", record.id.clone()),
-                    ("caller", record.caller.clone()),
-                    ("dialled", record.dialled.clone()),
-                ],
-            );
-        }
-        // No transaction was free for any branch: the caller must not wait for nobody.
-        self.conclude(handle, context);
-        self.sweep(handle);
         handle
+    }
+
+    /// Until when it rings: as long as we want, or the caller.
+    fn arm_ringing(&mut self, handle: CallHandle) {
+        let Some(call) = self.get(handle) else { return };
+        let until = call.rings_until;
+        match call.expires.take_if(|at| *at < until) {
+            Some(at) => self.arm(at, Timer::Expired(handle)),
+            None => self.arm(until, Timer::RingTimeout(handle)),
+        }
     }
 
     /// A call that does not begin: a number that leads nowhere, a limit. Its INVITE gets its refusal, and it is a record.

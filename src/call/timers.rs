@@ -18,6 +18,8 @@ pub(super) enum Timer {
     Silence(CallHandle, u8),
     /// A user has rung for as long as he wants before the call goes on.
     NoAnswer(CallHandle, u8),
+    /// A call that we took ourselves has been shown for long enough.
+    Confirmed(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
 }
@@ -28,6 +30,7 @@ impl Timer {
             Self::RingTimeout(call)
             | Self::Expired(call)
             | Self::Prack(call)
+            | Self::Confirmed(call)
             | Self::Watch(call, _)
             | Self::Silence(call, _)
             | Self::NoAnswer(call, _)
@@ -54,6 +57,7 @@ impl Calls {
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Silence(handle, leg) => self.silence(handle, leg, context),
             Timer::NoAnswer(handle, leg) => self.no_answer(handle, leg),
+            Timer::Confirmed(handle) => self.confirmed(handle, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
         }
         true
@@ -90,6 +94,7 @@ impl Call {
             | Timer::Silence(..)
             | Timer::NoAnswer(..) => self.state == State::Ringing,
             Timer::Prack(_) => true,
+            Timer::Confirmed(_) => self.state == State::Answered,
             Timer::Watch(_, leg) => {
                 self.state == State::Answered
                     && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))

@@ -366,8 +366,8 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [guard] kernel_filter: \"yes\" is none of auto, off"],
     ),
     (
-        "[user 1]\ndo_not_disturb = no",
-        &["2: [user 1] do_not_disturb: not yet in this version"],
+        "[user 1]\nstore_messages = no",
+        &["2: [user 1] store_messages: not yet in this version"],
     ),
     // Durations
     (
@@ -1267,6 +1267,50 @@ fn what_may_be_wrong_with_a_line_is_said() {
         "11 [line b] 198.51.100.5 is denied by 198.51.100.0/24 in [guard]",
     ];
     assert_eq!(warnings, expected);
+}
+
+#[test]
+fn users_whose_calls_go_on() {
+    let config = read(
+        "[call]\nfeature_codes = no\n[user 100]\ndo_not_disturb = yes\nforward_always = 101\nforward_busy = 200\n\
+         forward_no_answer = 0170-555\nforward_no_answer_after = 15s\nforward_offline = 0011\nlevels = far\n\
+         [user 101]\n[group 200]\nmembers = 100\n\
+         [route a]\nprefix = 0\nto = user:101\n[route b]\nprefix = 001\nto = user:101\nlevel = far\n",
+    )
+    .unwrap();
+    assert!(!config.call.feature_codes);
+    let [user, other] = &config.users[..] else {
+        panic!("two users")
+    };
+    assert!(user.do_not_disturb && !other.do_not_disturb);
+    let numbers = user.forwards.numbers();
+    assert_eq!(
+        numbers.map(|(_, number)| number),
+        [Some("101"), Some("200"), Some("0170-555"), Some("0011")]
+    );
+    assert_eq!(user.forwards.no_answer_after, Duration::from_secs(15));
+    assert_eq!(other.forwards.numbers().map(|(_, number)| number), [None; 4]);
+    assert_eq!(other.forwards.no_answer_after, Duration::from_secs(20));
+    for (text, mistake) in [
+        (
+            "[user 100]\nforward_always = 100\n",
+            "2: [user 100] forward_always: is this user himself",
+        ),
+        (
+            "[user 100]\nforward_busy = 10\n[group 101]\nmembers = 100\n",
+            "2: [user 100] forward_busy: no user or group \"10\", and no route for that number, did you mean \"100\"?",
+        ),
+        (
+            "[user 100]\nforward_offline = 0011\n[route b]\nprefix = 001\nto = user:100\nlevel = far\n",
+            "2: [user 100] forward_offline: \"0011\" is for users with level \"far\", by [route b]: this one has it not",
+        ),
+        (
+            "[user 100]\nforward_no_answer = a b\n",
+            "2: [user 100] forward_no_answer: \" \" in the name: use letters, digits and -_.+*#",
+        ),
+    ] {
+        assert_eq!(read(text).expect_err(text), [format!("config.ini:{mistake}")]);
+    }
 }
 
 #[test]

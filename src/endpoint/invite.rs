@@ -1,7 +1,8 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
 use super::callee::Asking;
-use super::route::Lead;
+use super::features::Code;
+use super::route::{Lead, Refusal};
 use super::*;
 use crate::call::{
     ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
@@ -36,12 +37,18 @@ impl Endpoint {
         };
         let mut setup = self.setup(arrival, identity, server, &dialled);
         setup.passed = passed;
-        let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
+        let code = self.feature_code(arrival, identity, &dialled);
+        let is_done = code.is_some();
+        let refusal = match code {
+            Some((user, code)) => self.feature(arrival, user, &code),
+            None => self.targets(now, arrival, identity, &dialled, &mut setup),
+        };
         let (calls, mut context) = self.split(now);
         match refusal {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
+            None if is_done => calls.confirm(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -196,7 +203,7 @@ impl Endpoint {
         identity: Who,
         dialled: &[u8],
         setup: &mut Setup<'_>,
-    ) -> Option<(u16, Option<&'static str>)> {
+    ) -> Option<Refusal> {
         let lead = self.leads_to(arrival, identity, dialled);
         if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(Hop::is_outside)) {
             setup.direction = match identity {
@@ -204,23 +211,8 @@ impl Endpoint {
                 Who::Trunk(_) | Who::Line(_) => "transit",
             };
         }
-        if self.is_stopping || self.calls.is_full() {
-            return Some((503, Some("rejected")));
-        }
-        if let Who::User(user) = identity
-            && self.is_busy(user)
-        {
-            return Some((486, Some("rejected")));
-        }
-        if let Who::Trunk(trunk) = identity
-            && self.is_trunk_full(trunk, 0)
-        {
-            return Some((486, Some("rejected")));
-        }
-        if let Who::Line(line) = identity
-            && self.is_line_full(line)
-        {
-            return Some((486, Some("rejected")));
+        if let Some(refusal) = self.has_no_room(identity) {
+            return Some(refusal);
         }
         let caller = setup.caller.clone();
         let mut asking = Asking::new(&caller, &arrival.flow);
@@ -233,6 +225,30 @@ impl Endpoint {
             |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
         setup.targets.retain(|target| !has_come_back(target));
         setup.targets.is_empty().then_some((480, None))
+    }
+
+    /// Whether there is no room for another call, of this caller or at all.
+    fn has_no_room(&self, identity: Who) -> Option<Refusal> {
+        if self.is_stopping || self.calls.is_full() {
+            return Some((503, Some("rejected")));
+        }
+        let is_full = match identity {
+            Who::User(user) => self.is_busy(user),
+            Who::Trunk(trunk) => self.is_trunk_full(trunk, 0),
+            Who::Line(line) => self.is_line_full(line),
+        };
+        is_full.then_some((486, Some("rejected")))
+    }
+
+    /// A user dials a feature code; why it is not done, if it is not.
+    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+        if let Some(refusal) = self.has_no_room(Who::User(user)) {
+            return Some(refusal);
+        }
+        if !crate::call::Calls::can_confirm(arrival.request) {
+            return Some((488, None));
+        }
+        self.dial_feature(user, code).err()
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {

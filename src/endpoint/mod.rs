@@ -206,6 +206,7 @@ impl Endpoint {
         reach.reload(now.mono, Self::reach_peers(&config));
         let mut changes = Vec::new();
         let brake = Brake::new(now, &config, kept.destinations, &mut changes);
+        let features = Features::new(kept.features, &config, hasher(), &mut changes);
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
         changes.drain(..).for_each(|change| out.keep(change));
@@ -218,7 +219,6 @@ impl Endpoint {
             key
         });
         let groups = Groups::new(&config, hasher());
-        let features = Features::new(kept.features, hasher());
         let mut endpoint = Self {
             started: now,
             is_stopping: false,
@@ -318,6 +318,7 @@ impl Endpoint {
         self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
         self.groups.reload(&self.config, &config);
+        self.features.reload(&config, &mut self.changes);
         self.config = config;
         self.lines_moved(now);
         self.lane_changes += 1;

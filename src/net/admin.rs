@@ -15,7 +15,7 @@ use super::measure::{self, Latencies};
 use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
-use crate::api::{Answer, Cdr, Command, Page, Reached, Rfc3339, Status};
+use crate::api::{Answer, Cdr, Command, Dialled, Page, Reached, Rfc3339, Status};
 use crate::config::{Config, Group, Route, Trunk, User, duration_text, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::source::Source;
@@ -140,7 +140,7 @@ struct BanRequest {
     duration: Option<String>,
 }
 
-/// `GET users`: the keys of config.ini, no secrets.
+/// `GET users`: the keys of config.ini, no secrets. What the user has dialled goes before what the file says.
 #[derive(Serialize)]
 struct UserItem<'a> {
     name: &'a str,
@@ -148,6 +148,13 @@ struct UserItem<'a> {
     addresses: Vec<String>,
     calls_max: Option<usize>,
     levels: &'a [String],
+    do_not_disturb: bool,
+    forward_always: Option<String>,
+    forward_busy: Option<&'a str>,
+    forward_no_answer: Option<&'a str>,
+    forward_no_answer_after: String,
+    forward_offline: Option<&'a str>,
+    dialled: Dialled,
 }
 
 /// `GET trunks`: the keys of config.ini, and whether it can be reached.
@@ -192,21 +199,34 @@ struct RouteItem<'a> {
 }
 
 impl<'a> UserItem<'a> {
-    fn of(user: &'a User) -> Self {
+    fn of(user: &'a User, dialled: Dialled) -> Self {
         let addresses = user.addresses.iter().map(ToString::to_string).collect();
         let User {
             name,
             display_name,
             calls_max,
             levels,
+            forwards,
             ..
         } = user;
+        let forward_always = match dialled.forward_always.as_deref() {
+            Some("") => None,
+            Some(number) => Some(number.to_owned()),
+            None => forwards.always.clone(),
+        };
         Self {
             name,
             display_name,
             addresses,
             calls_max: *calls_max,
             levels,
+            do_not_disturb: dialled.do_not_disturb.unwrap_or(user.do_not_disturb),
+            forward_always,
+            forward_busy: forwards.busy.as_deref(),
+            forward_no_answer: forwards.no_answer.as_deref(),
+            forward_no_answer_after: duration_text(forwards.no_answer_after),
+            forward_offline: forwards.offline.as_deref(),
+            dialled,
         }
     }
 }
@@ -376,7 +396,11 @@ impl<C: Core> Admin<'_, C> {
                 }
                 Response::error(503, "too many queries at once").with("Retry-After", "1")
             }
-            Resource::Users => list(&self.config.users, |user| &user.name, UserItem::of, query)?,
+            Resource::Users => {
+                let (users, next) = page(&self.config.users, |user| &user.name, query)?;
+                let items = self.user_items(users);
+                Response::json(200, &Page { items, next })
+            }
             Resource::Trunks => {
                 let (trunks, next) = page(&self.config.trunks, |trunk| &trunk.name, query)?;
                 let items = self.trunk_items(trunks);
@@ -390,12 +414,13 @@ impl<C: Core> Admin<'_, C> {
                 let show = |route| RouteItem::of(self.config, route);
                 list(&self.config.routes, |route| &route.name, show, query)?
             }
-            Resource::User(name) => one(
-                &self.config.users,
-                |user| user.name == *name,
-                UserItem::of,
-                "no such user",
-            ),
+            Resource::User(name) => {
+                let user = self.config.users.iter().find(|user| user.name == *name);
+                match self.user_items(user).first() {
+                    Some(item) => Response::json(200, item),
+                    None => Response::error(404, "no such user"),
+                }
+            }
             Resource::Trunk(name) => {
                 let trunk = self.config.trunks.iter().find(|trunk| trunk.name == *name);
                 match self.trunk_items(trunk).first() {
@@ -431,6 +456,19 @@ impl<C: Core> Admin<'_, C> {
         Ok(Reply::Now(response))
     }
 
+    /// Users with what they have dialled.
+    fn user_items<'u>(&mut self, users: impl IntoIterator<Item = &'u User>) -> Vec<UserItem<'u>> {
+        let users: Vec<&User> = users.into_iter().collect();
+        let names = users.iter().map(|user| user.name.clone()).collect();
+        let answer = (self.core).command(self.now, Command::Dialled { users: names });
+        let mut dialled = match answer {
+            Answer::Dialled(dialled) => dialled.into_iter(),
+            _ => Vec::new().into_iter(),
+        };
+        let item = |user| UserItem::of(user, dialled.next().unwrap_or_default());
+        users.into_iter().map(item).collect()
+    }
+
     /// Trunks with what the core knows of their addresses.
     fn trunk_items<'t>(
         &mut self,
@@ -462,6 +500,7 @@ impl<C: Core> Admin<'_, C> {
             Answer::Registrations(page) => Response::json(200, &page),
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
+            Answer::Dialled(dialled) => Response::json(200, &dialled),
             Answer::Lines(page) => Response::json(200, &page),
             Answer::Line(line) => Response::json(200, &line),
             Answer::Banned(ban) => Response::json(201, &ban),
