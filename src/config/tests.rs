@@ -1289,7 +1289,10 @@ fn users_whose_calls_go_on() {
         [Some("101"), Some("200"), Some("0170-555"), Some("0011")]
     );
     assert_eq!(user.forwards.no_answer_after, Duration::from_secs(15));
-    assert_eq!(other.forwards.numbers().map(|(_, number)| number), [None; 4]);
+    assert_eq!(
+        other.forwards.numbers().map(|(_, number)| number),
+        [None; 4]
+    );
     assert_eq!(other.forwards.no_answer_after, Duration::from_secs(20));
     for (text, mistake) in [
         (
@@ -1309,7 +1312,10 @@ fn users_whose_calls_go_on() {
             "2: [user 100] forward_no_answer: \" \" in the name: use letters, digits and -_.+*#",
         ),
     ] {
-        assert_eq!(read(text).expect_err(text), [format!("config.ini:{mistake}")]);
+        assert_eq!(
+            read(text).expect_err(text),
+            [format!("config.ini:{mistake}")]
+        );
     }
 }
 
