@@ -319,7 +319,9 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES].into_iter().zip(0..);
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES]
+            .into_iter()
+            .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
         missing
             .try_for_each(|(step, _)| transaction.execute_batch(step))

@@ -69,7 +69,7 @@ fn newer_and_foreign_files_are_refused_untouched() {
     for (name, sql, word) in [
         (
             "newer.db",
-            "PRAGMA application_id = 1936289899; PRAGMA user_version = 4; CREATE TABLE x (y)",
+            "PRAGMA application_id = 1936289899; PRAGMA user_version = 5; CREATE TABLE x (y)",
             "newer",
         ),
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
