@@ -179,7 +179,14 @@ fn user_text(user: &User) -> String {
     let calls = user
         .calls_max
         .map_or_else(String::new, |calls| format!(", {calls} calls at a time"));
-    format!("{name}: {}{calls}", ways.join(", "))
+    let forwards = (user.forwards.numbers().into_iter())
+        .filter_map(|(key, number)| Some(format!(", {} to {}", key.replace('_', " "), number?)));
+    let forwards: String = forwards.collect();
+    let off = match user.do_not_disturb {
+        true => ", is not to be disturbed",
+        false => "",
+    };
+    format!("{name}: {}{calls}{forwards}{off}", ways.join(", "))
 }
 
 /// `200: 100, 101 one after the other, 15s each, then 102`.
@@ -337,16 +344,25 @@ who alone may call out on it, 2 calls at a time
 
     #[test]
     fn groups_are_shown_in_words() {
-        let text = of("[user 100]\n[user 101]\n\
+        let text = of(
+            "[user 100]\nforward_no_answer = 200\nforward_always = 101\n\
+            [user 101]\ndo_not_disturb = yes\n\
             [group 200]\nmembers = 100, 101\nnext = 201\n\
             [group 201]\nmembers = 101\nstrategy = linear\nring_timeout = 15s\n\
-            [group 202]\nmembers = 101, 100\nstrategy = circular\n");
+            [group 202]\nmembers = 101, 100\nstrategy = circular\n",
+        );
         let expected = "\
 groups (3)  200: 100, 101 at once for 1m, then 201
             201: 101 one after the other, 15s each
             202: 101, 100 one after the other from behind the last one, 1m each
 ";
         assert!(text.contains(expected), "{text}");
+        for what in [
+            "forward always to 101, forward no answer to 200\n",
+            "(sipkeep status --passwords), is not to be disturbed\n",
+        ] {
+            assert!(text.contains(what), "{text}");
+        }
     }
 
     #[test]

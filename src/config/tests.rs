@@ -1152,7 +1152,7 @@ fn lines_that_are_not_right() {
         ("[route r]\nto = line:b\n", "to: no line \"b\""),
         (
             "[user 100]\n[line a]\naccount = 1\nserver = b.example\nincoming = 10O\n",
-            "config.ini:5: [line a] incoming: no user \"10O\", and no route for that number, did you mean \"100\"?",
+            "config.ini:5: [line a] incoming: no user or group \"10O\", and no route for that number, did you mean \"100\"?",
         ),
         (
             "[line a]\naccount = 1\nserver = b.example\nincoming = 9030\n",

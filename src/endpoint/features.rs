@@ -8,7 +8,7 @@ use ahash::RandomState;
 
 use super::route::{Lead, Refusal};
 use super::*;
-use crate::config::{User, without_separators};
+use crate::config::{Route, User, without_separators};
 use crate::source::Who;
 use crate::store::FeatureRow;
 
@@ -132,7 +132,8 @@ impl Features {
 }
 
 impl Endpoint {
-    /// The feature code that a user dials. A user or group of that name goes before it, a route does not.
+    /// The feature code that a user dials. A user or group of that name goes before it, and a route that is for such codes:
+    /// one whose prefix begins with a star.
     pub(super) fn feature_code(
         &self,
         arrival: &crate::call::Arrival<'_>,
@@ -143,7 +144,9 @@ impl Endpoint {
             return None;
         };
         let is_name = self.auth.user(dialled).is_some() || self.groups.find(dialled).is_some();
-        if !self.config.call.feature_codes || is_name {
+        let route = Route::of(&self.config.routes, &without_separators(dialled));
+        let is_routed = route.is_some_and(|route| route.prefix.starts_with('*'));
+        if !self.config.call.feature_codes || is_name || is_routed {
             return None;
         }
         let code = Code::of(dialled)?;

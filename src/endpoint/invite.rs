@@ -206,10 +206,7 @@ impl Endpoint {
     ) -> Option<Refusal> {
         let lead = self.leads_to(arrival, identity, dialled);
         if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(Hop::is_outside)) {
-            setup.direction = match identity {
-                Who::User(_) => "outgoing",
-                Who::Trunk(_) | Who::Line(_) => "transit",
-            };
+            setup.direction = direction_outside(identity);
         }
         if let Some(refusal) = self.has_no_room(identity) {
             return Some(refusal);
@@ -224,7 +221,14 @@ impl Endpoint {
         let has_come_back =
             |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
         setup.targets.retain(|target| !has_come_back(target));
-        setup.targets.is_empty().then_some((480, None))
+        if setup.targets.is_empty() {
+            return Some((480, None));
+        }
+        // A user's calls may go on to the outside.
+        if (setup.targets.iter()).all(|target| target.party.is_outside()) {
+            setup.direction = direction_outside(identity);
+        }
+        None
     }
 
     /// Whether there is no room for another call, of this caller or at all.
@@ -332,6 +336,14 @@ impl Endpoint {
         let stream = self.peers.stream_beside(flow)?;
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
+    }
+}
+
+/// Of a call to the outside, for records.
+fn direction_outside(caller: Who) -> &'static str {
+    match caller {
+        Who::User(_) => "outgoing",
+        Who::Trunk(_) | Who::Line(_) => "transit",
     }
 }
 
