@@ -19,7 +19,11 @@ impl Calls {
         way: (&Flow, std::net::SocketAddr),
         context: &mut Context<'_>,
     ) {
+        let came = owner;
+        let owner = self.resolved(owner);
         match owner.purpose {
+            // Of a leg that goes on in another call nothing but the 2xx can come again.
+            Purpose::Invite if owner != came && self.repeats_ack(owner, response, context) => {}
             // The call is over and forgotten, but a proxy behind the branch had forked further.
             Purpose::Invite if self.get(owner.call).is_none() => {
                 if (200..300).contains(&response.status()) {
@@ -50,8 +54,30 @@ impl Calls {
                     self.own_request_ends(owner, response.status(), context);
                 }
             }
+            Purpose::Notify => {
+                if response.status() >= 200 {
+                    self.told(owner, response.status(), context);
+                }
+            }
             Purpose::Stray => {}
         }
+    }
+
+    /// A 2xx to the INVITE of a leg that was answered before it came to its call.
+    fn repeats_ack(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let leg = self.get(owner.call).and_then(|call| call.leg_mut(owner.leg));
+        let tag = response.to().tag().unwrap_or_default();
+        let leg = leg.filter(|leg| leg.is_up && *leg.dialog.remote_tag == *tag);
+        let is_it = leg.is_some();
+        if let Some(leg) = leg.filter(|_| (200..300).contains(&response.status())) {
+            leg.repeat_ack(response.cseq().number, context);
+        }
+        is_it
     }
 
     /// 403 before anything rings: the carrier of a line does not know it, or knows it no more. Nothing else says that alone.
@@ -145,22 +171,21 @@ impl Calls {
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
         call.record.through = from.through().or_else(|| to.and_then(Party::through));
-        call.record.direction = match (from.is_outside(), to.is_some_and(Party::is_outside)) {
-            (false, false) => "internal",
-            (false, true) => "outgoing",
-            (true, false) => "incoming",
-            (true, true) => "transit",
-        };
+        let is_outside = [from.is_outside(), to.is_some_and(Party::is_outside)];
+        call.record.direction = transfer::direction(is_outside);
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
-        call.begin_sessions(response, context.now.mono);
-        call.answer_caller(owner, response, context);
-        let tag = call.caller_tag(owner.call.index, owner.leg);
-        call.caller.dialog.local.extend_from_slice(b";tag=");
-        call.caller.dialog.local.extend_from_slice(&tag);
-        call.caller.dialog.remote_cseq = asked;
-        call.caller.is_up = true;
-        call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
+        let is_transfer = call.transfer.is_some();
+        if !is_transfer {
+            call.begin_sessions(response, context.now.mono);
+            call.answer_caller(owner, response, context);
+            let tag = call.caller_tag(owner.call.index, owner.leg);
+            call.caller.dialog.local.extend_from_slice(b";tag=");
+            call.caller.dialog.local.extend_from_slice(&tag);
+            call.caller.dialog.remote_cseq = asked;
+            call.caller.is_up = true;
+            call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
+        }
         for (index, branch) in call.branches.iter().enumerate() {
             if index != owner.leg as usize && branch.status.is_none() {
                 context.transactions.cancel(
@@ -175,6 +200,9 @@ impl Calls {
         let by = record.answered_by.clone().unwrap_or_default();
         context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
         keep_record(context, record.clone());
+        if is_transfer {
+            self.transfer_answered(owner, response, context);
+        }
         self.watch_both(owner.call);
     }
 
@@ -399,6 +427,16 @@ impl Leg {
         }
         crate::source::Sink::send(context.out, &self.dialog.flow, context.buffer);
         self.ack = Some((cseq, context.buffer.clone()));
+    }
+
+    /// The 2xx came again, so our ACK was lost; or nobody knows any more what the INVITE was for.
+    pub(super) fn repeat_or_end_ack(&mut self, cseq: u32, context: &mut Context<'_>) {
+        let is_known = self.ack.as_ref().is_some_and(|(number, _)| *number >= cseq);
+        if is_known || self.ack_owed == Some(cseq) {
+            self.repeat_ack(cseq, context);
+        } else {
+            self.send_ack(cseq, None, context);
+        }
     }
 
     /// The 2xx came again, so our ACK was lost.

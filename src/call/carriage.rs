@@ -6,7 +6,7 @@ use crate::message::{HeaderName, Message};
 
 /// Methods that we take part in.
 pub const ALLOW: &[u8] =
-    b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, MESSAGE, REGISTER, SUBSCRIBE";
+    b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, MESSAGE, REGISTER, SUBSCRIBE";
 /// Bodies that an INVITE may have.
 pub const ACCEPT: &[u8] = b"application/sdp, multipart/mixed";
 /// Event packages that can be subscribed to (RFC 6665 §8.2.2).

@@ -143,6 +143,8 @@ impl Call {
             // Nobody is across from a call that we took ourselves.
             State::Answered if self.winner == NO_BRANCH => return Err((488, false)),
             State::Answered if branch == self.winner => return Ok(to),
+            // Who waits for the target of a transfer has nobody to speak with as yet.
+            State::Ringing if from_caller && self.transfer.is_some() => return Err((500, true)),
             State::Ringing => {}
             State::Answered | State::Ending => return Err((481, false)),
         }

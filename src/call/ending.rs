@@ -29,20 +29,16 @@ impl Calls {
             call.reason = reason.into();
         }
         call.provisionals.end();
-        let tag = call.caller_tag(handle.index, NO_BRANCH);
-        let mut composer = call.request.response(context.buffer, status, &tag);
-        if status == 503 {
-            composer.number("Retry-After", RETRY_AFTER_S);
+        if call.transfer.is_none() {
+            call.refuse_caller(handle, status, context);
         }
-        composer.lines(&call.refusal).field("Server", &[b"sipkeep"]);
-        composer.finish(None, b"");
-        context.respond(call.invite, status, &call.request);
         let disposition = match (status, by) {
             // Nobody cancelled: the INVITE's own time was over.
             (487, EndedBy::Server) => "no_answer",
             _ => disposition(status),
         };
         self.finish(handle, status, disposition, by, context);
+        self.transfer_fails(handle, status, context);
         self.finish_relays(handle, context);
         // Whoever has answered meanwhile gets ACK and BYE.
         self.release_success(handle, context);
@@ -50,7 +46,7 @@ impl Calls {
     }
 
     /// Writes the record and counts the parties out; what still runs is only waited for.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         handle: CallHandle,
         status: u16,
@@ -207,7 +203,9 @@ impl Calls {
     ) {
         let Some(call) = self.get(handle) else { return };
         let winner = call.winner;
+        call.join = None;
         call.cancel_refreshes(context);
+        self.end_transfer(handle, context);
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);
@@ -274,6 +272,7 @@ impl Calls {
         call.waiting = call.waiting.saturating_sub(1);
         if let Some(leg) = call.leg_mut(owner.leg) {
             leg.lost = None;
+            leg.is_probed &= owner.purpose != Purpose::Probe;
         }
         // RFC 5057: these two say that the peer has no such dialog, or is no more.
         if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
@@ -289,9 +288,10 @@ impl Calls {
         };
         call.waiting = call.waiting.saturating_sub(1);
         let now = context.now.mono;
-        let since = call
-            .leg_mut(owner.leg)
-            .map(|leg| *leg.lost.get_or_insert(now));
+        let since = call.leg_mut(owner.leg).map(|leg| {
+            leg.is_probed = false;
+            *leg.lost.get_or_insert(now)
+        });
         if since.is_some_and(|since| now.since(since) >= RETURN_TIME) {
             self.peer_is_gone(owner, false, context);
         }
@@ -319,6 +319,9 @@ impl Calls {
         {
             leg.is_up = false;
         }
+        if self.transferor_leaves(owner.call, owner.leg, context) {
+            return self.end_leg(owner.call, owner.leg, b"", context);
+        }
         self.end_call(
             owner.call,
             EndedBy::Server,
@@ -329,7 +332,8 @@ impl Calls {
 
     /// What the transaction layer gave up on.
     pub fn expired(&mut self, expired: Expired<Owner>, context: &mut Context<'_>) {
-        match expired {
+        let owner = self.resolved(expired.owner());
+        match expired.of(owner) {
             Expired::Timeout { id, owner } => self.unanswered(id, owner, 408, context),
             // The connection is gone: an offline phone, not a broken server.
             Expired::TransportFailed { id, owner } => self.unanswered(id, owner, 480, context),
@@ -362,6 +366,7 @@ impl Calls {
             Purpose::Probe if status != 408 => self.out_of_reach(owner, context),
             Purpose::Bye | Purpose::Probe => self.own_request_ends(owner, status, context),
             Purpose::Refresh => self.refresh_ends(owner, status, context),
+            Purpose::Notify => self.told(owner, status, context),
             Purpose::Stray => {}
         }
     }
@@ -437,6 +442,20 @@ impl Context<'_> {
                 None
             }
         }
+    }
+}
+
+impl Call {
+    /// The final response to the caller's INVITE, if it is a refusal.
+    fn refuse_caller(&self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
+        let tag = self.caller_tag(handle.index, NO_BRANCH);
+        let mut composer = self.request.response(context.buffer, status, &tag);
+        if status == 503 {
+            composer.number("Retry-After", RETRY_AFTER_S);
+        }
+        composer.lines(&self.refusal).field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        context.respond(self.invite, status, &self.request);
     }
 }
 

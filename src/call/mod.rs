@@ -12,7 +12,7 @@
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
-//! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
+//! reached another way), `transfer` (REFER), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
 //! `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
@@ -40,9 +40,10 @@ mod session;
 mod setup;
 mod target;
 mod timers;
+mod transfer;
 mod within;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -144,8 +145,10 @@ pub enum Purpose {
     Bye,
     /// Our OPTIONS within the dialog: is the peer still there?
     Probe,
-    /// Our refresh of a leg's session.
+    /// Our refresh of a leg's session, or the re-INVITE that joins it with another leg.
     Refresh,
+    /// A NOTIFY that says what has become of a transfer.
+    Notify,
     /// Its answer says nothing: the BYE of a dialog that nobody wanted, a PRACK.
     Stray,
 }
@@ -242,6 +245,10 @@ struct Leg {
     bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
+    /// A probe of ours waits for its answer.
+    is_probed: bool,
+    /// Where it was before it came here.
+    places: Vec<transfer::Place>,
     /// How we notice that the peer is gone.
     watch: session::Watch,
 }
@@ -375,6 +382,12 @@ struct Call {
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
+    /// It is the call to the target of a transfer.
+    transfer: Option<Box<transfer::Transfer>>,
+    /// One of its sides transfers the other.
+    referral: Option<Box<transfer::Referral>>,
+    /// Its two sides are being joined.
+    join: Option<Box<transfer::Join>>,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -433,9 +446,13 @@ pub struct Calls {
     ended: VecDeque<CallHandle>,
     ring_timeout: Duration,
     session_s: Option<u32>,
+    /// The host under which parties of transfers are shown; `None`: our address.
+    host: Option<String>,
     /// Calls that ask where they are to go on to.
     onward: VecDeque<Onward>,
     counts: Counts,
+    /// Where legs are that began in another call.
+    moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
 }
 
 impl Calls {
@@ -451,8 +468,10 @@ impl Calls {
             ended: VecDeque::new(),
             ring_timeout: Duration::ZERO,
             session_s: None,
+            host: None,
             onward: VecDeque::new(),
             counts: Counts::default(),
+            moved: BTreeMap::new(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls
@@ -468,6 +487,7 @@ impl Calls {
         line: impl Fn(&str) -> Option<LineId>,
     ) {
         self.live_max = config.call.calls_max;
+        self.host = config.server.domains.first().cloned();
         self.ring_timeout = config.call.ring_timeout;
         let session = config.call.session_expires;
         self.session_s = session.map(|interval| interval.as_secs() as u32);
@@ -566,7 +586,7 @@ impl Calls {
     fn sweep(&mut self, handle: CallHandle) {
         let is_over = self.get(handle).is_some_and(|call| call.is_over());
         if is_over {
-            self.slots.remove(handle.index as usize);
+            self.remove(handle);
         }
     }
 }
@@ -590,6 +610,8 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
+            is_probed: false,
+            places: Vec::new(),
             watch: session::Watch::default(),
         }
     }

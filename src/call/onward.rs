@@ -65,6 +65,8 @@ pub enum Why {
         /// Those who ring have had their time.
         is_over: bool,
     },
+    /// He transfers his call to this URI.
+    Transferred(Box<[u8]>),
 }
 
 /// What the endpoint found for an [`Onward`].
@@ -214,7 +216,11 @@ impl Calls {
                 false
             }
             Why::Unreached { is_over, .. } | Why::Next { is_over, .. } => *is_over && !is_found,
-            Why::Redirected(_) | Why::Failed(..) => false,
+            Why::Transferred(_) if !is_found => {
+                self.refuse(handle, status, EndedBy::Server, context);
+                false
+            }
+            Why::Redirected(_) | Why::Failed(..) | Why::Transferred(_) => false,
         };
         match is_over {
             true => self.nobody_answers(handle, 480, context),
@@ -249,6 +255,7 @@ impl Calls {
                 self.leave(handle, |branch| branch.leg.party == onward.by, context);
             }
             Why::Next { .. } => self.leave(handle, |branch| branch.role.is_member, context),
+            Why::Transferred(_) => self.transfer_goes_to(handle, targets),
             Why::Redirected(_) | Why::Failed(..) => {}
         }
         let is_new_stage = !matches!(onward.why, Why::Redirected(_));

@@ -195,6 +195,9 @@ impl Calls {
             expires: gives_up,
             answered: None,
             counted: Vec::new(),
+            transfer: None,
+            referral: None,
+            join: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -423,6 +426,9 @@ impl Call {
         }
         if leg.party.is_outside() {
             composer.field(PASSED, &[&self.passed]);
+        } else if let Some(transfer) = &self.transfer {
+            let by = transfer.referred_by(leg.dialog.ours);
+            composer.field("Referred-By", &[&by]);
         }
         composer.lines(&leg.presented);
         leg.carry(&mut composer, request, from_outside);
@@ -436,9 +442,7 @@ impl Call {
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
-    // Milliseconds first, so that ids sort as the calls began.
-    let begun = hex::<12>(context.now.unix.as_millis());
-    let id = [begun, hex::<12>(context.tokens.next_u64())];
+    let id = new_id(context);
     let mut source = Vec::with_capacity(16);
     append_address(&mut source, setup.flow.remote.ip());
     let through = setup.caller.through().or_else(|| {
@@ -448,7 +452,7 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
             .and_then(|target| target.party.through())
     });
     CallRecord {
-        id: text(id.as_flattened()),
+        id,
         start: context.now.unix,
         direction: setup.direction,
         caller: setup.caller_name.clone(),
@@ -459,6 +463,14 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
         caller_call_id: text(setup.request.call_id()),
         ..CallRecord::default()
     }
+}
+
+/// The id of a record.
+pub(super) fn new_id(context: &mut Context<'_>) -> String {
+    // Milliseconds first, so that ids sort as the calls began.
+    let begun = hex::<12>(context.now.unix.as_millis());
+    let id = [begun, hex::<12>(context.tokens.next_u64())];
+    text(id.as_flattened())
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {

@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Confirmed(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
+    /// What joins two legs is tried again.
+    Join(CallHandle),
 }
 
 impl Timer {
@@ -34,7 +36,8 @@ impl Timer {
             | Self::Watch(call, _)
             | Self::Silence(call, _)
             | Self::NoAnswer(call, _)
-            | Self::Relay(call, _) => call,
+            | Self::Relay(call, _)
+            | Self::Join(call) => call,
         }
     }
 }
@@ -59,6 +62,7 @@ impl Calls {
             Timer::NoAnswer(handle, leg) => self.no_answer(handle, leg),
             Timer::Confirmed(handle) => self.confirmed(handle, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
+            Timer::Join(handle) => self.join_on(handle, context),
         }
         true
     }
@@ -95,6 +99,7 @@ impl Call {
             | Timer::NoAnswer(..) => self.state == State::Ringing,
             Timer::Prack(_) => true,
             Timer::Confirmed(_) => self.state == State::Answered,
+            Timer::Join(_) => self.join.is_some(),
             Timer::Watch(_, leg) => {
                 self.state == State::Answered
                     && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))

@@ -57,7 +57,18 @@ impl Calls {
 
     /// The call that one of our tags belongs to, and what the tag says.
     fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
-        let tag = TagParts::parse(tag)?;
+        let mut tag = TagParts::parse(tag)?;
+        let place = match tag.leg & CALLER {
+            0 => tag.leg,
+            _ => CALLER,
+        };
+        if let Some((call, leg)) = self.moved_to((tag.index, tag.serial, place)) {
+            (tag.index, tag.serial, tag.leg) = (call.index, call.serial, leg);
+            if leg == CALLER {
+                // He speaks with whoever has answered this one.
+                tag.leg |= self.slots.get(call.index as usize)?.winner;
+            }
+        }
         let call = self.slots.get(tag.index as usize)?;
         let leg_index = if tag.leg & CALLER == 0 {
             tag.leg
@@ -82,6 +93,7 @@ impl Calls {
 
     /// The connection of the leg that a transaction belongs to.
     pub fn connection_of(&self, owner: Owner) -> Option<ConnectionId> {
+        let owner = self.resolved(owner);
         let call = self.slots.get(owner.call.index as usize)?;
         let leg = call
             .leg(owner.leg)
@@ -91,6 +103,7 @@ impl Calls {
 
     /// The leg that a transaction belongs to, for what came on `flow`; `None`: the call is over.
     pub fn leg_of(&self, owner: Owner, flow: &Flow) -> Option<Located> {
+        let owner = self.resolved(owner);
         let call = self.slots.get(owner.call.index as usize)?;
         let is_from_peer = call.leg(owner.leg)?.is_from(flow);
         (call.serial == owner.call.serial).then_some(Located {
@@ -139,7 +152,9 @@ impl Calls {
             arrival.answer(481, None, context);
             return;
         }
-        let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
+        // Who waits for the target of a transfer has an answered dialog.
+        let is_answered = call.state == State::Answered || call.transfer.is_some();
+        let own_s = call.session_s;
         let is_refresh = session::refreshes(method) && own_s.is_some();
         if is_refresh && session::Asked::of(request).is_too_brief() {
             arrival.answer(422, None, context);
@@ -157,6 +172,7 @@ impl Calls {
             Method::Invite | Method::Update | Method::Info | Method::Message => {
                 self.relay(located, arrival, None, context);
             }
+            Method::Refer => self.refer(located, arrival, context),
             // RFC 6665 §4.5.2: no subscription lives in a call's dialog, neither of theirs nor of ours.
             Method::Subscribe | Method::Publish => arrival.answer(489, None, context),
             Method::Notify => arrival.answer(481, None, context),
@@ -218,6 +234,15 @@ impl Calls {
         };
         leg.is_up = false;
         leg.bye_after_ack = None;
+        if self.transferor_leaves(located.call, located.leg, context) {
+            return self.sweep(located.call);
+        }
+        let Some(call) = self.get(located.call) else {
+            return;
+        };
+        let Some(leg) = call.leg(located.leg) else {
+            return;
+        };
         // Our 2xx goes on until its ACK comes: who says BYE may mean the early dialog (§15) and not have seen it.
         let from_outside = leg.party.is_outside();
         let by = if located.leg == CALLER {
@@ -399,8 +424,9 @@ impl Calls {
         };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
-            if let Some(leg) = call.leg_mut(owner.leg) {
-                leg.repeat_ack(response.cseq().number, context);
+            let is_success = (200..300).contains(&status) && response.cseq().method == Method::Invite;
+            if let Some(leg) = call.leg_mut(owner.leg).filter(|_| is_success) {
+                leg.repeat_or_end_ack(response.cseq().number, context);
             }
             return;
         };
@@ -562,7 +588,7 @@ impl Call {
         if self.relays.len() >= RELAYS_MAX {
             return LATER;
         }
-        if has_offer && self.is_refreshing() {
+        if has_offer && (self.is_refreshing() || self.join.is_some()) {
             return GLARE;
         }
         // While it rings each early dialog is by itself.

@@ -187,6 +187,8 @@ impl Endpoint {
             Method::Message => self.page(now, arrival, identity),
             Method::Subscribe => self.subscribe(now, arrival, identity),
             Method::Publish => self.answer(now, arrival, 489),
+            // Nobody has a phone called by us that is in no call; a transfer is a matter of the call's dialog.
+            Method::Refer => self.answer(now, arrival, 403),
             _ => self.answer(now, arrival, 405),
         }
     }

@@ -24,6 +24,7 @@ impl Endpoint {
         let mut asking = Asking::of(onward);
         let rung = match &onward.why {
             Why::Redirected(uris) => return self.redirected(now, onward, uris, &mut asking),
+            Why::Transferred(uri) => self.transferred_to(now, onward, uri, &mut asking),
             Why::Failed(alternatives, by) => {
                 if *by == EndedBy::Server {
                     self.reach_doubt(now, &onward.flow);
@@ -80,6 +81,27 @@ impl Endpoint {
         self.send_on(now, *user, cause, to.as_bytes(), asking)
     }
 
+    /// A local user who transfers his call dials what he names: for the other party, by his own rights and at his expense.
+    fn transferred_to(
+        &mut self,
+        now: Now,
+        onward: &Onward,
+        uri: &[u8],
+        asking: &mut Asking<'_>,
+    ) -> Result<Rung, Refusal> {
+        let number = self.named_number(uri, onward).ok_or((404, None))?;
+        let Party::User(by, _) = &onward.by else {
+            return Err((403, None));
+        };
+        // Since the last reload there may be no such user any more.
+        if self.config.users.get(by.0 as usize).is_none() {
+            return Err((403, None));
+        }
+        asking.source = onward.flow.remote.ip();
+        let lead = self.lead(onward.by.who(), &number);
+        self.ring_lead(now, lead, &onward.by, &number, asking)
+    }
+
     fn redirected(
         &mut self,
         now: Now,
@@ -114,6 +136,13 @@ impl Endpoint {
         found
     }
 
+    /// The number in a URI that somebody has named for a call to go to; `None`: it is at a host that is none of ours.
+    fn named_number(&self, uri: &[u8], onward: &Onward) -> Option<Vec<u8>> {
+        let uri = Uri::parse(uri).ok()?;
+        let is_ours = !uri.user.is_empty() && self.is_our_host(&uri, &onward.flow);
+        is_ours.then(|| dialled_number(&uri))
+    }
+
     /// Where one URI of a redirection leads, or why it does not.
     fn redirected_to(
         &mut self,
@@ -123,10 +152,7 @@ impl Endpoint {
         uri: &[u8],
         asking: &mut Asking<'_>,
     ) -> Result<Rung, Refusal> {
-        let uri = Uri::parse(uri)
-            .ok()
-            .filter(|uri| !uri.user.is_empty() && self.is_our_host(uri, &onward.flow));
-        let number = uri.as_ref().map(dialled_number).ok_or((480u16, None))?;
+        let number = self.named_number(uri, onward).ok_or((480u16, None))?;
         // Since the last reload there may be no such user any more.
         if self.config.users.get(by.0 as usize).is_none() {
             return Err((480, None));
