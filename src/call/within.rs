@@ -56,7 +56,7 @@ impl Calls {
     }
 
     /// The call that one of our tags belongs to, and what the tag says.
-    fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
+    pub(super) fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
         let mut tag = TagParts::parse(tag)?;
         let place = match tag.leg & CALLER {
             0 => tag.leg,
@@ -234,6 +234,10 @@ impl Calls {
         };
         leg.is_up = false;
         leg.bye_after_ack = None;
+        if let Some(cseq) = leg.ack_owed {
+            // Nobody will bring an answer to his offer any more, but his 2xx must be acknowledged (§13.2.2.4).
+            leg.send_ack(cseq, None, context);
+        }
         if self.transferor_leaves(located.call, located.leg, context) {
             return self.sweep(located.call);
         }
