@@ -182,6 +182,11 @@ pub const SUBSCRIPTION_MIN: Duration = Duration::from_secs(60);
 /// The longest subscription, and that of a SUBSCRIBE that does not say (RFC 3842 §3.4).
 pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 
+/// Calls that a NOTIFY to a lamp key lists. More are not shown: the key is lit anyway, and the message stays one datagram.
+pub const LAMP_DIALOGS_MAX: usize = 3;
+/// NOTIFYs in a second that tell a lamp key of changes. What changes beyond is told at the end of the second.
+pub const LAMP_CHANGES_MAX: u32 = 4;
+
 /// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
 pub const REDIRECT_CONTACTS_MAX: usize = 8;
 

@@ -203,6 +203,7 @@ impl Calls {
         if is_transfer {
             self.transfer_answered(owner, response, context);
         }
+        self.touch(owner.call);
         self.watch_both(owner.call);
     }
 
@@ -248,6 +249,7 @@ impl Calls {
             return;
         };
         call.end_branch(owner.leg, best::of_branch(status), by);
+        self.touch(owner.call);
         self.pays_no_more(owner.call, owner.leg);
         if let Some(party) = &party {
             self.counts_no_more(owner.call, party);

@@ -77,6 +77,7 @@ impl Calls {
         if let Some(call) = self.get(handle) {
             call.counted.push((party.clone(), side));
         }
+        self.touch(handle);
     }
 
     pub(super) fn count_out(&mut self, counted: Vec<(Party, Side)>) {

@@ -54,6 +54,7 @@ impl Calls {
         by: EndedBy,
         context: &mut Context<'_>,
     ) {
+        self.touch(handle);
         let Some(call) = self.get(handle) else { return };
         if call.state == State::Ending {
             return;

@@ -38,12 +38,13 @@ mod reliable;
 mod reply;
 mod session;
 mod setup;
+mod shown;
 mod target;
 mod timers;
 mod transfer;
 mod within;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::Setup;
+pub use shown::{DialogIds, Progress, ShownDialog};
 pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
 pub use within::{Arrival, Located};
@@ -453,6 +455,8 @@ pub struct Calls {
     counts: Counts,
     /// Where legs are that began in another call.
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
+    /// Users whose calls have changed.
+    touched: BTreeSet<UserId>,
 }
 
 impl Calls {
@@ -472,6 +476,7 @@ impl Calls {
             onward: VecDeque::new(),
             counts: Counts::default(),
             moved: BTreeMap::new(),
+            touched: BTreeSet::new(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls
@@ -497,6 +502,8 @@ impl Calls {
             lines: vec![0; config.lines.len()],
             outside: vec![0; config.users.len()],
         };
+        // Their numbers are others now.
+        self.touched.clear();
         let renamed = |party: &mut Party| match party {
             Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),

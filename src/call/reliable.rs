@@ -151,9 +151,10 @@ impl Calls {
             if call.ring_nobody(Owner { leg, ..owner }, response, context) {
                 self.transfer_rings(owner.call, response.status(), context);
             }
-            return;
+            return self.touch(owner.call);
         }
         call.ring_caller(Owner { leg, ..owner }, response, context);
+        self.touch(owner.call);
     }
 
     /// PRACK (§3). From the caller it acknowledges the response that is on its way; callees have none of ours.

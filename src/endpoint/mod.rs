@@ -3,7 +3,7 @@
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
 //! `carrier` which line a request comes in on and how a number is called on one, `public` which address we show outside,
 //! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
-//! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! subscribed to, `lamps` what is seen of calls, `pickup` who may take them, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
 mod brake;
@@ -17,12 +17,14 @@ mod groups;
 mod identity;
 mod input;
 mod invite;
+mod lamps;
 mod lanes;
 mod lines;
 mod onward;
 mod page;
 mod passed;
 mod peers;
+mod pickup;
 mod places;
 mod public;
 mod reach;
@@ -60,6 +62,7 @@ pub use crate::action::Output;
 pub use census::Census;
 use features::Features;
 use groups::Groups;
+use lamps::sight;
 use peers::Peers;
 pub use places::{PlaceId, Places, Unknown};
 
@@ -131,6 +134,8 @@ const HANG_UPS_AT_ONCE: usize = 200;
 
 /// The transaction users that work on a [`Context`], and where phones are.
 struct Users<'a> {
+    config: &'a Config,
+    auth: &'a Authenticator,
     location: &'a Location,
     calls: &'a mut Calls,
     pages: &'a mut Pages,
@@ -289,6 +294,7 @@ impl Endpoint {
             self.places_moved(now);
         }
         self.calls_go_on(now);
+        self.light_lamps(now);
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.
@@ -436,6 +442,8 @@ impl Endpoint {
     /// Whoever uses transactions, and what they need of the rest.
     fn users(&mut self, now: Now) -> (Users<'_>, Context<'_>) {
         let users = Users {
+            config: &self.config,
+            auth: &self.auth,
             location: &self.location,
             calls: &mut self.calls,
             pages: &mut self.pages,

@@ -156,7 +156,8 @@ impl Calls {
         let (had_offer, invite_cseq) = (call.had_offer, call.invite_cseq);
         let is_offered = call.provisionals.is_offered();
         let (invitation, later) = (call.invitation.take(), std::mem::take(&mut call.later));
-        let (passed, until) = (call.passed.clone(), call.rings_until);
+        let hunt = call.hunt.take();
+        let (passed, until, rings) = (call.passed.clone(), call.rings_until, call.rings);
         let silent: Vec<u8> = (0u8..)
             .zip(&branches)
             .filter(|(_, branch)| branch.alternatives.is_some())
@@ -171,7 +172,8 @@ impl Calls {
             (call.branches, call.later) = (branches, later);
             (call.had_offer, call.invite_cseq) = (had_offer, invite_cseq);
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);
-            (call.passed, call.rings_until) = (passed, until);
+            (call.passed, call.rings_until, call.rings) = (passed, until, rings);
+            call.hunt = hunt;
             // Whoever is rung from now on is shown the other party.
             let shown = call.invitation.take().map(|own| own.from);
             call.invitation = invitation.zip(shown).map(|(mut kept, shown)| {
@@ -179,9 +181,13 @@ impl Calls {
                 kept
             });
         }
+        self.touch(handle);
         self.arm(until, Timer::RingTimeout(handle));
         for leg in silent {
             self.watch_silence(handle, leg, context);
+        }
+        for leg in 0..count {
+            self.watch_answer(handle, leg as u8, context);
         }
         self.refuse(second, 487, EndedBy::Caller, context);
         self.sweep(second);
@@ -201,6 +207,7 @@ pub(super) fn answered_branch(leg: Leg, now: Instant) -> Branch {
         refusal: Box::default(),
         early: Early::new(0),
         forwarding: None,
+        role: Role::default(),
         payer: None,
         pays: false,
         alternatives: None,

@@ -341,6 +341,7 @@ impl Calls {
         if let Some(call) = self.get(handle) {
             call.caller = leg;
         }
+        self.touch(handle);
         let by = match party {
             CALLER => EndedBy::Callee,
             _ => EndedBy::Caller,
