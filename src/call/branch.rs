@@ -5,7 +5,7 @@ use crate::message::Message;
 use crate::message::compose::Composer;
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
-const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+pub(super) const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
 /// Status of callees behind one INVITE when another of them has answered it: they will have no response of their own.
 const FORK_LOST: u16 = 487;
 
@@ -59,7 +59,7 @@ impl Calls {
                     self.told(owner, response.status(), context);
                 }
             }
-            Purpose::Stray => {}
+            Purpose::Stray | Purpose::Pickup => {}
         }
     }
 
@@ -179,12 +179,7 @@ impl Calls {
         if !is_transfer {
             call.begin_sessions(response, context.now.mono);
             call.answer_caller(owner, response, context);
-            let tag = call.caller_tag(owner.call.index, owner.leg);
-            call.caller.dialog.local.extend_from_slice(b";tag=");
-            call.caller.dialog.local.extend_from_slice(&tag);
-            call.caller.dialog.remote_cseq = asked;
-            call.caller.is_up = true;
-            call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
+            call.caller_is_answered(owner.call, owner.leg, asked);
         }
         for (index, branch) in call.branches.iter().enumerate() {
             if index != owner.leg as usize && branch.status.is_none() {
@@ -348,6 +343,16 @@ impl Call {
             self.caller.watch.sending(Some(&answer.kind), &answer.body);
         }
         context.respond(self.invite, response.status(), &self.request);
+    }
+
+    /// The caller has his 2xx: with this branch he has a dialog, in which he has used this CSeq number last.
+    pub(super) fn caller_is_answered(&mut self, handle: CallHandle, leg: u8, asked: Option<u32>) {
+        let tag = self.caller_tag(handle.index, leg);
+        self.caller.dialog.local.extend_from_slice(b";tag=");
+        self.caller.dialog.local.extend_from_slice(&tag);
+        self.caller.dialog.remote_cseq = asked;
+        self.caller.is_up = true;
+        self.caller.unacknowledged = Some((self.invite, self.invite_cseq));
     }
 
     /// Begins a response to the caller's INVITE from that of a branch.

@@ -111,7 +111,11 @@ impl Calls {
                 }
             }
             // Nobody asks for them by name.
-            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Stray => {}
+            Purpose::Bye
+            | Purpose::Probe
+            | Purpose::Notify
+            | Purpose::Pickup
+            | Purpose::Stray => {}
         }
     }
 }
@@ -129,7 +133,11 @@ impl Call {
                     && branch.is_some_and(|branch| branch.status.is_none())
             }
             Purpose::Relay | Purpose::Refresh => self.state != State::Ending,
-            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Stray => true,
+            Purpose::Bye
+            | Purpose::Probe
+            | Purpose::Notify
+            | Purpose::Pickup
+            | Purpose::Stray => true,
         }
     }
 }

@@ -101,6 +101,9 @@ impl Calls {
     /// reason (RFC 3326: a phone shows no missed call that was answered elsewhere); whoever answers all the same gets ACK
     /// and BYE.
     pub fn cancel(&mut self, owner: Owner, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        if owner.purpose == Purpose::Pickup {
+            return self.cancel_pickup(owner, arrival, context);
+        }
         let of_call = Some(owner).filter(|owner| owner.purpose == Purpose::Invite);
         match of_call.and_then(|owner| self.get(owner.call)) {
             Some(call) => {
@@ -230,7 +233,7 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        if !leg.is_up {
+        if !leg.is_up || leg.refuse_answering(cause(reason).unwrap_or(487), context) {
             return;
         }
         if let Some(cseq) = leg.ack_owed {
@@ -368,7 +371,7 @@ impl Calls {
             Purpose::Bye | Purpose::Probe => self.own_request_ends(owner, status, context),
             Purpose::Refresh => self.refresh_ends(owner, status, context),
             Purpose::Notify => self.told(owner, status, context),
-            Purpose::Stray => {}
+            Purpose::Stray | Purpose::Pickup => {}
         }
     }
 

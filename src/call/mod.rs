@@ -12,7 +12,7 @@
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
-//! reached another way), `transfer` (REFER), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
+//! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
 //! `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
@@ -32,6 +32,7 @@ mod forwarding;
 mod hunt;
 mod onward;
 mod page;
+mod pickup;
 mod reconnect;
 mod refresh;
 mod reliable;
@@ -70,12 +71,14 @@ pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
 pub use hunt::{Hunt, Role};
 pub use onward::{Found, Onward, Why};
+pub use pickup::Ringing;
 pub use page::{PageId, PageSetup, Pages};
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::Setup;
 pub use shown::{DialogIds, Progress, ShownDialog};
+pub use transfer::Replaces;
 pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
 pub use within::{Arrival, Located};
@@ -151,6 +154,8 @@ pub enum Purpose {
     Refresh,
     /// A NOTIFY that says what has become of a transfer.
     Notify,
+    /// The INVITE of whoever picks up.
+    Pickup,
     /// Its answer says nothing: the BYE of a dialog that nobody wanted, a PRACK.
     Stray,
 }
@@ -247,6 +252,8 @@ struct Leg {
     bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
+    /// Its own INVITE, which has picked the call up, waits for a final response.
+    answering: Option<Box<pickup::Answering>>,
     /// A probe of ours waits for its answer.
     is_probed: bool,
     /// Where it was before it came here.
@@ -617,6 +624,7 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
+            answering: None,
             is_probed: false,
             places: Vec::new(),
             watch: session::Watch::default(),

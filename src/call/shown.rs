@@ -87,8 +87,8 @@ impl Calls {
 
 impl Call {
     /// Whether it rings because this group was called.
-    fn rings_group(&self, name: &str) -> bool {
-        self.record.dialled == name
+    pub(super) fn rings_group(&self, name: &str) -> bool {
+        self.hunt.as_ref().is_some_and(|hunt| *hunt.group == *name)
     }
 
     fn shown_caller(&self) -> Option<ShownDialog> {

@@ -186,7 +186,9 @@ impl Calls {
             return;
         };
         let other = call.other(located.leg);
-        let brings_answer = call.leg(other).is_some_and(|leg| leg.ack_owed.is_some());
+        let session_s = call.session_s;
+        let waits = |leg: &Leg| leg.ack_owed.is_some() || leg.answering.is_some();
+        let brings_answer = call.join.is_none() && call.leg(other).is_some_and(waits);
         // From elsewhere it may say that the 2xx has come, but not what the answer to the offer is: the 2xx goes on.
         if brings_answer && !located.is_from_peer {
             return;
@@ -202,16 +204,16 @@ impl Calls {
         };
         context.transactions.acknowledge(server);
         let bye = leg.bye_after_ack.take();
-        if let Some(leg) = call.leg_mut(other)
-            && let Some(cseq) = leg.ack_owed
-        {
-            let kind = request.value(HeaderName::ContentType);
-            leg.watch.sending(kind, request.body());
-            let body = kind.map(|kind| (kind, request.body()));
-            leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
+        if let Some(leg) = call.leg_mut(other).filter(|_| brings_answer) {
+            let kind = request.value(HeaderName::ContentType).unwrap_or_default();
+            leg.takes_description(kind, request.body(), session_s, context);
         }
+        let is_joining = call.join.is_some();
         if let Some(reason) = bye {
             self.end_leg(located.call, located.leg, &reason, context);
+        }
+        if is_joining {
+            self.join_on(located.call, context);
         }
         self.sweep(located.call);
     }

@@ -279,7 +279,11 @@ const CALL: &[KeySpec] = &[
         "60s",
         "relayed calls without audio; 0: never",
     ),
-    later("pickup", "*8", "code that takes a ringing call"),
+    or_empty(
+        "pickup",
+        "*8",
+        "code that takes what rings in one's groups, or with a number behind it what rings there",
+    ),
     key(
         "feature_codes",
         "yes",

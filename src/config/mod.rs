@@ -162,6 +162,8 @@ pub struct Call {
     pub session_expires: Option<Duration>,
     /// Whether users dial `*72NUMBER` and its like.
     pub feature_codes: bool,
+    /// What is dialled to take a call that rings elsewhere; `None`: nothing.
+    pub pickup: Option<String>,
 }
 
 /// What a user's credentials are made from.

@@ -570,6 +570,7 @@ impl Reader {
                 _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
             }),
             feature_codes: self.value(fields, "feature_codes", value::yes),
+            pickup: self.value(fields, "pickup", value::code),
         }
     }
 }

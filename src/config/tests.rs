@@ -65,6 +65,7 @@ fn empty_file_runs_with_the_documented_defaults() {
             calls_max: 1_000,
             session_expires: Some(Duration::from_secs(1_800)),
             feature_codes: true,
+            pickup: Some("*8".into()),
         }
     );
     assert_eq!((config.users.len(), config.trunks.len()), (0, 0));
@@ -187,6 +188,7 @@ fn all_keys_of_this_version_are_read() {
             calls_max: 0,
             session_expires: None,
             feature_codes: true,
+            pickup: Some("*8".into()),
         }
     );
     let [first, bob, third] = &config.users[..] else {
@@ -433,6 +435,14 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[registrar]\nexpires_default = 30m\nexpires_max = 20m",
         &["3: [registrar] expires_max: 20m is less than expires_default (30m)"],
+    ),
+    (
+        "[call]\npickup = pick",
+        &["2: [call] pickup: \"pick\" is not a code, at most 8 of 0 to 9, * and #"],
+    ),
+    (
+        "[call]\npickup = *7",
+        &["2: [call] pickup: \"*7\" is not to be told from the code *72"],
     ),
     (
         "[call]\nsession_expires = 60s",

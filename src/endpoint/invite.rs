@@ -37,6 +37,15 @@ impl Endpoint {
         };
         let mut setup = self.setup(arrival, identity, server, &dialled);
         setup.passed = passed;
+        if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
+            let (calls, mut context) = self.split(now);
+            return match wanted {
+                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Err((status, disposition)) => {
+                    calls.turn_away(&setup, status, disposition, &mut context);
+                }
+            };
+        }
         let code = self.feature_code(arrival, identity, &dialled);
         let is_done = code.is_some();
         let refusal = match code {

@@ -196,7 +196,7 @@ impl Calls {
 }
 
 /// The branch of a leg that was a caller's.
-pub(super) fn answered_branch(leg: Leg, now: Instant) -> Branch {
+pub(in crate::call) fn answered_branch(leg: Leg, now: Instant) -> Branch {
     Branch {
         leg,
         client: ClientId::NOBODY,

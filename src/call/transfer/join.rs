@@ -39,7 +39,7 @@ pub(in crate::call) struct Join {
 
 impl Calls {
     /// Joins both legs of an answered call; `offer`: one has brought his already, and waits for the ACK with the answer.
-    pub(super) fn join(
+    pub(in crate::call) fn join(
         &mut self,
         handle: CallHandle,
         offer: Option<(u8, Description)>,
@@ -125,6 +125,7 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return false;
         };
+        let session_s = call.session_s;
         let Some(mut join) = call.join.take_if(|join| join.is_asking) else {
             return false;
         };
@@ -138,6 +139,13 @@ impl Calls {
         match join.offer.take() {
             None if !body.is_empty() => {
                 leg.ack_owed = Some(cseq);
+                let other = call.other(owner.leg);
+                let other = call.leg_mut(other).filter(|other| other.answering.is_some());
+                if let Some(other) = other {
+                    // The INVITE that has picked up has no offer: this one's goes into its 2xx, the answer comes in its ACK.
+                    other.takes_description(kind, body, session_s, context);
+                    return true;
+                }
                 let offer = Description {
                     kind: kind.into(),
                     body: body.into(),
@@ -147,11 +155,8 @@ impl Calls {
             }
             Some((from, _)) if !body.is_empty() => {
                 leg.send_ack(cseq, None, context);
-                if let Some(other) = call.leg_mut(from)
-                    && let Some(owed) = other.ack_owed
-                {
-                    other.watch.sending(Some(kind), body);
-                    other.send_ack(owed, Some((kind, body)), context);
+                if let Some(other) = call.leg_mut(from) {
+                    other.takes_description(kind, body, session_s, context);
                 }
             }
             // Neither offer nor answer.

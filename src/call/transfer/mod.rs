@@ -21,6 +21,7 @@ mod join;
 mod place;
 mod refer;
 
+pub(super) use attended::answered_branch;
 pub(super) use join::Join;
 pub(super) use place::Place;
 pub use refer::Replaces;
@@ -329,7 +330,7 @@ impl Calls {
 
     /// The party's leg goes on in the call to the target, and the call that it was in is over. `status` is what becomes of
     /// the transfer; 0: that is open.
-    fn take_party(&mut self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
+    pub(super) fn take_party(&mut self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
         let transfer = self.get(handle).and_then(|call| call.transfer.as_mut());
         let party = transfer.and_then(|own| Some((own.from, own.party.take()?)));
         let Some((from, party)) = party else { return };
