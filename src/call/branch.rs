@@ -70,7 +70,9 @@ impl Calls {
         response: &Message<'_>,
         context: &mut Context<'_>,
     ) -> bool {
-        let leg = self.get(owner.call).and_then(|call| call.leg_mut(owner.leg));
+        let leg = self
+            .get(owner.call)
+            .and_then(|call| call.leg_mut(owner.leg));
         let tag = response.to().tag().unwrap_or_default();
         let leg = leg.filter(|leg| leg.is_up && *leg.dialog.remote_tag == *tag);
         let is_it = leg.is_some();
@@ -388,6 +390,9 @@ impl Call {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("Server", &[b"sipkeep"]);
+        if !self.caller.party.is_outside() {
+            composer.field("Supported", &[b"replaces"]);
+        }
         composer
     }
 

@@ -111,11 +111,7 @@ impl Calls {
                 }
             }
             // Nobody asks for them by name.
-            Purpose::Bye
-            | Purpose::Probe
-            | Purpose::Notify
-            | Purpose::Pickup
-            | Purpose::Stray => {}
+            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Pickup | Purpose::Stray => {}
         }
     }
 }
@@ -133,11 +129,9 @@ impl Call {
                     && branch.is_some_and(|branch| branch.status.is_none())
             }
             Purpose::Relay | Purpose::Refresh => self.state != State::Ending,
-            Purpose::Bye
-            | Purpose::Probe
-            | Purpose::Notify
-            | Purpose::Pickup
-            | Purpose::Stray => true,
+            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Pickup | Purpose::Stray => {
+                true
+            }
         }
     }
 }

@@ -71,16 +71,16 @@ pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
 pub use hunt::{Hunt, Role};
 pub use onward::{Found, Onward, Why};
-pub use pickup::Ringing;
 pub use page::{PageId, PageSetup, Pages};
+pub use pickup::Ringing;
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::Setup;
 pub use shown::{DialogIds, Progress, ShownDialog};
-pub use transfer::Replaces;
 pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
+pub use transfer::Replaces;
 pub use within::{Arrival, Located};
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next

@@ -59,7 +59,8 @@ impl Calls {
         is_rung: impl Fn(UserId) -> bool,
         group: Option<&str>,
     ) -> Option<Ringing> {
-        let is_other = |call: &&Call| !matches!(call.caller.party, Party::User(own, _) if own == by);
+        let is_other =
+            |call: &&Call| !matches!(call.caller.party, Party::User(own, _) if own == by);
         let found = (self.slots.iter())
             .map(|(index, call)| (call.handle(index as u32), call))
             .filter(|(_, call)| call.state == State::Ringing && is_other(call))
@@ -70,7 +71,10 @@ impl Calls {
                     branch.rings(call) && matches!(party, Party::User(user, _) if is_rung(*user))
                 };
                 let leg = u8::try_from(call.branches.iter().position(rings)?).ok()?;
-                Some(((call.started, &call.record.id), Ringing { call: handle, leg }))
+                Some((
+                    (call.started, &call.record.id),
+                    Ringing { call: handle, leg },
+                ))
             });
         let longest = found.min_by(|(a, _), (b, _)| a.cmp(b));
         longest.map(|(_, ringing)| ringing)
@@ -90,7 +94,9 @@ impl Calls {
             return self.turn_away(setup, 488, None, context);
         };
         let rung = call.branches.get(ringing.leg as usize);
-        let rung = rung.map(|branch| branch.leg.party.name()).unwrap_or_default();
+        let rung = rung
+            .map(|branch| branch.leg.party.name())
+            .unwrap_or_default();
         let handle = ringing.call;
         let leg_index = index as u8;
         let owner = Owner {
@@ -126,7 +132,10 @@ impl Calls {
         if !is_counted {
             self.count_in(handle, &setup.caller, Side::Callee);
         }
-        let kind = setup.request.value(HeaderName::ContentType).unwrap_or_default();
+        let kind = setup
+            .request
+            .value(HeaderName::ContentType)
+            .unwrap_or_default();
         let body = setup.request.body();
         let offer = (!body.is_empty()).then(|| session::Description {
             kind: kind.into(),
@@ -160,7 +169,8 @@ impl Calls {
         leg.is_up = true;
         leg.watch.learn(request);
         let asked = session::Asked::of(request);
-        leg.watch.begin(context.now.mono, asked.terms(self.session_s));
+        leg.watch
+            .begin(context.now.mono, asked.terms(self.session_s));
         let may_connect = setup.caller_home.is_some();
         leg.answering = Some(Box::new(Answering {
             server: setup.server,
@@ -268,6 +278,7 @@ impl Leg {
         self.dialog.write_contact(&mut composer);
         composer
             .field("Allow", &[carriage::ALLOW])
+            .field("Supported", &[b"replaces"])
             .field("Server", &[b"sipkeep"]);
         let terms = answering.asked.terms(session_s);
         (answering.asked).write_answer(&mut composer, terms, session_s);
@@ -338,7 +349,14 @@ fn nothing_sent(offer: &[u8], ours: std::net::IpAddr) -> Option<Vec<u8>> {
     let address = address.strip_prefix(b"[").unwrap_or(&address);
     let address = address.strip_suffix(b"]").unwrap_or(address);
     let mut answer = b"v=0\r\no=- 1 1 IN ".to_vec();
-    for part in [family, address, b"\r\ns=-\r\nc=IN ", family, address, b"\r\nt=0 0\r\n"] {
+    for part in [
+        family,
+        address,
+        b"\r\ns=-\r\nc=IN ",
+        family,
+        address,
+        b"\r\nt=0 0\r\n",
+    ] {
         answer.extend_from_slice(part);
     }
     // Whether the lines are those of the one that is accepted.
@@ -357,7 +375,9 @@ fn nothing_sent(offer: &[u8], ours: std::net::IpAddr) -> Option<Vec<u8>> {
             has_audio |= is_audio;
             // The discard port: nothing is to come.
             let port: &[u8] = if is_audio { b"9" } else { b"0" };
-            for part in [b"m=", kind, b" ", port, b" ", protocol, b" ", formats, b"\r\n"] {
+            for part in [
+                b"m=", kind, b" ", port, b" ", protocol, b" ", formats, b"\r\n",
+            ] {
                 answer.extend_from_slice(part);
             }
             if is_audio {
@@ -394,7 +414,9 @@ mod tests {
              a=fmtp:101 0-15\r\nm=audio 0 RTP/AVP 0\r\n"
         );
         let bare = answer("v=0\nm=audio 30000 RTP/AVPF 8\n", "2001:db8::1").unwrap();
-        assert!(bare.contains("c=IN IP6 2001:db8::1\r\n") && bare.contains("m=audio 9 RTP/AVPF 8\r\n"));
+        assert!(
+            bare.contains("c=IN IP6 2001:db8::1\r\n") && bare.contains("m=audio 9 RTP/AVPF 8\r\n")
+        );
         for refused in [
             "",
             "m=audio 30000 RTP/SAVP 8\r\n",

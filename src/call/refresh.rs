@@ -128,7 +128,9 @@ impl Calls {
             let is_invite = refresh.method == Method::Invite;
             if is_invite
                 && !self.join_answered(owner, response, context)
-                && let Some(leg) = self.get(owner.call).and_then(|call| call.leg_mut(owner.leg))
+                && let Some(leg) = self
+                    .get(owner.call)
+                    .and_then(|call| call.leg_mut(owner.leg))
             {
                 leg.send_ack(refresh.cseq, None, context);
             }

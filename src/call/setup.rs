@@ -412,14 +412,13 @@ impl Call {
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
-        let options: &[u8] = match (self.provisionals.is_offered(), has_timer) {
-            (true, true) => b"100rel, timer",
-            (true, false) => b"100rel",
-            (false, true) => b"timer",
-            (false, false) => b"",
-        };
+        // Whoever is outside takes no call of ours in another's place.
+        let mut options: Vec<&[u8]> = Vec::with_capacity(3);
+        options.extend((self.provisionals.is_offered()).then_some(&b"100rel"[..]));
+        options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
+        options.extend(has_timer.then_some(&b"timer"[..]));
         if !options.is_empty() {
-            composer.field("Supported", &[options]);
+            composer.field("Supported", &[&options.join(&b", "[..])]);
         }
         if let Some(forwarding) = &branch.forwarding {
             composer.field("Diversion", &[&forwarding.diversion(leg.dialog.ours.ip())]);

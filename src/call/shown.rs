@@ -57,7 +57,8 @@ impl Calls {
 
     /// The calls that ring at members of a group because the group was called.
     pub fn shown_of_group(&self, name: &str, members: &[UserId]) -> Vec<ShownDialog> {
-        let is_member = |leg: &Leg| matches!(&leg.party, Party::User(own, _) if members.contains(own));
+        let is_member =
+            |leg: &Leg| matches!(&leg.party, Party::User(own, _) if members.contains(own));
         let mut all: Vec<ShownDialog> = (self.slots.iter())
             .filter(|(_, call)| call.state == State::Ringing && call.rings_group(name))
             .filter_map(|(_, call)| call.shown_callee(is_member))
@@ -77,10 +78,12 @@ impl Calls {
             return;
         };
         let legs = call.branches.iter().map(|branch| &branch.leg);
-        let users = legs.chain([&call.caller]).filter_map(|leg| match leg.party {
-            Party::User(user, _) => Some(user),
-            Party::Trunk(..) | Party::Line(..) => None,
-        });
+        let users = legs
+            .chain([&call.caller])
+            .filter_map(|leg| match leg.party {
+                Party::User(user, _) => Some(user),
+                Party::Trunk(..) | Party::Line(..) => None,
+            });
         self.touched.extend(users);
     }
 }

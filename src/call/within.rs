@@ -430,7 +430,8 @@ impl Calls {
         };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
-            let is_success = (200..300).contains(&status) && response.cseq().method == Method::Invite;
+            let is_success =
+                (200..300).contains(&status) && response.cseq().method == Method::Invite;
             if let Some(leg) = call.leg_mut(owner.leg).filter(|_| is_success) {
                 leg.repeat_or_end_ack(response.cseq().number, context);
             }

@@ -202,10 +202,14 @@ const FEATURE_CODES: [&str; 4] = ["*72", "*73", "*78", "*79"];
 pub(super) fn code(text: &str) -> Result<Option<String>, String> {
     let is_key = |letter: char| letter.is_ascii_digit() || matches!(letter, '*' | '#');
     if !text.chars().all(is_key) || text.len() > 8 {
-        return Err(format!("{text:?} is not a code, at most 8 of 0 to 9, * and #"));
+        return Err(format!(
+            "{text:?} is not a code, at most 8 of 0 to 9, * and #"
+        ));
     }
     let mut codes = FEATURE_CODES.iter();
-    if let Some(code) = codes.find(|code| !text.is_empty() && (text.starts_with(**code) || code.starts_with(text))) {
+    if let Some(code) =
+        codes.find(|code| !text.is_empty() && (text.starts_with(**code) || code.starts_with(text)))
+    {
         return Err(format!("{text:?} is not to be told from the code {code}"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))

@@ -270,10 +270,9 @@ impl Endpoint {
             let (users, mut context) = self.users(now);
             let is_any = users.calls.expire(&mut context)
                 || users.pages.expire(&mut context)
-                || users.subscriptions.expire(
-                    &sight(users.calls, users.config, users.auth),
-                    &mut context,
-                );
+                || users
+                    .subscriptions
+                    .expire(&sight(users.calls, users.config, users.auth), &mut context);
             if !is_any {
                 break;
             }

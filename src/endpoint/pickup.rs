@@ -29,7 +29,9 @@ impl Endpoint {
         let found = match replaces {
             Some(replaces) => self.named(identity, replaces),
             None => {
-                let Who::User(user) = identity else { return None };
+                let Who::User(user) = identity else {
+                    return None;
+                };
                 self.meant(user, self.picked(arrival, dialled)?)
             }
         };

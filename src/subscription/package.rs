@@ -39,7 +39,6 @@ impl Package {
             Self::MessageSummary => b"application/simple-message-summary",
         }
     }
-
 }
 
 /// What a SUBSCRIBE asks for.
@@ -140,7 +139,10 @@ mod tests {
             ("Event: message-summary\r\nAccept: text/plain\r\n", Err(406)),
             ("Event: message-summary.winfo\r\n", Err(489)),
             ("Event: Message-Summary\r\n", Err(489)),
-            ("Event: dialog;sla\r\n", Ok((Package::Dialog, Vec::new(), 3600))),
+            (
+                "Event: dialog;sla\r\n",
+                Ok((Package::Dialog, Vec::new(), 3600)),
+            ),
             ("Event: refer\r\n", Err(489)),
             ("", Err(489)),
         ] {

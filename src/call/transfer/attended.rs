@@ -29,7 +29,9 @@ impl Calls {
     ) -> Result<(CallHandle, u8, State), u16> {
         const NONE: u16 = 481;
         let (other, leg) = self.find_dialog(replaces).ok_or(NONE)?;
-        let by = self.get(located.call).and_then(|call| call.leg(located.leg));
+        let by = self
+            .get(located.call)
+            .and_then(|call| call.leg(located.leg));
         let by = by.map(|leg| leg.party.clone()).ok_or(NONE)?;
         let call = self.get(other).ok_or(NONE)?;
         let is_own = call.leg(leg).is_some_and(|leg| leg.party == by);
@@ -42,7 +44,9 @@ impl Calls {
             State::Answered if replaces.is_early_only => Err(486),
             State::Answered if !(is_up(leg) && is_up(call.other(leg))) => Err(NONE),
             State::Answered if call.referral.is_some() || call.join.is_some() => Err(491),
-            State::Ringing if call.is_final || leg != CALLER || call.transfer.is_some() => Err(NONE),
+            State::Ringing if call.is_final || leg != CALLER || call.transfer.is_some() => {
+                Err(NONE)
+            }
             State::Ending => Err(NONE),
             state => Ok((other, leg, state)),
         }
@@ -126,12 +130,7 @@ impl Calls {
     }
 
     /// The consultation still rings: it rings on for the other party, and the transferor hears what becomes of it.
-    fn take_ringing(
-        &mut self,
-        located: Located,
-        second: CallHandle,
-        context: &mut Context<'_>,
-    ) {
+    fn take_ringing(&mut self, located: Located, second: CallHandle, context: &mut Context<'_>) {
         let Some(call) = self.get(second) else { return };
         let dialled = call.record.dialled.clone();
         let from = (located.call, located.leg);
@@ -165,7 +164,10 @@ impl Calls {
             .collect();
         if let Some(call) = self.get(handle) {
             let first = branches.first().map(|branch| &branch.leg.party);
-            let is_outside = [call.caller.party.is_outside(), first.is_some_and(Party::is_outside)];
+            let is_outside = [
+                call.caller.party.is_outside(),
+                first.is_some_and(Party::is_outside),
+            ];
             call.record.direction = direction(is_outside);
             call.record.through = (call.caller.party.through()).or(first.and_then(Party::through));
             call.counted = others;

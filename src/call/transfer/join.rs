@@ -58,7 +58,10 @@ impl Calls {
 
     /// The next re-INVITE, now or as soon as its leg is free.
     pub(in crate::call) fn join_on(&mut self, handle: CallHandle, context: &mut Context<'_>) {
-        let Some(call) = self.get(handle).filter(|call| call.state == State::Answered) else {
+        let Some(call) = self
+            .get(handle)
+            .filter(|call| call.state == State::Answered)
+        else {
             return;
         };
         let own_s = call.session_s;
@@ -86,8 +89,7 @@ impl Calls {
         leg.reconnect(context);
         let cseq = leg.dialog.next_cseq();
         let dialog = &leg.dialog;
-        let mut composer =
-            dialog.compose(context.buffer, Method::Invite, cseq, branch.as_bytes());
+        let mut composer = dialog.compose(context.buffer, Method::Invite, cseq, branch.as_bytes());
         dialog.write_contact(&mut composer);
         composer.field("Allow", &[carriage::ALLOW]);
         leg.watch.write_refresh(&mut composer, own_s);
@@ -140,7 +142,9 @@ impl Calls {
             None if !body.is_empty() => {
                 leg.ack_owed = Some(cseq);
                 let other = call.other(owner.leg);
-                let other = call.leg_mut(other).filter(|other| other.answering.is_some());
+                let other = call
+                    .leg_mut(other)
+                    .filter(|other| other.answering.is_some());
                 if let Some(other) = other {
                     // The INVITE that has picked up has no offer: this one's goes into its 2xx, the answer comes in its ACK.
                     other.takes_description(kind, body, session_s, context);

@@ -107,7 +107,9 @@ impl Calls {
         let is_free = call.state == State::Answered
             && call.referral.is_none()
             && call.join.is_none()
-            && call.leg(call.other(located.leg)).is_some_and(|leg| leg.is_up);
+            && call
+                .leg(call.other(located.leg))
+                .is_some_and(|leg| leg.is_up);
         if !is_free {
             return arrival.answer(491, None, context);
         }
@@ -265,7 +267,12 @@ impl Calls {
         let id = call.record.id.clone();
         let new = self.get(handle)?;
         let (to, by) = (new.record.dialled.clone(), onward.by.name());
-        let fields = [("id", &new.record.id), ("of", &id), ("by", &by), ("to", &to)];
+        let fields = [
+            ("id", &new.record.id),
+            ("of", &id),
+            ("by", &by),
+            ("to", &to),
+        ];
         let fields = fields.map(|(name, value)| (name, value.clone()));
         context.event("transfer", fields.to_vec());
         Some((
@@ -288,7 +295,12 @@ impl Calls {
     }
 
     /// A target rings: whoever transfers hears of it.
-    pub(super) fn transfer_rings(&mut self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
+    pub(super) fn transfer_rings(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
         let call = self.get(handle);
         let transfer = call.and_then(|call| call.transfer.as_ref());
         if let Some(from) = transfer.map(|transfer| transfer.from) {
@@ -330,7 +342,12 @@ impl Calls {
 
     /// The party's leg goes on in the call to the target, and the call that it was in is over. `status` is what becomes of
     /// the transfer; 0: that is open.
-    pub(super) fn take_party(&mut self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
+    pub(super) fn take_party(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
         let transfer = self.get(handle).and_then(|call| call.transfer.as_mut());
         let party = transfer.and_then(|own| Some((own.from, own.party.take()?)));
         let Some((from, party)) = party else { return };

@@ -158,7 +158,10 @@ mod tests {
             ),
             ("<tel:+4930>", plain("tel:+4930")),
             ("<sip:200@h?>", plain("sip:200@h")),
-            ("<sip:200@h;method=INVITE>", plain("sip:200@h;method=INVITE")),
+            (
+                "<sip:200@h;method=INVITE>",
+                plain("sip:200@h;method=INVITE"),
+            ),
             (
                 "<sip:200@h?Replaces=a%40b%3Bto-tag%3Dx%3bfrom-tag%3Dy>",
                 with("sip:200@h", "a@b x y"),

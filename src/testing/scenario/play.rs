@@ -595,8 +595,11 @@ impl Player {
     /// What must hold after the silence.
     fn end(&mut self) -> Result<(), String> {
         let census = self.world.endpoint.census();
-        let is_left =
-            census.has_calls || census.calls_live != 0 || census.pages != 0 || census.counted != 0;
+        let is_left = census.has_calls
+            || census.calls_live != 0
+            || census.moved_legs != 0
+            || census.pages != 0
+            || census.counted != 0;
         // A timer may be due long after its call; so many at most.
         let has_timers = census.call_timers > crate::limits::CALL_TIMERS_MIN;
         if is_left || has_timers || census.transactions_live != census.asked {
