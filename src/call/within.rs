@@ -57,16 +57,21 @@ impl Calls {
 
     /// The call that one of our tags belongs to, and what the tag says.
     pub(super) fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
-        let mut tag = TagParts::parse(tag)?;
+        let (bytes, mut tag) = (tag, TagParts::parse(tag)?);
         let place = match tag.leg & CALLER {
             0 => tag.leg,
             _ => CALLER,
         };
         if let Some((call, leg)) = self.moved_to((tag.index, tag.serial, place)) {
             (tag.index, tag.serial, tag.leg) = (call.index, call.serial, leg);
+            let call = self.slots.get(call.index as usize)?;
+            // Early dialogs that he had beside this one are over.
+            if *call.leg(leg)?.dialog.local_tag() != *bytes {
+                return None;
+            }
             if leg == CALLER {
                 // He speaks with whoever has answered this one.
-                tag.leg |= self.slots.get(call.index as usize)?.winner;
+                tag.leg |= call.winner;
             }
         }
         let call = self.slots.get(tag.index as usize)?;

@@ -91,7 +91,8 @@ impl Calls {
         };
         self.finish_relays(second, context);
         let Some(far_leg) = self.take_leg(second, far, (handle, 0)) else {
-            return;
+            self.refuse(handle, 481, EndedBy::Server, context);
+            return self.sweep(handle);
         };
         self.count_over(second, far, handle);
         let branch = (self.get(second)).and_then(|call| call.branches.get(far as usize));

@@ -157,7 +157,6 @@ mod tests {
                 plain("sip:200@h:5070;user=phone"),
             ),
             ("<tel:+4930>", plain("tel:+4930")),
-            ("<sip:200@h?>", plain("sip:200@h")),
             (
                 "<sip:200@h;method=INVITE>",
                 plain("sip:200@h;method=INVITE"),
