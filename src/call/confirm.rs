@@ -4,6 +4,8 @@
 //! connected, or it has failed, with an error tone. So it is answered, with a session in which nobody sends (RFC 3264 §8.4),
 //! and ended after [`CONFIRMED_FOR`]: long enough to be seen. What cannot be done is refused.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::message::{HeaderName, Message};
 
@@ -22,7 +24,8 @@ impl Calls {
 
     /// Answers a call, and ends it after a moment.
     pub fn confirm(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) {
-        let session = silent_session(&setup, context.now.unix.as_millis());
+        let id = context.now.unix.as_millis();
+        let session = silent_session(setup.request, setup.ours.ip(), id);
         let handle = self.open(&mut setup, context);
         let Some(call) = self.get(handle) else { return };
         call.state = State::Answered;
@@ -34,12 +37,8 @@ impl Calls {
         let composer = call.begin_answer(handle, NO_BRANCH, 200, context);
         composer.finish(Some(b"application/sdp"), session.as_bytes());
         context.respond(call.invite, 200, &call.request);
-        let tag = call.caller_tag(handle.index, NO_BRANCH);
-        call.caller.dialog.local.extend_from_slice(b";tag=");
-        call.caller.dialog.local.extend_from_slice(&tag);
-        call.caller.dialog.remote_cseq = Some(call.invite_cseq);
-        call.caller.is_up = true;
-        call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
+        let asked = call.invite_cseq;
+        call.caller_is_answered(handle, NO_BRANCH, Some(asked));
         let record = call.record.clone();
         context.event(
             "call",
@@ -62,6 +61,11 @@ impl Calls {
         }
         self.sweep(handle);
     }
+}
+
+/// Whether an INVITE offers audio that can be answered without keys.
+pub(super) fn offers_plain_audio(request: &Message<'_>) -> bool {
+    media(request).is_some_and(|all| all.iter().any(Media::is_plain_audio))
 }
 
 /// The media lines of an offer, each with the `rtpmap` of its first format; `None`: it is no SDP that is understood.
@@ -101,26 +105,32 @@ struct Media<'a> {
     rtpmap: Option<&'a str>,
 }
 
+impl Media<'_> {
+    /// Without keys for SRTP there is none.
+    fn is_plain_audio(&self) -> bool {
+        self.kind == "audio" && matches!(self.proto, "RTP/AVP" | "RTP/AVPF")
+    }
+}
+
 /// The answer to what the caller offers, or an offer: one audio stream, on which nobody sends.
-fn silent_session(setup: &Setup<'_>, id: u64) -> String {
-    let ours = setup.ours.ip().to_canonical();
+pub(super) fn silent_session(request: &Message<'_>, ours: IpAddr, id: u64) -> String {
+    let ours = ours.to_canonical();
     let family = if ours.is_ipv4() { "IP4" } else { "IP6" };
     let mut text =
         format!("v=0\r\no=- {id} 1 IN {family} {ours}\r\ns=-\r\nc=IN {family} {ours}\r\nt=0 0\r\n");
-    if setup.request.body().is_empty() {
+    if request.body().is_empty() {
         text += &format!("m=audio {PORT} RTP/AVP 0 8\r\na=inactive\r\n");
         return text;
     }
     let mut has_audio = false;
-    for medium in media(setup.request).unwrap_or_default() {
+    for medium in media(request).unwrap_or_default() {
+        let is_taken = !has_audio && medium.is_plain_audio();
         let Media {
             kind,
             proto,
             format,
             rtpmap,
         } = medium;
-        // Without keys for SRTP there is none.
-        let is_taken = !has_audio && kind == "audio" && matches!(proto, "RTP/AVP" | "RTP/AVPF");
         if !is_taken {
             text += &format!("m={kind} 0 {proto} {format}\r\n");
             continue;

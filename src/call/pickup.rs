@@ -14,9 +14,10 @@
 //!
 //! Whoever picks up is a branch of the call: it is one call with one record, answered by him.
 
+use super::confirm::{offers_plain_audio, silent_session};
 use super::transfer::answered_branch;
 use super::*;
-use crate::message::compose::{append_host, reason_phrase};
+use crate::message::compose::reason_phrase;
 use crate::message::{HeaderName, Message};
 
 /// An INVITE of whoever has picked up, that waits for its final response.
@@ -90,7 +91,7 @@ impl Calls {
         if !is_free || index >= crate::limits::EARLY_DIALOGS_MAX {
             return self.turn_away(setup, 480, None, context);
         }
-        let Some(answer) = call.first_answer(setup.request) else {
+        let Some(answer) = call.first_answer(setup.request, context.now.unix.as_millis()) else {
             return self.turn_away(setup, 488, None, context);
         };
         let rung = call.branches.get(ringing.leg as usize);
@@ -216,7 +217,7 @@ impl Calls {
         let mut composer = call.begin_answer(handle, owner.leg, 200, context);
         (call.asked).write_answer(&mut composer, terms, call.session_s);
         let description = match answer {
-            FirstAnswer::Nothing(body) => Some((&b"application/sdp"[..], &body[..])),
+            FirstAnswer::Nothing(body) => Some((&b"application/sdp"[..], body.as_bytes())),
             FirstAnswer::Offer => offer.as_ref().map(|offer| (&*offer.kind, &*offer.body)),
         };
         match description {
@@ -309,16 +310,16 @@ impl Leg {
 /// What the caller's INVITE is answered with when his call is picked up.
 enum FirstAnswer {
     /// Nobody sends: he has made an offer, which is not the other's.
-    Nothing(Vec<u8>),
+    Nothing(String),
     /// The other's offer: he has made none.
     Offer,
 }
 
 impl Call {
     /// What the caller is answered first; `None`: the two cannot be joined.
-    fn first_answer(&self, taking: &Message<'_>) -> Option<FirstAnswer> {
+    fn first_answer(&self, taking: &Message<'_>, id: u64) -> Option<FirstAnswer> {
         if self.transfer.is_some() {
-            return Some(FirstAnswer::Nothing(Vec::new()));
+            return Some(FirstAnswer::Nothing(String::new()));
         }
         let kept = self.invitation.as_ref()?;
         let request = crate::message::parse(&kept.request).ok()?;
@@ -327,7 +328,8 @@ impl Call {
             (true, false) => Some(FirstAnswer::Offer),
             (false, _) => {
                 let ours = self.caller.dialog.ours.ip();
-                nothing_sent(request.body(), ours).map(FirstAnswer::Nothing)
+                let answer = || FirstAnswer::Nothing(silent_session(&request, ours, id));
+                offers_plain_audio(&request).then(answer)
             }
         }
     }
@@ -337,94 +339,5 @@ impl Branch {
     /// It rings at somebody, who may still answer.
     fn rings(&self, call: &Call) -> bool {
         call.state == State::Ringing && !call.is_final && self.status.is_none() && !self.is_left
-    }
-}
-
-/// An answer to an offer (RFC 3264 §6) with the same audio and nobody who sends; all other media are refused. `None`: there is
-/// no audio in it that can be accepted without keys.
-fn nothing_sent(offer: &[u8], ours: std::net::IpAddr) -> Option<Vec<u8>> {
-    let family: &[u8] = if ours.is_ipv4() { b"IP4 " } else { b"IP6 " };
-    let mut address = Vec::new();
-    append_host(&mut address, ours);
-    let address = address.strip_prefix(b"[").unwrap_or(&address);
-    let address = address.strip_suffix(b"]").unwrap_or(address);
-    let mut answer = b"v=0\r\no=- 1 1 IN ".to_vec();
-    for part in [
-        family,
-        address,
-        b"\r\ns=-\r\nc=IN ",
-        family,
-        address,
-        b"\r\nt=0 0\r\n",
-    ] {
-        answer.extend_from_slice(part);
-    }
-    // Whether the lines are those of the one that is accepted.
-    let (mut is_audio, mut has_audio) = (false, false);
-    for line in offer.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Some(media) = line.strip_prefix(b"m=") {
-            let mut words = media.splitn(4, |byte| *byte == b' ');
-            let [Some(kind), Some(port), Some(protocol), Some(formats)] =
-                [(); 4].map(|()| words.next())
-            else {
-                return None;
-            };
-            let is_plain = matches!(protocol, b"RTP/AVP" | b"RTP/AVPF");
-            is_audio = !has_audio && kind == b"audio" && is_plain && !port.starts_with(b"0");
-            has_audio |= is_audio;
-            // The discard port: nothing is to come.
-            let port: &[u8] = if is_audio { b"9" } else { b"0" };
-            for part in [
-                b"m=", kind, b" ", port, b" ", protocol, b" ", formats, b"\r\n",
-            ] {
-                answer.extend_from_slice(part);
-            }
-            if is_audio {
-                answer.extend_from_slice(b"a=inactive\r\n");
-            }
-        } else if is_audio && (line.starts_with(b"a=rtpmap:") || line.starts_with(b"a=fmtp:")) {
-            answer.extend_from_slice(line);
-            answer.extend_from_slice(b"\r\n");
-        }
-    }
-    has_audio.then_some(answer)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(offer: &str, ours: &str) -> Option<String> {
-        let answer = nothing_sent(offer.as_bytes(), ours.parse().unwrap());
-        answer.map(|bytes| String::from_utf8(bytes).unwrap())
-    }
-
-    #[test]
-    fn an_answer_in_which_nobody_sends() {
-        let head = "v=0\r\no=a 1 1 IN IP4 h\r\ns=x\r\nt=0 0\r\na=sendrecv\r\n";
-        let offer = format!(
-            "{head}m=video 4 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\nm=audio 30000 RTP/AVP 8 101\r\n\
-             a=rtpmap:8 PCMA/8000\r\na=fmtp:101 0-15\r\na=sendonly\r\nm=audio 5 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
-        );
-        assert_eq!(
-            answer(&offer, "192.0.2.1").unwrap(),
-            "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
-             m=video 0 RTP/AVP 96\r\nm=audio 9 RTP/AVP 8 101\r\na=inactive\r\na=rtpmap:8 PCMA/8000\r\n\
-             a=fmtp:101 0-15\r\nm=audio 0 RTP/AVP 0\r\n"
-        );
-        let bare = answer("v=0\nm=audio 30000 RTP/AVPF 8\n", "2001:db8::1").unwrap();
-        assert!(
-            bare.contains("c=IN IP6 2001:db8::1\r\n") && bare.contains("m=audio 9 RTP/AVPF 8\r\n")
-        );
-        for refused in [
-            "",
-            "m=audio 30000 RTP/SAVP 8\r\n",
-            "m=audio 0 RTP/AVP 8\r\n",
-            "m=audio 1 RTP/AVP\r\n",
-            "--boundary\r\n",
-        ] {
-            assert_eq!(answer(refused, "192.0.2.1"), None, "{refused}");
-        }
     }
 }
