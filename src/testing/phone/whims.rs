@@ -86,12 +86,12 @@ impl Phone {
 
     /// Sends the other side of a call to anybody, or to whoever is in another call of this phone, be it answered or ringing.
     fn transfer(&mut self, now: Instant, id: u32, out: &mut Sent) {
-        let others = self.calls.iter().filter(|(other, call)| {
+        let mut others = self.calls.iter().filter(|(other, call)| {
             **other != id
                 && !call.dialog.remote_tag.is_empty()
                 && matches!(call.phase, Phase::Calling | Phase::Up)
         });
-        let replaces = others.last().map(|(_, call)| {
+        let replaces = others.next_back().map(|(_, call)| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let (call_id, to) = (text(&call.dialog.call_id), text(&call.dialog.remote_tag));
             let from = match call.dialog.local_tag() {
