@@ -33,19 +33,20 @@ impl Refer {
     /// The status of its refusal.
     pub fn of(request: &Message<'_>) -> Result<Self, u16> {
         let value = request.value(HeaderName::ReferTo).ok_or(400u16)?;
-        let uri = Uri::parse(uri_of(value)).map_err(|_| 400u16)?;
+        let whole = uri_of(value);
+        let end = memchr::memchr(b'?', whole).unwrap_or(whole.len());
+        // Headers must be escaped, but not every phone does.
+        let (own, headers) = whole.split_at_checked(end).ok_or(400u16)?;
+        let uri = Uri::parse(own).map_err(|_| 400u16)?;
         // RFC 3515 §2.4.1 has other methods as well; whoever may call may not have us do anything else in his name.
         let method = uri.params.get("method");
         if method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE")) {
             return Err(403);
         }
-        let own = uri.raw.len().saturating_sub(uri.headers.len());
-        let own = uri.raw.get(..own).unwrap_or(uri.raw);
-        let own = own.strip_suffix(b"?").unwrap_or(own);
         let refer_sub = request.value(HeaderName::ReferSub);
         Ok(Self {
             uri: own.into(),
-            replaces: replaces_of(uri.headers)?,
+            replaces: replaces_of(headers.get(1..).unwrap_or_default())?,
             is_told: !refer_sub.is_some_and(is_false),
         })
     }
@@ -72,7 +73,12 @@ impl Replaces {
 fn uri_of(value: &[u8]) -> &[u8] {
     match NameAddr::parse(value) {
         Ok(address) => address.uri,
-        Err(_) => value.trim_ascii(),
+        Err(_) => {
+            let start = memchr::memrchr(b'<', value).map_or(0, |at| at + 1);
+            let inner = value.get(start..).unwrap_or_default();
+            let end = memchr::memchr(b'>', inner).unwrap_or(inner.len());
+            inner.get(..end).unwrap_or_default().trim_ascii()
+        }
     }
 }
 
@@ -174,6 +180,7 @@ mod tests {
                 with("sip:200@h", "a x y"),
             ),
             ("<sip:200@h?Subject=%>", plain("sip:200@h")),
+            ("<sip:200@h?>", plain("sip:200@h")),
             ("<sip:200@h?Replaces=a%3Bto-tag%3Dx>", Err(400)),
             ("<sip:200@h?Replaces=>", Err(400)),
             ("<sip:200@h;method=BYE>", Err(403)),
