@@ -16,8 +16,14 @@ pub(super) enum Timer {
     Watch(CallHandle, u8),
     /// A trunk that has said nothing so far is waited for no longer.
     Silence(CallHandle, u8),
+    /// A user has rung for as long as he wants before the call goes on.
+    NoAnswer(CallHandle, u8),
+    /// A call that we took ourselves has been shown for long enough.
+    Confirmed(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
+    /// What joins two legs is tried again.
+    Join(CallHandle),
 }
 
 impl Timer {
@@ -26,9 +32,12 @@ impl Timer {
             Self::RingTimeout(call)
             | Self::Expired(call)
             | Self::Prack(call)
+            | Self::Confirmed(call)
             | Self::Watch(call, _)
             | Self::Silence(call, _)
-            | Self::Relay(call, _) => call,
+            | Self::NoAnswer(call, _)
+            | Self::Relay(call, _)
+            | Self::Join(call) => call,
         }
     }
 }
@@ -50,7 +59,10 @@ impl Calls {
             Timer::Prack(handle) => self.prack_timeout(handle),
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Silence(handle, leg) => self.silence(handle, leg, context),
+            Timer::NoAnswer(handle, leg) => self.no_answer(handle, leg),
+            Timer::Confirmed(handle) => self.confirmed(handle, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
+            Timer::Join(handle) => self.join_on(handle, context),
         }
         true
     }
@@ -81,10 +93,13 @@ impl Call {
     /// Whether a timer of this call that is due then would do anything.
     fn awaits(&self, due: Instant, timer: Timer) -> bool {
         match timer {
-            Timer::RingTimeout(_) | Timer::Expired(_) | Timer::Silence(..) => {
-                self.state == State::Ringing
-            }
+            Timer::RingTimeout(_)
+            | Timer::Expired(_)
+            | Timer::Silence(..)
+            | Timer::NoAnswer(..) => self.state == State::Ringing,
             Timer::Prack(_) => true,
+            Timer::Confirmed(_) => self.state == State::Answered,
+            Timer::Join(_) => self.join.is_some(),
             Timer::Watch(_, leg) => {
                 self.state == State::Answered
                     && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))

@@ -1,6 +1,8 @@
 //! Sections and entries → the typed [`Config`]. A value that is wrong is noted and its default put in its place, so
 //! that one reading finds every mistake.
 
+mod forward;
+mod group;
 mod line;
 mod plan;
 
@@ -13,8 +15,8 @@ use super::ini::{self, Entry, Section};
 use super::keys::{self, KeySpec, SectionSpec};
 use super::value::{self, did_you_mean, duration_text, quote};
 use super::{
-    Call, Config, DigestOffer, Guard, GuardMode, Http, Line, Mistake, PeerAddress, Registrar,
-    Secret, Server, Trunk, User, password,
+    Call, Config, DigestOffer, Group, Guard, GuardMode, Http, Line, Mistake, PeerAddress,
+    Registrar, Secret, Server, Trunk, User, password,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -109,9 +111,14 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let lines: Vec<Line> = all("line")
         .map(|fields| reader.line(fields, &names))
         .collect();
+    let groups: Vec<Group> = all("group")
+        .map(|fields| reader.group(fields, &names))
+        .collect();
     reader.check_addresses(&sections, (&users, &trunks, &lines));
     let routes = reader.routes(&sections, &names, &lines);
     reader.check_incoming(&sections, &names, (&trunks, &lines), &routes);
+    reader.check_forwards(&sections, &names, &users, &routes);
+    reader.check_groups(&sections, &names, &groups, &routes);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
         Ok(Config {
@@ -123,6 +130,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
             users,
             trunks,
             lines,
+            groups,
             routes,
         })
     } else {
@@ -561,6 +569,8 @@ impl Reader {
                 "0" | "0s" => Ok(None),
                 _ => value::seconds(text, SESSION_MIN, DAY).map(Some),
             }),
+            feature_codes: self.value(fields, "feature_codes", value::yes),
+            pickup: self.value(fields, "pickup", value::code),
         }
     }
 }
@@ -625,6 +635,8 @@ impl Reader {
             addresses: self.list(fields, "addresses", value::peer_address),
             calls_max: calls_max.map(|calls| calls as usize),
             levels: self.list(fields, "levels", value::level),
+            do_not_disturb: self.value(fields, "do_not_disturb", value::yes),
+            forwards: self.forwards(fields),
             line: fields.line,
         }
     }

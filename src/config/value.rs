@@ -195,6 +195,26 @@ pub fn without_separators(number: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// Codes that mean something else: [`Call::feature_codes`](super::Call::feature_codes).
+const FEATURE_CODES: [&str; 4] = ["*72", "*73", "*78", "*79"];
+
+/// Digits, `*` and `#` that are dialled for something to be done; empty: none.
+pub(super) fn code(text: &str) -> Result<Option<String>, String> {
+    let is_key = |letter: char| letter.is_ascii_digit() || matches!(letter, '*' | '#');
+    if !text.chars().all(is_key) || text.len() > 8 {
+        return Err(format!(
+            "{text:?} is not a code, at most 8 of 0 to 9, * and #"
+        ));
+    }
+    let mut codes = FEATURE_CODES.iter();
+    if let Some(code) =
+        codes.find(|code| !text.is_empty() && (text.starts_with(**code) || code.starts_with(text)))
+    {
+        return Err(format!("{text:?} is not to be told from the code {code}"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 /// `auto`, or an address that others can send to.
 pub(super) fn public_address(text: &str) -> Result<PublicAddress, String> {
     if text == "auto" {

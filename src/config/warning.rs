@@ -138,7 +138,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
 
 /// A route that leads outside and asks users for no level.
 fn open_route(config: &Config) -> Option<&Route> {
-    let is_outside = |to: &Destination| !matches!(to, Destination::User(_));
+    let is_outside = |to: &Destination| !matches!(to, Destination::User(_) | Destination::Group(_));
     (config.routes.iter())
         .filter(|_| !config.users.is_empty())
         .find(|route| route.level.is_none() && route.to.iter().any(is_outside))

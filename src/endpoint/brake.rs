@@ -1,5 +1,6 @@
 //! The brake on toll fraud, where a number has been found to lead outside: who answers for the call, and may he make it.
 
+use super::callee::{Asking, Rung};
 use super::*;
 use crate::call::{Alternatives, Party, Target};
 
@@ -21,22 +22,24 @@ impl Endpoint {
         &mut self,
         now: Now,
         alternatives: Alternatives,
-        caller: (&Party, &Flow),
+        asking: &mut Asking<'_>,
         payer: Option<Payer<'_>>,
-    ) -> Result<Vec<Target>, super::route::Refusal> {
+    ) -> Result<Rung, super::route::Refusal> {
         let payer = payer.filter(|_| !alternatives.is_emergency);
         let number = payer.as_ref().map(|_| alternatives.number.clone());
-        let mut targets = self.hop_targets(now, alternatives, caller)?;
-        let goes_outside = targets.iter().any(|target| target.party.is_outside());
+        let mut rung = self.hop_targets(now, alternatives, asking)?;
+        // What somebody has sent on is his.
+        let goes_outside =
+            (rung.targets.iter()).any(|target| target.party.is_outside() && target.payer.is_none());
         if let (Some(payer), Some(number)) = (payer, number)
             && goes_outside
         {
             if self.is_braked(now, &payer, &number) {
                 return Err((403, None));
             }
-            charge(&mut targets, Some(payer.party));
+            charge(&mut rung.targets, Some(payer.party));
         }
-        Ok(targets)
+        Ok(rung)
     }
 
     /// Whether the brake stops this call; if not, it is one.
@@ -71,7 +74,7 @@ impl Endpoint {
 /// Says of those that are outside that they count among this user's outside calls.
 pub(super) fn charge(targets: &mut [Target], payer: Option<&Party>) {
     for target in targets {
-        if target.party.is_outside() {
+        if target.party.is_outside() && target.payer.is_none() {
             target.payer = payer.cloned();
         }
     }

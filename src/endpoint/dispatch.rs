@@ -163,7 +163,7 @@ impl Endpoint {
             None => b"",
         };
         composer
-            .field("Supported", &[b"100rel, path, outbound", timer])
+            .field("Supported", &[b"100rel, path, outbound, replaces", timer])
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send_unknown(unknown);
@@ -187,6 +187,8 @@ impl Endpoint {
             Method::Message => self.page(now, arrival, identity),
             Method::Subscribe => self.subscribe(now, arrival, identity),
             Method::Publish => self.answer(now, arrival, 489),
+            // Nobody has a phone called by us that is in no call; a transfer is a matter of the call's dialog.
+            Method::Refer => self.answer(now, arrival, 403),
             _ => self.answer(now, arrival, 405),
         }
     }
@@ -211,9 +213,11 @@ impl Endpoint {
         let own: &[&[u8]] = match request.method() {
             Method::Register => &[b"path", b"outbound"],
             // Session timers (RFC 4028) are a matter of these two, unless they are off.
-            Method::Invite | Method::Update if self.config.call.session_expires.is_some() => {
-                &[b"100rel", b"timer"]
+            Method::Invite if self.config.call.session_expires.is_some() => {
+                &[b"100rel", b"replaces", b"timer"]
             }
+            Method::Invite => &[b"100rel", b"replaces"],
+            Method::Update if self.config.call.session_expires.is_some() => &[b"100rel", b"timer"],
             _ => &[b"100rel"],
         };
         let supported = |option: &&[u8]| own.iter().any(|own| option.eq_ignore_ascii_case(own));

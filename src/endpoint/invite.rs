@@ -1,9 +1,12 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
-use super::brake::Payer;
-use super::route::Lead;
+use super::callee::Asking;
+use super::features::Code;
+use super::route::{Lead, Refusal};
 use super::*;
-use crate::call::{ANONYMOUS, Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{
+    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
+};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -34,12 +37,27 @@ impl Endpoint {
         };
         let mut setup = self.setup(arrival, identity, server, &dialled);
         setup.passed = passed;
-        let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
+        if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
+            let (calls, mut context) = self.split(now);
+            return match wanted {
+                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Err((status, disposition)) => {
+                    calls.turn_away(&setup, status, disposition, &mut context);
+                }
+            };
+        }
+        let code = self.feature_code(arrival, identity, &dialled);
+        let is_done = code.is_some();
+        let refusal = match code {
+            Some((user, code)) => self.feature(arrival, user, &code),
+            None => self.targets(now, arrival, identity, &dialled, &mut setup),
+        };
         let (calls, mut context) = self.split(now);
         match refusal {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
+            None if is_done => calls.confirm(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -180,6 +198,7 @@ impl Endpoint {
                 Who::User(_) => "internal",
             },
             passed: Vec::new(),
+            hunt: None,
             targets: Vec::new(),
         }
     }
@@ -193,58 +212,56 @@ impl Endpoint {
         identity: Who,
         dialled: &[u8],
         setup: &mut Setup<'_>,
-    ) -> Option<(u16, Option<&'static str>)> {
+    ) -> Option<Refusal> {
         let lead = self.leads_to(arrival, identity, dialled);
-        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_outside())) {
-            setup.direction = match identity {
-                Who::User(_) => "outgoing",
-                Who::Trunk(_) | Who::Line(_) => "transit",
-            };
+        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(Hop::is_outside)) {
+            setup.direction = direction_outside(identity);
         }
+        if let Some(refusal) = self.has_no_room(identity) {
+            return Some(refusal);
+        }
+        let caller = setup.caller.clone();
+        let mut asking = Asking::new(&caller, &arrival.flow);
+        let rung = match self.ring_lead(now, lead, &caller, dialled, &mut asking) {
+            Ok(rung) => rung,
+            Err(refusal) => return Some(refusal),
+        };
+        (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
+        let has_come_back =
+            |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
+        setup.targets.retain(|target| !has_come_back(target));
+        if setup.targets.is_empty() {
+            return Some((480, None));
+        }
+        // A user's calls may go on to the outside.
+        if (setup.targets.iter()).all(|target| target.party.is_outside()) {
+            setup.direction = direction_outside(identity);
+        }
+        None
+    }
+
+    /// Whether there is no room for another call, of this caller or at all.
+    fn has_no_room(&self, identity: Who) -> Option<Refusal> {
         if self.is_stopping || self.calls.is_full() {
             return Some((503, Some("rejected")));
         }
-        if let Who::User(user) = identity
-            && self.is_busy(user)
-        {
-            return Some((486, Some("rejected")));
+        let is_full = match identity {
+            Who::User(user) => self.is_busy(user),
+            Who::Trunk(trunk) => self.is_trunk_full(trunk, 0),
+            Who::Line(line) => self.is_line_full(line),
+        };
+        is_full.then_some((486, Some("rejected")))
+    }
+
+    /// A user dials a feature code; why it is not done, if it is not.
+    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+        if let Some(refusal) = self.has_no_room(Who::User(user)) {
+            return Some(refusal);
         }
-        if let Who::Trunk(trunk) = identity
-            && self.is_trunk_full(trunk, 0)
-        {
-            return Some((486, Some("rejected")));
+        if !crate::call::Calls::can_confirm(arrival.request) {
+            return Some((488, None));
         }
-        if let Who::Line(line) = identity
-            && self.is_line_full(line)
-        {
-            return Some((486, Some("rejected")));
-        }
-        match lead {
-            Lead::Nowhere => Some((404, None)),
-            Lead::Forbidden => Some((403, None)),
-            Lead::User(user) if self.is_busy(user) => Some((486, None)),
-            Lead::User(user) => {
-                let own = (identity == Who::User(user)).then_some(&arrival.flow);
-                setup.targets = self.user_targets(now, user, own, dialled);
-                setup.targets.is_empty().then_some((480, None))
-            }
-            Lead::Onward(alternatives) => {
-                let caller = (&setup.caller, &arrival.flow);
-                let payer = Payer {
-                    party: &setup.caller,
-                    source: arrival.flow.remote.ip(),
-                    more: 0,
-                };
-                let payer = matches!(identity, Who::User(_)).then_some(payer);
-                match self.hop_targets_for(now, alternatives, caller, payer) {
-                    Ok(targets) => {
-                        setup.targets = targets;
-                        None
-                    }
-                    Err(refusal) => Some(refusal),
-                }
-            }
-        }
+        self.dial_feature(user, code).err()
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {
@@ -290,6 +307,8 @@ impl Endpoint {
             stream: None,
             to: to.clone(),
             caller_id: None,
+            forwarding: None,
+            role: Role::default(),
             payer: None,
             line: None,
             alternatives: None,
@@ -311,6 +330,8 @@ impl Endpoint {
                 stream: self.stream_beside(&flow),
                 to,
                 caller_id: None,
+                forwarding: None,
+                role: Role::default(),
                 payer: None,
                 line: None,
                 alternatives: None,
@@ -324,6 +345,14 @@ impl Endpoint {
         let stream = self.peers.stream_beside(flow)?;
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
+    }
+}
+
+/// Of a call to the outside, for records.
+fn direction_outside(caller: Who) -> &'static str {
+    match caller {
+        Who::User(_) => "outgoing",
+        Who::Trunk(_) | Who::Line(_) => "transit",
     }
 }
 

@@ -31,6 +31,8 @@ fn user(name: &str) -> config::User {
         addresses: Vec::new(),
         calls_max: None,
         levels: Vec::new(),
+        do_not_disturb: false,
+        forwards: config::Forwards::default(),
         line: 1,
     }
 }

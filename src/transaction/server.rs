@@ -24,6 +24,14 @@ pub struct ServerId {
     serial: u64,
 }
 
+impl ServerId {
+    /// No transaction: a dead handle from the start.
+    pub const NOBODY: Self = Self {
+        index: u32::MAX,
+        serial: 0,
+    };
+}
+
 /// What a request is to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
