@@ -6,6 +6,7 @@
 //! subscribed to, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
+mod blocks;
 mod brake;
 mod carrier;
 #[cfg(feature = "testing")]
@@ -286,6 +287,7 @@ impl Endpoint {
         self.auth.reload(&config);
         self.guard.reload(now, &config.guard);
         self.brake.reload(&config, &mut self.changes);
+        self.transactions.watch_none();
         let auth = &self.auth;
         let user = |name: &str| auth.user(name.as_bytes());
         let mut trunks = HashMap::with_hasher(self.tag_hasher.clone());
