@@ -202,7 +202,9 @@ fn nothing_but_the_sockets_address_makes_anybody_a_user_by_address() {
         let all_refusals = texts
             .chain(outcome.written.iter().map(|(_, text)| text))
             .all(|text| text.starts_with("SIP/2.0 4") || text.starts_with("SIP/2.0 5"));
-        assert!(all_refusals, "{}", context());
+        // With the guard off everybody is told what we can do.
+        let is_options = text.starts_with("OPTIONS ");
+        assert!(all_refusals || is_options, "{}", context());
         assert!(
             outcome
                 .statuses()
@@ -221,7 +223,7 @@ fn nothing_but_the_sockets_address_makes_anybody_a_user_by_address() {
     assert_eq!(site.counts(), (0, 1, 0));
     // Nobody is called anywhere else than before: 104 has not spoken, 102 has at his address.
     let outcome = site.udp("192.0.2.3:5070", invite("104", "103").text());
-    assert_eq!(outcome.statuses(), [100, 480]);
+    assert_eq!(outcome.statuses(), [480]);
     let outcome = site.udp("192.0.2.3:5070", invite("102", "103").text());
     assert!(
         outcome
