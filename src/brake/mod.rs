@@ -49,7 +49,7 @@ const UNHEARD_WINDOW: Duration = Duration::from_secs(600);
 /// ... so many, stop him ...
 const UNHEARD_MAX: usize = 3;
 /// ... for so long.
-const UNHEARD_STOP: Duration = HOUR;
+pub const UNHEARD_STOP: Duration = HOUR;
 /// A number that is called every day is written once in that time, for the sake of flash cards.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(86_400);
 /// Between two lines in the log about one user.

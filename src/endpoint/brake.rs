@@ -1,6 +1,7 @@
 //! The brake on toll fraud, where a number has been found to lead outside: who answers for the call, and may he make it.
 
 use super::*;
+use crate::brake::UNHEARD_STOP;
 use crate::call::{Alternatives, Arrival, Party, Target};
 use crate::source::Who;
 
@@ -59,7 +60,7 @@ impl Endpoint {
                 let fields = vec![
                     ("user", user.name.clone()),
                     ("reason", "no_ack".to_owned()),
-                    ("seconds", "3600".to_owned()),
+                    ("seconds", UNHEARD_STOP.as_secs().to_string()),
                     ("mode", self.mode_name().to_owned()),
                 ];
                 self.event(log::Level::Warn, "outside_stopped", fields);
