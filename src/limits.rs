@@ -31,6 +31,9 @@ pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Places in lanes that the endpoint is asked for. More than any kernel's program holds; who has none is received among
 /// strangers.
 pub const LANE_PLACES_MAX: usize = 4_096;
+/// Blocks of addresses that all users have together; more is a mistake in the configuration. They are searched for every
+/// packet: 12 comparisons.
+pub const PEER_BLOCKS_MAX: usize = 4_096;
 /// Datagrams held back while earlier ones of their flow may wait in another lane, and ...
 pub const HELD_DATAGRAMS_MAX: usize = 1_024;
 /// ... bytes of them. One more is dropped and counted: SIP repeats.

@@ -281,8 +281,10 @@ pub enum Lane {
 /// A place in a lane: packets from there are received on its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Of the sender, canonical.
+    /// Of the sender, canonical; of a block the first.
     pub address: IpAddr,
+    /// So many bits of it count: fewer than all for a block, which has no port.
+    pub bits: u8,
     /// `None`: any port.
     pub port: Option<u16>,
     /// Where.

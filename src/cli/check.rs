@@ -164,13 +164,13 @@ fn user_text(user: &User) -> String {
     match &user.secret {
         Some(Secret::Password(_)) => ways.push("password".into()),
         Some(Secret::Ha1 { .. }) => ways.push("ha1".into()),
-        None if user.addresses.is_empty() => {
+        None if !user.is_by_address() => {
             ways.push("password made at first start (sipkeep status --passwords)".into());
         }
         None => {}
     }
-    if !user.addresses.is_empty() {
-        ways.push(format!("by address {}", join(&user.addresses)));
+    if user.is_by_address() {
+        ways.push(format!("by address {}", join(&user.address_texts())));
     }
     let name = match user.display_name.as_str() {
         "" => user.name.clone(),

@@ -313,7 +313,7 @@ const USER: &[KeySpec] = &[
     key(
         "addresses",
         "",
-        "IP address authorization: no password needed from there",
+        "IP address authorization: 192.168.1.50, 192.168.1.64/28, [2001:db8::7]:5062 need no password",
     ),
     key("calls_max", "", "calls at a time, both directions together"),
     key("levels", "", "call levels that this user has"),

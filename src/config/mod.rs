@@ -197,6 +197,8 @@ pub struct User {
     pub display_name: String,
     /// IP address authorization: an address, and a port if one is given.
     pub addresses: Vec<PeerAddress>,
+    /// The same for all addresses of a block.
+    pub blocks: Vec<Prefix>,
     /// Calls at a time, both directions together.
     pub calls_max: Option<usize>,
     /// Call levels, for routes that ask for one.
@@ -233,6 +235,21 @@ impl Forwards {
             ("forward_no_answer", self.no_answer.as_deref()),
             ("forward_offline", self.offline.as_deref()),
         ]
+    }
+}
+
+impl User {
+    /// Whether an address says that it is he.
+    pub fn is_by_address(&self) -> bool {
+        !self.addresses.is_empty() || !self.blocks.is_empty()
+    }
+
+    /// His addresses and blocks as config.ini has them.
+    pub fn address_texts(&self) -> Vec<String> {
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        addresses
+            .chain(self.blocks.iter().map(ToString::to_string))
+            .collect()
     }
 }
 

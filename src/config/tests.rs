@@ -619,10 +619,43 @@ const WRONG: &[(&str, &[&str])] = &[
         &["3: [guard] deny: 192.0.2.0/24 is in allow as well"],
     ),
     (
-        "[user 1]\naddresses = 192.168.1.64/28",
+        "[user 1]\naddresses = 192.168.1.64/28:5060, [2001:db8::/64]:5060, 0.0.0.0/0, 2001::/16, 224.0.0.0/24",
         &[
-            "2: [user 1] addresses: \"192.168.1.64/28\": a block of addresses is not yet in this version",
+            "2: [user 1] addresses: \"192.168.1.64/28:5060\" is a block with a port: write it without, its user is called where he last spoke from",
+            "2: [user 1] addresses: \"[2001:db8::/64]:5060\" is a block with a port: write it without, its user is called where he last spoke from",
+            "2: [user 1] addresses: \"0.0.0.0/0\" is wider than /8: everybody there would be this user",
+            "2: [user 1] addresses: \"2001::/16\" is wider than /32: everybody there would be this user",
+            "2: [user 1] addresses: \"224.0.0.0/24\" is nobody's address: multicast",
         ],
+    ),
+    (
+        "[trunk b]\naddresses = 192.168.1.64/28",
+        &[
+            "2: [trunk b] addresses: \"192.168.1.64/28\" is a block of addresses, which only users have",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.0/24, 10.0.0.0/24, ::ffff:10.0.0.128/121",
+        &[
+            "2: [user 1] addresses: 10.0.0.0/24 is there twice",
+            "2: [user 1] addresses: 10.0.0.128/25 and 10.0.0.0/24 overlap",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.0/24, 2001:db8::/64\n[user 2]\naddresses = 10.0.0.64/28, 10.0.1.1\n\
+         [user 3]\naddresses = 10.0.0.0/16, 2001:db8::/56\n[user 4]\naddresses = 10.0.0.7\n\
+         [trunk b]\naddresses = [2001:db8::9]:5060",
+        &[
+            "4: [user 2] addresses: 10.0.0.64/28 overlaps 10.0.0.0/24 of [user 1], line 2",
+            "6: [user 3] addresses: 10.0.0.0/16 overlaps 10.0.0.0/24 of [user 1], line 2",
+            "6: [user 3] addresses: 2001:db8::/56 overlaps 2001:db8::/64 of [user 1], line 2",
+            "8: [user 4] addresses: 10.0.0.7 lies in 10.0.0.0/24 of [user 1], line 2",
+            "10: [trunk b] addresses: 2001:db8::9 lies in 2001:db8::/64 of [user 1], line 2",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.1:5060\n[trunk b]\naddresses = 10.0.0.1:5070\ntransport = tcp",
+        &["4: [trunk b] addresses: 10.0.0.1:5070 is an address of [user 1], line 2"],
     ),
     (
         "[user 1]\naddresses = 192.168.1.65/28",
@@ -927,6 +960,23 @@ fn a_line_without_end_is_refused_and_the_rest_is_read() {
 }
 
 #[test]
+fn users_share_an_address_or_a_block_and_call_back_within_their_own() {
+    let text = "[user 1]\naddresses = 10.0.0.1, 10.1.0.0/16, 10.2.0.7/32\n\
+        [user 2]\naddresses = 10.0.0.1, 10.0.0.1:5070, 10.1.0.0/16\n\
+        [user 3]\naddresses = 10.3.0.0/16, 10.3.0.7:5070\n[trunk b]\naddresses = 10.0.0.2\n";
+    // The second of user 2 is an address that he has already, on every port.
+    assert!(read(text).is_err());
+    let config = read(&text.replace(" 10.0.0.1:5070,", "")).unwrap();
+    let shown: Vec<_> = config.users.iter().map(User::address_texts).collect();
+    let expected = [
+        vec!["10.0.0.1", "10.2.0.7", "10.1.0.0/16"],
+        vec!["10.0.0.1", "10.1.0.0/16"],
+        vec!["10.3.0.7:5070", "10.3.0.0/16"],
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn warnings_tell_what_is_allowed_but_risky() {
     let text = "[http]\nlisten = 0.0.0.0:8080\ntoken = short\n\
         [guard]\nallow = 0.0.0.0/0\ndeny = 198.51.100.0/24\n\
@@ -957,6 +1007,22 @@ fn warnings_tell_what_is_allowed_but_risky() {
         "config.ini:19: [trunk c] transport: [server] listen has no tcp, it cannot reach us".into(),
     ];
     assert_eq!(all(&config), expected);
+    let blocks =
+        "[guard]\ndeny = 10.1.2.3\n[user 1]\naddresses = 10.1.0.0/16, 172.0.0.0/8, fd00:1::/64\n";
+    let expected = [
+        "config.ini:4: [user 1] addresses: 10.1.0.0/16 is denied by 10.1.2.3 in [guard]".to_owned(),
+        "config.ini:4: [user 1] addresses: 172.0.0.0/8 is a public block, and over UDP its sender can be forged: \
+         whoever does that calls as this user"
+            .into(),
+    ];
+    let blocks = all(&read(blocks).unwrap());
+    assert_eq!(blocks.len(), 2, "{blocks:?}");
+    for (found, expected) in blocks.iter().zip(expected) {
+        assert_eq!(
+            found.split_once("addresses:").unwrap().1,
+            expected.split_once("addresses:").unwrap().1
+        );
+    }
     let tcp = "[server]\nlisten = tcp:0.0.0.0:5060\n[user 1]\naddresses = 203.0.113.7\n";
     assert_eq!(all(&read(tcp).unwrap()), [""; 0]);
     let local = "[server]\nlocal_networks = 203.0.113.0/24\n[user 1]\naddresses = 203.0.113.7\n";

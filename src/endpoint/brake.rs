@@ -2,7 +2,9 @@
 
 use super::callee::{Asking, Rung};
 use super::*;
-use crate::call::{Alternatives, Party, Target};
+use crate::brake::UNHEARD_STOP;
+use crate::call::{Alternatives, Arrival, Party, Target};
+use crate::source::Who;
 
 /// The local user who answers for a call: who dials, or who sends on a call that came to him. Nobody answers for what comes
 /// from outside and goes out again by a route that the file has for it.
@@ -40,6 +42,33 @@ impl Endpoint {
             charge(&mut rung.targets, Some(payer.party));
         }
         Ok(rung)
+    }
+
+    /// A user's INVITE has been taken up. Whether its answer is heard says whether it was his, if nothing but a datagram's
+    /// address does.
+    pub(super) fn watch(&mut self, arrival: &Arrival<'_>, identity: Who) {
+        if let Who::User(user) = identity
+            && arrival.flow.transport == Transport::Udp
+            && self.peers.is_user(&arrival.flow, user)
+        {
+            self.transactions.watch(arrival.key, user.0);
+        }
+    }
+
+    /// Tells the brake of calls by address that nobody acknowledged.
+    pub(super) fn calls_unheard(&mut self, now: Now) {
+        while let Some(user) = self.transactions.next_unheard() {
+            let stops = self.brake.unheard(now, UserId(user));
+            if let Some(user) = self.config.users.get(user as usize).filter(|_| stops) {
+                let fields = vec![
+                    ("user", user.name.clone()),
+                    ("reason", "no_ack".to_owned()),
+                    ("seconds", UNHEARD_STOP.as_secs().to_string()),
+                    ("mode", self.mode_name().to_owned()),
+                ];
+                self.event(log::Level::Warn, "outside_stopped", fields);
+            }
+        }
     }
 
     /// Whether the brake stops this call; if not, it is one.

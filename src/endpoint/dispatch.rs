@@ -54,7 +54,7 @@ impl Endpoint {
             if is_outside && method == Method::Ack && self.absorbs_elsewhere(now, request, flow) {
                 return;
             }
-            self.peers.spoke(who, flow);
+            self.user_spoke(request, flow);
             self.reach.called(now.mono, flow.transport, flow.remote);
         }
         // Until its sender is known, to where it came from and nowhere else.
@@ -68,6 +68,17 @@ impl Endpoint {
             _ if request.to().tag().is_some() => self.within(now, &unknown),
             Method::Options => self.options(now, &unknown),
             _ => self.outside(now, &unknown),
+        }
+    }
+
+    /// A user by address has spoken. Within a dialog From does not tell those who share an address apart: towards a callee it
+    /// is the number that was dialled.
+    fn user_spoke(&mut self, request: &Message<'_>, flow: &Flow) {
+        let first = self.peers.users(flow).next();
+        let is_alone = || (self.peers.users(flow)).all(|user| Some(user) == first);
+        let is_told = request.to().tag().is_none() || is_alone();
+        if let Some(user) = self.user_at(request, flow).filter(|_| is_told) {
+            self.peers.spoke(user, flow);
         }
     }
 
@@ -180,7 +191,10 @@ impl Endpoint {
             return;
         }
         match arrival.request.method() {
-            Method::Invite => self.invite(now, arrival, identity),
+            Method::Invite => {
+                self.invite(now, arrival, identity);
+                self.watch(arrival, identity);
+            }
             Method::Bye | Method::Prack | Method::Update | Method::Info | Method::Notify => {
                 self.answer(now, arrival, 481);
             }

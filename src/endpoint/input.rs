@@ -319,6 +319,7 @@ impl Endpoint {
                 }
             }
         }
+        self.calls_unheard(now);
         // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever
         // was due has been done, so closing them finds no more of them.
         for connection in unanswering {

@@ -175,7 +175,10 @@ impl Endpoint {
             server,
             caller,
             caller_home,
-            caller_stream: self.stream_beside(&flow),
+            caller_stream: match identity {
+                Who::User(user) => self.stream_beside(user, &flow),
+                Who::Trunk(_) | Who::Line(_) => None,
+            },
             caller_phone: match identity {
                 Who::User(user) => (self.location.bindings(user))
                     .find(|binding| binding.flow() == flow)
@@ -287,6 +290,7 @@ impl Endpoint {
             return Vec::new();
         };
         let (name, address) = (config.name.clone(), config.addresses.first().copied());
+        let is_by_address = config.is_by_address();
         let party = Party::User(user, name.as_str().into());
         let to = Identity {
             user: dialled.to_vec(),
@@ -313,12 +317,15 @@ impl Endpoint {
             line: None,
             alternatives: None,
         }));
-        if targets.is_empty()
-            && let Some(peer) = address
-        {
-            let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none());
+        if targets.is_empty() && is_by_address {
+            // With a port in the file there. Of a block nobody knows where in it he is until he speaks.
+            let has_port = address.is_some_and(|peer| peer.port.is_some());
+            let spoken = self.peers.last_flow(user).filter(|_| !has_port);
             let flow = (spoken.copied())
-                .or_else(|| self.flow_to(now, peers::socket_address(&peer), Transport::Udp))
+                .or_else(|| {
+                    let peer = peers::socket_address(&address?);
+                    self.flow_to(now, peer, Transport::Udp)
+                })
                 .filter(|flow| !is_own_flow(flow));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),
@@ -327,7 +334,7 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
-                stream: self.stream_beside(&flow),
+                stream: self.stream_beside(user, &flow),
                 to,
                 caller_id: None,
                 forwarding: None,
@@ -341,8 +348,8 @@ impl Endpoint {
     }
 
     /// The connection that the peer of a UDP flow has open to us, and our address on it.
-    fn stream_beside(&self, flow: &Flow) -> Option<(Flow, SocketAddr)> {
-        let stream = self.peers.stream_beside(flow)?;
+    fn stream_beside(&self, user: UserId, flow: &Flow) -> Option<(Flow, SocketAddr)> {
+        let stream = self.peers.stream_beside(user, flow)?;
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
     }

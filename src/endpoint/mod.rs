@@ -6,6 +6,7 @@
 //! subscribed to, `lamps` what is seen of calls, `pickup` who may take them, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
+mod blocks;
 mod brake;
 mod callee;
 mod carrier;
@@ -303,6 +304,7 @@ impl Endpoint {
         self.auth.reload(&config);
         self.guard.reload(now, &config.guard);
         self.brake.reload(&config, &mut self.changes);
+        self.transactions.watch_none();
         let auth = &self.auth;
         let user = |name: &str| auth.user(name.as_bytes());
         let mut trunks = HashMap::with_hasher(self.tag_hasher.clone());

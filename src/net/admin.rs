@@ -200,7 +200,7 @@ struct RouteItem<'a> {
 
 impl<'a> UserItem<'a> {
     fn of(user: &'a User, dialled: Dialled) -> Self {
-        let addresses = user.addresses.iter().map(ToString::to_string).collect();
+        let addresses = user.address_texts();
         let User {
             name,
             display_name,

@@ -29,6 +29,7 @@ fn user(name: &str) -> config::User {
         secret: None,
         display_name: String::new(),
         addresses: Vec::new(),
+        blocks: Vec::new(),
         calls_max: None,
         levels: Vec::new(),
         do_not_disturb: false,
