@@ -31,6 +31,9 @@ pub const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Places in lanes that the endpoint is asked for. More than any kernel's program holds; who has none is received among
 /// strangers.
 pub const LANE_PLACES_MAX: usize = 4_096;
+/// Blocks of addresses that all users have together; more is a mistake in the configuration. They are searched for every
+/// packet: 12 comparisons.
+pub const PEER_BLOCKS_MAX: usize = 4_096;
 /// Datagrams held back while earlier ones of their flow may wait in another lane, and ...
 pub const HELD_DATAGRAMS_MAX: usize = 1_024;
 /// ... bytes of them. One more is dropped and counted: SIP repeats.
@@ -106,6 +109,10 @@ pub const STORE_BANS_MAX: usize = 32_768;
 /// Changes of remembered outside numbers that wait for the disk, about 150 bytes each. One more is dropped and counted; the
 /// number itself is remembered until a restart.
 pub const STORE_DESTINATIONS_MAX: usize = 16_384;
+/// Users who have dialled something for their calls: one for each user that there may be.
+pub const FEATURES_MAX: usize = 100_000;
+/// Users whose dialled features wait for the disk, about 100 bytes each. Those of one more are not kept.
+pub const STORE_FEATURES_MAX: usize = 16_384;
 /// Call records that wait for the disk, about 500 bytes each: a day of a full disk at 45 calls a minute. One more is
 /// dropped and counted.
 pub const STORE_RECORDS_MAX: usize = 65_536;
@@ -143,11 +150,14 @@ pub const ENDED_PER_CALL: usize = 4;
 /// they are twice as many at most as calls that are up or ring wait for.
 pub const CALL_TIMERS_MIN: usize = 1_024;
 
-/// Branches of one call: bindings rung at once.
-pub const BRANCHES_MAX: usize = 16;
-/// Callee dialogs of one call, those included that proxies behind its branches forked to. Provisional responses of one more
-/// are not taken part in.
+/// Branches of one call: all that it ever rings, at once or one after the other.
+pub const BRANCHES_MAX: usize = 64;
+/// How often a call is sent on, by users or their phones. One more time it is not.
+pub const FORWARDS_MAX: usize = 10;
+/// Callee dialogs of one branch, where a proxy behind it forks. Provisional responses of one more are not taken part in.
 pub const EARLY_DIALOGS_MAX: usize = 32;
+/// Callee dialogs of one call, those of all its branches: as many as tags can tell apart, but a few.
+pub const CALLEE_LEGS_MAX: usize = 120;
 
 /// Bytes of a Reason that a call record keeps, and the log says.
 pub const CALL_REASON_BYTES_MAX: usize = 256;
@@ -175,8 +185,16 @@ pub const SUBSCRIPTION_MIN: Duration = Duration::from_secs(60);
 /// The longest subscription, and that of a SUBSCRIBE that does not say (RFC 3842 §3.4).
 pub const SUBSCRIPTION_MAX: Duration = Duration::from_secs(3_600);
 
+/// Calls that a NOTIFY to a lamp key lists. More are not shown: the key is lit anyway, and the message stays one datagram.
+pub const LAMP_DIALOGS_MAX: usize = 3;
+/// NOTIFYs in a second that tell a lamp key of changes. What changes beyond is told at the end of the second.
+pub const LAMP_CHANGES_MAX: u32 = 4;
+
 /// Contacts of one 3xx that are followed. Those beyond are not; [`BRANCHES_MAX`] holds for all that a call ever rings.
 pub const REDIRECT_CONTACTS_MAX: usize = 8;
+
+/// Members of one ringing group in config.ini. One more is a mistake.
+pub const GROUP_MEMBERS_MAX: usize = 32;
 
 /// Targets of one route in config.ini. One more is a mistake.
 pub const ROUTE_TARGETS_MAX: usize = 16;
@@ -188,7 +206,7 @@ pub const PASSED_MAX: usize = 70;
 pub const LINE_WAYS_MAX: usize = 4;
 /// Addresses that one call by a route may try: those of its trunks, and of the trunks that are `next` to these. Those beyond
 /// are not tried; nor does a call ever have more than [`BRANCHES_MAX`] branches.
-pub const HOPS_MAX: usize = BRANCHES_MAX;
+pub const HOPS_MAX: usize = 16;
 /// How long a trunk may say nothing at all to an INVITE, not even 100, before the next one is tried instead: over UDP it was
 /// sent four times by then (0, 0.5, 1.5, 3.5 s), and an answer to the last has had longer than any round trip. Where there is
 /// no next one it has 64·T1, as everybody.

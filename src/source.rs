@@ -230,6 +230,10 @@ pub struct UserId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrunkId(pub u32);
 
+/// A ringing group: index into the configuration's groups. Valid until the next reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u32);
+
 /// An external line: index into the configuration's lines. Valid until the next reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LineId(pub u32);
@@ -291,8 +295,10 @@ pub enum Lane {
 /// A place in a lane: packets from there are received on its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Of the sender, canonical.
+    /// Of the sender, canonical; of a block the first.
     pub address: IpAddr,
+    /// So many bits of it count: fewer than all for a block, which has no port.
+    pub bits: u8,
     /// `None`: any port.
     pub port: Option<u16>,
     /// Where.

@@ -41,6 +41,10 @@ pub enum Command {
     Reached {
         trunks: Vec<String>,
     },
+    /// What these users have dialled for their calls.
+    Dialled {
+        users: Vec<String>,
+    },
     Lines {
         after: Option<String>,
         limit: usize,
@@ -65,6 +69,8 @@ pub enum Answer {
     Bans(Page<Ban>),
     /// For each trunk that was asked about its addresses; none of one that there is not.
     Reached(Vec<Vec<Reached>>),
+    /// For each user that was asked about.
+    Dialled(Vec<Dialled>),
     Lines(Page<Line>),
     /// A line as it is.
     Line(Box<Line>),
@@ -177,6 +183,15 @@ pub struct Reached {
     pub status: Option<String>,
     /// Since when the state is what it is.
     pub since: Option<Rfc3339>,
+}
+
+/// What a user has dialled for his calls, as `GET users` shows it: `None` where his configuration holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dialled {
+    /// The number that all his calls go on to; empty: to none.
+    pub forward_always: Option<String>,
+    /// Whether nobody reaches him.
+    pub do_not_disturb: Option<bool>,
 }
 
 /// `GET bans`

@@ -21,6 +21,9 @@ pub const STRANGERS: u32 = 0;
 pub struct Seat {
     /// Whose packets.
     pub address: IpAddr,
+    /// So many bits of it count, the others are zero: fewer than all for a block, whose port does not count. Blocks do not
+    /// overlap, and whatever else lies in one is part of it.
+    pub bits: u8,
     /// `None`: whatever port they come from, unless another seat names just that one.
     pub port: Option<u16>,
     /// Number of the lane's socket in its group. One that is not below the group's size makes no seat.
@@ -45,6 +48,7 @@ const UDP: u32 = 17;
 #[derive(Debug)]
 struct Peer {
     address: u128,
+    bits: u32,
     /// Sorted, each once.
     ports: Vec<(u16, u32)>,
     /// For all other ports.
@@ -52,18 +56,28 @@ struct Peer {
 }
 
 fn peers(family: Family, seats: &[Seat], sockets: u32) -> Vec<Peer> {
-    let mut lanes: BTreeMap<(u128, Option<u16>), u32> = BTreeMap::new();
+    // By address; of the same the widest first, then the one without a port.
+    let mut lanes: BTreeMap<(u128, u32, Option<u16>), u32> = BTreeMap::new();
     for seat in seats.iter().filter(|seat| seat.lane < sockets) {
         if let Some(address) = family.bits(seat.address) {
-            lanes.entry((address, seat.port)).or_insert(seat.lane);
+            let bits = u32::from(seat.bits).min(32 * family.words());
+            let port = seat.port.filter(|_| bits == 32 * family.words());
+            lanes.entry((address, bits, port)).or_insert(seat.lane);
         }
     }
     let mut peers: Vec<Peer> = Vec::new();
-    // In order, an address's seat without a port before those with one.
-    for ((address, port), lane) in lanes {
+    for ((address, bits, port), lane) in lanes {
+        let is_within = |last: &Peer| {
+            let other = (last.address ^ address).checked_shr(128 - last.bits);
+            other.unwrap_or(0) == 0 && last.bits < bits
+        };
+        if peers.last().is_some_and(is_within) {
+            continue;
+        }
         if peers.last().is_none_or(|last| last.address != address) {
             peers.push(Peer {
                 address,
+                bits,
                 ports: Vec::new(),
                 other: STRANGERS,
             });
@@ -90,16 +104,18 @@ enum Then<'a> {
 }
 
 /// Peers that are equal in the words before `at`, by word `at`.
-fn items(family: Family, peers: &[Peer], at: u32) -> Vec<Item<Then<'_>>> {
+fn items(peers: &[Peer], at: u32) -> Vec<Item<Then<'_>>> {
     peers
         .chunk_by(|one, other| word(one.address, at) == word(other.address, at))
         .filter_map(|run| {
             let peer = run.first()?;
             let value = word(peer.address, at);
+            // Of a block that ends in this word all that its bits leave open.
+            let rest = peer.bits.saturating_sub(32 * at);
             Some(Item {
                 first: value,
-                last: value,
-                then: if at + 1 == family.words() {
+                last: value | u32::MAX.checked_shr(rest).unwrap_or(0),
+                then: if rest <= 32 {
                     Then::Peer(peer)
                 } else {
                     Then::Next {
@@ -117,7 +133,6 @@ type Ports<'a> = (&'a [(u16, u32)], u32);
 
 /// Where the search for an address leads.
 struct Addresses<'a> {
-    family: Family,
     lanes: Lanes,
     /// Searches for ports that are written already: telephones have the same port more often than not.
     written: BTreeMap<Ports<'a>, Place>,
@@ -130,7 +145,7 @@ impl<'a> Targets<Then<'a>> for Addresses<'a> {
     fn place(&mut self, writer: &mut Writer, then: &Then<'a>) -> Place {
         match *then {
             Then::Next { at, peers } => {
-                search(writer, &items(self.family, peers, at), self);
+                search(writer, &items(peers, at), self);
                 writer.write(op::LOAD_MEMORY, at)
             }
             Then::Peer(peer) if peer.ports.is_empty() => self.lanes.get(peer.other).near(writer),
@@ -246,11 +261,10 @@ fn write(family: Family, seats: &[Seat], sockets: u32) -> Vec<Instruction> {
     let lanes = Lanes::write(&mut writer, &peers);
     let strangers = lanes.strangers.far();
     let mut addresses = Addresses {
-        family,
         lanes,
         written: BTreeMap::new(),
     };
-    search(&mut writer, &items(family, &peers, 0), &mut addresses);
+    search(&mut writer, &items(&peers, 0), &mut addresses);
     load_source(&mut writer, family, family.words());
     writer.write(op::COPY_TO_X, 0);
     writer.write(op::STORE, PORT);

@@ -341,11 +341,26 @@ fn no_room_is_no_filter() {
     }
 }
 
+fn seat_block(seat: &Seat) -> Prefix {
+    let Seat { address, bits, .. } = *seat;
+    Prefix { address, bits }
+}
+
 fn lane_of(seats: &[Seat], sockets: u32, address: IpAddr, port: u16) -> u32 {
+    let holds = |seat: &&Seat| {
+        seat.lane < sockets && seat.bits < u8::MAX && {
+            let Prefix { address: own, bits } = seat_block(seat);
+            Prefix::around(address, bits).address == own
+        }
+    };
+    // Of blocks in blocks the widest.
+    if let Some(seat) = (seats.iter().filter(holds)).min_by_key(|seat| seat.bits) {
+        return seat.lane;
+    }
     let seats = || {
         seats
             .iter()
-            .filter(|seat| seat.lane < sockets && seat.address == address)
+            .filter(|seat| seat.lane < sockets && seat.address == address && seat.bits == u8::MAX)
     };
     let exact = seats().find(|seat| seat.port == Some(port));
     exact
@@ -363,8 +378,21 @@ fn steering_agrees_with_a_search_from_end_to_end() {
         let spread = 2 + random.below(31) as u32;
         let count = 1 + random.below([4, 40, 250][round / 2 % 3]);
         let seats: Vec<Seat> = (0..count)
-            .map(|_| Seat {
-                address: random.address(family, spread),
+            .map(|_| {
+                let address = random.address(family, spread);
+                let width = if family == Family::V4 { 32 } else { 128 };
+                // A block now and then, of any length.
+                let bits = match random.below(6) {
+                    0 => random.below(width) as u8,
+                    _ => u8::MAX,
+                };
+                (Prefix::around(address, bits.min(width as u8)).address, bits)
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|(address, bits)| Seat {
+                address,
+                bits,
                 port: [None, Some(5060), Some(5060), Some(random.next() as u16 | 1)]
                     [random.below(4) as usize],
                 // One beyond the group now and then.
@@ -406,6 +434,7 @@ fn odd_packets_are_strangers() {
         let address: IpAddr = address.parse().unwrap();
         let seats = [Seat {
             address,
+            bits: u8::MAX,
             port: Some(5060),
             lane: 1,
         }];
@@ -443,6 +472,7 @@ fn so_many_seats_fit() {
         let list = scattered(family, 5_000);
         let seat = |(at, prefix): (usize, &Prefix)| Seat {
             address: prefix.address,
+            bits: u8::MAX,
             port: Some(port(at)),
             lane: 1 + at as u32 % 2,
         };

@@ -14,6 +14,11 @@
 //! Numbers are compared as a trunk is told them. What leads to one telephone by two numbers counts twice: that is on the safe
 //! side, and two telephones never share a number.
 //!
+//! Who is a user by nothing but his address is, over UDP, as safe as the network against forged sources. Whoever forges one
+//! never sees an answer, so he acknowledges none: neither one that takes the call, nor one that refuses it. After three such
+//! calls within ten minutes the user calls nobody outside for an hour, and longer while they go on. A working phone
+//! acknowledges whatever it gets, and gets it eleven times in 32 s. In memory only: a restart forgives.
+//!
 //! Not here: who answers for a call and how many outside calls he has (`call`), where a number leads (`endpoint`).
 
 #![cfg_attr(
@@ -39,6 +44,12 @@ use crate::time::{Instant, Now, UnixTime};
 
 /// How long a new number counts.
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Calls of a user by address that nobody acknowledges, within this time, ...
+const UNHEARD_WINDOW: Duration = Duration::from_secs(600);
+/// ... so many, stop him ...
+const UNHEARD_MAX: usize = 3;
+/// ... for so long.
+pub const UNHEARD_STOP: Duration = HOUR;
 /// A number that is called every day is written once in that time, for the sake of flash cards.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(86_400);
 /// Between two lines in the log about one user.
@@ -55,14 +66,17 @@ pub enum Limit {
     Calls,
     /// `new_destinations_per_hour`
     NewNumbers,
+    /// Calls that nobody acknowledged: someone forges the user's address.
+    Unheard,
 }
 
 impl Limit {
-    /// The key in config.ini.
+    /// The key in config.ini, or what it is that has none.
     pub fn key(self) -> &'static str {
         match self {
             Self::Calls => "outside_calls_max",
             Self::NewNumbers => "new_destinations_per_hour",
+            Self::Unheard => "no_ack",
         }
     }
 }
@@ -86,6 +100,10 @@ struct Caller {
     told: Option<Instant>,
     /// ... and how often that was since.
     refused: u64,
+    /// When calls of his ended without an ACK, no more than [`UNHEARD_MAX`], the latest last, ...
+    unheard: VecDeque<Instant>,
+    /// ... and until when he calls nobody outside because of it.
+    stopped: Option<Instant>,
 }
 
 /// See the module.
@@ -171,6 +189,9 @@ impl Brake {
         if self.mode == GuardMode::Off {
             return None;
         }
+        if caller.stopped.is_some_and(|until| until > now.mono) {
+            return Some(Limit::Unheard);
+        }
         if self.calls_max.is_some_and(|max| calls >= max) {
             return Some(Limit::Calls);
         }
@@ -221,6 +242,28 @@ impl Brake {
         if self.count > DESTINATIONS_MAX {
             self.forget(None, changes);
         }
+    }
+
+    /// A call of this user, whom his address alone names, got no ACK over UDP. `true`: that stops his outside calls now.
+    pub fn unheard(&mut self, now: Now, user: UserId) -> bool {
+        let Some(caller) = self.callers.get_mut(user.0 as usize) else {
+            return false;
+        };
+        if self.mode == GuardMode::Off {
+            return false;
+        }
+        let is_over = |at: &Instant| now.mono.since(*at) >= UNHEARD_WINDOW;
+        while caller.unheard.front().is_some_and(is_over) {
+            caller.unheard.pop_front();
+        }
+        caller.unheard.push_back(now.mono);
+        if caller.unheard.len() < UNHEARD_MAX {
+            return false;
+        }
+        caller.unheard.clear();
+        let was_stopped = caller.stopped.is_some_and(|until| until > now.mono);
+        caller.stopped = Some(now.mono.plus(UNHEARD_STOP));
+        !was_stopped
     }
 
     /// The user was refused a call. `Some`: the log is to be told now, of so many refusals since the last time.

@@ -345,3 +345,30 @@ fn help_is_a_short_number_or_one_written_down() {
         assert_eq!(is_emergency, expected, "{dialled} as {told}");
     }
 }
+
+/// Three calls in ten minutes that nobody acknowledges stop that user's outside calls for an hour, and nobody else's; those
+/// that are further apart do not.
+#[test]
+fn calls_that_nobody_acknowledges_stop_their_user() {
+    let other = UserId(1);
+    let both = ["100", "101"];
+    let mut site = Site::new(&config("", &both));
+    for (minute, stops) in [(0, false), (4, false), (10, false), (13, true), (14, false)] {
+        assert_eq!(site.brake.unheard(at(minute * 60), USER), stops, "{minute}");
+    }
+    let refuses = |brake: &Brake, minute: u64, user| brake.refuses(at(minute * 60), user, b"1", 0);
+    assert_eq!(refuses(&site.brake, 72, USER), Some(Limit::Unheard));
+    assert_eq!(refuses(&site.brake, 72, other), None);
+    assert_eq!(refuses(&site.brake, 73, USER), None);
+    // He is told of once, however long it goes on, and a reload forgets nothing.
+    let told = |n: &u64| site.brake.unheard(at(74 * 60 + n * 60), USER);
+    assert_eq!((0..60).filter(told).collect::<Vec<_>>(), [2]);
+    site.brake
+        .reload(&config("", &["101", "100"]), &mut Vec::new());
+    assert_eq!(refuses(&site.brake, 180, other), Some(Limit::Unheard));
+    assert_eq!(refuses(&site.brake, 180, USER), None);
+    site.brake
+        .reload(&config("mode = off", &both), &mut Vec::new());
+    assert_eq!(refuses(&site.brake, 180, USER), None);
+    assert!((0..9).all(|_| !site.brake.unheard(at(0), other)));
+}

@@ -6,7 +6,7 @@ use crate::message::compose::Composer;
 use crate::message::{HeaderName, Message};
 
 /// Reason of the CANCEL to branches that lost (RFC 3326).
-const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+pub(super) const COMPLETED_ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
 /// Status of callees behind one INVITE when another of them has answered it: they will have no response of their own.
 const FORK_LOST: u16 = 487;
 
@@ -20,7 +20,11 @@ impl Calls {
         way: (&Flow, std::net::SocketAddr),
         context: &mut Context<'_>,
     ) {
+        let came = owner;
+        let owner = self.resolved(owner);
         match owner.purpose {
+            // Of a leg that goes on in another call nothing but the 2xx can come again.
+            Purpose::Invite if owner != came && self.repeats_ack(owner, response, context) => {}
             // The call is over and forgotten, but a proxy behind the branch had forked further.
             Purpose::Invite if self.get(owner.call).is_none() => {
                 if (200..300).contains(&response.status()) {
@@ -35,12 +39,15 @@ impl Calls {
                 }
                 200..=299 => self.branch_answers(owner, response, way, context),
                 422 if self.invites_again(owner, response, context) => {}
-                300..=399 if self.redirects(owner, response) => {}
+                300..=399 if self.redirects(owner, response) => {
+                    self.branch_needs_no_media(owner, context);
+                }
                 status => {
                     self.doubts_line(owner, status, context);
                     self.keep_refusal(owner, response, context);
-                    if !self.fails_over(owner, status, EndedBy::Callee) {
-                        self.branch_ends(owner, status, EndedBy::Callee, context);
+                    match self.fails_over(owner, status, EndedBy::Callee) {
+                        true => self.branch_needs_no_media(owner, context),
+                        false => self.branch_ends(owner, status, EndedBy::Callee, context),
                     }
                 }
             },
@@ -51,8 +58,32 @@ impl Calls {
                     self.own_request_ends(owner, response.status(), context);
                 }
             }
-            Purpose::Stray => {}
+            Purpose::Notify => {
+                if response.status() >= 200 {
+                    self.told(owner, response.status(), context);
+                }
+            }
+            Purpose::Stray | Purpose::Pickup => {}
         }
+    }
+
+    /// A 2xx to the INVITE of a leg that was answered before it came to its call.
+    fn repeats_ack(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let leg = self
+            .get(owner.call)
+            .and_then(|call| call.leg_mut(owner.leg));
+        let tag = response.to().tag().unwrap_or_default();
+        let leg = leg.filter(|leg| leg.is_up && *leg.dialog.remote_tag == *tag);
+        let is_it = leg.is_some();
+        if let Some(leg) = leg.filter(|_| (200..300).contains(&response.status())) {
+            leg.repeat_ack(response.cseq().number, context);
+        }
+        is_it
     }
 
     /// 403 before anything rings: the carrier of a line does not know it, or knows it no more. Nothing else says that alone.
@@ -139,40 +170,22 @@ impl Calls {
         let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
         call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
             (Party::User(_, name), _) => name.to_string(),
-            (_, Some(forwarding)) => forwarding.number.clone(),
+            (_, Some(forwarding)) => setup::text(&forwarding.number),
             (_, None) => call.record.dialled.clone(),
         });
-        call.record.forwarded_by = forwarding.map(|forwarding| forwarding.by.clone());
+        call.record.forwarded_by = forwarding.and_then(|forwarding| forwarding.by());
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
         call.record.through = from.through().or_else(|| to.and_then(Party::through));
-        call.record.direction = match (from.is_outside(), to.is_some_and(Party::is_outside)) {
-            (false, false) => "internal",
-            (false, true) => "outgoing",
-            (true, false) => "incoming",
-            (true, true) => "transit",
-        };
+        let is_outside = [from.is_outside(), to.is_some_and(Party::is_outside)];
+        call.record.direction = transfer::direction(is_outside);
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(response.status());
-        let kept = call.take_answer(owner.leg, response);
-        let is_late = !call.had_offer && !call.is_negotiated(owner.leg);
-        let mut said = Said::response(owner.leg, response, !is_late);
-        if let Some(answer) = &kept {
-            said = said.with(&answer.kind, &answer.body);
+        let is_transfer = call.transfer.is_some();
+        if !is_transfer {
+            call.takes_answer(owner, response, context);
+            call.caller_is_answered(owner.call, owner.leg, asked);
         }
-        let body = call.passes_anyway(owner.leg, said, context);
-        let kind = match &kept {
-            Some(answer) => Some(&*answer.kind),
-            None => response.value(HeaderName::ContentType),
-        };
-        call.begin_sessions(response, (kind, &body), context);
-        call.answer_caller(owner, response, (kept.is_some(), kind, &body), context);
-        let tag = call.caller_tag(owner.call.index, owner.leg);
-        call.caller.dialog.local.extend_from_slice(b";tag=");
-        call.caller.dialog.local.extend_from_slice(&tag);
-        call.caller.dialog.remote_cseq = asked;
-        call.caller.is_up = true;
-        call.caller.unacknowledged = Some((call.invite, call.invite_cseq));
         for (index, branch) in call.branches.iter().enumerate() {
             if index != owner.leg as usize && branch.status.is_none() {
                 context.transactions.cancel(
@@ -187,6 +200,10 @@ impl Calls {
         let by = record.answered_by.clone().unwrap_or_default();
         context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
         keep_record(context, record.clone());
+        if is_transfer {
+            self.transfer_answered(owner, response, context);
+        }
+        self.touch(owner.call);
         self.watch_both(owner.call);
         self.release_media(owner.call, context);
         self.listen(owner.call, context);
@@ -222,11 +239,25 @@ impl Calls {
         };
         let is_over = |branch: &Branch| branch.status.is_some();
         if call.branches.get(owner.leg as usize).is_none_or(is_over) {
-            return;
+            // One that was left has come to its end.
+            return self.branch_needs_no_media(owner, context);
         }
+        let party = (call.branches.get(owner.leg as usize)).map(|branch| branch.leg.party.clone());
+        // A member of a group speaks for himself.
+        let status = match self.member_declines(owner, status, context) {
+            Some(status) => status,
+            None => status,
+        };
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
         call.end_branch(owner.leg, best::of_branch(status), by);
+        self.touch(owner.call);
         self.release_media(owner.call, context);
         self.pays_no_more(owner.call, owner.leg);
+        if let Some(party) = &party {
+            self.counts_no_more(owner.call, party);
+        }
         let Some(call) = self.get(owner.call) else {
             return;
         };
@@ -235,6 +266,7 @@ impl Calls {
             call.cancel_branches(b"", context);
         }
         if call.state == State::Ringing && !call.is_final {
+            self.sends_on(owner.call, owner.leg);
             self.conclude(owner.call, context);
         }
         self.sweep(owner.call);
@@ -266,10 +298,16 @@ impl Calls {
             self.try_later(handle);
             return;
         }
-        // No branch at all could be begun: we are full.
-        let (status, by) = best.map_or((503, EndedBy::Server), |(status, branch)| {
-            (status, branch.ended_by)
-        });
+        if call.hunt.is_some() && !call.is_declined() {
+            self.ask_next(handle, false);
+            return;
+        }
+        // Nobody has said anything that counts; or no branch at all could be begun: we are full.
+        let otherwise = match call.branches.is_empty() {
+            true => (503, EndedBy::Server),
+            false => (480, EndedBy::Server),
+        };
+        let (status, by) = best.map_or(otherwise, |(status, branch)| (status, branch.ended_by));
         let refusal = best.map(|(_, branch)| branch.refusal.clone());
         call.refusal = refusal.unwrap_or_default();
         self.refuse(handle, status, by, context);
@@ -296,8 +334,25 @@ impl Call {
         })
     }
 
+    /// The caller is answered with this 2xx: a session begins on each leg.
+    fn takes_answer(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
+        let kept = self.kept_answer(owner.leg, response);
+        let is_late = !self.had_offer && !self.is_negotiated(owner.leg);
+        let mut said = Said::response(owner.leg, response, !is_late);
+        if let Some(answer) = &kept {
+            said = said.with(&answer.kind, &answer.body);
+        }
+        let body = self.passes_anyway(owner.leg, said, context);
+        let kind = match &kept {
+            Some(answer) => Some(&*answer.kind),
+            None => response.value(HeaderName::ContentType),
+        };
+        self.begin_sessions(response, (kind, &body), context);
+        self.answer_caller(owner, response, (kept.is_some(), kind, &body), context);
+    }
+
     /// The answer of a callee's reliable response, if his 2xx does not repeat it and the caller has not got it reliably.
-    fn take_answer(&mut self, leg: u8, response: &Message<'_>) -> Option<super::early::Answer> {
+    fn kept_answer(&mut self, leg: u8, response: &Message<'_>) -> Option<super::early::Answer> {
         let branch = self.branches.get_mut(leg as usize)?;
         (branch.early.answer.take()).filter(|_| response.body().is_empty())
     }
@@ -321,6 +376,16 @@ impl Call {
             false => carriage::finish(composer, response, body),
         }
         context.respond(self.invite, response.status(), &self.request);
+    }
+
+    /// The caller has his 2xx: with this branch he has a dialog, in which he has used this CSeq number last.
+    pub(super) fn caller_is_answered(&mut self, handle: CallHandle, leg: u8, asked: Option<u32>) {
+        let tag = self.caller_tag(handle.index, leg);
+        self.caller.dialog.local.extend_from_slice(b";tag=");
+        self.caller.dialog.local.extend_from_slice(&tag);
+        self.caller.dialog.remote_cseq = asked;
+        self.caller.is_up = true;
+        self.caller.unacknowledged = Some((self.invite, self.invite_cseq));
     }
 
     /// Begins a response to the caller's INVITE from that of a branch.
@@ -356,12 +421,17 @@ impl Call {
         composer
             .field("Allow", &[carriage::ALLOW])
             .field("Server", &[b"sipkeep"]);
+        if !self.caller.party.is_outside() {
+            composer.field("Supported", &[b"replaces"]);
+        }
         composer
     }
 
     /// Somebody has declined for all (6xx): nobody else is asked, and who still rings is told to stop (RFC 3261 §16.7 step 5).
     pub(super) fn is_declined(&self) -> bool {
-        (self.branches.iter()).any(|branch| branch.status.is_some_and(|status| status >= 600))
+        (self.branches.iter())
+            .filter(|branch| !branch.is_left)
+            .any(|branch| branch.status.is_some_and(|status| status >= 600))
     }
 
     /// CANCEL to every branch that has no final response yet.
@@ -400,6 +470,16 @@ impl Leg {
         }
         crate::source::Sink::send(context.out, &self.dialog.flow, context.buffer);
         self.ack = Some((cseq, context.buffer.clone()));
+    }
+
+    /// The 2xx came again, so our ACK was lost; or nobody knows any more what the INVITE was for.
+    pub(super) fn repeat_or_end_ack(&mut self, cseq: u32, context: &mut Context<'_>) {
+        let is_known = self.ack.as_ref().is_some_and(|(number, _)| *number >= cseq);
+        if is_known || self.ack_owed == Some(cseq) {
+            self.repeat_ack(cseq, context);
+        } else {
+            self.send_ack(cseq, None, context);
+        }
     }
 
     /// The 2xx came again, so our ACK was lost.

@@ -6,11 +6,11 @@ use crate::message::{HeaderName, Message};
 
 /// Methods that we take part in.
 pub const ALLOW: &[u8] =
-    b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, MESSAGE, REGISTER, SUBSCRIBE";
+    b"INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, MESSAGE, REGISTER, SUBSCRIBE";
 /// Bodies that an INVITE may have.
 pub const ACCEPT: &[u8] = b"application/sdp, multipart/mixed";
 /// Event packages that can be subscribed to (RFC 6665 §8.2.2).
-pub const ALLOW_EVENTS: &[u8] = b"message-summary";
+pub const ALLOW_EVENTS: &[u8] = b"dialog, message-summary";
 
 /// Where a call has been (`endpoint::passed`): what came of it goes on in a line of our own.
 pub const PASSED: &str = "X-Sipkeep-Passed";

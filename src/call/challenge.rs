@@ -23,6 +23,7 @@ impl Calls {
         response: &Message<'_>,
         context: &mut Context<'_>,
     ) -> bool {
+        let owner = self.resolved(owner);
         let refused = context.transactions.take_refused(id);
         let Some(refused) = refused.filter(|refused| !refused.is_cancelled) else {
             return false;
@@ -110,7 +111,7 @@ impl Calls {
                 }
             }
             // Nobody asks for them by name.
-            Purpose::Bye | Purpose::Probe | Purpose::Stray => {}
+            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Pickup | Purpose::Stray => {}
         }
     }
 }
@@ -128,7 +129,9 @@ impl Call {
                     && branch.is_some_and(|branch| branch.status.is_none())
             }
             Purpose::Relay | Purpose::Refresh => self.state != State::Ending,
-            Purpose::Bye | Purpose::Probe | Purpose::Stray => true,
+            Purpose::Bye | Purpose::Probe | Purpose::Notify | Purpose::Pickup | Purpose::Stray => {
+                true
+            }
         }
     }
 }

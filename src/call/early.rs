@@ -4,6 +4,7 @@
 //! the same client transaction: the caller sees what he would see of a proxy, and PRACK and UPDATE find the right phone.
 
 use super::*;
+use crate::limits::{CALLEE_LEGS_MAX, EARLY_DIALOGS_MAX};
 use crate::message::Message;
 
 /// What an early dialog of the caller with one branch has come to.
@@ -59,7 +60,8 @@ impl Call {
         if let Some(known) = known {
             return u8::try_from(known).ok();
         }
-        if self.branches.len() >= crate::limits::EARLY_DIALOGS_MAX {
+        let behind = (self.branches.iter()).filter(|branch| branch.client == client);
+        if behind.count() >= EARLY_DIALOGS_MAX || self.branches.len() >= CALLEE_LEGS_MAX {
             // A 2xx takes the place of another: the call is its own now.
             return (response.status() >= 200).then_some(leg);
         }
@@ -73,6 +75,7 @@ impl Call {
             refusal: Box::default(),
             early: Early::new(self.invite_cseq),
             forwarding: first.forwarding.clone(),
+            role: first.role,
             payer: first.payer.clone(),
             pays: false,
             alternatives: None,
@@ -138,7 +141,11 @@ impl Call {
         };
         let to = if from_caller { branch } else { CALLER };
         match self.state {
+            // Nobody is across from a call that we took ourselves.
+            State::Answered if self.winner == NO_BRANCH => return Err((488, false)),
             State::Answered if branch == self.winner => return Ok(to),
+            // Who waits for the target of a transfer has nobody to speak with as yet.
+            State::Ringing if from_caller && self.transfer.is_some() => return Err((500, true)),
             State::Ringing => {}
             State::Answered | State::Ending => return Err((481, false)),
         }

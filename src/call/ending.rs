@@ -7,6 +7,9 @@ use crate::message::{HeaderName, printable};
 use crate::source::Sink;
 use crate::transaction::Expired;
 
+/// When a ring timeout that came while the call was about to go on is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Calls {
     /// The caller's INVITE gets its refusal, and the record is written. Branches that still ring are the caller's (of this
     /// function) to cancel.
@@ -26,20 +29,16 @@ impl Calls {
             call.reason = reason.into();
         }
         call.provisionals.end();
-        let tag = call.caller_tag(handle.index, NO_BRANCH);
-        let mut composer = call.request.response(context.buffer, status, &tag);
-        if status == 503 {
-            composer.number("Retry-After", RETRY_AFTER_S);
+        if call.transfer.is_none() {
+            call.refuse_caller(handle, status, context);
         }
-        composer.lines(&call.refusal).field("Server", &[b"sipkeep"]);
-        composer.finish(None, b"");
-        context.respond(call.invite, status, &call.request);
         let disposition = match (status, by) {
             // Nobody cancelled: the INVITE's own time was over.
             (487, EndedBy::Server) => "no_answer",
             _ => disposition(status),
         };
         self.finish(handle, status, disposition, by, context);
+        self.transfer_fails(handle, status, context);
         self.finish_relays(handle, context);
         // Whoever has answered meanwhile gets ACK and BYE.
         self.release_success(handle, context);
@@ -47,7 +46,7 @@ impl Calls {
     }
 
     /// Writes the record and counts the parties out; what still runs is only waited for.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         handle: CallHandle,
         status: u16,
@@ -55,6 +54,7 @@ impl Calls {
         by: EndedBy,
         context: &mut Context<'_>,
     ) {
+        self.touch(handle);
         let Some(call) = self.get(handle) else { return };
         if call.state == State::Ending {
             return;
@@ -64,6 +64,7 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         call.invitation = None;
         call.later.clear();
+        call.hunt = None;
         let counted = std::mem::take(&mut call.counted);
         // Nobody asks an ending call for it.
         let mut record = std::mem::take(&mut call.record);
@@ -102,6 +103,9 @@ impl Calls {
     /// reason (RFC 3326: a phone shows no missed call that was answered elsewhere); whoever answers all the same gets ACK
     /// and BYE.
     pub fn cancel(&mut self, owner: Owner, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+        if owner.purpose == Purpose::Pickup {
+            return self.cancel_pickup(owner, arrival, context);
+        }
         let of_call = Some(owner).filter(|owner| owner.purpose == Purpose::Invite);
         match of_call.and_then(|owner| self.get(owner.call)) {
             Some(call) => {
@@ -149,6 +153,27 @@ impl Calls {
             // It has gone on to a line that gives it more time.
             return self.arm(until, Timer::RingTimeout(handle));
         }
+        if status == 480 && call.asking > 0 {
+            // It is about to go on: two of these timers may be due at once.
+            return self.arm(
+                context.now.mono.plus(LOOK_AGAIN),
+                Timer::RingTimeout(handle),
+            );
+        }
+        if status == 480 && self.rings_no_longer(handle) {
+            return;
+        }
+        self.nobody_answers(handle, status, context);
+    }
+
+    /// The same, and there is nobody to go on to.
+    pub(super) fn nobody_answers(
+        &mut self,
+        handle: CallHandle,
+        status: u16,
+        context: &mut Context<'_>,
+    ) {
+        let Some(call) = self.get(handle) else { return };
         call.cancel_branches(b"", context);
         self.refuse(handle, status, EndedBy::Server, context);
         self.sweep(handle);
@@ -184,7 +209,9 @@ impl Calls {
     ) {
         let Some(call) = self.get(handle) else { return };
         let winner = call.winner;
+        call.join = None;
         call.cancel_refreshes(context);
+        self.end_transfer(handle, context);
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);
@@ -208,7 +235,7 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        if !leg.is_up {
+        if !leg.is_up || leg.refuse_answering(cause(reason).unwrap_or(487), context) {
             return;
         }
         if let Some(cseq) = leg.ack_owed {
@@ -251,6 +278,7 @@ impl Calls {
         call.waiting = call.waiting.saturating_sub(1);
         if let Some(leg) = call.leg_mut(owner.leg) {
             leg.lost = None;
+            leg.is_probed &= owner.purpose != Purpose::Probe;
         }
         // RFC 5057: these two say that the peer has no such dialog, or is no more.
         if owner.purpose == Purpose::Probe && matches!(status, 408 | 481) {
@@ -266,9 +294,10 @@ impl Calls {
         };
         call.waiting = call.waiting.saturating_sub(1);
         let now = context.now.mono;
-        let since = call
-            .leg_mut(owner.leg)
-            .map(|leg| *leg.lost.get_or_insert(now));
+        let since = call.leg_mut(owner.leg).map(|leg| {
+            leg.is_probed = false;
+            *leg.lost.get_or_insert(now)
+        });
         if since.is_some_and(|since| now.since(since) >= RETURN_TIME) {
             self.peer_is_gone(owner, false, context);
         }
@@ -296,6 +325,9 @@ impl Calls {
         {
             leg.is_up = false;
         }
+        if self.transferor_leaves(owner.call, owner.leg, context) {
+            return self.end_leg(owner.call, owner.leg, b"", context);
+        }
         self.end_call(
             owner.call,
             EndedBy::Server,
@@ -306,7 +338,8 @@ impl Calls {
 
     /// What the transaction layer gave up on.
     pub fn expired(&mut self, expired: Expired<Owner>, context: &mut Context<'_>) {
-        match expired {
+        let owner = self.resolved(expired.owner());
+        match expired.of(owner) {
             Expired::Timeout { id, owner } => self.unanswered(id, owner, 408, context),
             // The connection is gone: an offline phone, not a broken server.
             Expired::TransportFailed { id, owner } => self.unanswered(id, owner, 480, context),
@@ -339,7 +372,8 @@ impl Calls {
             Purpose::Probe if status != 408 => self.out_of_reach(owner, context),
             Purpose::Bye | Purpose::Probe => self.own_request_ends(owner, status, context),
             Purpose::Refresh => self.refresh_ends(owner, status, context),
-            Purpose::Stray => {}
+            Purpose::Notify => self.told(owner, status, context),
+            Purpose::Stray | Purpose::Pickup => {}
         }
     }
 
@@ -414,6 +448,20 @@ impl Context<'_> {
                 None
             }
         }
+    }
+}
+
+impl Call {
+    /// The final response to the caller's INVITE, if it is a refusal.
+    fn refuse_caller(&self, handle: CallHandle, status: u16, context: &mut Context<'_>) {
+        let tag = self.caller_tag(handle.index, NO_BRANCH);
+        let mut composer = self.request.response(context.buffer, status, &tag);
+        if status == 503 {
+            composer.number("Retry-After", RETRY_AFTER_S);
+        }
+        composer.lines(&self.refusal).field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        context.respond(self.invite, status, &self.request);
     }
 }
 

@@ -26,12 +26,36 @@ pub struct Alternatives {
 /// One of those.
 #[derive(Clone, Debug)]
 pub struct Hop {
-    /// A trunk, or a user.
-    pub party: Party,
+    /// Whom it leads to.
+    pub to: HopTo,
     /// Which address of the trunk; 0 of others.
     pub address: usize,
     /// The address of the line, whose order may be another by the time it is tried.
     pub way: Option<SocketAddr>,
+}
+
+/// Whom a hop leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HopTo {
+    /// A trunk, a line or a user.
+    Party(Party),
+    /// A ringing group, by its name.
+    Group(Box<str>),
+}
+
+impl Hop {
+    /// Whom it leads to, if that is no group.
+    pub fn party(&self) -> Option<&Party> {
+        match &self.to {
+            HopTo::Party(party) => Some(party),
+            HopTo::Group(_) => None,
+        }
+    }
+
+    /// Whether it leads to a trunk or line.
+    pub fn is_outside(&self) -> bool {
+        self.party().is_some_and(Party::is_outside)
+    }
 }
 
 impl Calls {

@@ -50,6 +50,11 @@ impl Calls {
                 self.end_leg(handle, leg_index, &reason, context);
             }
         }
-        self.slots.remove(handle.index as usize);
+        // Whoever has transferred the call away, and waits for nothing but the answer to his NOTIFY.
+        let referral = self.get(handle).and_then(|call| call.referral.take());
+        if let Some(referral) = referral {
+            self.end_leg(handle, referral.leg(), b"", context);
+        }
+        self.remove(handle);
     }
 }

@@ -19,7 +19,7 @@ use crate::sdp::{self, Stream};
 /// Reason of the BYE to both sides of a relayed call that has had no audio for too long (RFC 3326).
 const NO_AUDIO: &[u8] = b"SIP;cause=408;text=\"No audio\"";
 /// The same where the ports of a relay could not be opened.
-const NO_PORT: &[u8] = b"SIP;cause=503;text=\"No port for media\"";
+pub(super) const NO_PORT: &[u8] = b"SIP;cause=503;text=\"No port for media\"";
 
 /// A body that a leg sent for the other one.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +46,16 @@ impl<'m> Said<'m> {
         match had_offer {
             true => Self::answer(leg, message),
             false => Self::offer(leg, message),
+        }
+    }
+
+    /// An offer that was kept until it could be made.
+    pub fn kept(leg: u8, offer: &'m super::session::Description) -> Self {
+        Self {
+            leg,
+            exchange: Exchange::Offer,
+            kind: Some(&offer.kind),
+            body: &offer.body,
         }
     }
 
@@ -202,7 +212,7 @@ impl Call {
         }
     }
 
-    fn end_relay(&mut self, branch: u8, context: &mut Context<'_>) {
+    pub(super) fn end_relay(&mut self, branch: u8, context: &mut Context<'_>) {
         if let Some(id) = self.relay_of(branch) {
             context.media.end(id, context.out);
             for branch in &mut self.branches {
@@ -223,6 +233,13 @@ impl Call {
             relay.from
         };
         if let Some(id) = self.relay_of(branch).filter(|_| relay.has_offer) {
+            context.media.withdraw(id);
+        }
+    }
+
+    /// The same of one that we have passed on ourselves, to join two legs.
+    pub(super) fn offer_is_refused(&self, context: &mut Context<'_>) {
+        if let Some(id) = self.relay_of(self.winner) {
             context.media.withdraw(id);
         }
     }
@@ -260,7 +277,8 @@ impl Calls {
             let is_needed = |(place, branch): (usize, &Branch)| {
                 branch.media == Some(id)
                     && match call.state {
-                        State::Ringing => branch.status.is_none(),
+                        // The answer of one that was left may cross its CANCEL, and wins the call then.
+                        State::Ringing => branch.status.is_none() || branch.is_left,
                         State::Answered => place == call.winner as usize,
                         State::Ending => false,
                     }
@@ -268,6 +286,27 @@ impl Calls {
             if !call.branches.iter().enumerate().any(is_needed) {
                 call.end_relay(index as u8, context);
             }
+        }
+    }
+
+    /// What the branches ring with is described to somebody else from now on: nothing of it holds any more.
+    pub(super) fn end_media(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        for leg in 0..call.branches.len() {
+            call.end_relay(leg as u8, context);
+        }
+    }
+
+    /// The INVITE of a branch has come to its end while others ring, or are about to.
+    pub(super) fn branch_needs_no_media(&mut self, owner: Owner, context: &mut Context<'_>) {
+        let Some(call) = self.get(owner.call) else {
+            return;
+        };
+        let id = call.relay_of(owner.leg);
+        let may_answer =
+            |branch: &Branch| branch.media == id && branch.status.is_none_or(|status| status < 300);
+        if !call.branches.iter().any(may_answer) {
+            call.end_relay(owner.leg, context);
         }
     }
 

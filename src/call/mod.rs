@@ -9,11 +9,11 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `target` (whom they ring), `early` (their dialogs before there is an
-//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (redirections), `failover` (the next trunk), `within`
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
+//! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
-//! reached another way), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
+//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), read SDP (`sdp`).
@@ -22,25 +22,31 @@ mod best;
 mod branch;
 mod carriage;
 mod challenge;
+mod confirm;
 mod counts;
 mod early;
 mod ending;
 mod failover;
 mod forgetting;
+mod forwarding;
+mod hunt;
 mod media;
 mod onward;
 mod page;
+mod pickup;
 mod reconnect;
 mod refresh;
 mod reliable;
 mod reply;
 mod session;
 mod setup;
+mod shown;
 mod target;
 mod timers;
+mod transfer;
 mod within;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -60,19 +66,24 @@ use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
-use counts::Counts;
+use counts::{Counts, Side};
 use early::Early;
 pub use ending::RETRY_AFTER_S;
-pub use failover::{Alternatives, Hop};
+pub use failover::{Alternatives, Hop, HopTo};
+pub use forwarding::{Cause, Diverted, Forwarding};
+pub use hunt::{Hunt, Role};
 pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
+pub use pickup::Ringing;
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
 pub use setup::Setup;
+pub use shown::{DialogIds, Progress, ShownDialog};
 pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
+pub use transfer::Replaces;
 pub use within::{Arrival, Located};
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
@@ -142,8 +153,12 @@ pub enum Purpose {
     Bye,
     /// Our OPTIONS within the dialog: is the peer still there?
     Probe,
-    /// Our refresh of a leg's session.
+    /// Our refresh of a leg's session, or the re-INVITE that joins it with another leg.
     Refresh,
+    /// A NOTIFY that says what has become of a transfer.
+    Notify,
+    /// The INVITE of whoever picks up.
+    Pickup,
     /// Its answer says nothing: the BYE of a dialog that nobody wanted, a PRACK.
     Stray,
 }
@@ -240,6 +255,12 @@ struct Leg {
     bye_after_ack: Option<Box<[u8]>>,
     /// A dialog exists and neither side has ended it.
     is_up: bool,
+    /// Its own INVITE, which has picked the call up, waits for a final response.
+    answering: Option<Box<pickup::Answering>>,
+    /// A probe of ours waits for its answer.
+    is_probed: bool,
+    /// Where it was before it came here.
+    places: Vec<transfer::Place>,
     /// How we notice that the peer is gone.
     watch: session::Watch,
     /// The peer is behind a NAT, as far as its signalling shows.
@@ -266,6 +287,8 @@ struct Branch {
     early: Early,
     /// How the call got to him, if the caller did not dial him.
     forwarding: Option<Box<Forwarding>>,
+    /// As what it is rung.
+    role: Role,
     /// The local user who answers for this outside call: who dialled, or who sent the call on.
     payer: Option<Party>,
     /// It counts among his outside calls now. Of the callees behind one INVITE one does.
@@ -280,17 +303,6 @@ struct Branch {
     is_left: bool,
     /// The relay of its media. Callees behind one INVITE share it.
     media: Option<MediaId>,
-}
-
-/// How a call got to a branch that the caller did not dial.
-#[derive(Clone, Debug)]
-struct Forwarding {
-    /// Who forwarded it, for records.
-    by: String,
-    /// To which number.
-    number: String,
-    /// The value of the Diversion header that says so to whoever is rung.
-    diversion: Vec<u8>,
 }
 
 /// A request on its way from one leg to the other.
@@ -363,6 +375,8 @@ struct Call {
     relays: Vec<Relay>,
     /// The caller's INVITE while the call rings.
     invitation: Option<Box<setup::Kept>>,
+    /// The ringing group that it is in.
+    hunt: Option<Box<Hunt>>,
     /// Whom to try when nobody rings any more, the next one last.
     later: Vec<onward::Later>,
     /// How often the call has asked where it is to go on to, without an answer as yet.
@@ -377,6 +391,10 @@ struct Call {
     started: Instant,
     /// When it has rung long enough.
     rings_until: Instant,
+    /// How long it rings wherever it goes on to, if nothing else is said there.
+    rings: Duration,
+    /// When the caller himself gives up, and no timer says so yet.
+    expires: Option<Instant>,
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
@@ -384,15 +402,12 @@ struct Call {
     is_caller_proven: bool,
     /// Whether its audio is watched.
     is_listened_to: bool,
-}
-
-/// On which side of a call somebody is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Caller,
-    Callee,
-    /// On neither by this: he answers for an outside call of it.
-    Outside,
+    /// It is the call to the target of a transfer.
+    transfer: Option<Box<transfer::Transfer>>,
+    /// One of its sides transfers the other.
+    referral: Option<Box<transfer::Referral>>,
+    /// Its two sides are being joined.
+    join: Option<Box<transfer::Join>>,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -453,9 +468,15 @@ pub struct Calls {
     ended: VecDeque<CallHandle>,
     ring_timeout: Duration,
     session_s: Option<u32>,
+    /// The host under which parties of transfers are shown; `None`: our address.
+    host: Option<String>,
     /// Calls that ask where they are to go on to.
     onward: VecDeque<Onward>,
     counts: Counts,
+    /// Where legs are that began in another call.
+    moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
+    /// Users whose calls have changed.
+    touched: BTreeSet<UserId>,
 }
 
 impl Calls {
@@ -471,8 +492,11 @@ impl Calls {
             ended: VecDeque::new(),
             ring_timeout: Duration::ZERO,
             session_s: None,
+            host: None,
             onward: VecDeque::new(),
             counts: Counts::default(),
+            moved: BTreeMap::new(),
+            touched: BTreeSet::new(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls
@@ -488,6 +512,7 @@ impl Calls {
         line: impl Fn(&str) -> Option<LineId>,
     ) {
         self.live_max = config.call.calls_max;
+        self.host = config.server.domains.first().cloned();
         self.ring_timeout = config.call.ring_timeout;
         let session = config.call.session_expires;
         self.session_s = session.map(|interval| interval.as_secs() as u32);
@@ -497,6 +522,8 @@ impl Calls {
             lines: vec![0; config.lines.len()],
             outside: vec![0; config.users.len()],
         };
+        // Their numbers are others now.
+        self.touched.clear();
         let renamed = |party: &mut Party| match party {
             Party::User(id, name) => *id = user(name).unwrap_or(UserId(u32::MAX)),
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
@@ -509,7 +536,11 @@ impl Calls {
                 renamed(&mut branch.leg.party);
                 branch.payer.iter_mut().for_each(renamed);
                 let hops = branch.alternatives.iter_mut().flat_map(|own| &mut own.hops);
-                hops.for_each(|hop| renamed(&mut hop.party));
+                for hop in hops {
+                    if let HopTo::Party(party) = &mut hop.to {
+                        renamed(party);
+                    }
+                }
             }
             for (party, side) in &mut call.counted {
                 renamed(party);
@@ -533,34 +564,6 @@ impl Calls {
     /// No call at all is left, ending ones included.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
-    }
-
-    /// How many calls a user is in, both directions together.
-    pub fn calls_of(&self, user: UserId) -> u32 {
-        (self.counts.users.get(user.0 as usize).copied()).unwrap_or(0)
-    }
-
-    /// How many calls there are from a trunk, and to it.
-    pub fn calls_of_trunk(&self, trunk: TrunkId) -> [u32; 2] {
-        (self.counts.trunks.get(trunk.0 as usize).copied()).unwrap_or_default()
-    }
-
-    /// How many calls a line is in, both directions together.
-    pub fn calls_of_line(&self, line: LineId) -> u32 {
-        (self.counts.lines.get(line.0 as usize).copied()).unwrap_or_default()
-    }
-
-    /// How many outside calls a user answers for: those that he dialled, and those that he sent on.
-    pub fn outside_calls_of(&self, user: UserId) -> u32 {
-        (self.counts.outside.get(user.0 as usize).copied()).unwrap_or(0)
-    }
-
-    /// In how many calls users, trunks and lines are, all of them together.
-    #[cfg(feature = "testing")]
-    pub fn counted(&self) -> u64 {
-        let counts = (self.counts.users.iter()).chain(self.counts.trunks.as_flattened());
-        let counts = counts.chain(&self.counts.lines).chain(&self.counts.outside);
-        counts.map(|count| u64::from(*count)).sum()
     }
 
     /// `GET calls`: ringing and answered ones in the order of their ids. `after` is the id of the last one seen.
@@ -606,65 +609,11 @@ impl Calls {
             .filter(|call| call.serial == handle.serial)
     }
 
-    fn count_in(&mut self, handle: CallHandle, party: &Party, side: Side) {
-        if let Some(count) = self.counts.of(party, side) {
-            *count += 1;
-        }
-        if let Some(call) = self.get(handle) {
-            call.counted.push((party.clone(), side));
-        }
-    }
-
-    fn count_out(&mut self, counted: Vec<(Party, Side)>) {
-        for (party, side) in counted {
-            if let Some(count) = self.counts.of(&party, side) {
-                *count = count.saturating_sub(1);
-            }
-        }
-    }
-
-    /// One callee is not in this call any more, which goes on.
-    fn count_out_one(&mut self, handle: CallHandle, party: &Party, side: Side) {
-        let Some(call) = self.get(handle) else { return };
-        let is_it = |(own, own_side): &(Party, Side)| own == party && *own_side == side;
-        if let Some(place) = call.counted.iter().position(is_it) {
-            let one = call.counted.swap_remove(place);
-            self.count_out(vec![one]);
-        }
-    }
-
-    /// An outside branch counts among the calls of whoever answers for it, ...
-    fn pays(&mut self, handle: CallHandle, leg: u8) {
-        let branch = (self.get(handle)).and_then(|call| call.branches.get_mut(leg as usize));
-        let Some(branch) = branch.filter(|branch| !branch.pays) else {
-            return;
-        };
-        if let Some(payer) = branch.payer.clone() {
-            branch.pays = true;
-            self.count_in(handle, &payer, Side::Outside);
-        }
-    }
-
-    /// ... and no more: it has ended, and the call goes on.
-    fn pays_no_more(&mut self, handle: CallHandle, leg: u8) {
-        let Some(call) = self.get(handle) else { return };
-        let client = call.branches.get(leg as usize).map(|branch| branch.client);
-        let mut of_invite = (call.branches.iter_mut())
-            .filter(|branch| Some(branch.client) == client && branch.pays);
-        let Some(branch) = of_invite.next() else {
-            return;
-        };
-        branch.pays = false;
-        if let Some(payer) = branch.payer.clone() {
-            self.count_out_one(handle, &payer, Side::Outside);
-        }
-    }
-
     /// Takes a call off the table once nothing of it runs any more.
     fn sweep(&mut self, handle: CallHandle) {
         let is_over = self.get(handle).is_some_and(|call| call.is_over());
         if is_over {
-            self.slots.remove(handle.index as usize);
+            self.remove(handle);
         }
     }
 }
@@ -688,6 +637,9 @@ impl Leg {
             unacknowledged: None,
             bye_after_ack: None,
             is_up: false,
+            answering: None,
+            is_probed: false,
+            places: Vec::new(),
             watch: session::Watch::default(),
             is_behind_nat: false,
         }

@@ -14,17 +14,17 @@
 //! user's is followed as if he himself called that number. A trunk's is not followed at all, for nobody's rights cover it:
 //! else whoever answers behind a carrier could make us call through another one.
 
-use super::setup::{Invitation, text};
+use super::setup::Invitation;
 use super::*;
 use crate::limits::{BRANCHES_MAX, REDIRECT_CONTACTS_MAX};
-use crate::message::{Contact, HeaderName, Message, NameAddr};
+use crate::message::{Contact, Message};
 
 /// A call asks where it is to go on to.
 #[derive(Clone, Debug)]
 pub struct Onward {
-    call: CallHandle,
-    /// The branch that is left.
-    branch: u8,
+    pub(super) call: CallHandle,
+    /// The branch that is left; `NO_BRANCH`: none.
+    pub(super) branch: u8,
     /// Who is left, and answers for it that the call goes on.
     pub by: Party,
     /// Who answers for the call to whoever is left, if that is an outside call; `None`: nobody, or it is none.
@@ -33,6 +33,12 @@ pub struct Onward {
     pub caller: (Party, Flow),
     /// The way to whoever is left.
     pub flow: Flow,
+    /// Who has sent the call on before.
+    pub chain: Vec<Diverted>,
+    /// Whom the call has rung.
+    pub rung: Vec<Party>,
+    /// He was rung as a member of a group.
+    pub is_member: bool,
     /// Where to.
     pub why: Why,
 }
@@ -45,6 +51,22 @@ pub enum Why {
     /// He failed, and these are to be tried in his place. Who says so: he himself, or we, because he is silent or cannot be
     /// reached.
     Failed(Box<Alternatives>, EndedBy),
+    /// He, a user, is not reached.
+    Unreached {
+        /// Why.
+        cause: Cause,
+        /// The call has rung for as long as it may: if there is nobody to go on to, it ends.
+        is_over: bool,
+    },
+    /// Nobody of a group takes the call.
+    Next {
+        /// Who is still to be rung.
+        hunt: Box<Hunt>,
+        /// Those who ring have had their time.
+        is_over: bool,
+    },
+    /// He transfers his call to this URI.
+    Transferred(Box<[u8]>),
 }
 
 /// What the endpoint found for an [`Onward`].
@@ -52,10 +74,21 @@ pub enum Why {
 pub struct Found {
     /// Where to; those that the call has tried already are left out.
     pub targets: Vec<Target>,
-    /// What the branch counts as if there is none that it has not tried.
+    /// What a branch that was redirected counts as if there is none that the call has not tried.
     pub status: u16,
-    /// Whoever is left, as he is shown to those who are rung instead.
-    pub diverting: Identity,
+    /// The ringing group that these are of.
+    pub hunt: Option<Box<Hunt>>,
+}
+
+impl Found {
+    /// Nobody, and this is why.
+    pub fn nobody(status: u16) -> Self {
+        Self {
+            targets: Vec::new(),
+            status,
+            hunt: None,
+        }
+    }
 }
 
 /// Contacts of one 3xx that come after others, by `q`.
@@ -124,6 +157,9 @@ impl Calls {
             payer: left.payer.clone(),
             caller: (call.caller.party.clone(), call.caller.dialog.flow),
             flow: left.leg.dialog.flow,
+            chain: (left.forwarding.as_ref()).map_or_else(Vec::new, |own| own.chain.clone()),
+            rung: call.rung(),
+            is_member: left.role.is_member,
             why,
         };
         call.asking += 1;
@@ -138,39 +174,67 @@ impl Calls {
         if call.state != State::Ringing || call.is_final {
             return;
         }
-        let mut targets = found.targets;
+        let Found {
+            mut targets,
+            status,
+            hunt,
+        } = found;
         // A loop is cut: whoever has been rung in this call is not rung again, ...
         targets.retain(|target| !call.branches.iter().any(|branch| branch.rang(target)));
-        targets.truncate(BRANCHES_MAX.saturating_sub(call.branches.len()));
         // ... and what he has forwarded before, in a call that has come back to us, he does not forward again.
-        let is_redirected = matches!(onward.why, Why::Redirected(_));
-        // What a failed one was counted as, those in its place are.
-        self.pays_no_more(handle, onward.branch);
-        let Some(call) = self.get(handle) else { return };
-        if is_redirected && call.was_diverted_by(&found.diverting) {
+        if !matches!(onward.why, Why::Failed(..)) {
+            call.retain_undiverted(&mut targets);
+        }
+        targets.truncate(BRANCHES_MAX.saturating_sub(call.branches.len()));
+        // Nobody is in two groups at once with one call.
+        if hunt.is_some() && call.hunt.is_some() {
             targets.clear();
         }
-        if targets.is_empty() {
-            let branch = call.branches.get_mut(onward.branch as usize);
-            // Of one that failed, what it said itself stands.
-            if let Some(branch) = branch.filter(|_| is_redirected) {
-                branch.status = Some(found.status);
+        let is_found = !targets.is_empty();
+        if matches!(onward.why, Why::Redirected(_) | Why::Failed(..)) {
+            // What a failed one was counted as, those in its place are.
+            self.pays_no_more(handle, onward.branch);
+        }
+        let kept = self.get(handle).and_then(|call| call.invitation.take());
+        if let Some(kept) = kept {
+            if is_found {
+                self.move_on(&onward, &targets, hunt, &kept, context);
             }
-        } else if let Some(kept) = call.invitation.take() {
-            self.forward(&onward, &targets, &found.diverting, &kept, context);
             if let Some(call) = self.get(handle) {
                 call.invitation = Some(kept);
             }
         }
-        self.conclude(handle, context);
+        let is_over = match &onward.why {
+            Why::Redirected(_) if !is_found => {
+                let call = self.get(handle);
+                let branch = call.and_then(|call| call.branches.get_mut(onward.branch as usize));
+                // Of one that failed, what it said itself stands.
+                if let Some(branch) = branch {
+                    branch.status = Some(status);
+                }
+                self.sends_on(handle, onward.branch);
+                false
+            }
+            Why::Unreached { is_over, .. } | Why::Next { is_over, .. } => *is_over && !is_found,
+            Why::Transferred(_) if !is_found => {
+                self.refuse(handle, status, EndedBy::Server, context);
+                false
+            }
+            Why::Redirected(_) | Why::Failed(..) | Why::Transferred(_) => false,
+        };
+        match is_over {
+            true => self.nobody_answers(handle, 480, context),
+            false => self.conclude(handle, context),
+        }
         self.sweep(handle);
     }
 
-    fn forward(
+    /// Rings those who were found.
+    fn move_on(
         &mut self,
         onward: &Onward,
         targets: &[Target],
-        diverting: &Identity,
+        hunt: Option<Box<Hunt>>,
         kept: &setup::Kept,
         context: &mut Context<'_>,
     ) {
@@ -184,41 +248,58 @@ impl Calls {
             from: &kept.from,
         };
         if matches!(onward.why, Why::Failed(..)) {
-            self.replace(onward, targets, &invitation, context);
-            return;
+            return self.replace(onward, targets, &invitation, context);
         }
-        let by = onward.by.name();
-        // RFC 5806 §5.1: the last one stands before those who sent the call to him.
-        let mut before: Option<Vec<u8>> = None;
-        if let Some(call) = self.get(handle) {
-            let left = call.branches.get(onward.branch as usize);
-            let forwarding = left.and_then(|left| left.forwarding.as_ref());
-            before = forwarding.map(|forwarding| forwarding.diversion.clone());
-            call.record.forwarded_by = Some(by.clone());
-            let id = call.record.id.clone();
-            let ringing = call.branches.iter().filter(|own| own.status.is_none());
-            let all = ringing.count() + targets.len();
-            call.provisionals.goes_to(all, call.had_offer);
-            call.ring_ourselves(handle, onward.branch, 181, context);
-            context.event("forward", vec![("id", id), ("by", by.clone())]);
-        }
-        self.rings_anew(handle, targets, context);
-        for target in targets {
-            // Deflection is what RFC 5806 §4 calls it when the phone itself says that the call is to go elsewhere.
-            let mut diversion = diverting.name_addr(target.ours.ip());
-            diversion.extend_from_slice(b";reason=deflection");
-            if let Some(before) = &before {
-                diversion.extend_from_slice(b", ");
-                diversion.extend_from_slice(before);
+        match &onward.why {
+            Why::Unreached { .. } => {
+                self.leave(handle, |branch| branch.leg.party == onward.by, context);
             }
-            let forwarding = Forwarding {
-                by: by.clone(),
-                number: text(&target.to.user),
-                diversion,
-            };
-            let forwarding = Some(Box::new(forwarding));
-            self.ring(handle, &invitation, target, forwarding, context);
+            Why::Next { .. } => self.leave(handle, |branch| branch.role.is_member, context),
+            Why::Transferred(_) => self.transfer_goes_to(handle, targets),
+            Why::Redirected(_) | Why::Failed(..) => {}
         }
+        let is_new_stage = !matches!(onward.why, Why::Redirected(_));
+        let Some(call) = self.get(handle) else { return };
+        let rings = hunt.as_ref().map(|hunt| hunt.rings);
+        let otherwise = is_new_stage.then_some(call.rings);
+        if hunt.is_some() {
+            call.hunt = hunt;
+        }
+        let ringing = call.branches.iter().filter(|own| own.status.is_none());
+        let all = ringing.count() + targets.len();
+        call.provisionals.goes_to(all, call.had_offer);
+        self.tells_of_forwarding(handle, onward.branch, targets, context);
+        self.rings_anew(handle, targets, rings, otherwise, context);
+        for target in targets {
+            self.ring(handle, &invitation, target, context);
+        }
+    }
+
+    /// The caller hears that his call goes on to somebody else: 181, but not while others ring for the same number. `tag`: in
+    /// which of his early dialogs.
+    pub(super) fn tells_of_forwarding(
+        &mut self,
+        handle: CallHandle,
+        branch: u8,
+        targets: &[Target],
+        context: &mut Context<'_>,
+    ) {
+        let is_alone = !targets.iter().any(|target| target.role.is_member);
+        let forwarding = (targets.first()).and_then(|target| target.forwarding.as_ref());
+        let Some((forwarding, call)) = forwarding.zip(self.get(handle)) else {
+            return;
+        };
+        let Some(last) = forwarding.last().filter(|_| is_alone) else {
+            return;
+        };
+        let fields = vec![
+            ("id", call.record.id.clone()),
+            ("by", last.by.to_string()),
+            ("cause", last.cause.word().to_owned()),
+        ];
+        call.record.forwarded_by = Some(last.by.to_string());
+        call.ring_ourselves(handle, branch, 181, context);
+        context.event("forward", fields);
     }
 }
 
@@ -238,7 +319,6 @@ impl Calls {
             return;
         };
         left.is_left = true;
-        let forwarding = left.forwarding.clone();
         let id = call.record.id.clone();
         let next = targets.first().map(|target| &target.party);
         call.record.through = (call.caller.party.through()).or(next.and_then(Party::through));
@@ -247,37 +327,46 @@ impl Calls {
             "failover",
             vec![("id", id), ("from", onward.by.name()), ("to", to)],
         );
-        self.rings_anew(onward.call, targets, context);
+        self.rings_anew(onward.call, targets, None, None, context);
         for target in targets {
-            self.ring(onward.call, invitation, target, forwarding.clone(), context);
+            self.ring(onward.call, invitation, target, context);
         }
     }
 }
 
 impl Calls {
-    /// The call goes on to these: a line among them says how long it rings from now on.
-    fn rings_anew(&mut self, handle: CallHandle, targets: &[Target], context: &Context<'_>) {
-        let wait = targets.first().and_then(Target::ring_timeout);
-        if let (Some(wait), Some(call)) = (wait, self.get(handle)) {
-            call.rings_until = context.now.mono.plus(wait);
-            let until = call.rings_until;
-            self.arm(until, Timer::RingTimeout(handle));
+    /// The call goes on to these: how long it rings from now on is what their group says, or a line among them, or what holds
+    /// otherwise.
+    fn rings_anew(
+        &mut self,
+        handle: CallHandle,
+        targets: &[Target],
+        group: Option<Duration>,
+        otherwise: Option<Duration>,
+        context: &Context<'_>,
+    ) {
+        let line = targets.first().and_then(Target::ring_timeout);
+        let Some(wait) = group.or(line).or(otherwise) else {
+            return;
+        };
+        let Some(call) = self.get(handle) else { return };
+        call.rings_until = context.now.mono.plus(wait);
+        let (until, expires) = (call.rings_until, call.expires.take());
+        self.arm(until, Timer::RingTimeout(handle));
+        if let Some(at) = expires {
+            self.arm(at, Timer::Expired(handle));
         }
     }
 }
 
 impl Call {
-    /// Whether the caller's INVITE says that this one has forwarded the call already (RFC 5806 §8).
-    fn was_diverted_by(&self, diverting: &Identity) -> bool {
+    /// Leaves out those to whom somebody sends the call on who has done so already, as the caller's INVITE says.
+    fn retain_undiverted(&self, targets: &mut Vec<Target>) {
         let request = (self.invitation.as_ref()).map(|kept| crate::message::parse(&kept.request));
-        let Some(Ok(request)) = request else {
-            return false;
-        };
-        let own = diverting.name_addr(self.caller.dialog.ours.ip());
-        let own = NameAddr::parse(&own).map(|own| own.uri).unwrap_or_default();
-        (request.values(HeaderName::Diversion))
-            .filter_map(|value| NameAddr::parse(value).ok())
-            .any(|diverted| diverted.uri == own)
+        if let Some(Ok(request)) = request {
+            let ours = self.caller.dialog.ours.ip();
+            targets.retain(|target| !target.has_come_back(&request, ours));
+        }
     }
 }
 

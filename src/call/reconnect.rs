@@ -46,6 +46,7 @@ impl Calls {
         let gone: Vec<CallHandle> = (self.slots.iter())
             .filter(|(_, call)| {
                 call.state == State::Ringing
+                    && call.transfer.is_none()
                     && call.caller.home.is_none()
                     && call.caller.dialog.flow.connection == Some(connection)
             })

@@ -125,11 +125,16 @@ impl Calls {
         };
         if status < 300 {
             leg.dialog.refresh_target(response);
-            if refresh.method == Method::Invite {
-                leg.send_ack(refresh.cseq, None, context);
-            }
             leg.watch.agree(context.now.mono, response, own_s);
-            call.hears_again(owner.leg, response, context);
+            let is_invite = refresh.method == Method::Invite;
+            if !(is_invite && self.join_answered(owner, response, context))
+                && let Some(call) = self.get(owner.call)
+            {
+                if let Some(leg) = call.leg_mut(owner.leg).filter(|_| is_invite) {
+                    leg.send_ack(refresh.cseq, None, context);
+                }
+                call.hears_again(owner.leg, response, context);
+            }
         } else if status == 422 {
             leg.watch.raise(response, own_s);
         }
@@ -142,11 +147,17 @@ impl Calls {
             return;
         };
         call.waiting = call.waiting.saturating_sub(1);
+        let is_joining = call.join.is_some();
         let Some(leg) = call.leg_mut(owner.leg) else {
             return;
         };
         leg.watch.refresh = None;
         let now = context.now.mono;
+        if is_joining {
+            self.join_ends(owner, status, context);
+            self.watch_both(owner.call);
+            return self.sweep(owner.call);
+        }
         match status {
             200..=299 => {}
             // RFC 4028 §10, RFC 5057: the peer has no such dialog, or is no more.
@@ -228,6 +239,7 @@ impl Calls {
             purpose: Purpose::Probe,
         };
         leg.send(client, Method::Options, owner, context);
+        leg.is_probed = true;
         call.waiting += 1;
     }
 }
@@ -266,6 +278,7 @@ impl Call {
     fn is_negotiating(&self) -> bool {
         let is_open = |leg: &Leg| leg.ack_owed.is_some() || leg.unacknowledged.is_some();
         (self.relays.iter()).any(|relay| relay.method != Method::Info)
+            || self.join.is_some()
             || is_open(&self.caller)
             || self.leg(self.winner).is_some_and(is_open)
     }

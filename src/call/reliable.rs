@@ -90,6 +90,17 @@ impl Provisionals {
         provisionals
     }
 
+    /// For a call that has no caller's INVITE. `is_offered`: its branches have been offered 100rel.
+    pub fn for_nobody(is_offered: bool) -> Self {
+        Self {
+            wish: Wish::Nothing,
+            is_offered,
+            sent: None,
+            waiting: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
     /// So many targets ring from now on, at first or after a redirection.
     pub fn goes_to(&mut self, targets: usize, has_offer: bool) {
         self.is_offered = has_offer || self.wish != Wish::Nothing && targets == 1;
@@ -139,7 +150,14 @@ impl Calls {
         let Some(leg) = call.early_dialog(owner.leg, response) else {
             return;
         };
+        if call.transfer.is_some() {
+            if call.ring_nobody(Owner { leg, ..owner }, response, context) {
+                self.transfer_rings(owner.call, response.status(), context);
+            }
+            return self.touch(owner.call);
+        }
         call.ring_caller(Owner { leg, ..owner }, response, context);
+        self.touch(owner.call);
     }
 
     /// PRACK (§3). From the caller it acknowledges the response that is on its way; callees have none of ours.
@@ -352,6 +370,21 @@ impl Call {
         }
     }
 
+    /// The same where nobody waits for the response but the callee for his PRACK. `false`: it is not taken.
+    fn ring_nobody(
+        &mut self,
+        owner: Owner,
+        response: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let number = self.reliable_number(response);
+        let is_taken = self.take(owner.leg, number, response);
+        if let (true, Some(number)) = (is_taken, number) {
+            self.send_prack((owner.call, owner.leg), number, None, context);
+        }
+        is_taken
+    }
+
     /// §4: takes a callee's response, a reliable one in the order of its number and once. Its Contact counts from then on,
     /// its Record-Route too if it has one: some leave it out where they had it before, or the other way round.
     fn take(&mut self, leg: u8, number: Option<u32>, response: &Message<'_>) -> bool {
@@ -423,6 +456,9 @@ impl Call {
         status: u16,
         context: &mut Context<'_>,
     ) {
+        if self.transfer.is_some() {
+            return;
+        }
         let is_reliable = self.provisionals.wish == Wish::Required;
         if is_reliable && self.provisionals.waiting.len() >= WAITING_MAX {
             return;

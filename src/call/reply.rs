@@ -8,7 +8,7 @@ use crate::source::Flow;
 use crate::transport::reconnect_address;
 
 /// Via, From, Call-ID and CSeq as header lines, and To (RFC 3261 §8.2.6.2).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answerable {
     lines: Box<[u8]>,
     /// Record-Route of an INVITE, for responses that make a dialog (RFC 3261 §12.1.1).

@@ -336,7 +336,14 @@ impl Watch {
         self.refresh = Some(refresh);
         // One that was refused is not what the peer goes by.
         self.offered = None;
-        self.due = self.ends;
+        if self.terms.is_some() {
+            self.due = self.ends;
+        }
+    }
+
+    /// The leg is in another call now, where its timer is not armed as yet.
+    pub fn moved(&mut self) {
+        self.armed = None;
     }
 
     /// A refresh cannot go now, since another request is under way.

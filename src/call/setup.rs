@@ -77,6 +77,8 @@ pub struct Setup<'a> {
     pub passed: Vec<u8>,
     /// `internal`, `incoming`, `outgoing`, `transit`.
     pub direction: &'static str,
+    /// The ringing group that it is for, if these are members of one.
+    pub hunt: Option<Box<Hunt>>,
     /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
     pub targets: Vec<Target>,
 }
@@ -84,7 +86,60 @@ pub struct Setup<'a> {
 impl Calls {
     /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
     /// of the server transaction.
-    pub fn start(&mut self, setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+    pub fn start(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+        let handle = self.open(&mut setup, context);
+        Composer::response_to(
+            context.buffer,
+            setup.request,
+            &setup.flow,
+            100,
+            "Trying",
+            b"",
+        )
+        .finish(None, b"");
+        context.transactions.respond(
+            context.now.mono,
+            setup.server,
+            100,
+            context.buffer,
+            context.out,
+        );
+
+        let invitation = Invitation {
+            request: setup.request,
+            from: &setup.from,
+        };
+        for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
+            self.ring(handle, &invitation, target, context);
+        }
+        self.tells_of_forwarding(handle, 0, &setup.targets, context);
+        self.arm_ringing(handle);
+        if let Some(call) = self.get(handle) {
+            let record = &call.record;
+            context.event(
+                "call",
+                vec![
+                    ("id", record.id.clone()),
+                    ("caller", record.caller.clone()),
+                    ("dialled", record.dialled.clone()),
+                ],
+            );
+        }
+        // No transaction was free for any branch: the caller must not wait for nobody.
+        self.conclude(handle, context);
+        self.sweep(handle);
+        handle
+    }
+
+    /// A call that is there, and nothing has been said as yet.
+    pub(super) fn open(&mut self, setup: &mut Setup<'_>, context: &mut Context<'_>) -> CallHandle {
+        let called = || setup.targets.first().and_then(Target::ring_timeout);
+        let group = setup.hunt.as_ref().map(|hunt| hunt.rings);
+        let wait = group.or(setup.ring_timeout).or_else(called);
+        let until = (context.now.mono).plus(wait.unwrap_or(self.ring_timeout));
+        // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
+        let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
+        let gives_up = limit.map(|limit| context.now.mono.plus(limit));
         let entry = self.slots.vacant_entry();
         let handle = CallHandle {
             index: entry.key() as u32,
@@ -132,18 +187,24 @@ impl Calls {
                 request: setup.request.bytes().into(),
                 from: setup.from.clone(),
             })),
+            hunt: setup.hunt.take(),
             later: Vec::new(),
             asking: 0,
             passed: setup.passed.as_slice().into(),
             asked,
             session_s: self.session_s,
-            record: new_record(&setup, context),
+            record: new_record(setup, context),
             started: context.now.mono,
-            rings_until: context.now.mono,
+            rings_until: until,
+            rings: setup.ring_timeout.unwrap_or(self.ring_timeout),
+            expires: gives_up,
             answered: None,
             counted: Vec::new(),
             is_caller_proven: setup.is_caller_proven,
             is_listened_to: false,
+            transfer: None,
+            referral: None,
+            join: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -155,58 +216,17 @@ impl Calls {
                 purpose: Purpose::Invite,
             },
         );
-        Composer::response_to(
-            context.buffer,
-            setup.request,
-            &setup.flow,
-            100,
-            "Trying",
-            b"",
-        )
-        .finish(None, b"");
-        context.transactions.respond(
-            context.now.mono,
-            setup.server,
-            100,
-            context.buffer,
-            context.out,
-        );
-
-        let invitation = Invitation {
-            request: setup.request,
-            from: &setup.from,
-        };
-        for target in setup.targets.iter().take(crate::limits::BRANCHES_MAX) {
-            self.ring(handle, &invitation, target, None, context);
-        }
-        // RFC 3261 §13.3.1: how long the caller himself wants it to ring.
-        let limit = (setup.request.expires()).map(|limit| Duration::from_secs(limit.into()));
-        let called = || setup.targets.first().and_then(Target::ring_timeout);
-        let wait = (setup.ring_timeout.or_else(called)).unwrap_or(self.ring_timeout);
-        let (wait, timer) = match limit {
-            Some(limit) if limit < wait => (limit, Timer::Expired(handle)),
-            _ => (wait, Timer::RingTimeout(handle)),
-        };
-        let until = context.now.mono.plus(wait);
-        self.arm(until, timer);
-        if let Some(call) = self.get(handle) {
-            call.rings_until = until;
-        }
-        if let Some(call) = self.get(handle) {
-            let record = &call.record;
-            context.event(
-                "call",
-                vec![
-                    ("id", record.id.clone()),
-                    ("caller", record.caller.clone()),
-                    ("dialled", record.dialled.clone()),
-                ],
-            );
-        }
-        // No transaction was free for any branch: the caller must not wait for nobody.
-        self.conclude(handle, context);
-        self.sweep(handle);
         handle
+    }
+
+    /// Until when it rings: as long as we want, or the caller.
+    fn arm_ringing(&mut self, handle: CallHandle) {
+        let Some(call) = self.get(handle) else { return };
+        let until = call.rings_until;
+        match call.expires.take_if(|at| *at < until) {
+            Some(at) => self.arm(at, Timer::Expired(handle)),
+            None => self.arm(until, Timer::RingTimeout(handle)),
+        }
     }
 
     /// A call that does not begin: a number that leads nowhere, a limit. Its INVITE gets its refusal, and it is a record.
@@ -264,7 +284,6 @@ impl Calls {
         handle: CallHandle,
         invitation: &Invitation<'_>,
         target: &Target,
-        forwarding: Option<Box<Forwarding>>,
         context: &mut Context<'_>,
     ) {
         let Some((client, via_branch)) = context.transactions.reserve() else {
@@ -303,7 +322,8 @@ impl Calls {
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
-            forwarding,
+            forwarding: target.forwarding.clone(),
+            role: target.role,
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
@@ -333,6 +353,7 @@ impl Calls {
             self.count_in(handle, &target.party, Side::Callee);
         }
         self.pays(handle, leg_index);
+        self.watch_answer(handle, leg_index, context);
         if target.alternatives.is_some() {
             self.watch_silence(handle, leg_index, context);
         }
@@ -418,23 +439,29 @@ impl Call {
             .field("Allow", &[carriage::ALLOW])
             .field("User-Agent", &[b"sipkeep"]);
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
-        let options: &[u8] = match (self.provisionals.is_offered(), has_timer) {
-            (true, true) => b"100rel, timer",
-            (true, false) => b"100rel",
-            (false, true) => b"timer",
-            (false, false) => b"",
-        };
+        // Whoever is outside takes no call of ours in another's place.
+        let mut options: Vec<&[u8]> = Vec::with_capacity(3);
+        options.extend((self.provisionals.is_offered()).then_some(&b"100rel"[..]));
+        options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
+        options.extend(has_timer.then_some(&b"timer"[..]));
         if !options.is_empty() {
-            composer.field("Supported", &[options]);
+            composer.field("Supported", &[&options.join(&b", "[..])]);
         }
         if let Some(forwarding) = &branch.forwarding {
-            composer.field("Diversion", &[&forwarding.diversion]);
+            composer.field("Diversion", &[&forwarding.diversion(leg.dialog.ours.ip())]);
         }
         if leg.party.is_outside() {
             composer.field(PASSED, &[&self.passed]);
+        } else if let Some(transfer) = &self.transfer {
+            let by = transfer.referred_by(leg.dialog.ours);
+            composer.field("Referred-By", &[&by]);
         }
         composer.lines(&leg.presented);
         leg.carry(&mut composer, request, from_outside);
+        if let Some(forwarding) = branch.forwarding.as_ref().filter(|_| !leg.hides_caller) {
+            let history = forwarding.history(request, leg.dialog.ours.ip());
+            composer.field("History-Info", &[&history]);
+        }
         carriage::finish(composer, request, &body);
         leg.send(client, Method::Invite, owner, context);
         Ok(())
@@ -442,9 +469,7 @@ impl Call {
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
-    // Milliseconds first, so that ids sort as the calls began.
-    let begun = hex::<12>(context.now.unix.as_millis());
-    let id = [begun, hex::<12>(context.tokens.next_u64())];
+    let id = new_id(context);
     let mut source = Vec::with_capacity(16);
     append_address(&mut source, setup.flow.remote.ip());
     let through = setup.caller.through().or_else(|| {
@@ -454,7 +479,7 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
             .and_then(|target| target.party.through())
     });
     CallRecord {
-        id: text(id.as_flattened()),
+        id,
         start: context.now.unix,
         direction: setup.direction,
         caller: setup.caller_name.clone(),
@@ -465,6 +490,14 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
         caller_call_id: text(setup.request.call_id()),
         ..CallRecord::default()
     }
+}
+
+/// The id of a record.
+pub(super) fn new_id(context: &mut Context<'_>) -> String {
+    // Milliseconds first, so that ids sort as the calls began.
+    let begun = hex::<12>(context.now.unix.as_millis());
+    let id = [begun, hex::<12>(context.tokens.next_u64())];
+    text(id.as_flattened())
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {

@@ -32,6 +32,10 @@ pub struct Target {
     pub to: Identity,
     /// The number that he is shown as the caller's, if it is not the caller's own.
     pub caller_id: Option<Box<[u8]>>,
+    /// How the call gets to him, if the caller did not dial him.
+    pub forwarding: Option<Box<Forwarding>>,
+    /// As what he is rung.
+    pub role: Role,
     /// The local user among whose outside calls it counts; `None`: nobody, or it is none.
     pub payer: Option<Party>,
     /// What a line asks for.
@@ -62,6 +66,12 @@ impl Target {
                 None => Box::default(),
             },
         }
+    }
+
+    /// Whether whoever sends the call on to him has done so before, as an INVITE says that came back to us.
+    pub fn has_come_back(&self, request: &Message<'_>, ours: std::net::IpAddr) -> bool {
+        let last = (self.forwarding.as_ref()).and_then(|forwarding| forwarding.last());
+        last.is_some_and(|last| last.is_named_in(request, ours))
     }
 
     /// How long it rings there; `None`: as everywhere.

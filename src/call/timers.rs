@@ -16,10 +16,16 @@ pub(super) enum Timer {
     Watch(CallHandle, u8),
     /// A trunk that has said nothing so far is waited for no longer.
     Silence(CallHandle, u8),
+    /// A user has rung for as long as he wants before the call goes on.
+    NoAnswer(CallHandle, u8),
+    /// A call that we took ourselves has been shown for long enough.
+    Confirmed(CallHandle),
     /// A relayed re-INVITE has had no final answer for Timer C.
     Relay(CallHandle, ClientId),
     /// Its audio may have stopped.
     Audio(CallHandle),
+    /// What joins two legs is tried again.
+    Join(CallHandle),
 }
 
 impl Timer {
@@ -28,10 +34,13 @@ impl Timer {
             Self::RingTimeout(call)
             | Self::Expired(call)
             | Self::Prack(call)
+            | Self::Confirmed(call)
             | Self::Watch(call, _)
             | Self::Silence(call, _)
+            | Self::NoAnswer(call, _)
             | Self::Relay(call, _)
-            | Self::Audio(call) => call,
+            | Self::Audio(call)
+            | Self::Join(call) => call,
         }
     }
 }
@@ -53,8 +62,11 @@ impl Calls {
             Timer::Prack(handle) => self.prack_timeout(handle),
             Timer::Watch(handle, leg) => self.watched(handle, leg, context),
             Timer::Silence(handle, leg) => self.silence(handle, leg, context),
+            Timer::NoAnswer(handle, leg) => self.no_answer(handle, leg),
+            Timer::Confirmed(handle) => self.confirmed(handle, context),
             Timer::Relay(handle, client) => self.relay_timeout(handle, client, context),
             Timer::Audio(handle) => self.listened(handle, context),
+            Timer::Join(handle) => self.join_on(handle, context),
         }
         true
     }
@@ -85,11 +97,13 @@ impl Call {
     /// Whether a timer of this call that is due then would do anything.
     fn awaits(&self, due: Instant, timer: Timer) -> bool {
         match timer {
-            Timer::RingTimeout(_) | Timer::Expired(_) | Timer::Silence(..) => {
-                self.state == State::Ringing
-            }
+            Timer::RingTimeout(_)
+            | Timer::Expired(_)
+            | Timer::Silence(..)
+            | Timer::NoAnswer(..) => self.state == State::Ringing,
             Timer::Prack(_) => true,
-            Timer::Audio(_) => self.state == State::Answered,
+            Timer::Audio(_) | Timer::Confirmed(_) => self.state == State::Answered,
+            Timer::Join(_) => self.join.is_some(),
             Timer::Watch(_, leg) => {
                 self.state == State::Answered
                     && self.leg(leg).is_some_and(|leg| leg.watch.awaits(due))

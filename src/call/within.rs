@@ -59,8 +59,24 @@ impl Calls {
     }
 
     /// The call that one of our tags belongs to, and what the tag says.
-    fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
-        let tag = TagParts::parse(tag)?;
+    pub(super) fn of_tag(&self, tag: &[u8]) -> Option<(&Call, TagParts)> {
+        let (bytes, mut tag) = (tag, TagParts::parse(tag)?);
+        let place = match tag.leg & CALLER {
+            0 => tag.leg,
+            _ => CALLER,
+        };
+        if let Some((call, leg)) = self.moved_to((tag.index, tag.serial, place)) {
+            (tag.index, tag.serial, tag.leg) = (call.index, call.serial, leg);
+            let call = self.slots.get(call.index as usize)?;
+            // Early dialogs that he had beside this one are over.
+            if *call.leg(leg)?.dialog.local_tag() != *bytes {
+                return None;
+            }
+            if leg == CALLER {
+                // He speaks with whoever has answered this one.
+                tag.leg |= call.winner;
+            }
+        }
         let call = self.slots.get(tag.index as usize)?;
         let leg_index = if tag.leg & CALLER == 0 {
             tag.leg
@@ -85,6 +101,7 @@ impl Calls {
 
     /// The connection of the leg that a transaction belongs to.
     pub fn connection_of(&self, owner: Owner) -> Option<ConnectionId> {
+        let owner = self.resolved(owner);
         let call = self.slots.get(owner.call.index as usize)?;
         let leg = call
             .leg(owner.leg)
@@ -94,6 +111,7 @@ impl Calls {
 
     /// The leg that a transaction belongs to, for what came on `flow`; `None`: the call is over.
     pub fn leg_of(&self, owner: Owner, flow: &Flow) -> Option<Located> {
+        let owner = self.resolved(owner);
         let call = self.slots.get(owner.call.index as usize)?;
         let is_from_peer = call.leg(owner.leg)?.is_from(flow);
         (call.serial == owner.call.serial).then_some(Located {
@@ -142,7 +160,9 @@ impl Calls {
             arrival.answer(481, None, context);
             return;
         }
-        let (is_answered, own_s) = (call.state == State::Answered, call.session_s);
+        // Who waits for the target of a transfer has an answered dialog.
+        let is_answered = call.state == State::Answered || call.transfer.is_some();
+        let own_s = call.session_s;
         let is_refresh = session::refreshes(method) && own_s.is_some();
         if is_refresh && session::Asked::of(request).is_too_brief() {
             arrival.answer(422, None, context);
@@ -160,6 +180,7 @@ impl Calls {
             Method::Invite | Method::Update | Method::Info | Method::Message => {
                 self.relay(located, arrival, None, context);
             }
+            Method::Refer => self.refer(located, arrival, context),
             // RFC 6665 §4.5.2: no subscription lives in a call's dialog, neither of theirs nor of ours.
             Method::Subscribe | Method::Publish => arrival.answer(489, None, context),
             Method::Notify => arrival.answer(481, None, context),
@@ -173,7 +194,9 @@ impl Calls {
             return;
         };
         let other = call.other(located.leg);
-        let brings_answer = call.leg(other).is_some_and(|leg| leg.ack_owed.is_some());
+        let session_s = call.session_s;
+        let waits = |leg: &Leg| leg.ack_owed.is_some() || leg.answering.is_some();
+        let brings_answer = call.join.is_none() && call.leg(other).is_some_and(waits);
         // From elsewhere it may say that the 2xx has come, but not what the answer to the offer is: the 2xx goes on.
         if brings_answer && !located.is_from_peer {
             return;
@@ -192,21 +215,21 @@ impl Calls {
         if located.leg == CALLER {
             call.caller_is_proven(context);
         }
-        let branch = if other == CALLER { located.leg } else { other };
-        let answer = match brings_answer {
-            true => call.passes_anyway(branch, Said::answer(located.leg, request), context),
-            false => Cow::Borrowed(request.body()),
-        };
-        if let Some(leg) = call.leg_mut(other)
-            && let Some(cseq) = leg.ack_owed
-        {
-            let kind = request.value(HeaderName::ContentType);
-            leg.watch.sending(kind, &answer);
-            let body = kind.map(|kind| (kind, &*answer));
-            leg.send_ack(cseq, body.filter(|(_, body)| !body.is_empty()), context);
+        if brings_answer {
+            let kind = request.value(HeaderName::ContentType).unwrap_or_default();
+            let branch = if other == CALLER { located.leg } else { other };
+            let answer = Said::answer(located.leg, request);
+            let answer = call.passes_anyway(branch, answer, context);
+            if let Some(leg) = call.leg_mut(other) {
+                leg.takes_description(kind, &answer, session_s, context);
+            }
         }
+        let is_joining = call.join.is_some();
         if let Some(reason) = bye {
             self.end_leg(located.call, located.leg, &reason, context);
+        }
+        if is_joining {
+            self.join_on(located.call, context);
         }
         self.sweep(located.call);
     }
@@ -229,6 +252,19 @@ impl Calls {
         };
         leg.is_up = false;
         leg.bye_after_ack = None;
+        if let Some(cseq) = leg.ack_owed {
+            // Nobody will bring an answer to his offer any more, but his 2xx must be acknowledged (§13.2.2.4).
+            leg.send_ack(cseq, None, context);
+        }
+        if self.transferor_leaves(located.call, located.leg, context) {
+            return self.sweep(located.call);
+        }
+        let Some(call) = self.get(located.call) else {
+            return;
+        };
+        let Some(leg) = call.leg(located.leg) else {
+            return;
+        };
         // Our 2xx goes on until its ACK comes: who says BYE may mean the early dialog (§15) and not have seen it.
         let from_outside = leg.party.is_outside();
         let by = if located.leg == CALLER {
@@ -421,8 +457,10 @@ impl Calls {
         };
         let Some(position) = call.relays.iter().position(|relay| relay.client == id) else {
             // The 2xx to a re-INVITE that was settled came again: the ACK was lost.
-            if let Some(leg) = call.leg_mut(owner.leg) {
-                leg.repeat_ack(response.cseq().number, context);
+            let is_success =
+                (200..300).contains(&status) && response.cseq().method == Method::Invite;
+            if let Some(leg) = call.leg_mut(owner.leg).filter(|_| is_success) {
+                leg.repeat_or_end_ack(response.cseq().number, context);
             }
             return;
         };
@@ -588,7 +626,7 @@ impl Call {
         if self.relays.len() >= RELAYS_MAX {
             return LATER;
         }
-        if has_offer && self.is_refreshing() {
+        if has_offer && (self.is_refreshing() || self.join.is_some()) {
             return GLARE;
         }
         // While it rings each early dialog is by itself.

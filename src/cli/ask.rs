@@ -106,7 +106,7 @@ fn generated(config: &Config, json: bool) -> Outcome {
     let users = config
         .users
         .iter()
-        .filter(|user| user.secret.is_none() && user.addresses.is_empty());
+        .filter(|user| user.secret.is_none() && !user.is_by_address());
     let names: Vec<&str> = users.map(|user| user.name.as_str()).collect();
     let has_token = config.http.listen.is_some() && config.http.token.is_none();
     let (mut found, mut token): (Vec<Option<String>>, _) = (Vec::new(), None);

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use sipkeep::config::{Config, Guard, GuardMode, Line, Route, Secret, Trunk, User, duration_text};
+use sipkeep::config::{
+    Config, Group, Guard, GuardMode, Line, Route, Secret, Strategy, Trunk, User, duration_text,
+};
 
 use super::table::align;
 use super::{Outcome, print, read};
@@ -95,6 +97,14 @@ fn text(config: &Config, file: &Path) -> String {
             format!("... and {} more", config.users.len() - USERS_SHOWN),
         );
     }
+    for (index, group) in config.groups.iter().enumerate() {
+        let title = if index == 0 {
+            format!("groups ({})", config.groups.len())
+        } else {
+            String::new()
+        };
+        row(&title, group_text(config, group));
+    }
     for (index, line) in config.lines.iter().enumerate() {
         let title = if index == 0 {
             format!("lines ({})", config.lines.len())
@@ -154,13 +164,13 @@ fn user_text(user: &User) -> String {
     match &user.secret {
         Some(Secret::Password(_)) => ways.push("password".into()),
         Some(Secret::Ha1 { .. }) => ways.push("ha1".into()),
-        None if user.addresses.is_empty() => {
+        None if !user.is_by_address() => {
             ways.push("password made at first start (sipkeep status --passwords)".into());
         }
         None => {}
     }
-    if !user.addresses.is_empty() {
-        ways.push(format!("by address {}", join(&user.addresses)));
+    if user.is_by_address() {
+        ways.push(format!("by address {}", join(&user.address_texts())));
     }
     let name = match user.display_name.as_str() {
         "" => user.name.clone(),
@@ -169,7 +179,32 @@ fn user_text(user: &User) -> String {
     let calls = user
         .calls_max
         .map_or_else(String::new, |calls| format!(", {calls} calls at a time"));
-    format!("{name}: {}{calls}", ways.join(", "))
+    let forwards = (user.forwards.numbers().into_iter())
+        .filter_map(|(key, number)| Some(format!(", {} to {}", key.replace('_', " "), number?)));
+    let forwards: String = forwards.collect();
+    let off = match user.do_not_disturb {
+        true => ", is not to be disturbed",
+        false => "",
+    };
+    format!("{name}: {}{calls}{forwards}{off}", ways.join(", "))
+}
+
+/// `200: 100, 101 one after the other, 15s each, then 102`.
+fn group_text(config: &Config, group: &Group) -> String {
+    let members: Vec<&str> = (group.members.iter())
+        .filter_map(|member| config.users.get(member.0 as usize))
+        .map(|user| user.name.as_str())
+        .collect();
+    let wait = duration_text(group.ring_timeout);
+    let how = match group.strategy {
+        Strategy::All => format!("at once for {wait}"),
+        Strategy::Linear => format!("one after the other, {wait} each"),
+        Strategy::Circular => {
+            format!("one after the other from behind the last one, {wait} each")
+        }
+    };
+    let next = (group.next.as_ref()).map_or_else(String::new, |next| format!(", then {next}"));
+    format!("{}: {} {how}{next}", group.name, members.join(", "))
 }
 
 /// `gd: +8612345678 at gd.ctcims.cn by way of 10.0.0.1 over udp, registers for 1h, its calls go to 100`.
@@ -305,6 +340,29 @@ who alone may call out on it, 2 calls at a time
 ";
         assert!(text.contains(expected), "{text}");
         assert!(!text.contains("Carrier-Secret"), "{text}");
+    }
+
+    #[test]
+    fn groups_are_shown_in_words() {
+        let text = of(
+            "[user 100]\nforward_no_answer = 200\nforward_always = 101\n\
+            [user 101]\ndo_not_disturb = yes\n\
+            [group 200]\nmembers = 100, 101\nnext = 201\n\
+            [group 201]\nmembers = 101\nstrategy = linear\nring_timeout = 15s\n\
+            [group 202]\nmembers = 101, 100\nstrategy = circular\n",
+        );
+        let expected = "\
+groups (3)  200: 100, 101 at once for 1m, then 201
+            201: 101 one after the other, 15s each
+            202: 101, 100 one after the other from behind the last one, 1m each
+";
+        assert!(text.contains(expected), "{text}");
+        for what in [
+            "forward always to 101, forward no answer to 200\n",
+            "(sipkeep status --passwords), is not to be disturbed\n",
+        ] {
+            assert!(text.contains(what), "{text}");
+        }
     }
 
     #[test]

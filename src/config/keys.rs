@@ -139,7 +139,7 @@ const SECTIONS: &[SectionSpec] = &[
     SectionSpec {
         kind: "group",
         example: Some("200"),
-        ready: false,
+        ready: true,
         keys: GROUP,
     },
     SectionSpec {
@@ -284,8 +284,16 @@ const CALL: &[KeySpec] = &[
         "60s",
         "how long a relayed call lasts without audio; 0: it does not matter",
     ),
-    later("pickup", "*8", "code that takes a ringing call"),
-    later("feature_codes", "yes", "*72NUMBER and its like"),
+    or_empty(
+        "pickup",
+        "*8",
+        "code that takes what rings in one's groups, or with a number behind it what rings there",
+    ),
+    key(
+        "feature_codes",
+        "yes",
+        "*72NUMBER forwards all calls, *73 none; *78 is do not disturb, *79 its end",
+    ),
 ];
 
 const MEDIA: &[KeySpec] = &[
@@ -318,29 +326,29 @@ const USER: &[KeySpec] = &[
     key(
         "addresses",
         "",
-        "IP address authorization: no password needed from there",
+        "IP address authorization: 192.168.1.50, 192.168.1.64/28, [2001:db8::7]:5062 need no password",
     ),
     key("calls_max", "", "calls at a time, both directions together"),
     key("levels", "", "call levels that this user has"),
     later("caller_id", "", "number shown on outgoing calls"),
-    later("do_not_disturb", "no", "incoming calls are refused"),
-    later("forward_always", "", "number that all calls go to"),
-    later(
+    key("do_not_disturb", "no", "incoming calls are refused"),
+    key("forward_always", "", "number that all calls go to"),
+    key(
         "forward_busy",
         "",
         "number that calls go to when the user is busy",
     ),
-    later(
+    key(
         "forward_no_answer",
         "",
         "number that calls go to when nobody answers",
     ),
-    later(
+    key(
         "forward_offline",
         "",
         "number that calls go to when no phone is registered",
     ),
-    later(
+    key(
         "forward_no_answer_after",
         "20s",
         "how long it rings before that",
@@ -377,7 +385,11 @@ const LINE: &[KeySpec] = &[
         "",
         "further addresses that this carrier calls from",
     ),
-    key("incoming", "", "user or number that incoming calls go to"),
+    key(
+        "incoming",
+        "",
+        "user, group or number that incoming calls go to",
+    ),
     key("shared", "yes", "every local user may call out on it"),
     key("calls_max", "", "calls at a time"),
     key("ring_timeout", "", "how long its calls ring"),
@@ -401,7 +413,7 @@ const TRUNK: &[KeySpec] = &[
     key(
         "incoming",
         "",
-        "user or number that its calls go to; empty: by the called number",
+        "user, group or number that its calls go to; empty: by the called number",
     ),
     key("caller_id", "", "number shown on calls to it"),
     key(
@@ -420,10 +432,22 @@ const TRUNK: &[KeySpec] = &[
 ];
 
 const GROUP: &[KeySpec] = &[
-    later("members", "", "users that ring"),
-    later("strategy", "all", "all, linear, circular"),
-    later("ring_timeout", "60s", "how long it rings"),
-    later("next", "", "where the call goes when nobody answers"),
+    key("members", "", "users that ring"),
+    key(
+        "strategy",
+        "all",
+        "all: at once; linear: one after the other; circular: the same, from behind the last one",
+    ),
+    key(
+        "ring_timeout",
+        "60s",
+        "how long it rings, at each member if they ring one after the other",
+    ),
+    key(
+        "next",
+        "",
+        "user, group or number that the call goes to when nobody answers",
+    ),
 ];
 
 const ROUTE: &[KeySpec] = &[
@@ -434,7 +458,7 @@ const ROUTE: &[KeySpec] = &[
     ),
     key("strip", "0", "digits removed"),
     key("prepend", "", "digits put in front"),
-    key("to", "", "line:, trunk:, user: in the order to try"),
+    key("to", "", "line:, trunk:, user:, group: in the order to try"),
     key("level", "", "call level that a user needs"),
 ];
 

@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::source::{LineId, Transport, TrunkId, UserId};
+use crate::source::{GroupId, LineId, Transport, TrunkId, UserId};
 
 pub use keys::{KeySpec, SectionSpec, known_keys};
 pub use password::weakness as password_weakness;
@@ -33,6 +33,7 @@ pub struct Config {
     pub users: Vec<User>,
     pub trunks: Vec<Trunk>,
     pub lines: Vec<Line>,
+    pub groups: Vec<Group>,
     /// Never empty if there are trunks or shared lines: without any in the file there is [`Route::is_default`].
     pub routes: Vec<Route>,
 }
@@ -164,6 +165,10 @@ pub struct Call {
     pub session_expires: Option<Duration>,
     /// How long a relayed call may have no audio; `None`: for ever.
     pub media_timeout: Option<Duration>,
+    /// Whether users dial `*72NUMBER` and its like.
+    pub feature_codes: bool,
+    /// What is dialled to take a call that rings elsewhere; `None`: nothing.
+    pub pickup: Option<String>,
 }
 
 /// `[media] relay`: which calls' media passes through us.
@@ -227,12 +232,60 @@ pub struct User {
     pub display_name: String,
     /// IP address authorization: an address, and a port if one is given.
     pub addresses: Vec<PeerAddress>,
+    /// The same for all addresses of a block.
+    pub blocks: Vec<Prefix>,
     /// Calls at a time, both directions together.
     pub calls_max: Option<usize>,
     /// Call levels, for routes that ask for one.
     pub levels: Vec<String>,
+    /// Nobody reaches him.
+    pub do_not_disturb: bool,
+    /// Who gets his calls in his place.
+    pub forwards: Forwards,
     /// Line of the section in the file.
     pub line: usize,
+}
+
+/// Where a user's calls go on to: numbers that he may dial; `None`: nowhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Forwards {
+    /// All calls, at once.
+    pub always: Option<String>,
+    /// Those that come while he is busy.
+    pub busy: Option<String>,
+    /// Those that he does not answer ...
+    pub no_answer: Option<String>,
+    /// ... for so long.
+    pub no_answer_after: Duration,
+    /// Those that come while no phone of his is there.
+    pub offline: Option<String>,
+}
+
+impl Forwards {
+    /// The numbers with their keys.
+    pub fn numbers(&self) -> [(&'static str, Option<&str>); 4] {
+        [
+            ("forward_always", self.always.as_deref()),
+            ("forward_busy", self.busy.as_deref()),
+            ("forward_no_answer", self.no_answer.as_deref()),
+            ("forward_offline", self.offline.as_deref()),
+        ]
+    }
+}
+
+impl User {
+    /// Whether an address says that it is he.
+    pub fn is_by_address(&self) -> bool {
+        !self.addresses.is_empty() || !self.blocks.is_empty()
+    }
+
+    /// His addresses and blocks as config.ini has them.
+    pub fn address_texts(&self) -> Vec<String> {
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        addresses
+            .chain(self.blocks.iter().map(ToString::to_string))
+            .collect()
+    }
 }
 
 /// An address with an optional port: `192.168.1.50`, `[2001:db8::7]:5062`.
@@ -252,7 +305,7 @@ pub struct Trunk {
     pub transport: Transport,
     /// How often it is asked whether it is there; `None`: not at all.
     pub keepalive: Option<Duration>,
-    /// User that its calls go to, or number that they dial; `None`: by the called number.
+    /// User or group that its calls go to, or number that they dial; `None`: by the called number.
     pub incoming: Option<String>,
     /// Number shown on calls to it; `None`: the caller's own.
     pub caller_id: Option<String>,
@@ -295,7 +348,7 @@ pub struct Line {
     pub transport: Transport,
     /// What this carrier calls from beside the server or proxy: trusted as a trunk's addresses are.
     pub addresses: Vec<PeerAddress>,
-    /// User or number that its calls go to; `None`: by the called number.
+    /// User, group or number that its calls go to; `None`: by the called number.
     pub incoming: Option<String>,
     /// Whether every local user may call out on it, or only the one in `incoming`.
     pub shared: bool,
@@ -353,6 +406,46 @@ pub struct Password(pub String);
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Password")
+    }
+}
+
+/// `[group NAME]`: users who are rung for one number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The section's name: the number. No user has the same.
+    pub name: String,
+    /// Places in [`Config::users`], in the order of the file: at least one, at most
+    /// [`crate::limits::GROUP_MEMBERS_MAX`], nobody twice.
+    pub members: Vec<UserId>,
+    /// Who of them is rung when.
+    pub strategy: Strategy,
+    /// How long it rings; where they are rung one after the other, at each of them.
+    pub ring_timeout: Duration,
+    /// User, group or number that the call goes to when nobody answers.
+    pub next: Option<String>,
+    /// Line of the section in the file.
+    pub line: usize,
+}
+
+/// `[group] strategy`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Everybody at once.
+    All,
+    /// One after the other, each time from the first.
+    Linear,
+    /// One after the other, each time from behind whoever was rung last.
+    Circular,
+}
+
+impl Strategy {
+    /// As the file has it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Linear => "linear",
+            Self::Circular => "circular",
+        }
     }
 }
 
@@ -444,6 +537,8 @@ pub enum Destination {
     Line(LineId),
     /// A user: his place in [`Config::users`].
     User(UserId),
+    /// A ringing group: its place in [`Config::groups`].
+    Group(GroupId),
 }
 
 /// One mistake in the file.
@@ -506,6 +601,9 @@ impl Config {
             }
             Destination::Line(id) => (self.lines.get(id.0 as usize)).map(|own| ("line", &own.name)),
             Destination::User(id) => (self.users.get(id.0 as usize)).map(|own| ("user", &own.name)),
+            Destination::Group(id) => {
+                (self.groups.get(id.0 as usize)).map(|own| ("group", &own.name))
+            }
         };
         name.map_or_else(String::new, |(kind, name)| format!("{kind}:{name}"))
     }

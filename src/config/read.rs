@@ -1,11 +1,13 @@
 //! Sections and entries → the typed [`Config`]. A value that is wrong is noted and its default put in its place, so
 //! that one reading finds every mistake.
 
+mod address;
+mod forward;
+mod group;
 mod line;
 mod plan;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ use super::ini::{self, Entry, Section};
 use super::keys::{self, KeySpec, SectionSpec};
 use super::value::{self, did_you_mean, duration_text, quote};
 use super::{
-    Call, Config, DigestOffer, Guard, GuardMode, Http, Line, Media, MediaLatch, MediaRelay,
-    Mistake, PeerAddress, Registrar, Secret, Server, Trunk, User, password,
+    Call, Config, DigestOffer, Group, Guard, GuardMode, Http, Line, Media, MediaLatch, MediaRelay,
+    Mistake, Registrar, Secret, Server, Trunk, User, password,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,9 +112,14 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
     let lines: Vec<Line> = all("line")
         .map(|fields| reader.line(fields, &names))
         .collect();
+    let groups: Vec<Group> = all("group")
+        .map(|fields| reader.group(fields, &names))
+        .collect();
     reader.check_addresses(&sections, (&users, &trunks, &lines));
     let routes = reader.routes(&sections, &names, &lines);
     reader.check_incoming(&sections, &names, (&trunks, &lines), &routes);
+    reader.check_forwards(&sections, &names, &users, &routes);
+    reader.check_groups(&sections, &names, &groups, &routes);
     let mut mistakes = reader.mistakes;
     if mistakes.is_empty() {
         Ok(Config {
@@ -125,6 +132,7 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Config, Vec<Mistake>> {
             users,
             trunks,
             lines,
+            groups,
             routes,
         })
     } else {
@@ -571,6 +579,8 @@ impl Reader {
                 "0" | "0s" => Ok(None),
                 _ => value::seconds(text, SECOND, DAY).map(Some),
             }),
+            feature_codes: self.value(fields, "feature_codes", value::yes),
+            pickup: self.value(fields, "pickup", value::code),
         }
     }
 
@@ -645,65 +655,20 @@ impl Reader {
             }
         });
         let calls_max = self.value(fields, "calls_max", |t| value::limit(t, CALLS_MAX));
+        let (addresses, blocks) = self.user_addresses(fields);
         User {
             name: name.to_owned(),
             secret,
             display_name,
-            addresses: self.list(fields, "addresses", value::peer_address),
+            addresses,
+            blocks,
             calls_max: calls_max.map(|calls| calls as usize),
             levels: self.list(fields, "levels", value::level),
+            do_not_disturb: self.value(fields, "do_not_disturb", value::yes),
+            forwards: self.forwards(fields),
             line: fields.line,
         }
     }
-
-    /// An address belongs to one user or trunk, or to the lines of one carrier. Two may share it with different ports.
-    fn check_addresses(&mut self, sections: &[Fields<'_>], all: (&[User], &[Trunk], &[Line])) {
-        let mut owners: BTreeMap<IpAddr, Vec<(Option<u16>, &Fields<'_>)>> = BTreeMap::new();
-        for (fields, addresses) in named(sections, all) {
-            for peer in addresses {
-                let PeerAddress { address, port } = *peer;
-                let at = owners.entry(address).or_default();
-                let overlaps =
-                    |other: Option<u16>| other.is_none() || port.is_none() || other == port;
-                let are_lines = |other: &Fields<'_>| {
-                    [fields, other].iter().all(|own| own.spec.kind == "line")
-                        && !std::ptr::eq(fields, other)
-                };
-                let other = at
-                    .iter()
-                    .find(|(port, other)| overlaps(*port) && !are_lines(other))
-                    .map(|(_, other)| *other);
-                match other {
-                    Some(other) if std::ptr::eq(other, fields) => {
-                        self.wrong(fields, "addresses", format!("{peer} is there twice"));
-                    }
-                    Some(other) => {
-                        let line = other.line_of("addresses");
-                        let text = format!("{peer} is an address of {}, line {line}", other.label);
-                        self.wrong(fields, "addresses", text);
-                    }
-                    None => at.push((port, fields)),
-                }
-            }
-        }
-    }
-}
-
-/// The addresses of every user, trunk and line with their sections, in the order of the file.
-fn named<'a, 'b>(
-    sections: &'b [Fields<'a>],
-    (users, trunks, lines): (&'b [User], &'b [Trunk], &'b [Line]),
-) -> Vec<(&'b Fields<'a>, &'b [PeerAddress])> {
-    let (mut users, mut trunks, mut lines) = (users.iter(), trunks.iter(), lines.iter());
-    let addresses = |fields: &'b Fields<'a>| match fields.spec.kind {
-        "user" => users.next().map(|user| (fields, user.addresses.as_slice())),
-        "trunk" => trunks
-            .next()
-            .map(|trunk| (fields, trunk.addresses.as_slice())),
-        "line" => lines.next().map(|line| (fields, line.addresses.as_slice())),
-        _ => None,
-    };
-    sections.iter().filter_map(addresses).collect()
 }
 
 /// A value that may be missing.

@@ -66,6 +66,8 @@ fn empty_file_runs_with_the_documented_defaults() {
             calls_max: 1_000,
             session_expires: Some(Duration::from_secs(1_800)),
             media_timeout: Some(Duration::from_secs(60)),
+            feature_codes: true,
+            pickup: Some("*8".into()),
         }
     );
     assert_eq!(
@@ -197,6 +199,8 @@ fn all_keys_of_this_version_are_read() {
             calls_max: 0,
             session_expires: None,
             media_timeout: None,
+            feature_codes: true,
+            pickup: Some("*8".into()),
         }
     );
     let [first, bob, third] = &config.users[..] else {
@@ -347,7 +351,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ),
     (
         "[group 200]\nmembers = 100",
-        &["1: [group 200] not yet in this version"],
+        &["2: [group 200] members: no user \"100\""],
     ),
     (
         "[server]\npublic_address = 0.0.0.0",
@@ -375,8 +379,8 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [guard] kernel_filter: \"yes\" is none of auto, off"],
     ),
     (
-        "[user 1]\ndo_not_disturb = no",
-        &["2: [user 1] do_not_disturb: not yet in this version"],
+        "[user 1]\nstore_messages = no",
+        &["2: [user 1] store_messages: not yet in this version"],
     ),
     // Durations
     (
@@ -465,6 +469,14 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[media]\nports = 9000-8000",
         &["2: [media] ports: \"9000-8000\" is not as in 16384-32767"],
+    ),
+    (
+        "[call]\npickup = pick",
+        &["2: [call] pickup: \"pick\" is not a code, at most 8 of 0 to 9, * and #"],
+    ),
+    (
+        "[call]\npickup = *7",
+        &["2: [call] pickup: \"*7\" is not to be told from the code *72"],
     ),
     (
         "[call]\nsession_expires = 60s",
@@ -641,10 +653,43 @@ const WRONG: &[(&str, &[&str])] = &[
         &["3: [guard] deny: 192.0.2.0/24 is in allow as well"],
     ),
     (
-        "[user 1]\naddresses = 192.168.1.64/28",
+        "[user 1]\naddresses = 192.168.1.64/28:5060, [2001:db8::/64]:5060, 0.0.0.0/0, 2001::/16, 224.0.0.0/24",
         &[
-            "2: [user 1] addresses: \"192.168.1.64/28\": a block of addresses is not yet in this version",
+            "2: [user 1] addresses: \"192.168.1.64/28:5060\" is a block with a port: write it without, its user is called where he last spoke from",
+            "2: [user 1] addresses: \"[2001:db8::/64]:5060\" is a block with a port: write it without, its user is called where he last spoke from",
+            "2: [user 1] addresses: \"0.0.0.0/0\" is wider than /8: everybody there would be this user",
+            "2: [user 1] addresses: \"2001::/16\" is wider than /32: everybody there would be this user",
+            "2: [user 1] addresses: \"224.0.0.0/24\" is nobody's address: multicast",
         ],
+    ),
+    (
+        "[trunk b]\naddresses = 192.168.1.64/28",
+        &[
+            "2: [trunk b] addresses: \"192.168.1.64/28\" is a block of addresses, which only users have",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.0/24, 10.0.0.0/24, ::ffff:10.0.0.128/121",
+        &[
+            "2: [user 1] addresses: 10.0.0.0/24 is there twice",
+            "2: [user 1] addresses: 10.0.0.128/25 and 10.0.0.0/24 overlap",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.0/24, 2001:db8::/64\n[user 2]\naddresses = 10.0.0.64/28, 10.0.1.1\n\
+         [user 3]\naddresses = 10.0.0.0/16, 2001:db8::/56\n[user 4]\naddresses = 10.0.0.7\n\
+         [trunk b]\naddresses = [2001:db8::9]:5060",
+        &[
+            "4: [user 2] addresses: 10.0.0.64/28 overlaps 10.0.0.0/24 of [user 1], line 2",
+            "6: [user 3] addresses: 10.0.0.0/16 overlaps 10.0.0.0/24 of [user 1], line 2",
+            "6: [user 3] addresses: 2001:db8::/56 overlaps 2001:db8::/64 of [user 1], line 2",
+            "8: [user 4] addresses: 10.0.0.7 lies in 10.0.0.0/24 of [user 1], line 2",
+            "10: [trunk b] addresses: 2001:db8::9 lies in 2001:db8::/64 of [user 1], line 2",
+        ],
+    ),
+    (
+        "[user 1]\naddresses = 10.0.0.1:5060\n[trunk b]\naddresses = 10.0.0.1:5070\ntransport = tcp",
+        &["4: [trunk b] addresses: 10.0.0.1:5070 is an address of [user 1], line 2"],
     ),
     (
         "[user 1]\naddresses = 192.168.1.65/28",
@@ -737,17 +782,17 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[user bob]\n[trunk b]\naddresses = 192.0.2.1\nincoming = bbo",
         &[
-            "4: [trunk b] incoming: no user \"bbo\", and no route for that number, did you mean \"bob\"?",
+            "4: [trunk b] incoming: no user or group \"bbo\", and no route for that number, did you mean \"bob\"?",
         ],
     ),
     (
         "[trunk b]\naddresses = 192.0.2.1\nincoming = reception",
-        &["3: [trunk b] incoming: no user \"reception\", and no route for that number"],
+        &["3: [trunk b] incoming: no user or group \"reception\", and no route for that number"],
     ),
     (
         "[user 770]\n[trunk b]\naddresses = 192.0.2.1\nincoming = 77",
         &[
-            "4: [trunk b] incoming: no user \"77\", and no route for that number, did you mean \"770\"?",
+            "4: [trunk b] incoming: no user or group \"77\", and no route for that number, did you mean \"770\"?",
         ],
     ),
     (
@@ -792,10 +837,10 @@ const WRONG: &[(&str, &[&str])] = &[
         &[
             "3: [route a] to: no trunk \"x\"",
             "3: [route a] to: no user \"10\", did you mean \"100\"?",
-            "3: [route a] to: \"100\" is none of line:NAME, trunk:NAME and user:NAME",
-            "3: [route a] to: \"carrier:y\" is none of line:NAME, trunk:NAME and user:NAME",
+            "3: [route a] to: \"100\" is none of line:NAME, trunk:NAME, user:NAME and group:NAME",
+            "3: [route a] to: \"carrier:y\" is none of line:NAME, trunk:NAME, user:NAME and group:NAME",
             "3: [route a] to: no line \"z\"",
-            "3: [route a] to: group: is not yet in this version",
+            "3: [route a] to: no group \"200\"",
             "3: [route a] to: one of them is there twice",
         ],
     ),
@@ -949,6 +994,23 @@ fn a_line_without_end_is_refused_and_the_rest_is_read() {
 }
 
 #[test]
+fn users_share_an_address_or_a_block_and_call_back_within_their_own() {
+    let text = "[user 1]\naddresses = 10.0.0.1, 10.1.0.0/16, 10.2.0.7/32\n\
+        [user 2]\naddresses = 10.0.0.1, 10.0.0.1:5070, 10.1.0.0/16\n\
+        [user 3]\naddresses = 10.3.0.0/16, 10.3.0.7:5070\n[trunk b]\naddresses = 10.0.0.2\n";
+    // The second of user 2 is an address that he has already, on every port.
+    assert!(read(text).is_err());
+    let config = read(&text.replace(" 10.0.0.1:5070,", "")).unwrap();
+    let shown: Vec<_> = config.users.iter().map(User::address_texts).collect();
+    let expected = [
+        vec!["10.0.0.1", "10.2.0.7", "10.1.0.0/16"],
+        vec!["10.0.0.1", "10.1.0.0/16"],
+        vec!["10.3.0.7:5070", "10.3.0.0/16"],
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn warnings_tell_what_is_allowed_but_risky() {
     let text = "[http]\nlisten = 0.0.0.0:8080\ntoken = short\n\
         [guard]\nallow = 0.0.0.0/0\ndeny = 198.51.100.0/24\n\
@@ -979,6 +1041,22 @@ fn warnings_tell_what_is_allowed_but_risky() {
         "config.ini:19: [trunk c] transport: [server] listen has no tcp, it cannot reach us".into(),
     ];
     assert_eq!(all(&config), expected);
+    let blocks =
+        "[guard]\ndeny = 10.1.2.3\n[user 1]\naddresses = 10.1.0.0/16, 172.0.0.0/8, fd00:1::/64\n";
+    let expected = [
+        "config.ini:4: [user 1] addresses: 10.1.0.0/16 is denied by 10.1.2.3 in [guard]".to_owned(),
+        "config.ini:4: [user 1] addresses: 172.0.0.0/8 is a public block, and over UDP its sender can be forged: \
+         whoever does that calls as this user"
+            .into(),
+    ];
+    let blocks = all(&read(blocks).unwrap());
+    assert_eq!(blocks.len(), 2, "{blocks:?}");
+    for (found, expected) in blocks.iter().zip(expected) {
+        assert_eq!(
+            found.split_once("addresses:").unwrap().1,
+            expected.split_once("addresses:").unwrap().1
+        );
+    }
     let tcp = "[server]\nlisten = tcp:0.0.0.0:5060\n[user 1]\naddresses = 203.0.113.7\n";
     assert_eq!(all(&read(tcp).unwrap()), [""; 0]);
     let local = "[server]\nlocal_networks = 203.0.113.0/24\n[user 1]\naddresses = 203.0.113.7\n";
@@ -1047,7 +1125,7 @@ fn the_table_of_keys_is_sound() {
                 // These kinds cannot do without a key that has no default.
                 Err(all) if section.ready && key.ready => {
                     let is_trunk = text.starts_with("[trunk office-b]\naddresses =");
-                    let needs = is_trunk || matches!(section.kind, "route" | "line");
+                    let needs = is_trunk || matches!(section.kind, "route" | "line" | "group");
                     assert!(needs, "{all:?}");
                 }
                 Err(all) => assert!(all[0].ends_with("not yet in this version"), "{all:?}"),
@@ -1184,7 +1262,7 @@ fn lines_that_are_not_right() {
         ("[route r]\nto = line:b\n", "to: no line \"b\""),
         (
             "[user 100]\n[line a]\naccount = 1\nserver = b.example\nincoming = 10O\n",
-            "config.ini:5: [line a] incoming: no user \"10O\", and no route for that number, did you mean \"100\"?",
+            "config.ini:5: [line a] incoming: no user or group \"10O\", and no route for that number, did you mean \"100\"?",
         ),
         (
             "[line a]\naccount = 1\nserver = b.example\nincoming = 9030\n",
@@ -1259,9 +1337,9 @@ proptest::proptest! {
     #[test]
     fn any_lines_of_the_right_kind_are_read_without_a_panic(
         lines in proptest::collection::vec(
-            "(\\[(server|guard|user 1|user 2|trunk b|registrar|call|http)\\])|\
+            "(\\[(server|guard|user 1|user 2|trunk b|group 3|registrar|call|http)\\])|\
              ((listen|domain|ban|ban_max|expires_min|expires_max|password|addresses|incoming|allow|\
-             ha1_md5|calls_max|digest) ?= ?[0-9a-f:./,\\[\\]udptc shmé-]{0,20})",
+             ha1_md5|calls_max|digest|members|next) ?= ?[0-9a-f:./,\\[\\]udptc shmé-]{0,20})",
             0..20,
         )
     ) {
@@ -1299,4 +1377,149 @@ fn what_may_be_wrong_with_a_line_is_said() {
         "11 [line b] 198.51.100.5 is denied by 198.51.100.0/24 in [guard]",
     ];
     assert_eq!(warnings, expected);
+}
+
+#[test]
+fn users_whose_calls_go_on() {
+    let config = read(
+        "[call]\nfeature_codes = no\n[user 100]\ndo_not_disturb = yes\nforward_always = 101\nforward_busy = 200\n\
+         forward_no_answer = 0170-555\nforward_no_answer_after = 15s\nforward_offline = 0011\nlevels = far\n\
+         [user 101]\n[group 200]\nmembers = 100\n\
+         [route a]\nprefix = 0\nto = user:101\n[route b]\nprefix = 001\nto = user:101\nlevel = far\n",
+    )
+    .unwrap();
+    assert!(!config.call.feature_codes);
+    let [user, other] = &config.users[..] else {
+        panic!("two users")
+    };
+    assert!(user.do_not_disturb && !other.do_not_disturb);
+    let numbers = user.forwards.numbers();
+    assert_eq!(
+        numbers.map(|(_, number)| number),
+        [Some("101"), Some("200"), Some("0170-555"), Some("0011")]
+    );
+    assert_eq!(user.forwards.no_answer_after, Duration::from_secs(15));
+    assert_eq!(
+        other.forwards.numbers().map(|(_, number)| number),
+        [None; 4]
+    );
+    assert_eq!(other.forwards.no_answer_after, Duration::from_secs(20));
+    for (text, mistake) in [
+        (
+            "[user 100]\nforward_always = 100\n",
+            "2: [user 100] forward_always: is this user himself",
+        ),
+        (
+            "[user 100]\nforward_busy = 10\n[group 101]\nmembers = 100\n",
+            "2: [user 100] forward_busy: no user or group \"10\", and no route for that number, did you mean \"100\"?",
+        ),
+        (
+            "[user 100]\nforward_offline = 0011\n[route b]\nprefix = 001\nto = user:100\nlevel = far\n",
+            "2: [user 100] forward_offline: \"0011\" is for users with level \"far\", by [route b]: this one has it not",
+        ),
+        (
+            "[user 100]\nforward_no_answer = a b\n",
+            "2: [user 100] forward_no_answer: \" \" in the name: use letters, digits and -_.+*#",
+        ),
+    ] {
+        assert_eq!(
+            read(text).expect_err(text),
+            [format!("config.ini:{mistake}")]
+        );
+    }
+}
+
+#[test]
+fn groups_of_users() {
+    let config = read(
+        "[user 100]\n[user 101]\n[user 102]\n\
+         [group 200]\nmembers = 102, 100\nstrategy = circular\nring_timeout = 15s\nnext = 201\n\
+         [group 201]\nmembers = 101\nnext = 0170555\n\
+         [route out]\nprefix = 0\nto = trunk:b, group:201\n\
+         [trunk b]\naddresses = 192.0.2.1\nincoming = 200\n\
+         [line c]\naccount = 1\nserver = b.example\nincoming = 201\n",
+    )
+    .unwrap();
+    let [first, second] = &config.groups[..] else {
+        panic!("two groups")
+    };
+    assert_eq!(first.members, [UserId(2), UserId(0)]);
+    assert_eq!(
+        (first.strategy, first.ring_timeout, first.next.as_deref()),
+        (Strategy::Circular, Duration::from_secs(15), Some("201"))
+    );
+    assert_eq!(
+        (second.strategy, second.ring_timeout, second.next.as_deref()),
+        (Strategy::All, Duration::from_secs(60), Some("0170555"))
+    );
+    assert_eq!(config.routes[0].to[1], Destination::Group(GroupId(1)));
+    assert_eq!(config.destination_text(config.routes[0].to[1]), "group:201");
+}
+
+#[test]
+fn groups_that_are_not_right() {
+    for (text, mistake) in [
+        (
+            "[group 200]\n",
+            "1: [group 200] members: needs at least one user, as in members = 100",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 10, 100, 100\n",
+            "3: [group 200] members: no user \"10\", did you mean \"100\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100, 100\n",
+            "3: [group 200] members: one of them is there twice",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\n[group 201]\nmembers = 100, 200\n",
+            "5: [group 201] members: \"200\" is a group: members are users (next leads to another group)",
+        ),
+        (
+            "[user 100]\n[group 100]\nmembers = 100\n",
+            "2: [group 100] is the name of [user 100], line 1, too",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nstrategy = liner\n",
+            "4: [group 200] strategy: \"liner\" is none of all, linear, circular, did you mean \"linear\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 100\n",
+            "4: [group 200] next: \"100\" is a member, and has been rung by then",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 20\n",
+            "4: [group 200] next: no user or group \"20\", and no route for that number, did you mean \"200\"?",
+        ),
+        (
+            "[user 100]\n[group 200]\nmembers = 100\nnext = 200\n",
+            "4: [group 200] next: leads back to this group",
+        ),
+        (
+            "[user 1]\n[group 2]\nmembers = 1\nnext = 3\n[group 3]\nmembers = 1\nnext = 4\n\
+             [group 4]\nmembers = 1\nnext = 3\n",
+            "7: [group 3] next: leads back to this group",
+        ),
+        (
+            "[line a]\naccount = 1\nserver = b.example\nincoming = 20\n[user 200]\n",
+            "4: [line a] incoming: no user or group \"20\", and no route for that number, did you mean \"200\"?",
+        ),
+    ] {
+        let all = read(text).expect_err(text);
+        let mistake = format!("config.ini:{mistake}");
+        assert!(all.contains(&mistake), "{all:?} {mistake}");
+    }
+    let members: Vec<String> = (100..133).map(|name| name.to_string()).collect();
+    let mut text: String = members
+        .iter()
+        .map(|name| format!("[user {name}]\n"))
+        .collect();
+    text += &format!("[group 200]\nmembers = {}\n", members.join(", "));
+    assert_eq!(
+        read(&text).unwrap_err(),
+        ["config.ini:35: [group 200] members: more than 32 of them"]
+    );
+    // A loop is told at each of its groups, and not at one that merely leads into it.
+    let text = "[user 1]\n[group 2]\nmembers = 1\nnext = 3\n[group 3]\nmembers = 1\nnext = 3\n";
+    assert_eq!(read(text).unwrap_err().len(), 1);
 }

@@ -11,6 +11,10 @@ use crate::source::Transport;
 pub(super) const NAME_BYTES_MAX: usize = 64;
 pub(super) const TEXT_BYTES_MAX: usize = 128;
 
+/// The widest blocks of addresses of a user: 10.0.0.0/8, and what a provider has of IPv6.
+const BLOCK_BITS_MIN_V4: u8 = 8;
+const BLOCK_BITS_MIN_V6: u8 = 32;
+
 const SECOND: u64 = 1_000;
 /// Units of durations in milliseconds, the longest first.
 const UNITS: [(&str, u64); 5] = [
@@ -210,6 +214,26 @@ pub fn without_separators(number: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// Codes that mean something else: [`Call::feature_codes`](super::Call::feature_codes).
+const FEATURE_CODES: [&str; 4] = ["*72", "*73", "*78", "*79"];
+
+/// Digits, `*` and `#` that are dialled for something to be done; empty: none.
+pub(super) fn code(text: &str) -> Result<Option<String>, String> {
+    let is_key = |letter: char| letter.is_ascii_digit() || matches!(letter, '*' | '#');
+    if !text.chars().all(is_key) || text.len() > 8 {
+        return Err(format!(
+            "{text:?} is not a code, at most 8 of 0 to 9, * and #"
+        ));
+    }
+    let mut codes = FEATURE_CODES.iter();
+    if let Some(code) =
+        codes.find(|code| !text.is_empty() && (text.starts_with(**code) || code.starts_with(text)))
+    {
+        return Err(format!("{text:?} is not to be told from the code {code}"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 /// `auto`, or an address that others can send to.
 pub(super) fn public_address(text: &str) -> Result<PublicAddress, String> {
     if text == "auto" {
@@ -233,7 +257,7 @@ pub(super) fn peer_address(text: &str) -> Result<PeerAddress, String> {
     if text.contains('/') {
         return prefix(text).and_then(|_| {
             Err(format!(
-                "{}: a block of addresses is not yet in this version",
+                "{} is a block of addresses, which only users have",
                 quote(text)
             ))
         });
@@ -257,6 +281,44 @@ pub(super) fn peer_address(text: &str) -> Result<PeerAddress, String> {
         return Err(format!("{} is not an address of one host", quote(text)));
     }
     Ok(PeerAddress { address, port })
+}
+
+/// What a user is known by: [`peer_address`], or a block of addresses, which has no port.
+pub(super) fn user_address(text: &str) -> Result<UserAddress, String> {
+    let Some((_, length)) = text.split_once('/') else {
+        return peer_address(text).map(UserAddress::Address);
+    };
+    if length.contains([':', ']']) {
+        return Err(format!(
+            "{} is a block with a port: write it without, its user is called where he last spoke from",
+            quote(text)
+        ));
+    }
+    let block = source_prefix(text)?;
+    let (width, bits_min) = match block.address {
+        IpAddr::V4(_) => (32, BLOCK_BITS_MIN_V4),
+        IpAddr::V6(_) => (128, BLOCK_BITS_MIN_V6),
+    };
+    if block.bits < bits_min {
+        return Err(format!(
+            "{} is wider than /{bits_min}: everybody there would be this user",
+            quote(text)
+        ));
+    }
+    if block.bits < width {
+        return Ok(UserAddress::Block(block));
+    }
+    Ok(UserAddress::Address(PeerAddress {
+        address: block.address,
+        port: None,
+    }))
+}
+
+/// An element of a user's `addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UserAddress {
+    Address(PeerAddress),
+    Block(Prefix),
 }
 
 /// An address or a CIDR block, `192.168.1.64/28`.
@@ -334,6 +396,40 @@ fn network_of(address: IpAddr, bits: u8) -> IpAddr {
 }
 
 impl Prefix {
+    /// The block of this address alone.
+    pub fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        Self { address, bits }
+    }
+
+    /// The block of so many bits that an address lies in.
+    pub fn around(address: IpAddr, bits: u8) -> Self {
+        let address = network_of(address.to_canonical(), bits);
+        Self { address, bits }
+    }
+
+    /// Its first and last address as numbers: those of IPv6, with IPv4 where IPv4-mapped addresses are, so that both have
+    /// one order.
+    pub fn span(&self) -> (u128, u128) {
+        let (first, bits) = match self.address {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), u32::from(self.bits) + 96),
+            IpAddr::V6(v6) => (v6, u32::from(self.bits)),
+        };
+        let first = first.to_bits();
+        (first, first | u128::MAX.checked_shr(bits).unwrap_or(0))
+    }
+
+    /// Whether all of `other` lies in this block.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.bits <= other.bits && self.contains(other.address)
+    }
+
+    /// Whether they have an address in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
     /// Whether `address` lies in this block; IPv4-mapped IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

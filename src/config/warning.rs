@@ -1,8 +1,6 @@
 //! What a configuration allows but its owner should know.
 
-use std::net::IpAddr;
-
-use super::{Config, Destination, Guard, GuardMode, Line, Mistake, Route, Secret};
+use super::{Config, Destination, Guard, GuardMode, Line, Mistake, Prefix, Route, Secret};
 use crate::source::{LineId, Transport, TrunkId};
 
 /// Characters of a token that nobody guesses; what we make ourselves is longer.
@@ -67,25 +65,27 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
             );
             warn(user.line, section(), text);
         }
-        for peer in &user.addresses {
-            if udp && is_public(config, peer.address) {
+        let addresses = (user.addresses.iter()).map(|peer| {
+            (
+                peer.to_string(),
+                "a public address",
+                Prefix::of(peer.address),
+            )
+        });
+        let blocks =
+            (user.blocks.iter()).map(|block| (block.to_string(), "a public block", *block));
+        for (shown, what, block) in addresses.chain(blocks) {
+            if udp && is_public(config, &block) {
                 let text = format!(
-                    "addresses: {peer} is a public address, and over UDP its sender can be forged: \
-                     whoever does that calls as this user"
+                    "addresses: {shown} is {what}, and over UDP its sender can be forged: whoever \
+                     does that calls as this user"
                 );
                 warn(user.line, section(), text);
             }
-            if let Some(deny) = config
-                .guard
-                .deny
-                .iter()
-                .find(|deny| deny.contains(peer.address))
-            {
-                warn(
-                    user.line,
-                    section(),
-                    format!("addresses: {peer} is denied by {deny} in [guard]"),
-                );
+            let deny = config.guard.deny.iter();
+            if let Some(deny) = deny.into_iter().find(|deny| deny.overlaps(&block)) {
+                let text = format!("addresses: {shown} is denied by {deny} in [guard]");
+                warn(user.line, section(), text);
             }
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Mistake> {
 
 /// A route that leads outside and asks users for no level.
 fn open_route(config: &Config) -> Option<&Route> {
-    let is_outside = |to: &Destination| !matches!(to, Destination::User(_));
+    let is_outside = |to: &Destination| !matches!(to, Destination::User(_) | Destination::Group(_));
     (config.routes.iter())
         .filter(|_| !config.users.is_empty())
         .find(|route| route.level.is_none() && route.to.iter().any(is_outside))
@@ -215,16 +215,12 @@ fn transit_caller(config: &Config, route: &Route) -> Option<String> {
     trunk.or_else(line)
 }
 
-/// Neither one of `local_networks` nor an address that is never routed on the Internet.
-fn is_public(config: &Config, address: IpAddr) -> bool {
-    let private = match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    };
-    !private
-        && !config
-            .server
-            .local_networks
-            .iter()
-            .any(|network| network.contains(address))
+/// Not all of it lies in one of `local_networks`, or where addresses are that are never routed on the Internet.
+fn is_public(config: &Config, block: &Prefix) -> bool {
+    let private = super::keys::LOCAL_NETWORKS.split(',');
+    let private: Vec<Prefix> = private
+        .filter_map(|text| super::value::prefix(text.trim()).ok())
+        .collect();
+    let local = config.server.local_networks.iter();
+    !local.chain(&private).any(|network| network.covers(block))
 }

@@ -135,6 +135,12 @@ impl Dialog {
         }
     }
 
+    /// Our tag; empty before there is one.
+    pub fn local_tag(&self) -> &[u8] {
+        let local = NameAddr::parse(&self.local).ok();
+        local.and_then(|local| local.tag()).unwrap_or_default()
+    }
+
     /// Whether a request with our tag belongs here: same Call-ID, same peer tag (§12.2.2).
     pub fn owns(&self, request: &Message<'_>) -> bool {
         *request.call_id() == *self.call_id

@@ -1,7 +1,7 @@
 //! Administrators' commands, answered at once from the tables.
 
 use super::*;
-use crate::api::{Answer, Command, Counts, GuardStatus, Reached, Rfc3339, Status};
+use crate::api::{Answer, Command, Counts, Dialled, GuardStatus, Reached, Rfc3339, Status};
 use crate::config::GuardMode;
 use crate::guard::{KernelEntry, KernelMark};
 use crate::store::BanRow;
@@ -26,6 +26,9 @@ impl Endpoint {
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| self.trunk_reached(name)).collect())
             }
+            Command::Dialled { users } => {
+                Answer::Dialled(users.iter().map(|name| self.dialled_by(name)).collect())
+            }
             Command::Lines { after, limit } => {
                 Answer::Lines(self.lines.page(now, after.as_deref(), limit))
             }
@@ -38,6 +41,14 @@ impl Endpoint {
         let trunk = self.config.trunks.iter().find(|trunk| trunk.name == name);
         trunk.map_or_else(Vec::new, |trunk| {
             self.reached(trunk.transport, &trunk.addresses)
+        })
+    }
+
+    fn dialled_by(&self, user: &str) -> Dialled {
+        let row = self.features.dialled(user);
+        row.map_or_else(Dialled::default, |row| Dialled {
+            forward_always: row.forward_always.clone(),
+            do_not_disturb: row.do_not_disturb,
         })
     }
 

@@ -1,7 +1,10 @@
 //! The brake on toll fraud, where a number has been found to lead outside: who answers for the call, and may he make it.
 
+use super::callee::{Asking, Rung};
 use super::*;
-use crate::call::{Alternatives, Party, Target};
+use crate::brake::UNHEARD_STOP;
+use crate::call::{Alternatives, Arrival, Party, Target};
+use crate::source::Who;
 
 /// The local user who answers for a call: who dials, or who sends on a call that came to him. Nobody answers for what comes
 /// from outside and goes out again by a route that the file has for it.
@@ -21,22 +24,51 @@ impl Endpoint {
         &mut self,
         now: Now,
         alternatives: Alternatives,
-        caller: (&Party, &Flow),
+        asking: &mut Asking<'_>,
         payer: Option<Payer<'_>>,
-    ) -> Result<Vec<Target>, super::route::Refusal> {
+    ) -> Result<Rung, super::route::Refusal> {
         let payer = payer.filter(|_| !alternatives.is_emergency);
         let number = payer.as_ref().map(|_| alternatives.number.clone());
-        let mut targets = self.hop_targets(now, alternatives, caller)?;
-        let goes_outside = targets.iter().any(|target| target.party.is_outside());
+        let mut rung = self.hop_targets(now, alternatives, asking)?;
+        // What somebody has sent on is his.
+        let goes_outside =
+            (rung.targets.iter()).any(|target| target.party.is_outside() && target.payer.is_none());
         if let (Some(payer), Some(number)) = (payer, number)
             && goes_outside
         {
             if self.is_braked(now, &payer, &number) {
                 return Err((403, None));
             }
-            charge(&mut targets, Some(payer.party));
+            charge(&mut rung.targets, Some(payer.party));
         }
-        Ok(targets)
+        Ok(rung)
+    }
+
+    /// A user's INVITE has been taken up. Whether its answer is heard says whether it was his, if nothing but a datagram's
+    /// address does.
+    pub(super) fn watch(&mut self, arrival: &Arrival<'_>, identity: Who) {
+        if let Who::User(user) = identity
+            && arrival.flow.transport == Transport::Udp
+            && self.peers.is_user(&arrival.flow, user)
+        {
+            self.transactions.watch(arrival.key, user.0);
+        }
+    }
+
+    /// Tells the brake of calls by address that nobody acknowledged.
+    pub(super) fn calls_unheard(&mut self, now: Now) {
+        while let Some(user) = self.transactions.next_unheard() {
+            let stops = self.brake.unheard(now, UserId(user));
+            if let Some(user) = self.config.users.get(user as usize).filter(|_| stops) {
+                let fields = vec![
+                    ("user", user.name.clone()),
+                    ("reason", "no_ack".to_owned()),
+                    ("seconds", UNHEARD_STOP.as_secs().to_string()),
+                    ("mode", self.mode_name().to_owned()),
+                ];
+                self.event(log::Level::Warn, "outside_stopped", fields);
+            }
+        }
     }
 
     /// Whether the brake stops this call; if not, it is one.
@@ -71,7 +103,7 @@ impl Endpoint {
 /// Says of those that are outside that they count among this user's outside calls.
 pub(super) fn charge(targets: &mut [Target], payer: Option<&Party>) {
     for target in targets {
-        if target.party.is_outside() {
+        if target.party.is_outside() && target.payer.is_none() {
             target.payer = payer.cloned();
         }
     }

@@ -175,7 +175,7 @@ impl Endpoint {
             route: self.lines.service_route(id).to_vec(),
             flow,
             ours: self.contact_address(&flow),
-            party: hop.party.clone(),
+            party: hop.party()?.clone(),
             phone: None,
             stream: None,
             to: Identity {
@@ -185,6 +185,8 @@ impl Endpoint {
                 ..Identity::default()
             },
             caller_id: None,
+            forwarding: None,
+            role: crate::call::Role::default(),
             payer: None,
             line: Some(Box::new(on_line)),
             alternatives: None,

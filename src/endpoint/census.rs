@@ -11,6 +11,8 @@ pub struct Census {
     pub has_calls: bool,
     /// Timers of calls, those included that nobody waits for any more.
     pub call_timers: usize,
+    /// Places of legs that go on in another call than they began in.
+    pub moved_legs: usize,
     /// MESSAGEs outside dialogs that wait for an answer.
     pub pages: usize,
     /// Subscriptions.
@@ -61,6 +63,7 @@ impl Endpoint {
             calls_live: self.calls.live(),
             has_calls: !self.calls.is_empty(),
             call_timers: self.calls.timers(),
+            moved_legs: self.calls.moved_legs(),
             pages: self.pages.count(),
             subscriptions: self.subscriptions.count(),
             asked: self.reach.count().1 + self.lines.waiting(),

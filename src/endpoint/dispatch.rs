@@ -54,7 +54,7 @@ impl Endpoint {
             if is_outside && method == Method::Ack && self.absorbs_elsewhere(now, request, flow) {
                 return;
             }
-            self.peers.spoke(who, flow);
+            self.user_spoke(request, flow);
             self.reach.called(now.mono, flow.transport, flow.remote);
         }
         // Until its sender is known, to where it came from and nowhere else.
@@ -68,6 +68,17 @@ impl Endpoint {
             _ if request.to().tag().is_some() => self.within(now, &unknown),
             Method::Options => self.options(now, &unknown),
             _ => self.outside(now, &unknown),
+        }
+    }
+
+    /// A user by address has spoken. Within a dialog From does not tell those who share an address apart: towards a callee it
+    /// is the number that was dialled.
+    fn user_spoke(&mut self, request: &Message<'_>, flow: &Flow) {
+        let first = self.peers.users(flow).next();
+        let is_alone = || (self.peers.users(flow)).all(|user| Some(user) == first);
+        let is_told = request.to().tag().is_none() || is_alone();
+        if let Some(user) = self.user_at(request, flow).filter(|_| is_told) {
+            self.peers.spoke(user, flow);
         }
     }
 
@@ -163,7 +174,7 @@ impl Endpoint {
             None => b"",
         };
         composer
-            .field("Supported", &[b"100rel, path, outbound", timer])
+            .field("Supported", &[b"100rel, path, outbound, replaces", timer])
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send_unknown(unknown);
@@ -180,13 +191,18 @@ impl Endpoint {
             return;
         }
         match arrival.request.method() {
-            Method::Invite => self.invite(now, arrival, identity),
+            Method::Invite => {
+                self.invite(now, arrival, identity);
+                self.watch(arrival, identity);
+            }
             Method::Bye | Method::Prack | Method::Update | Method::Info | Method::Notify => {
                 self.answer(now, arrival, 481);
             }
             Method::Message => self.page(now, arrival, identity),
             Method::Subscribe => self.subscribe(now, arrival, identity),
             Method::Publish => self.answer(now, arrival, 489),
+            // Nobody has a phone called by us that is in no call; a transfer is a matter of the call's dialog.
+            Method::Refer => self.answer(now, arrival, 403),
             _ => self.answer(now, arrival, 405),
         }
     }
@@ -211,9 +227,11 @@ impl Endpoint {
         let own: &[&[u8]] = match request.method() {
             Method::Register => &[b"path", b"outbound"],
             // Session timers (RFC 4028) are a matter of these two, unless they are off.
-            Method::Invite | Method::Update if self.config.call.session_expires.is_some() => {
-                &[b"100rel", b"timer"]
+            Method::Invite if self.config.call.session_expires.is_some() => {
+                &[b"100rel", b"replaces", b"timer"]
             }
+            Method::Invite => &[b"100rel", b"replaces"],
+            Method::Update if self.config.call.session_expires.is_some() => &[b"100rel", b"timer"],
             _ => &[b"100rel"],
         };
         let supported = |option: &&[u8]| own.iter().any(|own| option.eq_ignore_ascii_case(own));

@@ -69,9 +69,9 @@ impl Endpoint {
             _ if !is_register && let Some(line) = self.line_of(request, flow) => {
                 Some(Who::Line(line))
             }
-            Some(Who::User(user)) => {
-                Some(Who::User(user)).filter(|_| self.may_register_as(request, user))
-            }
+            Some(Who::User(_)) => (self.user_at(request, flow))
+                .filter(|user| self.may_register_as(request, *user))
+                .map(Who::User),
             Some(Who::Trunk(trunk)) => Some(Who::Trunk(trunk)).filter(|_| !is_register),
             Some(Who::Line(_)) => {
                 self.is_on_no_line(now, request, flow);
@@ -88,6 +88,16 @@ impl Endpoint {
             return None;
         }
         Some((Who::User(user), arrival))
+    }
+
+    /// The user that a request is from by the address that it came from; of several who share that address, the one that
+    /// it says it is from. `None`: it is nobody's there, or it does not say whose.
+    pub(super) fn user_at(&self, request: &Message<'_>, flow: &Flow) -> Option<UserId> {
+        let first = self.peers.users(flow).next()?;
+        if self.peers.users(flow).all(|user| user == first) {
+            return Some(first);
+        }
+        (self.peers.users(flow)).find(|user| self.may_call_himself(request, *user))
     }
 
     /// A request of a dialog from its peer, or from the leg's user at a new address; `None`: it has been answered.
@@ -113,7 +123,7 @@ impl Endpoint {
     ) -> Option<Arrival<'a>> {
         let who = Who::User(located.user);
         let is_known = match self.peers.lookup_alone(unknown.flow()) {
-            Some(other) => other == who,
+            Some(_) => self.peers.is_user(unknown.flow(), located.user),
             None => located.is_from_peer || self.is_registered(located.user, unknown.flow()),
         };
         if is_known {
@@ -199,7 +209,7 @@ impl Endpoint {
             || match (self.calls.party(located), self.peers.lookup(flow)) {
                 (Some(Party::Trunk(own, _)), Some(Who::Trunk(trunk))) => *own == trunk,
                 (Some(Party::Line(own, _)), Some(_)) => self.peers.is_line(flow, *own),
-                (Some(Party::User(own, _)), Some(Who::User(user))) => *own == user,
+                (Some(Party::User(own, _)), Some(Who::User(_))) => self.peers.is_user(flow, *own),
                 _ => false,
             }
     }

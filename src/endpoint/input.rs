@@ -1,5 +1,6 @@
 //! Bytes to messages: admission before a byte is read, framing, parsing, and what bad bytes are answered with.
 
+use super::lamps::sight;
 use super::*;
 use crate::guard::Standing;
 use crate::line::Silence;
@@ -208,7 +209,8 @@ impl Endpoint {
                         (users.pages).receive_response(page, &response, &mut context);
                     }
                     (_, TransactionUser::Subscription(id)) => {
-                        (users.subscriptions).receive_response(id, &response, &mut context);
+                        let lamps = sight(users.calls, users.config, users.auth);
+                        (users.subscriptions).receive_response(id, &response, &lamps, &mut context);
                     }
                     (_, TransactionUser::Reach(_)) => {}
                     (_, TransactionUser::Line(id))
@@ -269,7 +271,9 @@ impl Endpoint {
             let (users, mut context) = self.users(now);
             let is_any = users.calls.expire(&mut context)
                 || users.pages.expire(&mut context)
-                || users.subscriptions.expire(&mut context);
+                || users
+                    .subscriptions
+                    .expire(&sight(users.calls, users.config, users.auth), &mut context);
             if !is_any {
                 break;
             }
@@ -316,6 +320,7 @@ impl Endpoint {
                 }
             }
         }
+        self.calls_unheard(now);
         // One that brings nothing else either is dead, and nobody has said so: the next message must not go there. Whatever
         // was due has been done, so closing them finds no more of them.
         for connection in unanswering {

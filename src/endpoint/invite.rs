@@ -1,9 +1,12 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
-use super::brake::Payer;
-use super::route::Lead;
+use super::callee::Asking;
+use super::features::Code;
+use super::route::{Lead, Refusal};
 use super::*;
-use crate::call::{ANONYMOUS, Arrival, Asked, Identity, Party, RETRY_AFTER_S, Setup, Target};
+use crate::call::{
+    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
+};
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -34,12 +37,27 @@ impl Endpoint {
         };
         let mut setup = self.setup(arrival, identity, server, &dialled);
         setup.passed = passed;
-        let refusal = self.targets(now, arrival, identity, &dialled, &mut setup);
+        if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
+            let (calls, mut context) = self.split(now);
+            return match wanted {
+                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Err((status, disposition)) => {
+                    calls.turn_away(&setup, status, disposition, &mut context);
+                }
+            };
+        }
+        let code = self.feature_code(arrival, identity, &dialled);
+        let is_done = code.is_some();
+        let refusal = match code {
+            Some((user, code)) => self.feature(arrival, user, &code),
+            None => self.targets(now, arrival, identity, &dialled, &mut setup),
+        };
         let (calls, mut context) = self.split(now);
         match refusal {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
+            None if is_done => calls.confirm(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -157,7 +175,10 @@ impl Endpoint {
             server,
             caller,
             caller_home,
-            caller_stream: self.stream_beside(&flow),
+            caller_stream: match identity {
+                Who::User(user) => self.stream_beside(user, &flow),
+                Who::Trunk(_) | Who::Line(_) => None,
+            },
             caller_phone: match identity {
                 Who::User(user) => (self.location.bindings(user))
                     .find(|binding| binding.flow() == flow)
@@ -165,7 +186,7 @@ impl Endpoint {
                 Who::Trunk(_) | Who::Line(_) => None,
             },
             is_caller_proven: !(arrival.flow.connection.is_none()
-                && matches!(self.peers.lookup(&flow), Some(Who::User(_)))),
+                && matches!(identity, Who::User(user) if self.peers.is_user(&flow, user))),
             caller_contact: match identity {
                 Who::Line(line) => self.lines.token(line).into(),
                 Who::User(_) | Who::Trunk(_) => Box::default(),
@@ -182,6 +203,7 @@ impl Endpoint {
                 Who::User(_) => "internal",
             },
             passed: Vec::new(),
+            hunt: None,
             targets: Vec::new(),
         }
     }
@@ -195,58 +217,56 @@ impl Endpoint {
         identity: Who,
         dialled: &[u8],
         setup: &mut Setup<'_>,
-    ) -> Option<(u16, Option<&'static str>)> {
+    ) -> Option<Refusal> {
         let lead = self.leads_to(arrival, identity, dialled);
-        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(|hop| hop.party.is_outside())) {
-            setup.direction = match identity {
-                Who::User(_) => "outgoing",
-                Who::Trunk(_) | Who::Line(_) => "transit",
-            };
+        if matches!(&lead, Lead::Onward(to) if to.hops.iter().any(Hop::is_outside)) {
+            setup.direction = direction_outside(identity);
         }
+        if let Some(refusal) = self.has_no_room(identity) {
+            return Some(refusal);
+        }
+        let caller = setup.caller.clone();
+        let mut asking = Asking::new(&caller, &arrival.flow);
+        let rung = match self.ring_lead(now, lead, &caller, dialled, &mut asking) {
+            Ok(rung) => rung,
+            Err(refusal) => return Some(refusal),
+        };
+        (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
+        let has_come_back =
+            |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
+        setup.targets.retain(|target| !has_come_back(target));
+        if setup.targets.is_empty() {
+            return Some((480, None));
+        }
+        // A user's calls may go on to the outside.
+        if (setup.targets.iter()).all(|target| target.party.is_outside()) {
+            setup.direction = direction_outside(identity);
+        }
+        None
+    }
+
+    /// Whether there is no room for another call, of this caller or at all.
+    fn has_no_room(&self, identity: Who) -> Option<Refusal> {
         if self.is_stopping || self.calls.is_full() {
             return Some((503, Some("rejected")));
         }
-        if let Who::User(user) = identity
-            && self.is_busy(user)
-        {
-            return Some((486, Some("rejected")));
+        let is_full = match identity {
+            Who::User(user) => self.is_busy(user),
+            Who::Trunk(trunk) => self.is_trunk_full(trunk, 0),
+            Who::Line(line) => self.is_line_full(line),
+        };
+        is_full.then_some((486, Some("rejected")))
+    }
+
+    /// A user dials a feature code; why it is not done, if it is not.
+    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+        if let Some(refusal) = self.has_no_room(Who::User(user)) {
+            return Some(refusal);
         }
-        if let Who::Trunk(trunk) = identity
-            && self.is_trunk_full(trunk, 0)
-        {
-            return Some((486, Some("rejected")));
+        if !crate::call::Calls::can_confirm(arrival.request) {
+            return Some((488, None));
         }
-        if let Who::Line(line) = identity
-            && self.is_line_full(line)
-        {
-            return Some((486, Some("rejected")));
-        }
-        match lead {
-            Lead::Nowhere => Some((404, None)),
-            Lead::Forbidden => Some((403, None)),
-            Lead::User(user) if self.is_busy(user) => Some((486, None)),
-            Lead::User(user) => {
-                let own = (identity == Who::User(user)).then_some(&arrival.flow);
-                setup.targets = self.user_targets(now, user, own, dialled);
-                setup.targets.is_empty().then_some((480, None))
-            }
-            Lead::Onward(alternatives) => {
-                let caller = (&setup.caller, &arrival.flow);
-                let payer = Payer {
-                    party: &setup.caller,
-                    source: arrival.flow.remote.ip(),
-                    more: 0,
-                };
-                let payer = matches!(identity, Who::User(_)).then_some(payer);
-                match self.hop_targets_for(now, alternatives, caller, payer) {
-                    Ok(targets) => {
-                        setup.targets = targets;
-                        None
-                    }
-                    Err(refusal) => Some(refusal),
-                }
-            }
-        }
+        self.dial_feature(user, code).err()
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {
@@ -272,6 +292,7 @@ impl Endpoint {
             return Vec::new();
         };
         let (name, address) = (config.name.clone(), config.addresses.first().copied());
+        let is_by_address = config.is_by_address();
         let party = Party::User(user, name.as_str().into());
         let to = Identity {
             user: dialled.to_vec(),
@@ -292,16 +313,21 @@ impl Endpoint {
             stream: None,
             to: to.clone(),
             caller_id: None,
+            forwarding: None,
+            role: Role::default(),
             payer: None,
             line: None,
             alternatives: None,
         }));
-        if targets.is_empty()
-            && let Some(peer) = address
-        {
-            let spoken = self.peers.last_flow(user).filter(|_| peer.port.is_none());
+        if targets.is_empty() && is_by_address {
+            // With a port in the file there. Of a block nobody knows where in it he is until he speaks.
+            let has_port = address.is_some_and(|peer| peer.port.is_some());
+            let spoken = self.peers.last_flow(user).filter(|_| !has_port);
             let flow = (spoken.copied())
-                .or_else(|| self.flow_to(now, peers::socket_address(&peer), Transport::Udp))
+                .or_else(|| {
+                    let peer = peers::socket_address(&address?);
+                    self.flow_to(now, peer, Transport::Udp)
+                })
                 .filter(|flow| !is_own_flow(flow));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),
@@ -310,9 +336,11 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
-                stream: self.stream_beside(&flow),
+                stream: self.stream_beside(user, &flow),
                 to,
                 caller_id: None,
+                forwarding: None,
+                role: Role::default(),
                 payer: None,
                 line: None,
                 alternatives: None,
@@ -322,10 +350,18 @@ impl Endpoint {
     }
 
     /// The connection that the peer of a UDP flow has open to us, and our address on it.
-    fn stream_beside(&self, flow: &Flow) -> Option<(Flow, SocketAddr)> {
-        let stream = self.peers.stream_beside(flow)?;
+    fn stream_beside(&self, user: UserId, flow: &Flow) -> Option<(Flow, SocketAddr)> {
+        let stream = self.peers.stream_beside(user, flow)?;
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
+    }
+}
+
+/// Of a call to the outside, for records.
+fn direction_outside(caller: Who) -> &'static str {
+    match caller {
+        Who::User(_) => "outgoing",
+        Who::Trunk(_) | Who::Line(_) => "transit",
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::config::PeerAddress;
+use crate::config::{PeerAddress, Prefix};
 use crate::source::{Lane, Place};
 
 /// Bindings looked at for each place: several accounts of one phone share a flow.
@@ -38,9 +38,13 @@ impl Endpoint {
         let hosts: Vec<PeerAddress> = hosts.map(|(_, host)| host).collect();
         let lines = lines.flat_map(|line| &line.addresses).chain(&hosts);
         let users = self.config.users.iter().flat_map(|user| &user.addresses);
-        let peers = trunks.chain(lines).chain(users).map(|peer| Place {
-            address: peer.address.to_canonical(),
-            port: peer.port,
+        let peers = trunks.chain(lines).chain(users);
+        let peers = peers.map(|peer| (Prefix::of(peer.address), peer.port));
+        let blocks = self.config.users.iter().flat_map(|user| &user.blocks);
+        let peers = (peers.chain(blocks.map(|block| (*block, None)))).map(|(block, port)| Place {
+            address: block.address,
+            bits: block.bits,
+            port,
             lane: Lane::Peers,
         });
         let phones = (self.location.recent())
@@ -52,6 +56,7 @@ impl Endpoint {
             .filter(|flow| !self.guard.is_banned(now, flow.source()))
             .map(|flow| Place {
                 address: flow.remote.ip(),
+                bits: Prefix::of(flow.remote.ip()).bits,
                 port: Some(flow.remote.port()),
                 lane: Lane::Phones,
             });
@@ -59,7 +64,7 @@ impl Endpoint {
             if places.len() == places_max {
                 break;
             }
-            if seen.insert((place.address, place.port)) {
+            if seen.insert((place.address, place.bits, place.port)) {
                 places.push(place);
             }
         }
@@ -155,6 +160,19 @@ mod tests {
         for places_max in 0..expected.len() {
             assert_eq!(shown(&endpoint, places_max), expected[..places_max]);
         }
+    }
+
+    #[test]
+    fn a_block_is_one_place_and_so_are_the_phones_in_it() {
+        let text = "[user 100]\npassword = kx7-mmq2-9\n[user 101]\naddresses = 203.0.113.0/28\n\
+             [user 102]\naddresses = 203.0.113.0/28\n";
+        let rows = vec![row("203.0.113.7:5062", 60), row("203.0.113.16:5062", 60)];
+        let endpoint = endpoint(text, rows);
+        assert_eq!(
+            shown(&endpoint, 100),
+            ["Peers 203.0.113.0", "Phones 203.0.113.16:5062"]
+        );
+        assert_eq!(endpoint.lane_places(now(), 1)[0].bits, 28);
     }
 
     #[test]

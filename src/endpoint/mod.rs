@@ -3,24 +3,30 @@
 //! `input` takes bytes to messages, `dispatch` takes requests to their owner, `identity` finds out who sent them,
 //! `carrier` which line a request comes in on and how a number is called on one, `public` which address we show outside,
 //! `route` where a number leads, `brake` whether its caller may make one more outside call, `lines` how external lines register, `invite` begins a call (`page` for a MESSAGE, `onward` when a callee names another one), `subscribe` what may be
-//! subscribed to, `keepalive` who is sent something now and then so that he can be reached, `lanes` whose packets are to be received first, `admin` answers administrators.
+//! subscribed to, `lamps` what is seen of calls, `pickup` who may take them, `keepalive` who is sent something now and then so that he can be reached, `lanes` whose packets are to be received first, `admin` answers administrators.
 
 mod admin;
+mod blocks;
 mod brake;
+mod callee;
 mod carrier;
 #[cfg(feature = "testing")]
 mod census;
 mod dispatch;
+mod features;
+mod groups;
 mod identity;
 mod input;
 mod invite;
 mod keepalive;
+mod lamps;
 mod lanes;
 mod lines;
 mod onward;
 mod page;
 mod passed;
 mod peers;
+mod pickup;
 mod places;
 mod public;
 mod reach;
@@ -59,6 +65,9 @@ use crate::transport::Connections;
 pub use crate::action::Output;
 #[cfg(feature = "testing")]
 pub use census::Census;
+use features::Features;
+use groups::Groups;
+use lamps::sight;
 use peers::Peers;
 pub use places::{PlaceId, Places, Unknown};
 
@@ -137,6 +146,8 @@ const HANG_UPS_AT_ONCE: usize = 200;
 
 /// The transaction users that work on a [`Context`], and where phones are.
 struct Users<'a> {
+    config: &'a Config,
+    auth: &'a Authenticator,
     location: &'a Location,
     calls: &'a mut Calls,
     pages: &'a mut Pages,
@@ -167,6 +178,8 @@ pub struct Endpoint {
     places: Places,
     /// Where each line's packets go.
     line_places: Vec<lines::LinePlace>,
+    groups: Groups,
+    features: Features,
     /// Of the changes of `places`, those that the lines have seen.
     places_seen: u64,
     /// The same of their addresses and the table of peers.
@@ -212,6 +225,7 @@ impl Endpoint {
         reach.reload(now.mono, Self::reach_peers(&config));
         let mut changes = Vec::new();
         let brake = Brake::new(now, &config, kept.destinations, &mut changes);
+        let features = Features::new(kept.features, &config, hasher(), &mut changes);
         let mut out = Outputs::default();
         out.keep(Change::NonceKey(key, made));
         changes.drain(..).for_each(|change| out.keep(change));
@@ -223,6 +237,7 @@ impl Endpoint {
             out.keep(Change::LineKey(key));
             key
         });
+        let groups = Groups::new(&config, hasher());
         let mut endpoint = Self {
             started: now,
             is_stopping: false,
@@ -242,6 +257,8 @@ impl Endpoint {
             reach,
             places,
             line_places,
+            groups,
+            features,
             places_seen: 0,
             addresses_seen: 0,
             connections: Connections::new(hasher()),
@@ -300,6 +317,7 @@ impl Endpoint {
             self.places_moved(now);
         }
         self.calls_go_on(now);
+        self.light_lamps(now);
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.
@@ -308,6 +326,7 @@ impl Endpoint {
         self.auth.reload(&config);
         self.guard.reload(now, &config.guard);
         self.brake.reload(&config, &mut self.changes);
+        self.transactions.watch_none();
         let auth = &self.auth;
         let user = |name: &str| auth.user(name.as_bytes());
         let mut trunks = HashMap::with_hasher(self.tag_hasher.clone());
@@ -329,6 +348,8 @@ impl Endpoint {
         self.reload_reach(now, Self::reach_peers(&config));
         self.line_places = Self::line_places(now, &config, &mut self.places, &mut self.out);
         self.lines.reload(now, &config.lines);
+        self.groups.reload(&self.config, &config);
+        self.features.reload(&config, &mut self.changes);
         self.config = config;
         self.keep_all_alive(now.mono);
         self.lines_moved(now);
@@ -460,6 +481,8 @@ impl Endpoint {
     /// Whoever uses transactions, and what they need of the rest.
     fn users(&mut self, now: Now) -> (Users<'_>, Context<'_>) {
         let users = Users {
+            config: &self.config,
+            auth: &self.auth,
             location: &self.location,
             calls: &mut self.calls,
             pages: &mut self.pages,

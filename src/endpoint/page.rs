@@ -2,8 +2,8 @@
 
 use super::route::Lead;
 use super::*;
-use crate::call::{Arrival, PageSetup, RETRY_AFTER_S};
-use crate::source::Who;
+use crate::call::{Arrival, HopTo, PageSetup, Party, RETRY_AFTER_S};
+use crate::source::{GroupId, Who};
 
 impl Endpoint {
     pub(super) fn page(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
@@ -15,18 +15,26 @@ impl Endpoint {
             return self.answer(now, arrival, 483);
         }
         let dialled = self.called(arrival, identity);
-        let user = match self.leads_to(arrival, identity, &dialled) {
-            Lead::User(user) => user,
-            Lead::Onward(to) => match to.hops.last().map(|hop| hop.party.who()) {
-                Some(Who::User(user)) => user,
+        let users = match self.leads_to(arrival, identity, &dialled) {
+            Lead::User(user) => vec![user],
+            Lead::Group(group) => self.others_in(group, identity),
+            Lead::Onward(to) => match to.hops.last().map(|hop| &hop.to) {
+                Some(HopTo::Party(Party::User(user, _))) => vec![*user],
+                Some(HopTo::Group(name)) => match self.groups.find(name.as_bytes()) {
+                    Some(group) => self.others_in(group, identity),
+                    None => Vec::new(),
+                },
                 // It may cost money, and there is neither a record nor a limit for it.
                 _ => return self.answer(now, arrival, 403),
             },
             Lead::Forbidden => return self.answer(now, arrival, 403),
             Lead::Nowhere => return self.answer(now, arrival, 404),
         };
-        let own = (identity == Who::User(user)).then_some(&arrival.flow);
-        let targets = self.user_targets(now, user, own, &dialled);
+        let mut targets = Vec::with_capacity(1);
+        for user in users {
+            let own = (identity == Who::User(user)).then_some(&arrival.flow);
+            targets.extend(self.user_targets(now, user, own, &dialled));
+        }
         if targets.is_empty() {
             return self.answer(now, arrival, 480);
         }
@@ -56,5 +64,13 @@ impl Endpoint {
             targets,
         };
         users.pages.start(setup, &mut context);
+    }
+
+    /// The members of a group, but whoever writes to it.
+    fn others_in(&self, group: GroupId, sender: Who) -> Vec<UserId> {
+        let group = self.config.groups.get(group.0 as usize);
+        let members = group.map_or_else(Vec::new, |group| group.members.clone());
+        let others = members.into_iter();
+        others.filter(|user| sender != Who::User(*user)).collect()
     }
 }

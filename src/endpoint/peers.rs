@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ahash::RandomState;
 
+use super::blocks::Blocks;
 use crate::config::{Config, PeerAddress};
 use crate::source::{Flow, LineId, Source, Transport, TrunkId, UserId, Who};
 
@@ -28,6 +29,8 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct Peers {
     by_address: HashMap<IpAddr, Vec<Entry>, RandomState>,
+    /// The blocks of users, who all are trusted, whatever port they speak from.
+    blocks: Blocks<UserId>,
     /// The sources that those addresses lie in.
     sources: HashSet<Source, RandomState>,
     /// Where each line's server and proxy are, as far as that is known: beside the addresses that it has in the file.
@@ -44,6 +47,7 @@ impl Peers {
     pub fn new(config: &Config, hasher: RandomState) -> Self {
         let mut peers = Self {
             by_address: HashMap::with_hasher(hasher.clone()),
+            blocks: Blocks::new(),
             sources: HashSet::with_hasher(hasher.clone()),
             line_hosts: vec![Vec::new(); config.lines.len()],
             last_flows: HashMap::with_hasher(hasher.clone()),
@@ -61,9 +65,9 @@ impl Peers {
             let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
             // An address that the file no longer gives him is perhaps another's by now.
             if let Some(id) = name.and_then(&user)
-                && peers.lookup(flow) == Some(Who::User(id))
+                && peers.is_user(flow, id)
             {
-                peers.spoke(Who::User(id), flow);
+                peers.spoke(id, flow);
             }
         }
         *self = peers;
@@ -75,6 +79,7 @@ impl Peers {
         if is_other {
             self.line_hosts = hosts;
             self.by_address.clear();
+            self.blocks = Blocks::new();
             self.sources.clear();
             self.fill(config);
         }
@@ -90,8 +95,32 @@ impl Peers {
     /// Who a flow's peer is, if its address says so.
     ///
     /// Of a line that is: whose carrier it is. Whether a request is the line's, [`Peers::lines`] helps to find out.
+    /// Of users who share an address: one of them. Which of them a request is from, [`Peers::users`] helps to find out.
     pub fn lookup(&self, flow: &Flow) -> Option<Who> {
-        self.at(flow).next().map(|entry| entry.who)
+        // Where a carrier is by its name's word only, a user's own address or block says more.
+        let mut others = None;
+        for entry in self.at(flow) {
+            if entry.is_trusted {
+                return Some(entry.who);
+            }
+            others.get_or_insert(entry.who);
+        }
+        let user = self.blocks.at(flow.remote.ip()).first();
+        user.map(|user| Who::User(*user)).or(others)
+    }
+
+    /// The users that have this address, some perhaps twice.
+    pub fn users(&self, flow: &Flow) -> impl Iterator<Item = UserId> {
+        let exact = self.at(flow).filter_map(|entry| match entry.who {
+            Who::User(user) => Some(user),
+            Who::Trunk(_) | Who::Line(_) => None,
+        });
+        exact.chain(self.blocks.at(flow.remote.ip()).iter().copied())
+    }
+
+    /// Whether this user has this address, alone or with others.
+    pub fn is_user(&self, flow: &Flow, user: UserId) -> bool {
+        self.users(flow).any(|own| own == user)
     }
 
     /// The same of a user or trunk, whose address is enough.
@@ -168,12 +197,12 @@ impl Peers {
 
     /// Whether any entry has this address.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.by_address.contains_key(&address)
+        self.by_address.contains_key(&address) || !self.blocks.at(address).is_empty()
     }
 
     /// Whether any entry lies in this source, an IPv6 /64 included: it is never banned.
     pub fn has_source(&self, source: Source) -> bool {
-        self.sources.contains(&source)
+        self.sources.contains(&source) || self.blocks.has_source(source)
     }
 
     /// Whether any entry lies in this source or in a prefix that is one.
@@ -183,8 +212,7 @@ impl Peers {
     }
 
     /// A user by address has spoken: without a configured port, that is where he is called.
-    pub fn spoke(&mut self, who: Who, flow: &Flow) {
-        let Who::User(user) = who else { return };
+    pub fn spoke(&mut self, user: UserId, flow: &Flow) {
         // Called over UDP: a connection that he opened may be gone by then.
         let flows = match flow.transport {
             Transport::Udp => &mut self.last_flows,
@@ -195,15 +223,14 @@ impl Peers {
         }
     }
 
-    /// The connection that the peer of a UDP flow last spoke on: known of users by address only, since behind a NAT an
-    /// address is not one peer's.
-    pub fn stream_beside(&self, flow: &Flow) -> Option<&Flow> {
-        match self.lookup(flow)? {
-            Who::User(user) if flow.transport == Transport::Udp => {
-                (self.streams.get(&user)).filter(|stream| stream.remote.ip() == flow.remote.ip())
-            }
-            Who::User(_) | Who::Trunk(_) | Who::Line(_) => None,
-        }
+    /// The connection that a user last spoke on from the address of a UDP flow that is his: known of users by address
+    /// only, since behind a NAT an address is not one peer's.
+    pub fn stream_beside(&self, user: UserId, flow: &Flow) -> Option<&Flow> {
+        let stream = self.streams.get(&user)?;
+        let is_beside = flow.transport == Transport::Udp
+            && stream.remote.ip() == flow.remote.ip()
+            && self.is_user(flow, user);
+        is_beside.then_some(stream)
     }
 
     /// Where a user by address last spoke from.
@@ -214,6 +241,9 @@ impl Peers {
     fn fill(&mut self, config: &Config) {
         for (user, id) in config.users.iter().zip(0..) {
             self.add(Who::User(UserId(id)), None, &user.addresses, true);
+            for block in &user.blocks {
+                self.blocks.add(*block, UserId(id));
+            }
         }
         for (trunk, id) in config.trunks.iter().zip(0..) {
             let (who, transport) = (Who::Trunk(TrunkId(id)), Some(trunk.transport));
@@ -313,6 +343,36 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_its_users_and_so_is_a_shared_address() {
+        let peers = peers(
+            "[user 100]\naddresses = 192.0.2.64/28, 192.0.2.1\n[user 101]\naddresses = 192.0.2.1, 2001:db8::/56\n",
+        );
+        let users = |remote| -> Vec<u32> {
+            let flow = flow(Transport::Udp, remote);
+            assert_eq!(
+                peers.lookup(&flow).is_some(),
+                peers.users(&flow).next().is_some()
+            );
+            peers.users(&flow).map(|user| user.0).collect()
+        };
+        assert_eq!(users("192.0.2.63:5060"), [0; 0]);
+        assert_eq!(users("192.0.2.64:5060"), [0]);
+        assert_eq!(users("192.0.2.79:1"), [0]);
+        assert_eq!(users("192.0.2.80:1"), [0; 0]);
+        assert_eq!(users("192.0.2.1:7000"), [0, 1]);
+        assert_eq!(users("[2001:db8:0:fe::1]:1"), [1]);
+        assert!(peers.is_user(&flow(Transport::Tcp, "192.0.2.1:7"), UserId(1)));
+        assert!(!peers.is_user(&flow(Transport::Udp, "192.0.2.70:7"), UserId(1)));
+        let source = |text: &str| text.parse::<Source>().unwrap();
+        assert!(peers.has_source(source("192.0.2.70")), "never banned");
+        assert!(peers.has_source(source("2001:db8:0:a::/64")));
+        assert!(!peers.has_source(source("2001:db8:0:100::/64")));
+        assert!(peers.any_within(source("2001:db8::/48")));
+        assert!(!peers.any_within(source("2001:db8:0:100::/56")));
+        assert!(peers.has_address("192.0.2.64".parse().unwrap()));
+    }
+
+    #[test]
     fn a_lines_carrier_is_not_the_line() {
         let text = "[line a]\naccount = 1\nserver = a.example\naddresses = 192.0.2.9:5070\n\
              [line b]\naccount = 2\nserver = a.example\n\
@@ -390,7 +450,7 @@ mod tests {
         let mut peers = peers("[user 100]\naddresses = 192.0.2.1\n");
         assert!(peers.last_flow(UserId(0)).is_none());
         let spoken = flow(Transport::Udp, "192.0.2.1:7000");
-        peers.spoke(Who::User(UserId(0)), &spoken);
+        peers.spoke(UserId(0), &spoken);
         assert_eq!(peers.last_flow(UserId(0)), Some(&spoken));
     }
 
@@ -400,7 +460,7 @@ mod tests {
             "[user 100]\naddresses = 192.0.2.1, 192.0.2.2\n[trunk t]\naddresses = 192.0.2.9\n",
         );
         let stream = flow(Transport::Tcp, "192.0.2.1:7000");
-        peers.spoke(Who::User(UserId(0)), &stream);
+        peers.spoke(UserId(0), &stream);
         assert!(
             peers.last_flow(UserId(0)).is_none(),
             "he is called over UDP"
@@ -413,7 +473,7 @@ mod tests {
             (Transport::Tcp, "192.0.2.1:5060", None),
         ] {
             assert_eq!(
-                peers.stream_beside(&flow(transport, remote)),
+                peers.stream_beside(UserId(0), &flow(transport, remote)),
                 found,
                 "{remote}"
             );
@@ -427,8 +487,8 @@ mod tests {
         let mut peers = Peers::new(&old, RandomState::with_seeds(1, 2, 3, 4));
         let spoken = flow(Transport::Udp, "192.0.2.1:7000");
         let stays = flow(Transport::Udp, "192.0.2.2:7000");
-        peers.spoke(Who::User(UserId(0)), &spoken);
-        peers.spoke(Who::User(UserId(1)), &stays);
+        peers.spoke(UserId(0), &spoken);
+        peers.spoke(UserId(1), &stays);
         let new = read("[user 101]\naddresses = 192.0.2.2\n[user 100]\naddresses = 192.0.2.6\n");
         let place = |name: &str| (new.users.iter().zip(0..)).find(|(user, _)| user.name == name);
         peers.reload(&old, &new, |name| {

@@ -1,20 +1,22 @@
 //! The dial plan: where a number leads (`[route]`, `[trunk]`), and who of those is called first.
 //!
 //! A number is compared as it was dialled, unescaped, without visual separators and parameters (RFC 3966 §5.1.1), be it in a
-//! `sip:` or in a `tel:` URI. A user's name goes before the routes; of these the longest prefix decides, also when it refuses.
+//! `sip:` or in a `tel:` URI. A user's or group's name goes before the routes; of these the longest prefix decides, also when it refuses.
 
+use super::callee::{Asking, Rung};
 use super::invite::request_uri;
 use super::*;
 use crate::brake;
-use crate::call::{Alternatives, Arrival, Hop, Identity, Party, Target};
+use crate::call::{Alternatives, Arrival, Hop, HopTo, Identity, Party, Role, Target};
 use crate::config::{Destination, Route, UriFormat, without_separators};
 use crate::limits::HOPS_MAX;
 use crate::names::Candidate;
-use crate::source::Who;
+use crate::source::{GroupId, Who};
 
 /// Where a number leads.
 pub(super) enum Lead {
     User(UserId),
+    Group(GroupId),
     /// By a route: to the first of these that can be called.
     Onward(Alternatives),
     /// The route asks for a level that the caller has not.
@@ -40,7 +42,7 @@ impl Endpoint {
             (Lead::Onward(mut way), Who::Line(line))
                 if !self.is_carriers_number(line, arrival.request, dialled) =>
             {
-                way.hops.retain(|hop| !hop.party.is_outside());
+                way.hops.retain(|hop| !hop.is_outside());
                 match way.hops.is_empty() {
                     true => Lead::Nowhere,
                     false => Lead::Onward(way),
@@ -68,6 +70,13 @@ impl Endpoint {
         if let Some(user) = self.auth.user(&bare) {
             return Lead::User(user);
         }
+        let group = self
+            .groups
+            .find(dialled)
+            .or_else(|| self.groups.find(&bare));
+        if let Some(group) = group {
+            return Lead::Group(group);
+        }
         let Some(route) = Route::of(&self.config.routes, &bare) else {
             return Lead::Nowhere;
         };
@@ -78,7 +87,7 @@ impl Endpoint {
         let mut hops = self.hops(identity, route);
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.
-            hops.retain(|hop| !hop.party.is_outside());
+            hops.retain(|hop| !hop.is_outside());
             number.clone_from(&bare);
         }
         if hops.is_empty() {
@@ -115,7 +124,7 @@ impl Endpoint {
                     Destination::Trunk(id) => {
                         (self.config.trunks.get(id.0 as usize)).and_then(|trunk| trunk.next)
                     }
-                    Destination::Line(_) | Destination::User(_) => None,
+                    Destination::Line(_) | Destination::User(_) | Destination::Group(_) => None,
                 };
                 if self.may_go(identity, to, route) {
                     hops.extend(self.hops_to(to));
@@ -130,7 +139,7 @@ impl Endpoint {
     /// fro.
     fn may_go(&self, identity: Who, to: Destination, route: &Route) -> bool {
         match (identity, to) {
-            (_, Destination::User(_)) => true,
+            (_, Destination::User(_) | Destination::Group(_)) => true,
             (Who::User(_), Destination::Trunk(_)) => true,
             (Who::User(own), Destination::Line(line)) => self.may_use(own, line),
             (Who::Trunk(own), Destination::Trunk(to)) if own == to => false,
@@ -151,11 +160,21 @@ impl Endpoint {
     /// One for each address of a trunk or line.
     fn hops_to(&self, to: Destination) -> Vec<Hop> {
         let hop = |party: &Party, address, way| Hop {
-            party: party.clone(),
+            to: HopTo::Party(party.clone()),
             address,
             way,
         };
         match to {
+            Destination::Group(id) => {
+                let group = self.config.groups.get(id.0 as usize);
+                let to = group.map(|group| HopTo::Group(group.name.as_str().into()));
+                let hops = to.into_iter().map(|to| Hop {
+                    to,
+                    address: 0,
+                    way: None,
+                });
+                hops.collect()
+            }
             Destination::User(id) => {
                 let user = self.config.users.get(id.0 as usize);
                 let party = user.map(|user| Party::User(id, user.name.as_str().into()));
@@ -188,29 +207,36 @@ impl Endpoint {
     }
 
     /// The first of these that can be called now; those behind it are tried when it fails. A user who is busy or has no
-    /// phone here is passed over, and so is a trunk that has no room; whoever is rung settles it.
+    /// phone here is passed over unless his calls go on to somebody else, so is a group of which nobody can be rung, and so is a trunk that has no room; whoever is rung settles it.
     pub(super) fn hop_targets(
         &mut self,
         now: Now,
         mut alternatives: Alternatives,
-        caller: (&Party, &Flow),
-    ) -> Result<Vec<Target>, Refusal> {
+        asking: &mut Asking<'_>,
+    ) -> Result<Rung, Refusal> {
         self.living_first(now, &mut alternatives.hops);
         // That somebody is busy says more than that another is away.
         let mut is_busy = false;
         let mut refusal = (503, Some("failed"));
         while let Some(hop) = alternatives.hops.pop() {
-            match &hop.party {
-                Party::User(user, _) if self.is_busy(*user) => is_busy = true,
-                Party::User(user, _) => {
-                    let is_caller = matches!(caller.0, Party::User(own, _) if own == user);
-                    let own = is_caller.then_some(caller.1);
-                    let targets = self.user_targets(now, *user, own, &alternatives.number);
-                    if !targets.is_empty() {
-                        return Ok(targets);
-                    }
-                    refusal = (480, None);
+            let number = &alternatives.number;
+            let here = match &hop.to {
+                HopTo::Party(Party::User(user, _)) => {
+                    Some(self.ring_user(now, *user, number, asking))
                 }
+                HopTo::Group(name) => (self.groups.find(name.as_bytes()))
+                    .map(|group| self.ring_group(now, group, number, asking)),
+                HopTo::Party(Party::Trunk(..) | Party::Line(..)) => None,
+            };
+            match here {
+                Some(Ok(rung)) => return Ok(rung),
+                Some(Err((486, _))) => is_busy = true,
+                Some(Err(_)) => refusal = (480, None),
+                None => {}
+            }
+            let Some(party) = hop.party() else { continue };
+            match party {
+                Party::User(..) => {}
                 Party::Line(line, _) if self.is_line_full(*line) => {
                     refusal = (503, Some("rejected"));
                 }
@@ -218,8 +244,7 @@ impl Endpoint {
                     refusal = (503, Some("rejected"));
                 }
                 Party::Trunk(..) | Party::Line(..) => {
-                    let number = &alternatives.number;
-                    let target = match &hop.party {
+                    let target = match party {
                         Party::Line(line, _) => self.line_target(now, *line, &hop, number),
                         Party::Trunk(trunk, _) => self.trunk_target(now, *trunk, &hop, number),
                         Party::User(..) => None,
@@ -227,7 +252,7 @@ impl Endpoint {
                     if let Some(mut target) = target {
                         target.alternatives =
                             (!alternatives.hops.is_empty()).then(|| Box::new(alternatives));
-                        return Ok(vec![target]);
+                        return Ok(vec![target].into());
                     }
                     refusal = (503, Some("failed"));
                 }
@@ -242,16 +267,16 @@ impl Endpoint {
     /// Addresses that cannot be reached are tried after all others, and not left out: what we know may be out of date.
     fn living_first(&self, now: Now, hops: &mut [Hop]) {
         // The next one stands last.
-        hops.sort_by_key(|hop| match &hop.party {
-            Party::User(..) => true,
-            Party::Line(id, _) => {
+        hops.sort_by_key(|hop| match &hop.to {
+            HopTo::Group(_) | HopTo::Party(Party::User(..)) => true,
+            HopTo::Party(Party::Line(id, _)) => {
                 let transport = self.line(*id).map(|line| line.transport);
                 let way = transport
                     .zip(hop.way)
                     .map(|(transport, address)| Candidate { transport, address });
                 !way.is_some_and(|way| self.places.is_failed(now.mono, way))
             }
-            Party::Trunk(id, _) => {
+            HopTo::Party(Party::Trunk(id, _)) => {
                 let trunk = self.config.trunks.get(id.0 as usize);
                 trunk.is_some_and(|trunk| {
                     (trunk.addresses.get(hop.address)).is_some_and(|address| {
@@ -293,7 +318,7 @@ impl Endpoint {
             route: Vec::new(),
             flow,
             ours: self.contact_address(&flow),
-            party: hop.party.clone(),
+            party: hop.party()?.clone(),
             phone: None,
             stream: None,
             to: Identity {
@@ -306,6 +331,8 @@ impl Endpoint {
                 .caller_id
                 .as_ref()
                 .map(|number| number.as_bytes().into()),
+            forwarding: None,
+            role: Role::default(),
             payer: None,
             line: None,
             alternatives: None,

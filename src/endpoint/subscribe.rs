@@ -5,7 +5,7 @@ use super::invite::dialled_number;
 use super::*;
 use crate::call::{Arrival, RETRY_AFTER_S};
 use crate::source::Who;
-use crate::subscription::{Asked, refuse};
+use crate::subscription::{Asked, Package, refuse};
 
 impl Endpoint {
     /// A SUBSCRIBE outside a dialog.
@@ -23,8 +23,21 @@ impl Endpoint {
         }
         // Messages wait for users: a trunk has none, and a user his own. What number a phone has for its mailbox is no matter,
         // unless it is another user's.
-        let resource = request.uri().map(dialled_number).unwrap_or_default();
-        let user = match (identity, self.auth.user(&resource)) {
+        let mut resource = request.uri().map(dialled_number).unwrap_or_default();
+        let own = self.auth.user(&resource);
+        if asked.package == Package::Dialog {
+            // Under their names, however those were written.
+            let name = std::str::from_utf8(&resource).unwrap_or_default();
+            let group = lamps::group(&self.config, name).map(|group| &group.name);
+            let user = own.and_then(|own| self.config.users.get(own.0 as usize));
+            let Some(name) = user.map(|user| &user.name).or(group) else {
+                return self.answer(now, arrival, 404);
+            };
+            resource = name.as_bytes().to_vec();
+        }
+        let user = match (identity, own) {
+            // Whose calls there are everybody may see.
+            (Who::User(user), _) if asked.package == Package::Dialog => user,
             (Who::User(user), None) => user,
             (Who::User(user), Some(own)) if own == user => user,
             _ => return self.answer(now, arrival, 403),
@@ -36,7 +49,9 @@ impl Endpoint {
         if is_stopping {
             return arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
         }
-        (users.subscriptions).begin(arrival, &asked, (user, &name), &resource, &mut context);
+        let lamps = sight(users.calls, users.config, users.auth);
+        let user = (user, name.as_str());
+        (users.subscriptions).begin(arrival, &asked, user, &resource, &lamps, &mut context);
     }
 
     /// A request with a To tag that no call knows: of a subscription, or of nothing.
@@ -56,6 +71,7 @@ impl Endpoint {
             return;
         }
         let (users, mut context) = self.users(now);
-        (users.subscriptions).receive(located, &arrival, &mut context);
+        let lamps = sight(users.calls, users.config, users.auth);
+        (users.subscriptions).receive(located, &arrival, &lamps, &mut context);
     }
 }

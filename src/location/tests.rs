@@ -13,8 +13,11 @@ fn user(name: &str) -> config::User {
         secret: None,
         display_name: String::new(),
         addresses: Vec::new(),
+        blocks: Vec::new(),
         calls_max: None,
         levels: Vec::new(),
+        do_not_disturb: false,
+        forwards: config::Forwards::default(),
         line: 1,
     }
 }

@@ -15,8 +15,8 @@ use super::measure::{self, Latencies};
 use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
-use crate::api::{Answer, Cdr, Command, Page, Reached, Rfc3339, Status};
-use crate::config::{Config, Route, Trunk, User, duration_text, parse_duration};
+use crate::api::{Answer, Cdr, Command, Dialled, Page, Reached, Rfc3339, Status};
+use crate::config::{Config, Group, Route, Trunk, User, duration_text, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::source::Source;
 use crate::store::CdrQuery;
@@ -52,6 +52,8 @@ enum Resource {
     Trunk(String),
     Routes,
     Route(String),
+    Groups,
+    Group(String),
     Lines,
     Line(String),
     /// `lines/{name}/register`
@@ -86,7 +88,9 @@ impl Resource {
             ["lines"] => Self::Lines,
             ["lines", name] => Self::Line((*name).to_owned()),
             ["lines", name, "register"] => Self::RegisterLine((*name).to_owned()),
-            ["groups"] | ["groups", _] | ["events" | "openapi.json"] => Self::Later,
+            ["groups"] => Self::Groups,
+            ["groups", name] => Self::Group((*name).to_owned()),
+            ["events" | "openapi.json"] => Self::Later,
             _ => return Ok(None),
         }))
     }
@@ -98,9 +102,11 @@ impl Resource {
             Self::Calls => (&["GET"], &["POST"]),
             Self::Call(_) | Self::Ban(_) => (&["DELETE"], &[]),
             Self::Bans => (&["GET", "POST"], &[]),
-            Self::Users | Self::Trunks | Self::Routes | Self::Lines => (&["GET"], &[]),
+            Self::Users | Self::Trunks | Self::Groups | Self::Routes | Self::Lines => {
+                (&["GET"], &[])
+            }
             Self::RegisterLine(_) => (&["POST"], &[]),
-            Self::User(_) | Self::Trunk(_) | Self::Route(_) | Self::Line(_) => {
+            Self::User(_) | Self::Trunk(_) | Self::Group(_) | Self::Route(_) | Self::Line(_) => {
                 (&["GET"], &["PUT", "DELETE"])
             }
             Self::Later => (&[], &["GET", "POST", "PUT", "DELETE"]),
@@ -114,6 +120,7 @@ impl Resource {
             | Self::Calls
             | Self::Users
             | Self::Trunks
+            | Self::Groups
             | Self::Routes
             | Self::Lines => &["limit", "after"],
             Self::Bans if method == "GET" => &["limit", "after"],
@@ -133,7 +140,7 @@ struct BanRequest {
     duration: Option<String>,
 }
 
-/// `GET users`: the keys of config.ini, no secrets.
+/// `GET users`: the keys of config.ini, no secrets. What the user has dialled goes before what the file says.
 #[derive(Serialize)]
 struct UserItem<'a> {
     name: &'a str,
@@ -141,6 +148,13 @@ struct UserItem<'a> {
     addresses: Vec<String>,
     calls_max: Option<usize>,
     levels: &'a [String],
+    do_not_disturb: bool,
+    forward_always: Option<String>,
+    forward_busy: Option<&'a str>,
+    forward_no_answer: Option<&'a str>,
+    forward_no_answer_after: String,
+    forward_offline: Option<&'a str>,
+    dialled: Dialled,
 }
 
 /// `GET trunks`: the keys of config.ini, and whether it can be reached.
@@ -162,6 +176,16 @@ struct TrunkItem<'a> {
     reached: Vec<Reached>,
 }
 
+/// `GET groups`: the keys of config.ini.
+#[derive(Serialize)]
+struct GroupItem<'a> {
+    name: &'a str,
+    members: Vec<&'a str>,
+    strategy: &'static str,
+    ring_timeout: String,
+    next: Option<&'a str>,
+}
+
 /// `GET routes`: the keys of config.ini.
 #[derive(Serialize)]
 struct RouteItem<'a> {
@@ -175,21 +199,34 @@ struct RouteItem<'a> {
 }
 
 impl<'a> UserItem<'a> {
-    fn of(user: &'a User) -> Self {
-        let addresses = user.addresses.iter().map(ToString::to_string).collect();
+    fn of(user: &'a User, dialled: Dialled) -> Self {
+        let addresses = user.address_texts();
         let User {
             name,
             display_name,
             calls_max,
             levels,
+            forwards,
             ..
         } = user;
+        let forward_always = match dialled.forward_always.as_deref() {
+            Some("") => None,
+            Some(number) => Some(number.to_owned()),
+            None => forwards.always.clone(),
+        };
         Self {
             name,
             display_name,
             addresses,
             calls_max: *calls_max,
             levels,
+            do_not_disturb: dialled.do_not_disturb.unwrap_or(user.do_not_disturb),
+            forward_always,
+            forward_busy: forwards.busy.as_deref(),
+            forward_no_answer: forwards.no_answer.as_deref(),
+            forward_no_answer_after: duration_text(forwards.no_answer_after),
+            forward_offline: forwards.offline.as_deref(),
+            dialled,
         }
     }
 }
@@ -220,6 +257,20 @@ impl<'a> TrunkItem<'a> {
             next: trunk.next.map(|to| config.destination_text(to)),
             state,
             reached,
+        }
+    }
+}
+
+impl<'a> GroupItem<'a> {
+    fn of(config: &'a Config, group: &'a Group) -> Self {
+        let users = group.members.iter();
+        let users = users.filter_map(|member| config.users.get(member.0 as usize));
+        Self {
+            name: &group.name,
+            members: users.map(|user| user.name.as_str()).collect(),
+            strategy: group.strategy.word(),
+            ring_timeout: duration_text(group.ring_timeout),
+            next: group.next.as_deref(),
         }
     }
 }
@@ -345,22 +396,31 @@ impl<C: Core> Admin<'_, C> {
                 }
                 Response::error(503, "too many queries at once").with("Retry-After", "1")
             }
-            Resource::Users => list(&self.config.users, |user| &user.name, UserItem::of, query)?,
+            Resource::Users => {
+                let (users, next) = page(&self.config.users, |user| &user.name, query)?;
+                let items = self.user_items(users);
+                Response::json(200, &Page { items, next })
+            }
             Resource::Trunks => {
                 let (trunks, next) = page(&self.config.trunks, |trunk| &trunk.name, query)?;
                 let items = self.trunk_items(trunks);
                 Response::json(200, &Page { items, next })
             }
+            Resource::Groups => {
+                let show = |group| GroupItem::of(self.config, group);
+                list(&self.config.groups, |group| &group.name, show, query)?
+            }
             Resource::Routes => {
                 let show = |route| RouteItem::of(self.config, route);
                 list(&self.config.routes, |route| &route.name, show, query)?
             }
-            Resource::User(name) => one(
-                &self.config.users,
-                |user| user.name == *name,
-                UserItem::of,
-                "no such user",
-            ),
+            Resource::User(name) => {
+                let user = self.config.users.iter().find(|user| user.name == *name);
+                match self.user_items(user).first() {
+                    Some(item) => Response::json(200, item),
+                    None => Response::error(404, "no such user"),
+                }
+            }
             Resource::Trunk(name) => {
                 let trunk = self.config.trunks.iter().find(|trunk| trunk.name == *name);
                 match self.trunk_items(trunk).first() {
@@ -368,6 +428,12 @@ impl<C: Core> Admin<'_, C> {
                     None => Response::error(404, "no such trunk"),
                 }
             }
+            Resource::Group(name) => one(
+                &self.config.groups,
+                |group| group.name == *name,
+                |group| GroupItem::of(self.config, group),
+                "no such group",
+            ),
             Resource::Route(name) => one(
                 &self.config.routes,
                 |route| route.name == *name && !route.is_default(),
@@ -388,6 +454,19 @@ impl<C: Core> Admin<'_, C> {
             Resource::Later => Response::error(501, "not yet in this version"),
         };
         Ok(Reply::Now(response))
+    }
+
+    /// Users with what they have dialled.
+    fn user_items<'u>(&mut self, users: impl IntoIterator<Item = &'u User>) -> Vec<UserItem<'u>> {
+        let users: Vec<&User> = users.into_iter().collect();
+        let names = users.iter().map(|user| user.name.clone()).collect();
+        let answer = (self.core).command(self.now, Command::Dialled { users: names });
+        let mut dialled = match answer {
+            Answer::Dialled(dialled) => dialled.into_iter(),
+            _ => Vec::new().into_iter(),
+        };
+        let item = |user| UserItem::of(user, dialled.next().unwrap_or_default());
+        users.into_iter().map(item).collect()
     }
 
     /// Trunks with what the core knows of their addresses.
@@ -421,6 +500,7 @@ impl<C: Core> Admin<'_, C> {
             Answer::Registrations(page) => Response::json(200, &page),
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
+            Answer::Dialled(dialled) => Response::json(200, &dialled),
             Answer::Lines(page) => Response::json(200, &page),
             Answer::Line(line) => Response::json(200, &line),
             Answer::Banned(ban) => Response::json(201, &ban),

@@ -879,6 +879,7 @@ mod tests {
                 .collect();
             let seat = |client: usize, lane| Seat {
                 address: peer,
+                bits: u8::MAX,
                 port: Some(clients[client].local_addr().unwrap().port()),
                 lane,
             };

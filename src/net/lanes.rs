@@ -19,7 +19,7 @@
 //!
 //! Not here: reading sockets (the loop), and what a datagram says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -33,6 +33,7 @@ use super::udp::{GROUP, UdpSocket, UdpSockets};
 use crate::api::LaneStatus;
 use crate::bpf::steer::{self, Seat};
 use crate::bpf::{Family, Fitted};
+use crate::config::Prefix;
 use crate::limits::{HELD_BYTES_MAX, HELD_DATAGRAMS_MAX, LANE_PLACES_MAX};
 use crate::source::{Flow, Lane, Place};
 use crate::time::Instant;
@@ -56,15 +57,50 @@ const INSTRUCTION_BYTES: usize = 8;
 const ROOM_MIN: usize = 128;
 
 /// Who has a place.
-type Table = HashMap<(IpAddr, Option<u16>), Lane>;
+#[derive(Default)]
+struct Table {
+    places: HashMap<(Prefix, Option<u16>), Lane>,
+    /// Lengths of the blocks among them, IPv4's and IPv6's: a few.
+    lengths: BTreeSet<(bool, u8)>,
+}
 
-/// Where a sender's datagrams come by the program that knows `table`.
-fn lane_of(table: &Table, remote: SocketAddr) -> Lane {
-    let address = remote.ip();
-    (table.get(&(address, Some(remote.port()))))
-        .or_else(|| table.get(&(address, None)))
-        .copied()
-        .unwrap_or(Lane::Strangers)
+impl Table {
+    fn extend(&mut self, places: impl Iterator<Item = Place>) {
+        for place in places {
+            let block = block(&place);
+            if block != Prefix::of(place.address) {
+                self.lengths.insert((block.address.is_ipv4(), block.bits));
+            }
+            self.places.insert((block, place.port), place.lane);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn has(&self, place: &Place) -> bool {
+        self.places.get(&(block(place), place.port)) == Some(&place.lane)
+    }
+
+    /// Where a sender's datagrams come by the program that knows these.
+    fn lane_of(&self, remote: SocketAddr) -> Lane {
+        let address = Prefix::of(remote.ip());
+        let family = self.lengths.iter();
+        let lengths = family.filter(|(is_v4, _)| *is_v4 == address.address.is_ipv4());
+        let blocks = lengths.map(|(_, bits)| (Prefix::around(remote.ip(), *bits), None));
+        let exact = [(address, Some(remote.port())), (address, None)];
+        let mut keys = blocks.chain(exact);
+        keys.find_map(|key| self.places.get(&key).copied())
+            .unwrap_or(Lane::Strangers)
+    }
+}
+
+fn block(place: &Place) -> Prefix {
+    Prefix {
+        address: place.address,
+        bits: place.bits,
+    }
 }
 
 /// A change of programs whose datagrams from before may not all be read.
@@ -131,7 +167,7 @@ impl Lanes {
     /// For these sockets.
     pub(super) fn new(udp: &UdpSockets) -> Self {
         let mut lanes = Self {
-            table: Table::new(),
+            table: Table::default(),
             swap: None,
             held: Held::default(),
             seen: None,
@@ -196,9 +232,8 @@ impl Lanes {
         self.seen = Some(changes);
         self.next_at = now.mono.plus(REBUILD_EVERY);
         let places = core.lane_places(now, (self.capacity * 2).min(LANE_PLACES_MAX));
-        let is_same = places.len() == self.table.len()
-            && (places.iter())
-                .all(|place| self.table.get(&(place.address, place.port)) == Some(&place.lane));
+        let is_same =
+            places.len() == self.table.len() && (places.iter()).all(|place| self.table.has(place));
         if !is_same {
             let table = self.attach(&places, udp);
             // The time is read anew: making programs takes its own.
@@ -211,7 +246,7 @@ impl Lanes {
     /// Gives programs to the kernel. Who has a place by them.
     fn attach(&mut self, places: &[Place], udp: &UdpSockets) -> Table {
         let seats: Vec<Seat> = places.iter().map(seat).collect();
-        let mut table = Table::new();
+        let mut table = Table::default();
         for family in families(udp) {
             let entries = loop {
                 let Some(fitted) = self
@@ -235,7 +270,7 @@ impl Lanes {
             };
             let fitted = places.iter().take(entries);
             let own = fitted.filter(|place| Family::of(place.address) == family);
-            table.extend(own.map(|place| ((place.address, place.port), place.lane)));
+            table.extend(own.copied());
         }
         table
     }
@@ -257,7 +292,7 @@ impl Lanes {
     /// later, or there was no room for it.
     pub(super) fn hold(&mut self, socket: &mut UdpSocket, flow: &Flow, bytes: &[u8]) -> bool {
         let Some(swap) = &self.swap else { return false };
-        if lane_of(&swap.before, flow.remote) == socket.lane {
+        if swap.before.lane_of(flow.remote) == socket.lane {
             return false;
         }
         if !self.held.push(flow, bytes) {
@@ -296,7 +331,7 @@ impl Lanes {
         } else {
             self.capacity
         };
-        let peers = (self.table.values())
+        let peers = (self.table.places.values())
             .filter(|lane| **lane == Lane::Peers)
             .count();
         let status = |lane: Lane| {
@@ -356,6 +391,7 @@ fn seat(place: &Place) -> Seat {
     let index = GROUP.iter().position(|lane| *lane == place.lane);
     Seat {
         address: place.address,
+        bits: place.bits,
         port: place.port,
         lane: index.unwrap_or(0) as u32,
     }
@@ -371,6 +407,7 @@ fn unlike(family: Family, number: u32) -> Seat {
                 IpAddr::from((u128::from(spread) << 96 | u128::from(!spread)).to_be_bytes())
             }
         },
+        bits: u8::MAX,
         port: Some(number as u16),
         lane: 1 + number % 2,
     }

@@ -194,7 +194,7 @@ fn complete(
     let mut made = Vec::new();
     let mut keep = Vec::new();
     for user in &mut config.users {
-        if user.secret.is_some() || !user.addresses.is_empty() {
+        if user.secret.is_some() || user.is_by_address() {
             continue;
         }
         let name = format!("password:{}", user.name);

@@ -16,7 +16,7 @@ use super::core::Core;
 use super::event_loop::{self, Shell, WAKER};
 use super::start::Running;
 use super::store::Store;
-use crate::api::{Answer, Command, Reached, Rfc3339};
+use crate::api::{Answer, Command, Dialled, Reached, Rfc3339};
 use crate::config::Config;
 use crate::endpoint::{Input, Output};
 use crate::guard::{KernelEntry, KernelMark};
@@ -137,6 +137,9 @@ impl Core for Echo {
             }
             Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
             Command::Line { .. } => Answer::NotFound("no such line".into()),
+            Command::Dialled { users } => {
+                Answer::Dialled(users.iter().map(|name| dialled(name)).collect())
+            }
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| reached(name)).collect())
             }
@@ -774,11 +777,25 @@ fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
 }
 
 const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\ncalls_max = 2\nlevels = far, night\n\
-    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\n[user 102]\n\
+    do_not_disturb = yes\nforward_busy = 102\n\
+    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\nforward_always = 100\ndo_not_disturb = yes\n[user 102]\n\
     [trunk office]\naddresses = 198.51.100.4:5060, 198.51.100.5\nincoming = 100\ncaller_id = +49301\n\
     request_uri_parameters = user=phone;x=1\nuri_format = tel\ncalls_in_max = 2\ncalls_out_max = 0\nnext = trunk:spare\n\
     [trunk spare]\naddresses = 198.51.100.6\ntransport = tcp\nkeepalive = 0\n\
     [trunk third]\naddresses = 198.51.100.7\n";
+
+/// What the small core says that users have dialled.
+fn dialled(user: &str) -> Dialled {
+    let number = match user {
+        "100" => Some("101"),
+        "101" => Some(""),
+        _ => None,
+    };
+    Dialled {
+        forward_always: number.map(str::to_owned),
+        do_not_disturb: (user == "101").then_some(false),
+    }
+}
 
 /// What the small core knows of a trunk's addresses.
 fn reached(name: &str) -> Vec<Reached> {
@@ -897,7 +914,7 @@ fn api_answers_what_is_not_there() {
         "GET /metrics",
         "GET /openapi/version",
         "PUT /api/v1/lines/a",
-        "GET /api/v1/groups",
+        "PUT /api/v1/groups/200",
         "PUT /api/v1/routes/a",
         "DELETE /api/v1/routes/a",
         "GET /api/v1/events",
@@ -1028,9 +1045,15 @@ fn api_asks_about_lines() {
 fn api_lists_users_and_trunks_without_secrets() {
     let mut bench = Bench::with(WITH_HTTP);
     let (status, page) = bench.ask("GET /api/v1/users?limit=2", "");
-    let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2, "levels": ["far", "night"] });
+    let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2, "levels": ["far", "night"],
+        "do_not_disturb": true, "forward_always": "101", "forward_busy": "102", "forward_no_answer": null,
+        "forward_no_answer_after": "20s", "forward_offline": null,
+        "dialled": { "forward_always": "101", "do_not_disturb": null } });
     let by_address = serde_json::json!(
-        { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null, "levels": [] });
+        { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null, "levels": [],
+        "do_not_disturb": false, "forward_always": null, "forward_busy": null, "forward_no_answer": null,
+        "forward_no_answer_after": "20s", "forward_offline": null,
+        "dialled": { "forward_always": "", "do_not_disturb": false } });
     assert_eq!(status, 200);
     assert_eq!(
         page,
@@ -1084,6 +1107,31 @@ fn api_lists_trunks_with_what_is_known_of_their_addresses() {
     assert_eq!(bench.ask("GET /api/v1/trunks/nobody", "").0, 404);
     assert_eq!(bench.ask("GET /api/v1/trunks?after=nobody", "").0, 400);
     assert_eq!(bench.ask_with("", "GET /api/v1/trunks", "").0, 401);
+}
+
+#[test]
+fn api_lists_groups() {
+    let mut bench = Bench::with(WITH_HTTP);
+    assert_eq!(
+        bench.ask("GET /api/v1/groups", "").1,
+        serde_json::json!({ "items": [], "next": null })
+    );
+    let mut bench = Bench::with(
+        "[http]\nlisten = 127.0.0.1:1\n[user 100]\n[user 101]\n\
+         [group 200]\nmembers = 101, 100\nstrategy = linear\nring_timeout = 15s\nnext = 201\n\
+         [group 201]\nmembers = 100\n",
+    );
+    let first = serde_json::json!({
+        "name": "200", "members": ["101", "100"], "strategy": "linear", "ring_timeout": "15s", "next": "201" });
+    let second = serde_json::json!({
+        "name": "201", "members": ["100"], "strategy": "all", "ring_timeout": "1m", "next": null });
+    assert_eq!(
+        bench.ask("GET /api/v1/groups?limit=1", "").1,
+        serde_json::json!({ "items": [first], "next": "200" })
+    );
+    assert_eq!(bench.ask("GET /api/v1/groups/201", ""), (200, second));
+    assert_eq!(bench.ask("GET /api/v1/groups/202", "").0, 404);
+    assert_eq!(bench.ask_with("", "GET /api/v1/groups", "").0, 401);
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub known: Vec<(crate::source::Source, UnixTime)>,
     /// Outside numbers that users have called.
     pub destinations: Vec<DestinationRow>,
+    /// What users have dialled for their calls.
+    pub features: Vec<FeatureRow>,
     /// The nonce key of the last run and when that run made it.
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     /// The key that our Contacts on lines are made with.
@@ -116,6 +118,24 @@ pub struct DestinationKey {
     pub number: Vec<u8>,
 }
 
+/// What a user has dialled for his calls, as in table `features`. Where he has dialled nothing his configuration holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureRow {
+    /// Who: the key.
+    pub user: String,
+    /// The number that all his calls go on to; empty: to none. `None`: not dialled.
+    pub forward_always: Option<String>,
+    /// Whether nobody reaches him; `None`: not dialled.
+    pub do_not_disturb: Option<bool>,
+}
+
+impl FeatureRow {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.forward_always.is_none() && self.do_not_disturb.is_none()
+    }
+}
+
 /// A call record, field for field as in table `call_records`; `disposition` empty while the call is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -194,6 +214,8 @@ pub enum Change {
     Destination(Box<DestinationRow>),
     /// An outside number is forgotten.
     DestinationGone(Box<DestinationKey>),
+    /// A user has dialled something for his calls; a row in which he has dialled nothing is gone.
+    Feature(Box<FeatureRow>),
     /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended.
     Record(Box<CallRecord>),
     /// This run's nonce key.

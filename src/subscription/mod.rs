@@ -11,11 +11,13 @@
 //!
 //! A subscription is a dialog of its own; it outlives no restart, since phones subscribe again when a refresh gets 481. One
 //! NOTIFY at a time is under way, so that none overtakes another; what changes meanwhile is said by the next one, which has
-//! the whole state. What there is to subscribe to, and what a NOTIFY says of it, is in `package`; who may subscribe to
+//! the whole state. What there is to subscribe to is in `package`, what a NOTIFY says of calls in `lamp`; who may subscribe to
 //! whom the endpoint decides.
 
+mod lamp;
 mod package;
 
+pub use lamp::Lamps;
 pub use package::{Asked, Package};
 
 use std::collections::HashMap;
@@ -30,6 +32,8 @@ use crate::limits::{
 };
 use crate::message::compose::append_number;
 use crate::message::{HeaderName, Message, Method};
+use lamp::Lamp;
+
 use crate::source::{Flow, SubscriptionId, UserId};
 use crate::time::Instant;
 use crate::time::wheel::Wheel;
@@ -54,8 +58,10 @@ struct Subscription {
     deadline: Instant,
     /// A NOTIFY waits for its answer.
     is_waiting: bool,
-    /// Another one is to follow it.
+    /// Another one is to follow.
     is_due: bool,
+    /// What is told of calls, if it is about those.
+    lamp: Option<Box<Lamp>>,
 }
 
 /// A request within a subscription's dialog.
@@ -77,6 +83,8 @@ pub struct Subscriptions {
     users: HashMap<UserId, Vec<u32>, RandomState>,
     /// Names slots whose time may be over.
     wheel: Wheel<u32>,
+    /// Slots of those who watch a name.
+    watchers: HashMap<Box<str>, Vec<u32>, RandomState>,
     /// For each slot the earliest time that the wheel will name it.
     armed: Vec<Option<Instant>>,
 }
@@ -87,7 +95,8 @@ impl Subscriptions {
         Self {
             slots: Slab::new(),
             next_serial: 1,
-            users: HashMap::with_hasher(hasher),
+            users: HashMap::with_hasher(hasher.clone()),
+            watchers: HashMap::with_hasher(hasher),
             wheel: Wheel::new(now),
             armed: Vec::new(),
         }
@@ -102,23 +111,31 @@ impl Subscriptions {
     pub fn reload(&mut self, user: impl Fn(&str) -> Option<UserId>) {
         self.users.clear();
         let users = &mut self.users;
+        let watchers = &mut self.watchers;
+        watchers.clear();
         self.slots.retain(|slot, own| match user(&own.name) {
             Some(user) => {
                 own.user = user;
                 users.entry(user).or_default().push(slot as u32);
+                if let Some(lamp) = &own.lamp {
+                    let slots = watchers.entry(lamp.watched.clone()).or_default();
+                    slots.push(slot as u32);
+                }
                 true
             }
             None => false,
         });
     }
 
-    /// A SUBSCRIBE of this user, outside a dialog, to what is his to know.
+    /// A SUBSCRIBE of this user, outside a dialog, to what is his to know: of calls, to those of the user or group with this
+    /// name.
     pub fn begin(
         &mut self,
         arrival: &Arrival<'_>,
         asked: &Asked<'_>,
         (user, name): (UserId, &str),
         resource: &[u8],
+        lamps: &dyn Lamps,
         context: &mut Context<'_>,
     ) {
         let mut dialog = Dialog::from_request(arrival.request, &arrival.flow, arrival.ours);
@@ -156,6 +173,12 @@ impl Subscriptions {
         let tag = tag.compose();
         dialog.local.extend_from_slice(b";tag=");
         dialog.local.extend_from_slice(&tag);
+        let now = context.now.mono;
+        let lamp = watched(asked.package, resource).map(|watched| {
+            let slots = self.watchers.entry(watched.into()).or_default();
+            slots.push(id.index);
+            Box::new(Lamp::new(watched, entity(arrival.request), now))
+        });
         self.slots.insert(Subscription {
             serial: id.serial,
             user,
@@ -168,9 +191,10 @@ impl Subscriptions {
             deadline: context.now.mono,
             is_waiting: false,
             is_due: false,
+            lamp,
         });
         self.users.entry(user).or_default().push(id.index);
-        self.grant(id, arrival, asked, &tag, context);
+        self.grant(id, arrival, asked, &tag, (lamps, context));
     }
 
     /// The subscription that a request with a To tag belongs to; `None`: none of ours.
@@ -199,7 +223,13 @@ impl Subscriptions {
     }
 
     /// A request within a subscription's dialog whose sender is in order.
-    pub fn receive(&mut self, located: Located, arrival: &Arrival<'_>, context: &mut Context<'_>) {
+    pub fn receive(
+        &mut self,
+        located: Located,
+        arrival: &Arrival<'_>,
+        lamps: &dyn Lamps,
+        context: &mut Context<'_>,
+    ) {
         let Some(own) = self.get(located.id) else {
             return;
         };
@@ -221,7 +251,7 @@ impl Subscriptions {
             }
             Ok(asked) => {
                 own.dialog.refresh_target(arrival.request);
-                self.grant(located.id, arrival, &asked, b"", context);
+                self.grant(located.id, arrival, &asked, b"", (lamps, context));
             }
         }
     }
@@ -231,6 +261,7 @@ impl Subscriptions {
         &mut self,
         id: SubscriptionId,
         response: &Message<'_>,
+        lamps: &dyn Lamps,
         context: &mut Context<'_>,
     ) {
         let Some(own) = self.get(id).filter(|_| response.status() >= 200) else {
@@ -241,7 +272,7 @@ impl Subscriptions {
         if response.status() >= 300 && response.value(HeaderName::RetryAfter).is_none() {
             self.remove(id.index);
         } else if own.is_due {
-            self.notify(id, context);
+            self.changed(id, lamps, context);
         }
     }
 
@@ -258,7 +289,7 @@ impl Subscriptions {
     }
 
     /// Ends one subscription that was not refreshed; `false` when there is none whose time is over.
-    pub fn expire(&mut self, context: &mut Context<'_>) -> bool {
+    pub fn expire(&mut self, lamps: &dyn Lamps, context: &mut Context<'_>) -> bool {
         let now = context.now.mono;
         while let Some(slot) = self.wheel.expire(now) {
             let Some(armed) = self.armed.get_mut(slot as usize) else {
@@ -272,16 +303,20 @@ impl Subscriptions {
             let Some(own) = self.slots.get(slot as usize) else {
                 continue;
             };
-            let (deadline, serial) = (own.deadline, own.serial);
+            let (deadline, own_is_due) = (own.deadline, own.is_due && !own.is_waiting);
+            let id = SubscriptionId {
+                index: slot,
+                serial: own.serial,
+            };
             if deadline <= now {
-                let id = SubscriptionId {
-                    index: slot,
-                    serial,
-                };
-                self.end(id, context);
+                self.end(id, lamps, context);
                 return true;
             }
             self.arm(now, slot, deadline);
+            if own_is_due {
+                self.changed(id, lamps, context);
+                return true;
+            }
         }
         false
     }
@@ -293,7 +328,7 @@ impl Subscriptions {
         arrival: &Arrival<'_>,
         asked: &Asked<'_>,
         tag: &[u8],
-        context: &mut Context<'_>,
+        (lamps, context): (&dyn Lamps, &mut Context<'_>),
     ) {
         arrival.answer_with(200, tag, context, |composer| {
             // RFC 3261 §12.1.1: it makes a dialog.
@@ -304,7 +339,7 @@ impl Subscriptions {
             composer.number("Expires", asked.duration.as_secs());
         });
         if asked.duration.is_zero() {
-            return self.end(id, context);
+            return self.end(id, lamps, context);
         }
         let now = context.now.mono;
         let deadline = now.plus(asked.duration);
@@ -312,17 +347,56 @@ impl Subscriptions {
             own.deadline = deadline;
             self.arm(now, id.index, deadline);
         }
-        self.notify(id, context);
+        self.notify(id, lamps, context);
+    }
+
+    /// Something has happened to the calls of these users, or to groups' that they are in.
+    pub fn touched(&mut self, names: &[&str], lamps: &dyn Lamps, context: &mut Context<'_>) {
+        for name in names {
+            let slots = self.watchers.get(*name).cloned().unwrap_or_default();
+            for index in slots {
+                let serial = self.slots.get(index as usize).map(|own| own.serial);
+                if let Some(serial) = serial {
+                    self.changed(SubscriptionId { index, serial }, lamps, context);
+                }
+            }
+        }
+    }
+
+    /// Whether anybody watches this name.
+    pub fn is_watched(&self, name: &str) -> bool {
+        self.watchers.contains_key(name)
+    }
+
+    /// The state may be another: says so, now or when it may be said.
+    fn changed(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        let Some(own) = self.get(id) else { return };
+        if own.is_waiting {
+            own.is_due = true;
+            return;
+        }
+        own.is_due = false;
+        if let Some(lamp) = &mut own.lamp {
+            if lamp.shows(&lamps.dialogs(&lamp.watched, own.user)) {
+                return;
+            }
+            if let Some(at) = lamp.waits_until(now) {
+                own.is_due = true;
+                return self.arm(now, id.index, at);
+            }
+        }
+        self.notify(id, lamps, context);
     }
 
     /// Says the state, now or as soon as the NOTIFY before has its answer.
-    fn notify(&mut self, id: SubscriptionId, context: &mut Context<'_>) {
+    fn notify(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
         let Some(own) = self.get(id) else { return };
         own.is_due = own.is_waiting;
         if own.is_waiting {
             return;
         }
-        own.is_waiting = own.send_notify(id, true, context);
+        own.is_waiting = own.send_notify(id, true, lamps, context);
         if !own.is_waiting {
             // No transaction was free. The phone misses its NOTIFY, and subscribes anew (§4.1.2.4).
             self.remove(id.index);
@@ -330,9 +404,9 @@ impl Subscriptions {
     }
 
     /// Says the state for the last time.
-    fn end(&mut self, id: SubscriptionId, context: &mut Context<'_>) {
+    fn end(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
         if let Some(own) = self.get(id) {
-            own.send_notify(id, false, context);
+            own.send_notify(id, false, lamps, context);
             self.remove(id.index);
         }
     }
@@ -376,6 +450,14 @@ impl Subscriptions {
         let Some(own) = self.slots.try_remove(slot as usize) else {
             return;
         };
+        if let Some(lamp) = &own.lamp
+            && let Some(slots) = self.watchers.get_mut(&lamp.watched)
+        {
+            slots.retain(|other| *other != slot);
+            if slots.is_empty() {
+                self.watchers.remove(&lamp.watched);
+            }
+        }
         if let Some(slots) = self.users.get_mut(&own.user) {
             slots.retain(|other| *other != slot);
             if slots.is_empty() {
@@ -407,6 +489,7 @@ impl Subscription {
         &mut self,
         id: SubscriptionId,
         is_active: bool,
+        lamps: &dyn Lamps,
         context: &mut Context<'_>,
     ) -> bool {
         let Some((client, branch)) = context.transactions.reserve() else {
@@ -428,7 +511,11 @@ impl Subscription {
             }
         });
         composer.field("User-Agent", &[b"sipkeep"]);
-        composer.finish(Some(self.package.content_type()), self.package.body());
+        let body = match &mut self.lamp {
+            Some(lamp) => lamp.body(lamps.dialogs(&lamp.watched, self.user)),
+            None => b"Messages-Waiting: no\r\n".to_vec(),
+        };
+        composer.finish(Some(self.package.content_type()), &body);
         context.transactions.send(
             context.now.mono,
             client,
@@ -440,6 +527,21 @@ impl Subscription {
         );
         true
     }
+}
+
+/// Whose calls are watched.
+fn watched(package: Package, resource: &[u8]) -> Option<&str> {
+    match package {
+        Package::Dialog => std::str::from_utf8(resource).ok(),
+        Package::MessageSummary => None,
+    }
+}
+
+/// The URI that is subscribed to, without parameters.
+fn entity<'a>(request: &Message<'a>) -> &'a [u8] {
+    let uri = request.request_uri();
+    let end = uri.iter().position(|byte| matches!(byte, b';' | b'?'));
+    uri.get(..end.unwrap_or(uri.len())).unwrap_or(uri)
 }
 
 /// Refuses a SUBSCRIBE.

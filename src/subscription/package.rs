@@ -8,6 +8,8 @@ use crate::message::{HeaderName, Message, Params};
 /// An event package that we have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Package {
+    /// RFC 4235: the calls of a user or group.
+    Dialog,
     /// RFC 3842: messages that wait for a user. Nothing is stored, so none ever does.
     MessageSummary,
 }
@@ -16,6 +18,7 @@ impl Package {
     /// The package of this name; names are compared byte for byte (RFC 6665 §8.2.1).
     fn of(name: &[u8]) -> Option<Self> {
         match name {
+            b"dialog" => Some(Self::Dialog),
             b"message-summary" => Some(Self::MessageSummary),
             _ => None,
         }
@@ -24,6 +27,7 @@ impl Package {
     /// Its name.
     pub fn name(self) -> &'static [u8] {
         match self {
+            Self::Dialog => b"dialog",
             Self::MessageSummary => b"message-summary",
         }
     }
@@ -31,14 +35,8 @@ impl Package {
     /// The media type of its bodies.
     pub fn content_type(self) -> &'static [u8] {
         match self {
+            Self::Dialog => b"application/dialog-info+xml",
             Self::MessageSummary => b"application/simple-message-summary",
-        }
-    }
-
-    /// The state as it is now.
-    pub fn body(self) -> &'static [u8] {
-        match self {
-            Self::MessageSummary => b"Messages-Waiting: no\r\n",
         }
     }
 }
@@ -141,7 +139,11 @@ mod tests {
             ("Event: message-summary\r\nAccept: text/plain\r\n", Err(406)),
             ("Event: message-summary.winfo\r\n", Err(489)),
             ("Event: Message-Summary\r\n", Err(489)),
-            ("Event: dialog\r\n", Err(489)),
+            (
+                "Event: dialog;sla\r\n",
+                Ok((Package::Dialog, Vec::new(), 3600)),
+            ),
+            ("Event: refer\r\n", Err(489)),
             ("", Err(489)),
         ] {
             assert_eq!(asked(lines), expected, "{lines}");

@@ -31,11 +31,23 @@ ring_timeout = 30s
 calls_max = 4
 [user alice]
 password = fuzz-Phone-1
+forward_offline = 200
+forward_no_answer = 9030
+forward_no_answer_after = 20s
 [user bob]
 password = fuzz-Phone-2
 calls_max = 2
+forward_busy = alice
 [user 900]
 addresses = 192.0.2.60
+[group 200]
+members = bob, 900, alice
+strategy = circular
+ring_timeout = 10s
+next = 201
+[group 201]
+members = alice, bob
+next = 8030
 [trunk office]
 addresses = 192.0.2.70:5060
 keepalive = 40m
@@ -133,7 +145,7 @@ const METHODS: [&str; 14] = [
     "BREW",
 ];
 
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 12] = [
     "",
     "sip:8030@pbx",
     "sip:bob@pbx",
@@ -142,6 +154,10 @@ const TARGETS: [&str; 8] = [
     "sip:9030@pbx",
     "sip:404@pbx",
     "tel:9030",
+    "sip:200@pbx",
+    "sip:201@pbx",
+    "sip:*72900@pbx",
+    "sip:*73@pbx",
 ];
 
 const STATUSES: [u16; 14] = [

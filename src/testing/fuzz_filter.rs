@@ -48,19 +48,26 @@ pub fn filter(data: &[u8]) {
     let sockets = 1 + u32::from(flags >> 2 & 7);
     let room = usize::from(bytes.half()) % 8_192;
     let count = usize::from(bytes.next());
+    let width = if family == Family::V4 { 32 } else { 128 };
     let mut prefixes = Vec::new();
     let mut seats = Vec::new();
     while prefixes.len() < count && !bytes.0.is_empty() {
         let length = bytes.next();
         let address = bytes.address(family);
-        let bits = length % if family == Family::V4 { 33 } else { 129 };
+        let bits = length % (width + 1);
         prefixes.push(Prefix {
             address: network(address, bits),
             bits,
         });
         let port = bytes.half();
         seats.push(Seat {
-            address,
+            // A block now and then.
+            address: if port & 7 == 7 {
+                network(address, bits)
+            } else {
+                address
+            },
+            bits: if port & 7 == 7 { bits } else { width },
             port: (port != 0).then_some(port),
             lane: u32::from(length) % 9,
         });
@@ -150,11 +157,17 @@ fn lane(family: Family, seats: &[Seat], sockets: u32, packet: &[u8]) -> u32 {
         return STRANGERS;
     };
     let port = u16::from_be_bytes([port[0], port[1]]);
+    let width = if family == Family::V4 { 32 } else { 128 };
+    let all = || seats.iter().filter(|seat| seat.lane < sockets);
     let of = |wanted: Option<u16>| {
-        (seats.iter())
-            .find(|seat| seat.lane < sockets && seat.address == address && seat.port == wanted)
+        all().find(|seat| (seat.address, seat.bits, seat.port) == (address, width, wanted))
     };
-    match of(Some(port)).or_else(|| of(None)) {
+    // Whatever lies in a block is part of it.
+    let blocks = all().filter(|seat| seat.bits < width);
+    let block = blocks
+        .filter(|seat| network(address, seat.bits) == seat.address)
+        .min_by_key(|seat| seat.bits);
+    match block.or_else(|| of(Some(port))).or_else(|| of(None)) {
         Some(seat) if is_whole => seat.lane,
         _ => STRANGERS,
     }

@@ -47,7 +47,9 @@ pub fn nobody_is_accused(honest: &[Phone]) -> Result<(), String> {
 /// The first thing that is not so.
 pub fn every_call_has_its_record(world: &World, honest: &[Phone]) -> Result<(), String> {
     let mut by_call_id: BTreeMap<&str, Vec<&(u32, u32, CallRecord)>> = BTreeMap::new();
-    for kept in world.records.values() {
+    // A call that comes of a transfer is none that anybody began by an INVITE.
+    let begun = (world.records.values()).filter(|kept| kept.2.related.is_none());
+    for kept in begun {
         let of_call = by_call_id.entry(&kept.2.caller_call_id).or_default();
         of_call.push(kept);
     }
@@ -151,9 +153,11 @@ pub fn nobody_is_half_open(
     // Since when each Call-ID's call is over; `None`: it is not.
     let mut ended: BTreeMap<&[u8], Option<UnixTime>> = BTreeMap::new();
     for (_, _, record) in world.records.values() {
-        ended.insert(record.caller_call_id.as_bytes(), record.end);
-        if let Some(call_id) = &record.callee_call_id {
-            ended.insert(call_id.as_bytes(), record.end);
+        let callee = record.callee_call_id.iter();
+        for call_id in callee.chain([&record.caller_call_id]) {
+            // A phone that was transferred is in several calls one after the other.
+            let end = ended.entry(call_id.as_bytes()).or_insert(record.end);
+            *end = end.zip(record.end).map(|(one, other)| one.max(other));
         }
     }
     for (phone, shaken) in phones.iter().zip(shaken) {

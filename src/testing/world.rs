@@ -16,7 +16,8 @@ use crate::endpoint::{Endpoint, Input, Output};
 use crate::names::{Hosts, Servers};
 use crate::source::{Component, ConnectionId, Flow, MediaPair, Over, SocketId, Source, Transport};
 use crate::store::{
-    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, Snapshot,
+    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
+    Snapshot,
 };
 use crate::time::{Instant, Now, UnixTime};
 
@@ -54,6 +55,7 @@ struct Kept {
     bans: BTreeMap<Source, BanRow>,
     known: BTreeMap<Source, UnixTime>,
     destinations: BTreeMap<DestinationKey, DestinationRow>,
+    features: BTreeMap<String, FeatureRow>,
     nonce_key: Option<([u8; 32], UnixTime)>,
     line_key: Option<[u8; 32]>,
 }
@@ -82,6 +84,12 @@ impl Kept {
             Change::DestinationGone(key) => {
                 self.destinations.remove(&**key);
             }
+            Change::Feature(row) if row.is_empty() => {
+                self.features.remove(&row.user);
+            }
+            Change::Feature(row) => {
+                self.features.insert(row.user.clone(), (**row).clone());
+            }
             Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
             Change::LineKey(key) => self.line_key = Some(*key),
             // Kept by the world itself, with how often.
@@ -100,6 +108,7 @@ impl Kept {
                 .map(|(source, last)| (*source, *last))
                 .collect(),
             destinations: self.destinations.values().cloned().collect(),
+            features: self.features.values().cloned().collect(),
             nonce_key: self.nonce_key,
             line_key: self.line_key,
         }

@@ -26,6 +26,14 @@ pub struct ClientId {
     serial: u64,
 }
 
+impl ClientId {
+    /// No transaction: a dead handle from the start.
+    pub const NOBODY: Self = Self {
+        index: u32::MAX,
+        serial: 0,
+    };
+}
+
 /// Which machine, in which state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Machine {

@@ -24,6 +24,14 @@ pub struct ServerId {
     serial: u64,
 }
 
+impl ServerId {
+    /// No transaction: a dead handle from the start.
+    pub const NOBODY: Self = Self {
+        index: u32::MAX,
+        serial: 0,
+    };
+}
+
 /// What a request is to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -58,6 +66,8 @@ struct Server<O> {
     key: ServerKey,
     merge: u64,
     owner: O,
+    /// To be told of in [`Servers::next_unheard`], if no ACK comes.
+    watched: Option<u32>,
     flow: Flow,
     machine: Machine,
     /// The last response; empty if there is none.
@@ -86,6 +96,8 @@ pub(super) struct Servers<O> {
     /// Bytes of the responses that live transactions keep.
     held_bytes: usize,
     pub(super) completed: Completed,
+    /// Whose INVITEs no ACK came for: few a step, and taken after each.
+    unheard: Vec<u32>,
 }
 
 impl<O: Copy> Servers<O> {
@@ -96,6 +108,7 @@ impl<O: Copy> Servers<O> {
             merges: HashMap::with_hasher(keys.state()),
             held_bytes: 0,
             completed: Completed::new(completed_max),
+            unheard: Vec::new(),
         }
     }
 
@@ -224,6 +237,7 @@ impl<O: Copy> Servers<O> {
             key,
             merge,
             owner,
+            watched: None,
             flow: *flow,
             machine,
             bytes: Vec::new(),
@@ -378,12 +392,38 @@ impl<O: Copy> Servers<O> {
             index: key.index,
             serial: key.serial,
         };
-        let owner = self.get(id)?.owner;
+        let server = self.get(id)?;
+        let (owner, watched) = (server.owner, server.watched);
+        let is_refused = matches!(
+            server.machine,
+            Machine::Invite(invite_server::State::Completed, _)
+        );
         let report = match provisional_event(key.timer) {
             Some(event) => self.step_provisional(shared, now, id, event, out),
             None => self.run(shared, now, id, Event::Timer(key.timer), out).1,
         };
+        let is_unheard =
+            report == Some(Report::NotAcknowledged) || is_refused && key.timer == Timer::H;
+        self.unheard.extend(watched.filter(|_| is_unheard));
         report.map(|report| (report, id, owner))
+    }
+
+    pub fn watch(&mut self, key: ServerKey, user: u32) {
+        if let Some(&Place::Live(index)) = self.places.get(&key)
+            && let Some(server) = self.slots.get_mut(index as usize)
+        {
+            server.watched = Some(user);
+        }
+    }
+
+    pub fn next_unheard(&mut self) -> Option<u32> {
+        self.unheard.pop()
+    }
+
+    pub fn watch_none(&mut self) {
+        for (_, server) in self.slots.iter_mut() {
+            server.watched = None;
+        }
     }
 
     /// Forgets completed transactions whose time is over.

@@ -183,6 +183,23 @@ impl<O: Copy> Transactions<O> {
             .respond(&mut self.shared, now, id, status, bytes, out);
     }
 
+    /// An INVITE whose final response must be acknowledged, or [`Transactions::next_unheard`] says that it was not: `user` is
+    /// whatever the caller likes. Without effect when the INVITE has no transaction.
+    pub fn watch(&mut self, key: ServerKey, user: u32) {
+        self.servers.watch(key, user);
+    }
+
+    /// Whose INVITE, of those watched, no ACK came for within 64·T1, whatever the final response was (Timer H, §13.3.1.4):
+    /// after [`Transactions::expire`], until `None`.
+    pub fn next_unheard(&mut self) -> Option<u32> {
+        self.servers.next_unheard()
+    }
+
+    /// Nothing is watched any more: users have other numbers. O(live).
+    pub fn watch_none(&mut self) {
+        self.servers.watch_none();
+    }
+
     /// Sends a reliable provisional response to an INVITE (RFC 3262 §3), and sends it again after T1, 2·T1, 4·T1 … until
     /// [`Transactions::acknowledge_provisional`] or a final response; after 64·T1, [`Expired::ProvisionalNotAcknowledged`].
     /// Only one at a time: it takes the place of one that is not acknowledged.

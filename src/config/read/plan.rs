@@ -1,4 +1,4 @@
-//! Trunks, the dial plan, and what they name: other trunks and users.
+//! Trunks, the dial plan, and what they name: other trunks, users and groups.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::super::value::{self, did_you_mean, quote};
 use super::super::{Destination, Line, Route, Trunk};
 use super::{CALLS_MAX, Fields, Reader, optional};
 use crate::limits::ROUTE_TARGETS_MAX;
-use crate::source::{LineId, TrunkId, UserId};
+use crate::source::{GroupId, LineId, TrunkId, UserId};
 
 /// Digits that a route may remove: the longest number has fewer.
 const STRIP_MAX: u64 = 64;
@@ -16,11 +16,12 @@ const STRIP_MAX: u64 = 64;
 const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
 const KEEPALIVE_MAX: Duration = Duration::from_secs(3_600);
 
-/// The users and trunks of the file with their places in it.
+/// What the file's sections are called, with their places in it.
 pub(super) struct Names<'a> {
     users: BTreeMap<&'a str, u32>,
     trunks: BTreeMap<&'a str, u32>,
     lines: BTreeMap<&'a str, u32>,
+    groups: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Names<'a> {
@@ -33,6 +34,7 @@ impl<'a> Names<'a> {
             users: of("user"),
             trunks: of("trunk"),
             lines: of("line"),
+            groups: of("group"),
         }
     }
 
@@ -41,7 +43,12 @@ impl<'a> Names<'a> {
         self.users.contains_key(name)
     }
 
-    fn user(&self, name: &str) -> Result<UserId, String> {
+    /// Names that can be dialled.
+    pub(super) fn callable(&self) -> impl Iterator<Item = &'a str> {
+        self.users.keys().chain(self.groups.keys()).copied()
+    }
+
+    pub(super) fn user(&self, name: &str) -> Result<UserId, String> {
         let found = self.users.get(name).copied().map(UserId);
         found.ok_or_else(|| unknown("user", name, &self.users))
     }
@@ -56,15 +63,20 @@ impl<'a> Names<'a> {
         found.ok_or_else(|| unknown("line", name, &self.lines))
     }
 
-    /// `line:NAME`, `trunk:NAME`, `user:NAME`.
+    pub(super) fn group(&self, name: &str) -> Result<GroupId, String> {
+        let found = self.groups.get(name).copied().map(GroupId);
+        found.ok_or_else(|| unknown("group", name, &self.groups))
+    }
+
+    /// `line:NAME`, `trunk:NAME`, `user:NAME`, `group:NAME`.
     fn destination(&self, text: &str) -> Result<Destination, String> {
         match text.split_once(':') {
             Some(("trunk", name)) => self.trunk(name).map(Destination::Trunk),
             Some(("user", name)) => self.user(name).map(Destination::User),
             Some(("line", name)) => self.line(name).map(Destination::Line),
-            Some(("group", _)) => Err("group: is not yet in this version".into()),
+            Some(("group", name)) => self.group(name).map(Destination::Group),
             _ => Err(format!(
-                "{} is none of line:NAME, trunk:NAME and user:NAME",
+                "{} is none of line:NAME, trunk:NAME, user:NAME and group:NAME",
                 quote(text)
             )),
         }
@@ -76,7 +88,7 @@ fn unknown(kind: &str, name: &str, known: &BTreeMap<&str, u32>) -> String {
     format!("no {kind} {}{hint}", quote(name))
 }
 
-/// Whether a number can lead anywhere if somebody outside dials it: to a user, or out again by a route that is for that.
+/// Whether a number can lead anywhere if somebody outside dials it: to a user or group, or out again by a route that is for that.
 fn leads_somewhere(
     own: Destination,
     number: &str,
@@ -85,15 +97,18 @@ fn leads_somewhere(
     routes: &[Route],
 ) -> Result<(), String> {
     let bare = value::without_separators(number.as_bytes());
-    let is_user = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| names.has_user(name));
-    if is_user(number.as_bytes()) || is_user(&bare) {
+    let is_here = |name: &[u8]| {
+        std::str::from_utf8(name)
+            .is_ok_and(|name| names.has_user(name) || names.group(name).is_ok())
+    };
+    if is_here(number.as_bytes()) || is_here(&bare) {
         return Ok(());
     }
     let Some(route) = Route::of(routes, &bare) else {
-        let hint = did_you_mean(number, names.users.keys().copied());
+        let hint = did_you_mean(number, names.callable());
         let number = quote(number);
         return Err(format!(
-            "no user {number}, and no route for that number{hint}"
+            "no user or group {number}, and no route for that number{hint}"
         ));
     };
     let which = match route.is_default() {
@@ -112,12 +127,13 @@ fn leads_somewhere(
         let (mut next, mut left) = (Some(*to), trunks.len() + 1);
         while let Some(to) = next.filter(|_| left > 0) {
             left -= 1;
-            if matches!(to, Destination::User(_)) || may_go_out && to != own {
+            if matches!(to, Destination::User(_) | Destination::Group(_)) || may_go_out && to != own
+            {
                 return Ok(());
             }
             next = match to {
                 Destination::Trunk(id) => trunks.get(id.0 as usize).and_then(|trunk| trunk.next),
-                Destination::Line(_) | Destination::User(_) => None,
+                Destination::Line(_) | Destination::User(_) | Destination::Group(_) => None,
             };
         }
     }
@@ -149,7 +165,9 @@ impl Reader {
             fields,
             "next",
             optional(|text| match names.destination(text)? {
-                Destination::User(_) => Err(format!("{} is no trunk and no line", quote(text))),
+                Destination::User(_) | Destination::Group(_) => {
+                    Err(format!("{} is no trunk and no line", quote(text)))
+                }
                 to if names.trunk(fields.name).map(Destination::Trunk) == Ok(to) => {
                     Err("is this trunk itself".into())
                 }

@@ -459,7 +459,16 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         ),
         rows::known,
     )?;
-    let destinations = match schema::has_destinations(connection)? {
+    let features = match schema::version(connection)? >= schema::WITH_FEATURES {
+        true => rows::load(
+            connection,
+            &format!("SELECT * FROM features LIMIT {}", limits::FEATURES_MAX),
+            rows::feature,
+        )
+        .map(|loaded| kept("features", loaded))?,
+        false => Vec::new(),
+    };
+    let destinations = match schema::version(connection)? >= schema::WITH_DESTINATIONS {
         true => rows::load(
             connection,
             &format!(
@@ -490,6 +499,7 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         bans,
         known,
         destinations,
+        features,
         nonce_key: loaded.nonce_key,
         line_key: loaded.line_key,
     };

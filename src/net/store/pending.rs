@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::limits;
 use crate::source::Source;
 use crate::store::{
-    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow,
+    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
 };
 use crate::time::UnixTime;
 
@@ -29,6 +29,7 @@ pub(super) struct Lost {
     pub known: u64,
     pub records: u64,
     pub destinations: u64,
+    pub features: u64,
 }
 
 impl Lost {
@@ -38,6 +39,7 @@ impl Lost {
         self.known += other.known;
         self.records += other.records;
         self.destinations += other.destinations;
+        self.features += other.features;
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -49,8 +51,9 @@ impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} call records, {} changes of bans, {} of registrations, {} of known sources and {} of outside numbers",
-            self.records, self.bans, self.bindings, self.known, self.destinations
+            "{} call records, {} changes of bans, {} of registrations, {} of known sources, {} of outside numbers \
+             and {} of what users dialled",
+            self.records, self.bans, self.bindings, self.known, self.destinations, self.features
         )
     }
 }
@@ -62,6 +65,7 @@ pub(super) struct Pending {
     pub bans: HashMap<Source, Option<Box<BanRow>>>,
     pub known: HashMap<Source, UnixTime>,
     pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
+    pub features: HashMap<String, Box<FeatureRow>>,
     pub records: HashMap<String, Box<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     pub line_key: Option<[u8; 32]>,
@@ -138,6 +142,15 @@ impl Pending {
                     &mut lost.destinations,
                 );
             }
+            Change::Feature(row) => {
+                put(
+                    &mut self.features,
+                    limits::STORE_FEATURES_MAX,
+                    row.user.clone(),
+                    row,
+                    &mut lost.features,
+                );
+            }
             Change::Record(record) => {
                 let key = record.id.clone();
                 put(
@@ -191,6 +204,15 @@ impl Pending {
                 &mut lost.destinations,
             );
         }
+        for (key, value) in later.features {
+            put(
+                &mut self.features,
+                limits::STORE_FEATURES_MAX,
+                key,
+                value,
+                &mut lost.features,
+            );
+        }
         for (key, value) in later.records {
             put(
                 &mut self.records,
@@ -209,6 +231,7 @@ impl Pending {
             + self.bans.len()
             + self.known.len()
             + self.destinations.len()
+            + self.features.len()
             + self.records.len()
             + usize::from(self.nonce_key.is_some())
             + usize::from(self.line_key.is_some())

@@ -12,6 +12,7 @@ use crate::api::{Cdr, Rfc3339};
 use crate::source::{Source, Transport};
 use crate::store::{
     BanReason, BanRow, BindingKey, BindingRow, CallRecord, DestinationKey, DestinationRow,
+    FeatureRow,
 };
 use crate::time::UnixTime;
 
@@ -326,6 +327,29 @@ pub(super) fn remove_destination(
     connection
         .prepare_cached("DELETE FROM destinations WHERE user = ?1 AND number = ?2")?
         .execute(params![key.user, readable(&key.number)])
+        .map(drop)
+}
+
+pub(super) fn feature(row: &Row<'_>) -> Result<FeatureRow, String> {
+    let off = optional(row, "do_not_disturb", number::<i64>)?;
+    Ok(FeatureRow {
+        user: string(row, "user")?,
+        forward_always: optional(row, "forward_always", string)?,
+        do_not_disturb: off.map(|off| off != 0),
+    })
+}
+
+pub(super) fn put_feature(connection: &Connection, row: &FeatureRow) -> rusqlite::Result<()> {
+    if row.is_empty() {
+        return (connection.prepare_cached("DELETE FROM features WHERE user = ?1")?)
+            .execute([&row.user])
+            .map(drop);
+    }
+    connection
+        .prepare_cached(
+            "REPLACE INTO features (user, forward_always, do_not_disturb) VALUES (?1, ?2, ?3)",
+        )?
+        .execute(params![row.user, row.forward_always, row.do_not_disturb])
         .map(drop)
 }
 

@@ -3,8 +3,9 @@
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
-//! these but no `reason` in `call_records`, 3 is this layout. What an older file lacks is added when it is opened for writing.
-//! A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
+//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 is this layout. What an older file lacks is added
+//! when it is opened for writing. A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy
+//! what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -20,7 +21,11 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
+/// The first one with table `destinations`.
+pub(super) const WITH_DESTINATIONS: i64 = 2;
+/// The first one with table `features`.
+pub(super) const WITH_FEATURES: i64 = 4;
 /// `PRAGMA application_id`: "sipk". Tells our file from another program's database.
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
@@ -111,8 +116,17 @@ CREATE TABLE destinations (      -- outside numbers that users have called, for 
 /// What version 3 has more than version 2.
 const REASON: &str = "ALTER TABLE call_records ADD COLUMN reason TEXT";
 
+/// What version 4 has more than version 3.
+const FEATURES: &str = "
+CREATE TABLE features (          -- what users have dialled for their calls; NULL: nothing, config.ini holds
+  user TEXT PRIMARY KEY NOT NULL,
+  forward_always TEXT,           -- the number; empty: to none
+  do_not_disturb INTEGER
+);
+";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
-const COLUMNS: [(&str, &str); 7] = [
+const COLUMNS: [(&str, &str); 8] = [
     ("secrets", "name, value"),
     ("meta", "key, value"),
     (
@@ -120,6 +134,7 @@ const COLUMNS: [(&str, &str); 7] = [
         "source, reason, failures, users, first_seen, last_seen, since, until, step",
     ),
     ("known", "source, last_success"),
+    ("features", "user, forward_always, do_not_disturb"),
     ("destinations", "user, number, first_called, last_called"),
     (
         "registrations",
@@ -304,7 +319,9 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON].into_iter().zip(0..);
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES]
+            .into_iter()
+            .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
         missing
             .try_for_each(|(step, _)| transaction.execute_batch(step))
@@ -334,10 +351,9 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the file has the table, which one of version 1 has not.
-pub(super) fn has_destinations(connection: &Connection) -> rusqlite::Result<bool> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok(version > 1)
+/// Which layout the file has: one that is only read is left as it is.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// The columns of a call record that the file can be asked for: one before version 3 says nothing of reasons.

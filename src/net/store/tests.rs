@@ -7,7 +7,9 @@ mod refreshes;
 
 use super::*;
 use crate::source::{Source, Transport};
-use crate::store::{BanReason, BanRow, BindingRow, CallRecord, DestinationKey, DestinationRow};
+use crate::store::{
+    BanReason, BanRow, BindingRow, CallRecord, DestinationKey, DestinationRow, FeatureRow,
+};
 
 /// The records of these tests have fixed dates, whatever today is.
 const KEEP: Duration = Duration::from_secs(1_000 * 365 * 86_400);
@@ -66,6 +68,14 @@ fn ban(source: &str, until: UnixTime) -> BanRow {
         since: UnixTime::from_millis(1_772_366_401_000),
         until,
         step: 3,
+    }
+}
+
+fn feature(user: &str, forward_always: &str) -> FeatureRow {
+    FeatureRow {
+        user: user.into(),
+        forward_always: Some(forward_always.into()),
+        do_not_disturb: None,
     }
 }
 
@@ -481,12 +491,17 @@ fn people_read_it_with_sqlite3() {
         "answered",
     ))));
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
+    store.keep(Change::Feature(Box::new(FeatureRow {
+        do_not_disturb: Some(true),
+        ..feature("100", "")
+    })));
     on_disk(&store);
     let sql = "SELECT value IS NOT NULL FROM meta WHERE key = 'created';
         SELECT user, contact, source, transport, since FROM registrations;
         SELECT source, reason, failures, json_extract(users, '$[0]'), until FROM bans;
         SELECT id, start, answer, \"end\" IS NULL, disposition FROM call_records;
         SELECT user, number, first_called, last_called FROM destinations;
+        SELECT * FROM features;
         SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name;
         PRAGMA journal_mode; PRAGMA user_version; PRAGMA integrity_check;";
     let output = match std::process::Command::new("sqlite3")
@@ -512,8 +527,9 @@ fn people_read_it_with_sqlite3() {
          203.0.113.7|credentials|5|100|2100-01-01T00:00:00.000Z\n\
          r1|2026-03-01T12:00:00.000Z|2026-03-01T12:00:02.000Z|1|answered\n\
          100|004420|2026-03-01T12:00:00.000Z|2026-03-02T12:00:00.000Z\n\
-         bans\ncall_records\ndestinations\nknown\nmeta\nregistrations\nsecrets\n\
-         wal\n3\nok\n",
+         100||1\n\
+         bans\ncall_records\ndestinations\nfeatures\nknown\nmeta\nregistrations\nsecrets\n\
+         wal\n4\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -509,6 +509,9 @@ impl Writer {
                 },
             )?;
         }
+        for feature in self.backlog.features.values() {
+            tolerate("features", rows::put_feature(transaction, feature))?;
+        }
         for record in self.backlog.records.values() {
             tolerate("call_records", rows::put_record(transaction, record))?;
         }

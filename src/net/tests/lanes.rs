@@ -22,6 +22,7 @@ fn place(socket: &UdpSocket, lane: Lane) -> Place {
     let local = socket.local_addr().unwrap();
     Place {
         address: local.ip(),
+        bits: if local.is_ipv4() { 32 } else { 128 },
         port: Some(local.port()),
         lane,
     }

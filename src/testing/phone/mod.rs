@@ -263,6 +263,8 @@ pub struct Phone {
     pub lost: Vec<Lost>,
     /// What it did unasked.
     pub whims_done: u32,
+    /// Refer-To of its next REFER.
+    refers_to: Option<String>,
     /// What it does when. Set it before the phone does anything.
     pub habits: Habits,
     /// It is the call server of this carrier.
@@ -316,6 +318,7 @@ impl Phone {
             registered_at: None,
             lost: Vec::new(),
             whims_done: 0,
+            refers_to: None,
             proves_within: false,
             habits: Habits::default(),
             carrier: None,
@@ -585,6 +588,9 @@ impl Phone {
         }
         if method == Method::Invite && self.habits.is_reliable {
             composer.field("Supported", &[b"100rel"]);
+        }
+        if let (Method::Refer, Some(to)) = (method, &self.refers_to) {
+            composer.field("Refer-To", &[to.as_bytes()]);
         }
         if method == Method::Subscribe {
             composer.field("Event", &[b"message-summary"]);

@@ -19,10 +19,12 @@ enum Whim {
     LateOffer,
     Update,
     Info,
+    /// REFER: the other side is to speak with somebody else.
+    Transfer,
 }
 
 /// What is often done stands here often.
-const WHIMS: [Whim; 9] = [
+const WHIMS: [Whim; 11] = [
     Whim::HangUp,
     Whim::HangUp,
     Whim::EndEarlyDialog,
@@ -32,6 +34,8 @@ const WHIMS: [Whim; 9] = [
     Whim::LateOffer,
     Whim::Update,
     Whim::Info,
+    Whim::Transfer,
+    Whim::Transfer,
 ];
 
 /// Refusals of a called phone.
@@ -75,8 +79,36 @@ impl Phone {
                 self.within(now, id, Method::Update, &offer, out);
             }
             Whim::Info => self.info(now, id, out),
+            Whim::Transfer => self.transfer(now, id, out),
         }
         self.whims_done += 1;
+    }
+
+    /// Sends the other side of a call to anybody, or to whoever is in another call of this phone, be it answered or ringing.
+    fn transfer(&mut self, now: Instant, id: u32, out: &mut Sent) {
+        let mut others = self.calls.iter().filter(|(other, call)| {
+            **other != id
+                && !call.dialog.remote_tag.is_empty()
+                && matches!(call.phase, Phase::Calling | Phase::Up)
+        });
+        let replaces = others.next_back().map(|(_, call)| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let (call_id, to) = (text(&call.dialog.call_id), text(&call.dialog.remote_tag));
+            let from = match call.dialog.local_tag() {
+                b"" => text(&call.tag),
+                own => text(own),
+            };
+            format!("?Replaces={call_id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}")
+        });
+        let replaces = replaces.filter(|_| self.random.chance(500));
+        let number = match self.random.below(10) {
+            0 => "777".to_owned(),
+            1 => "9030555".to_owned(),
+            _ => self.random.between(100, 118).to_string(),
+        };
+        let to = format!("<sip:{number}@{DOMAIN}{}>", replaces.unwrap_or_default());
+        self.refers_to = Some(to);
+        self.within(now, id, Method::Refer, "", out);
     }
 
     /// Should it be answered all the same, it is ended again.

@@ -9,6 +9,9 @@ use crate::message::{HeaderName, Message, parse};
 /// The option that says since when the message may have come.
 pub const SINCE: &str = "since";
 
+/// A line below a message that is no header of it: a pattern of its body.
+const BODY: &str = "Body";
+
 /// Values bound by `$name`.
 pub type Variables = BTreeMap<String, String>;
 
@@ -69,6 +72,10 @@ pub fn check(
             if let Some(found) = header(&message, name) {
                 return Err(format!("there is a header {name}: {found}"));
             }
+            continue;
+        }
+        if name == BODY {
+            check_value(name, value, &text(message.body()), variables)?;
             continue;
         }
         let found = header(&message, name).ok_or(format!("there is no header {name}"))?;

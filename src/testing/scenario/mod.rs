@@ -29,7 +29,8 @@
 //! transaction left and every record was asserted.
 //!
 //! Headers that stand often are written once, before the first time: `headers carried:`, lines of them, and then `| @carried`.
-//! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`.
+//! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`; `| Body: *hello*`
+//! below a message is a pattern of it.
 //!
 //! Events are looked at as one likes: `event outside_limit user=alice` is the first of that name that was not looked at.
 //!

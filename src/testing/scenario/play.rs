@@ -624,6 +624,7 @@ impl Player {
         let has_ports = census.media != 0 || self.world.media_ports().len() != 0;
         let is_left = census.has_calls
             || census.calls_live != 0
+            || census.moved_legs != 0
             || census.pages != 0
             || census.counted != 0
             || has_ports;
@@ -685,10 +686,17 @@ fn headers(
 ) -> Result<Vec<(String, String)>, String> {
     let bound = |name: &str| (variables.get(name)).ok_or(format!("${name} is not bound"));
     let word = |word: &str| {
-        if let Some((before, rest)) = word.split_once("${")
-            && let Some((name, behind)) = rest.split_once('}')
-        {
-            return Ok([before, bound(name)?, behind].concat());
+        if word.contains("${") {
+            let mut whole = String::new();
+            let mut rest = word;
+            while let Some((before, name, behind)) = (rest.split_once("${"))
+                .and_then(|(before, rest)| rest.split_once('}').map(|(a, b)| (before, a, b)))
+            {
+                whole.push_str(before);
+                whole.push_str(bound(name)?);
+                rest = behind;
+            }
+            return Ok(whole + rest);
         }
         match word.strip_prefix('$') {
             Some(name) => bound(name).cloned(),

@@ -8,14 +8,38 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Bind { user: u8, seconds: u16, moved: bool },
-    Unbind { user: u8 },
-    Ban { source: u8, step: u32 },
-    Unban { source: u8 },
-    Call { number: u8 },
-    Forget { number: u8 },
-    Answer { call: u8 },
-    End { call: u8 },
+    Bind {
+        user: u8,
+        seconds: u16,
+        moved: bool,
+    },
+    Unbind {
+        user: u8,
+    },
+    Ban {
+        source: u8,
+        step: u32,
+    },
+    Unban {
+        source: u8,
+    },
+    Call {
+        number: u8,
+    },
+    Forget {
+        number: u8,
+    },
+    Dial {
+        user: u8,
+        number: Option<u8>,
+        off: Option<bool>,
+    },
+    Answer {
+        call: u8,
+    },
+    End {
+        call: u8,
+    },
     Flush,
     Restart,
 }
@@ -29,6 +53,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(|source| Step::Unban { source }),
         2 => (0..3_u8).prop_map(|number| Step::Call { number }),
         1 => (0..3_u8).prop_map(|number| Step::Forget { number }),
+        2 => (0..3_u8, any::<Option<u8>>(), any::<Option<bool>>())
+            .prop_map(|(user, number, off)| Step::Dial { user, number, off }),
         2 => (0..5_u8).prop_map(|call| Step::Answer { call }),
         2 => (0..5_u8).prop_map(|call| Step::End { call }),
         1 => Just(Step::Flush),
@@ -43,6 +69,7 @@ struct Model {
     bindings: BTreeMap<String, BindingRow>,
     bans: BTreeMap<Source, BanRow>,
     destinations: BTreeMap<DestinationKey, DestinationRow>,
+    features: BTreeMap<String, FeatureRow>,
     records: BTreeMap<String, &'static str>,
 }
 
@@ -94,6 +121,18 @@ impl Model {
                 self.destinations.remove(&key);
                 Change::DestinationGone(Box::new(key))
             }
+            Step::Dial { user, number, off } => {
+                let row = FeatureRow {
+                    user: user.to_string(),
+                    forward_always: number.map(|number| number.to_string()),
+                    do_not_disturb: off,
+                };
+                match row.is_empty() {
+                    true => drop(self.features.remove(&row.user)),
+                    false => drop(self.features.insert(row.user.clone(), row.clone())),
+                }
+                Change::Feature(Box::new(row))
+            }
             Step::Answer { call } => {
                 let id = call.to_string();
                 if self.records.contains_key(&id) {
@@ -121,6 +160,12 @@ impl Model {
         destinations.sort_by(|a, b| a.key.cmp(&b.key));
         let expected: Vec<_> = self.destinations.values().cloned().collect();
         assert_eq!(destinations, expected);
+        let mut features = snapshot.features;
+        features.sort_by(|a, b| a.user.cmp(&b.user));
+        assert_eq!(
+            features,
+            self.features.values().cloned().collect::<Vec<_>>()
+        );
     }
 }
 

@@ -1,0 +1,351 @@
+//! A call is picked up: somebody calls who takes what rings elsewhere (RFC 3891, RFC 5359 §2.15).
+//!
+//! ```text
+//!   D: INVITE (offer D)
+//!                             A: 200 (an answer with nothing in it), ACK
+//!                             the others: CANCEL, "Call completed elsewhere"
+//!                             A: re-INVITE (offer D) / 200 (answer) / ACK
+//!   D: 200 (answer), ACK
+//! ```
+//!
+//! Both have made an offer, and neither's is an answer to the other's: so the caller's INVITE is answered with a session in
+//! which nobody sends, and then he is offered the other's (`transfer::join`). A caller without an offer gets it at once, and his
+//! ACK has the answer.
+//!
+//! Whoever picks up is a branch of the call: it is one call with one record, answered by him.
+
+use super::confirm::{offers_plain_audio, silent_session};
+use super::media::Said;
+use super::transfer::answered_branch;
+use super::*;
+use crate::message::compose::reason_phrase;
+use crate::message::{HeaderName, Message};
+
+/// An INVITE of whoever has picked up, that waits for its final response.
+#[derive(Clone, Debug)]
+pub(super) struct Answering {
+    server: ServerId,
+    request: Answerable,
+    cseq: u32,
+    asked: session::Asked,
+}
+
+/// A call that rings, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ringing {
+    call: CallHandle,
+    leg: u8,
+}
+
+impl Calls {
+    /// Who is rung by the branch that a Replaces names; `None`: it names none that rings.
+    pub fn named_ringing(&self, replaces: &Replaces) -> Option<(Ringing, UserId)> {
+        let (handle, leg) = self.find_dialog(replaces)?;
+        let call = self.slots.get(handle.index as usize)?;
+        let branch = (call.branches.get(leg as usize)).filter(|branch| branch.rings(call))?;
+        match branch.leg.party {
+            Party::User(user, _) => Some((Ringing { call: handle, leg }, user)),
+            Party::Trunk(..) | Party::Line(..) => None,
+        }
+    }
+
+    /// Whether a Replaces names a dialog of a call.
+    pub fn is_named(&self, replaces: &Replaces) -> bool {
+        self.find_dialog(replaces).is_some()
+    }
+
+    /// What rings longest at one of these users, or for this group, and does not come from `by` himself.
+    pub fn longest_ringing(
+        &self,
+        by: UserId,
+        is_rung: impl Fn(UserId) -> bool,
+        group: Option<&str>,
+    ) -> Option<Ringing> {
+        let is_other =
+            |call: &&Call| !matches!(call.caller.party, Party::User(own, _) if own == by);
+        let found = (self.slots.iter())
+            .map(|(index, call)| (call.handle(index as u32), call))
+            .filter(|(_, call)| call.state == State::Ringing && is_other(call))
+            .filter(|(_, call)| group.is_none_or(|group| call.rings_group(group)))
+            .filter_map(|(handle, call)| {
+                let rings = |branch: &Branch| {
+                    let party = &branch.leg.party;
+                    branch.rings(call) && matches!(party, Party::User(user, _) if is_rung(*user))
+                };
+                let leg = u8::try_from(call.branches.iter().position(rings)?).ok()?;
+                Some((
+                    (call.started, &call.record.id),
+                    Ringing { call: handle, leg },
+                ))
+            });
+        let longest = found.min_by(|(a, _), (b, _)| a.cmp(b));
+        longest.map(|(_, ringing)| ringing)
+    }
+
+    /// Whoever calls takes a call that rings. 488: the two have no offer and answer for each other.
+    pub fn pick_up(&mut self, setup: &Setup<'_>, ringing: Ringing, context: &mut Context<'_>) {
+        let Some(call) = self.get(ringing.call) else {
+            return self.turn_away(setup, 480, None, context);
+        };
+        let index = call.branches.len();
+        let is_free = call.state == State::Ringing && !call.is_final && !call.is_declined();
+        if !is_free || index >= crate::limits::EARLY_DIALOGS_MAX {
+            return self.turn_away(setup, 480, None, context);
+        }
+        let Some(answer) = call.first_answer(setup.request, context.now.unix.as_millis()) else {
+            return self.turn_away(setup, 488, None, context);
+        };
+        let rung = call.branches.get(ringing.leg as usize);
+        let rung = rung
+            .map(|branch| branch.leg.party.name())
+            .unwrap_or_default();
+        let handle = ringing.call;
+        let leg_index = index as u8;
+        let owner = Owner {
+            call: handle,
+            leg: leg_index,
+            purpose: Purpose::Pickup,
+        };
+        let leg = self.taker(setup, owner, context);
+        let Some(call) = self.get(handle) else { return };
+        call.branches.push(answered_branch(leg, context.now.mono));
+        call.winner = leg_index;
+        call.state = State::Answered;
+        call.answered = Some(context.now.mono);
+        call.is_final = true;
+        let (from, to) = (call.caller.party.is_outside(), setup.caller.is_outside());
+        let record = &mut call.record;
+        record.direction = transfer::direction([from, to]);
+        record.through = call.caller.party.through();
+        record.answered_by = Some(setup.caller.name());
+        record.answer = Some(context.now.unix);
+        record.status = Some(200);
+        record.callee_call_id = Some(setup::text(setup.request.call_id()));
+        let fields = [
+            ("id", record.id.clone()),
+            ("by", setup.caller.name()),
+            ("rang", rung),
+        ];
+        context.event("pickup", fields.to_vec());
+        keep_record(context, record.clone());
+        call.cancel_branches(branch::COMPLETED_ELSEWHERE, context);
+        self.release_media(handle, context);
+        let Some(call) = self.get(handle) else { return };
+        let is_counted = (call.counted.iter())
+            .any(|(party, side)| *party == setup.caller && *side != Side::Outside);
+        if !is_counted {
+            self.count_in(handle, &setup.caller, Side::Callee);
+        }
+        let kind = setup
+            .request
+            .value(HeaderName::ContentType)
+            .unwrap_or_default();
+        let body = setup.request.body();
+        let offer = (!body.is_empty()).then(|| session::Description {
+            kind: kind.into(),
+            body: body.into(),
+        });
+        self.answer_picked_up(owner, &answer, offer, context);
+        self.touch(handle);
+        self.watch_both(handle);
+        self.listen(handle, context);
+        self.sweep(handle);
+    }
+
+    /// The leg of whoever picks up, whose INVITE waits.
+    fn taker(&mut self, setup: &Setup<'_>, owner: Owner, context: &mut Context<'_>) -> Leg {
+        let request = setup.request;
+        let secret = context.tokens.next_u64();
+        let mut leg = Leg::new(
+            Dialog::from_request(request, &setup.flow, setup.ours),
+            setup.caller.clone(),
+            setup.caller_home,
+            secret,
+        );
+        let tag = TagParts {
+            index: owner.call.index,
+            serial: owner.call.serial,
+            leg: owner.leg,
+            secret,
+        };
+        leg.dialog.local.extend_from_slice(b";tag=");
+        leg.dialog.local.extend_from_slice(&tag.compose());
+        (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
+        leg.is_up = true;
+        leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
+        leg.watch.learn(request);
+        let asked = session::Asked::of(request);
+        leg.watch
+            .begin(context.now.mono, asked.terms(self.session_s));
+        let may_connect = setup.caller_home.is_some();
+        leg.answering = Some(Box::new(Answering {
+            server: setup.server,
+            request: Answerable::of(request, &setup.flow, may_connect, context.buffer),
+            cseq: request.cseq().number,
+            asked,
+        }));
+        let transactions = &mut *context.transactions;
+        transactions.set_server_owner(setup.server, owner);
+        let mut composer = crate::message::Composer::response_to(
+            context.buffer,
+            request,
+            &setup.flow,
+            100,
+            reason_phrase(100),
+            b"",
+        );
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        let now = context.now.mono;
+        transactions.respond(now, setup.server, 100, context.buffer, context.out);
+        leg
+    }
+
+    /// The caller's INVITE is answered, and he is joined with whoever has picked up.
+    fn answer_picked_up(
+        &mut self,
+        owner: Owner,
+        answer: &FirstAnswer,
+        offer: Option<session::Description>,
+        context: &mut Context<'_>,
+    ) {
+        let handle = owner.call;
+        let Some(call) = self.get(handle) else { return };
+        if call.transfer.is_some() {
+            // It rang for the party of a transfer, whose INVITE is long answered.
+            self.take_party(handle, 200, context);
+            return self.join(handle, offer.map(|offer| (owner.leg, offer)), context);
+        }
+        call.provisionals.end();
+        call.invitation = None;
+        let terms = call.asked.terms(call.session_s);
+        let description = match answer {
+            FirstAnswer::Nothing(body) => Some((&b"application/sdp"[..], body.as_bytes().into())),
+            FirstAnswer::Offer => offer.as_ref().map(|offer| {
+                let said = Said::kept(owner.leg, offer);
+                (&*offer.kind, call.passes_anyway(owner.leg, said, context))
+            }),
+        };
+        let mut composer = call.begin_answer(handle, owner.leg, 200, context);
+        (call.asked).write_answer(&mut composer, terms, call.session_s);
+        match &description {
+            Some((kind, body)) => composer.finish(Some(kind), body),
+            None => composer.finish(None, b""),
+        }
+        context.respond(call.invite, 200, &call.request);
+        call.caller.watch.begin(context.now.mono, terms);
+        let asked = call.invite_cseq;
+        call.caller_is_answered(handle, owner.leg, Some(asked));
+        if matches!(answer, FirstAnswer::Nothing(_)) {
+            self.join(handle, offer.map(|offer| (owner.leg, offer)), context);
+        }
+    }
+
+    /// Whoever has picked up cancels before he has his answer: the call is over.
+    pub(super) fn cancel_pickup(
+        &mut self,
+        owner: Owner,
+        arrival: &Arrival<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let leg = self.get(owner.call).and_then(|call| call.leg(owner.leg));
+        let Some(leg) = leg else {
+            return arrival.answer(200, None, context);
+        };
+        let tag = leg.dialog.local_tag().to_vec();
+        let is_waiting = leg.answering.is_some();
+        arrival.answer_tagged(200, None, &tag, context);
+        if is_waiting {
+            self.end_call(owner.call, EndedBy::Callee, b"", context);
+            self.sweep(owner.call);
+        }
+    }
+}
+
+impl Leg {
+    /// This leg gets the other's description: as the answer to its offer, in the ACK or in the 2xx that it waits for, or in that
+    /// as the offer that its own INVITE lacks. `false`: it waits for none.
+    pub(super) fn takes_description(
+        &mut self,
+        kind: &[u8],
+        body: &[u8],
+        session_s: Option<u32>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let description = Some((kind, body)).filter(|_| !body.is_empty());
+        if let Some(cseq) = self.ack_owed {
+            self.watch.sending(Some(kind), body);
+            self.send_ack(cseq, description, context);
+            return true;
+        }
+        let Some(answering) = self.answering.take() else {
+            return false;
+        };
+        self.watch.sending(Some(kind), body);
+        let tag = self.dialog.local_tag().to_vec();
+        let mut composer = answering.request.response(context.buffer, 200, &tag);
+        self.dialog.write_contact(&mut composer);
+        composer
+            .field("Allow", &[carriage::ALLOW])
+            .field("Supported", &[b"replaces"])
+            .field("Server", &[b"sipkeep"]);
+        let terms = answering.asked.terms(session_s);
+        (answering.asked).write_answer(&mut composer, terms, session_s);
+        match description {
+            Some((kind, body)) => composer.finish(Some(kind), body),
+            None => composer.finish(None, b""),
+        }
+        context.respond(answering.server, 200, &answering.request);
+        self.unacknowledged = Some((answering.server, answering.cseq));
+        true
+    }
+
+    /// Its INVITE gets a refusal instead, if it waits for a response.
+    pub(super) fn refuse_answering(&mut self, status: u16, context: &mut Context<'_>) -> bool {
+        let Some(answering) = self.answering.take() else {
+            return false;
+        };
+        let tag = self.dialog.local_tag().to_vec();
+        let mut composer = answering.request.response(context.buffer, status, &tag);
+        composer.field("Server", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        context.respond(answering.server, status, &answering.request);
+        self.is_up = false;
+        true
+    }
+}
+
+/// What the caller's INVITE is answered with when his call is picked up.
+enum FirstAnswer {
+    /// Nobody sends: he has made an offer, which is not the other's.
+    Nothing(String),
+    /// The other's offer: he has made none.
+    Offer,
+}
+
+impl Call {
+    /// What the caller is answered first; `None`: the two cannot be joined.
+    fn first_answer(&self, taking: &Message<'_>, id: u64) -> Option<FirstAnswer> {
+        if self.transfer.is_some() {
+            return Some(FirstAnswer::Nothing(String::new()));
+        }
+        let kept = self.invitation.as_ref()?;
+        let request = crate::message::parse(&kept.request).ok()?;
+        match (request.body().is_empty(), taking.body().is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(FirstAnswer::Offer),
+            (false, _) => {
+                let ours = self.caller.dialog.ours.ip();
+                let answer = || FirstAnswer::Nothing(silent_session(&request, ours, id));
+                offers_plain_audio(&request).then(answer)
+            }
+        }
+    }
+}
+
+impl Branch {
+    /// It rings at somebody, who may still answer.
+    fn rings(&self, call: &Call) -> bool {
+        call.state == State::Ringing && !call.is_final && self.status.is_none() && !self.is_left
+    }
+}
