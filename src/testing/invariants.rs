@@ -123,6 +123,8 @@ pub fn tables_are_bounded(world: &World, calls_max: usize) -> Result<(), String>
         && census.counted <= counted_max as u64
         && census.transactions_live <= calls_max * TRANSACTIONS_PER_CALL + 4_096
         && census.destinations <= DESTINATIONS_MAX
+        // Media is relayed for calls only.
+        && (census.has_calls || (census.media == 0 && world.media_ports().len() == 0))
         && census.outputs_dropped == 0;
     if is_well {
         Ok(())

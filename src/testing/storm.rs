@@ -155,6 +155,11 @@ impl Storm {
              [trunk carrier]\naddresses = {carrier}\ntransport = {}\n",
             transport.to_lowercase()
         );
+        // Relayed calls have ports to give back. Nobody talks here, so nobody must be missed.
+        if Random::new(seed).fork("media").chance(500) {
+            text.push_str("[media]\nrelay = always\n");
+            text = text.replace("calls_max", "media_timeout = 0\ncalls_max");
+        }
         // Two phones share a user, so that calls fork.
         for user in 100..100 + PHONES - 1 {
             text.push_str(&format!("[user {user}]\npassword = Storm-Phone-{user}\n"));
