@@ -314,7 +314,7 @@ impl Calls {
             ended_by: EndedBy::Callee,
             refusal: Box::default(),
             early: Early::new(call.invite_cseq),
-            forwarding: target.told_forwarding(),
+            forwarding: target.forwarding.clone(),
             role: target.role,
             payer: target.payer.clone(),
             pays: false,

@@ -77,17 +77,6 @@ impl Target {
         last.is_some_and(|last| last.is_named_in(request, ours) || has_gone_far())
     }
 
-    /// How the call got here, as those are told who get it. To a carrier every user of ours is the line's account.
-    pub(super) fn told_forwarding(&self) -> Option<Box<Forwarding>> {
-        let mut told = self.forwarding.clone()?;
-        if let Some(line) = &self.line {
-            for diverted in &mut told.chain {
-                diverted.identity = line.from.clone();
-            }
-        }
-        Some(told)
-    }
-
     /// How long it rings there; `None`: as everywhere.
     pub(super) fn ring_timeout(&self) -> Option<Duration> {
         self.line.as_ref()?.ring_timeout
