@@ -86,6 +86,8 @@ pub struct Forwarding {
     pub chain: Vec<Diverted>,
     /// To which number.
     pub number: Box<[u8]>,
+    /// As whom the callee's side knows all of them; `None`: as themselves.
+    pub told_as: Option<Identity>,
 }
 
 impl Forwarding {
@@ -99,6 +101,10 @@ impl Forwarding {
         self.last().map(|last| last.by.to_string())
     }
 
+    fn told<'a>(&'a self, diverted: &'a Diverted) -> &'a Identity {
+        self.told_as.as_ref().unwrap_or(&diverted.identity)
+    }
+
     /// The value of Diversion (RFC 5806 §5.1: the last one stands first).
     pub(super) fn diversion(&self, ours: IpAddr) -> Vec<u8> {
         let mut value = Vec::with_capacity(64);
@@ -106,7 +112,7 @@ impl Forwarding {
             if !value.is_empty() {
                 value.extend_from_slice(b", ");
             }
-            value.extend_from_slice(&diverted.identity.name_addr(ours));
+            value.extend_from_slice(&self.told(diverted).name_addr(ours));
             value.extend_from_slice(b";reason=");
             value.extend_from_slice(diverted.cause.reason());
         }
@@ -122,12 +128,12 @@ impl Forwarding {
         let mut value = Vec::with_capacity(128);
         let mut before: Option<Cause> = None;
         for diverted in &self.chain {
-            write_entry(&mut value, &diverted.identity, before, &index, ours);
+            write_entry(&mut value, self.told(diverted), before, &index, ours);
             value.extend_from_slice(b", ");
             before = Some(diverted.cause);
             index.extend_from_slice(b".1");
         }
-        let host = self.last().and_then(|last| last.identity.host.clone());
+        let host = self.last().and_then(|last| self.told(last).host.clone());
         let target = Identity {
             user: self.number.to_vec(),
             host,
@@ -200,6 +206,7 @@ mod tests {
                 diverted("101", Cause::NoAnswer),
             ],
             number: b"0170#5".as_slice().into(),
+            told_as: None,
         };
         assert_eq!(forwarding.by().as_deref(), Some("101"));
         assert_eq!(

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::message::Composer;
+use crate::limits::FORWARDS_MAX;
 use crate::message::compose::append_host;
+use crate::message::{Composer, HeaderName};
 
 /// User part of a caller who does not say who he is (RFC 3323 §4.1.1.3).
 pub const ANONYMOUS: &[u8] = b"anonymous";
@@ -71,7 +72,9 @@ impl Target {
     /// Whether whoever sends the call on to him has done so before, as an INVITE says that came back to us.
     pub fn has_come_back(&self, request: &Message<'_>, ours: std::net::IpAddr) -> bool {
         let last = (self.forwarding.as_ref()).and_then(|forwarding| forwarding.last());
-        last.is_some_and(|last| last.is_named_in(request, ours))
+        // On lines he goes by another name, but a call that is sent on for ever says so too.
+        let has_gone_far = || request.values(HeaderName::Diversion).count() >= FORWARDS_MAX;
+        last.is_some_and(|last| last.is_named_in(request, ours) || has_gone_far())
     }
 
     /// How long it rings there; `None`: as everywhere.

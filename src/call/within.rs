@@ -84,12 +84,20 @@ impl Calls {
 
     /// The connection of the leg that a transaction belongs to.
     pub fn connection_of(&self, owner: Owner) -> Option<ConnectionId> {
+        self.own_leg(owner)?.dialog.flow.connection
+    }
+
+    /// Who was sent the INVITE of a transaction, and where; `None`: it is that of another request.
+    pub fn invited(&self, owner: Owner) -> Option<(Party, Flow)> {
+        let leg = (self.own_leg(owner)).filter(|_| owner.purpose == Purpose::Invite)?;
+        Some((leg.party.clone(), leg.dialog.flow))
+    }
+
+    fn own_leg(&self, owner: Owner) -> Option<&Leg> {
         let owner = self.resolved(owner);
         let call = self.slots.get(owner.call.index as usize)?;
-        let leg = call
-            .leg(owner.leg)
-            .filter(|_| call.serial == owner.call.serial);
-        leg?.dialog.flow.connection
+        call.leg(owner.leg)
+            .filter(|_| call.serial == owner.call.serial)
     }
 
     /// The leg that a transaction belongs to, for what came on `flow`; `None`: the call is over.

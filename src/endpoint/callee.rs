@@ -363,10 +363,13 @@ pub(super) fn told_of(targets: &mut [Target], chain: &[Diverted], number: &[u8])
             true => target.to.user.as_slice(),
             false => number,
         };
+        // To a carrier every user of ours is the account of the line.
+        let told_as = target.line.as_ref().map(|line| line.from.clone());
         target.forwarding.get_or_insert_with(|| {
             Box::new(Forwarding {
                 chain: chain.to_vec(),
                 number: number.into(),
+                told_as,
             })
         });
     }

@@ -9,7 +9,7 @@ use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
 use crate::config::{Host, Line, UriFormat};
 use crate::limits::LINE_WAYS_MAX;
 use crate::line::RequestId;
-use crate::message::{HeaderName, Message, NameAddr, Uri, escape_user};
+use crate::message::{HeaderName, Message, Method, NameAddr, Uri, escape_user};
 use crate::source::Who;
 
 /// Between two lines of the log about requests from carriers that are on no line.
@@ -98,7 +98,7 @@ impl Endpoint {
     }
 
     /// Whether it is the carrier who says that a request on a line calls this number, and not the caller, who could choose
-    /// one that leads out again.
+    /// one that leads out again: To is his own, and not every carrier takes a P-Called-Party-ID out that he has made up.
     pub(super) fn is_carriers_number(
         &self,
         line: LineId,
@@ -107,7 +107,7 @@ impl Endpoint {
     ) -> bool {
         self.line(line)
             .is_some_and(|line| line.account.as_bytes() == number)
-            || (carriers_numbers(request).iter().flatten()).any(|own| own == number)
+            || number_of(request.request_uri()) == number
     }
 
     /// Whether a line has all the calls that it may have.
@@ -214,9 +214,12 @@ impl Endpoint {
     /// An address of a line has answered a request of a call. A 503 that does not say for how long is about that call only
     /// (RFC 3261 §21.5.4).
     pub(super) fn line_answered(&mut self, now: Now, flow: &Flow, response: &Message<'_>) {
+        let is_invite = response.cseq().method == Method::Invite;
         match (response.status(), response.retry_after()) {
-            (503, None) => {}
-            (503, wait) => self.places.failed(now.mono, candidate(flow), wait),
+            (503, wait @ Some(_)) if is_invite => {
+                self.places.failed(now.mono, candidate(flow), wait);
+            }
+            (503, _) => {}
             _ => self.places.worked(now.mono, candidate(flow)),
         }
     }
@@ -263,20 +266,15 @@ fn context_of(server: &Host, is_tel: bool) -> Option<String> {
 /// The numbers that a request may be for, the one that says most first: who was called before a proxy put our Contact there
 /// (P-Called-Party-ID), To, the Request-URI.
 fn called_numbers(request: &Message<'_>) -> Vec<Vec<u8>> {
-    let [called, uri] = carriers_numbers(request);
-    let to = Some(number_of(request.to().uri));
-    let numbers = [called, to, uri].into_iter().flatten();
-    numbers.filter(|number| !number.is_empty()).collect()
-}
-
-/// Those of them that the carrier writes: P-Called-Party-ID and the Request-URI. To is the caller's own.
-fn carriers_numbers(request: &Message<'_>) -> [Option<Vec<u8>>; 2] {
     let called = request.value(HeaderName::PCalledPartyId);
     let called = called.and_then(|value| NameAddr::parse(value).ok());
-    [
-        called.map(|called| number_of(called.uri)),
-        Some(number_of(request.request_uri())),
-    ]
+    let uris = [
+        called.map(|called| called.uri),
+        Some(request.to().uri),
+        Some(request.request_uri()),
+    ];
+    let numbers = uris.into_iter().flatten().map(number_of);
+    numbers.filter(|number| !number.is_empty()).collect()
 }
 
 /// Who calls from outside, as his trunk or line asserts it (RFC 3325 §9.1), else as he says himself; and his number for

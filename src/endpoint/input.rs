@@ -61,7 +61,9 @@ impl Endpoint {
         let Some(connection) = flow.connection else {
             return;
         };
-        let is_trusted = self.peers.lookup(&flow).is_some();
+        // A carrier may call over TCP whatever the transport of its line (RFC 3261 §18.1.1).
+        let is_trusted =
+            self.peers.lookup(&flow).is_some() || self.peers.has_address(flow.remote.ip());
         match self.connections.get_mut(connection) {
             // One that we opened: now its own address is known.
             Some(stream) => (stream.flow, stream.heard) = (flow, now.mono),
@@ -303,7 +305,11 @@ impl Endpoint {
                     if is_timeout {
                         unanswering.extend(users.calls.connection_of(owner));
                     }
+                    let silent = users.calls.invited(owner);
                     users.calls.expired(expired.of(owner), &mut context);
+                    if let Some((party, flow)) = silent {
+                        self.line_doubt(now, &party, &flow);
+                    }
                 }
                 TransactionUser::Page(page) => users.pages.unanswered(page, &mut context),
                 TransactionUser::Subscription(id) => users.subscriptions.unanswered(id),

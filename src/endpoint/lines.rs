@@ -21,6 +21,8 @@ pub(super) struct LinePlace {
     server: Option<PlaceId>,
     /// Of the place's changes.
     seen: u64,
+    /// The line is registered where its name leads no more.
+    is_left: bool,
 }
 
 /// Why there is no way.
@@ -90,8 +92,8 @@ impl Endpoint {
             return because("the line is gone".to_owned());
         };
         // What was registered is removed where it was registered.
-        let bound = (self.lines.way(slot)).filter(|_| self.lines.is_removal(slot));
-        let bound = bound.map(|way| way.flow.remote);
+        let bound_way = (self.lines.way(slot)).filter(|_| self.lines.is_removal(slot));
+        let bound = bound_way.map(|way| way.flow.remote);
         let places = match (self.places_of(host, transport), bound) {
             (Ok(places), _) => places,
             (Err(_), Some(_)) => Vec::new(),
@@ -106,7 +108,9 @@ impl Endpoint {
         // There is perhaps no IPv6 here, whatever the name has.
         let mut flows = left.iter();
         let flow = flows.find_map(|remote| self.flow_to(now, *remote, transport));
-        let Some(flow) = flow else {
+        // Nobody asks the kernel any more how to reach who is not in the file.
+        let same = bound_way.filter(|way| left.contains(&way.flow.remote));
+        let Some(flow) = flow.or_else(|| same.map(|way| way.flow)) else {
             let left: Vec<String> = left.iter().map(ToString::to_string).collect();
             let (left, transport) = (left.join(", "), transport.uri_token());
             return because(format!("no way leads to {left} over {transport}"));
@@ -162,7 +166,8 @@ impl Endpoint {
     pub(super) fn lines_moved(&mut self, now: Now) {
         self.addresses_seen = self.places.address_changes();
         let mut hosts = Vec::with_capacity(self.config.lines.len());
-        for (index, (line, own)) in self.config.lines.iter().zip(&self.line_places).enumerate() {
+        let lines = self.config.lines.iter().zip(&mut self.line_places);
+        for (index, (line, own)) in lines.enumerate() {
             let at = |address, host: &Host| PeerAddress {
                 address,
                 port: host.port,
@@ -171,12 +176,13 @@ impl Endpoint {
             let mut all: Vec<_> = ways.map(|address| at(address, line.next_host())).collect();
             let id = LineId(index as u32);
             let bound = self.lines.flow(id).map(|flow| flow.remote.ip());
-            if let Some(bound) = bound.map(|bound| at(bound, line.next_host()))
-                && !all.contains(&bound)
-            {
-                all.push(bound);
+            let bound = bound.map(|bound| at(bound, line.next_host()));
+            let left = bound.filter(|bound| !all.contains(bound));
+            let was_left = std::mem::replace(&mut own.is_left, left.is_some());
+            if left.is_some() && !was_left {
                 self.lines.register_soon(now.mono, id);
             }
+            all.extend(left);
             let server = own.server.into_iter();
             let servers = server.flat_map(|place| self.places.addresses(place));
             all.extend(servers.map(|address| at(address, &line.server)));
@@ -188,16 +194,20 @@ impl Endpoint {
         self.forget_routes();
     }
 
-    /// Our address towards a peer is another one: a line that registered with the former is called there in vain.
+    /// Our address towards a peer is another one: a line that registered with the former is called there in vain, and one
+    /// that could not register perhaps can now.
     pub(super) fn lines_rerouted(&mut self, now: Now, remote: IpAddr) {
-        for line in (0..self.config.lines.len() as u32).map(LineId) {
-            let bound = self.lines.flow(line);
-            let Some(bound) = bound.filter(|flow| flow.remote.ip() == remote) else {
-                continue;
+        for (line, own) in (0..).map(LineId).zip(&self.line_places) {
+            let is_news = match self.lines.flow(line) {
+                Some(bound) if bound.remote.ip() == remote => {
+                    let local = self.local_to(remote, bound.transport);
+                    local.is_some_and(|local| local.ip() != bound.local.ip())
+                }
+                Some(_) => false,
+                None => (self.places.addresses(own.place)).any(|address| address == remote),
             };
-            let local = self.local_to(remote, bound.transport);
-            if local.is_some_and(|local| local.ip() != bound.local.ip()) {
-                self.lines.register_soon(now.mono, line);
+            if is_news {
+                self.lines.rerouted(now.mono, line);
             }
         }
     }
@@ -226,6 +236,7 @@ impl Endpoint {
             place,
             server: line.outbound_proxy.as_ref().and_then(|_| servers.next()),
             seen: places.changes_of(place),
+            is_left: false,
         };
         ids.into_iter().zip(&config.lines).map(own).collect()
     }

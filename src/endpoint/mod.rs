@@ -288,8 +288,9 @@ impl Endpoint {
             Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
-                self.routes.insert(remote, local);
-                self.lines_rerouted(now, remote);
+                if self.routes.insert(remote, local) != Some(local) {
+                    self.lines_rerouted(now, remote);
+                }
                 self.places.is_reached(remote);
             }
             Input::NameFiles { servers, hosts } => {

@@ -321,6 +321,16 @@ impl Lines {
         is_wanted
     }
 
+    /// Our address towards a line's peer is another one: what was asked in vain from the former may work now.
+    pub fn rerouted(&mut self, now: Instant, line: LineId) {
+        if let Some(slot) = self.lines.get(line.0 as usize).copied()
+            && let Some(own) = self.slots.get_mut(slot.0 as usize)
+        {
+            own.rerouted(now);
+            self.arm(slot);
+        }
+    }
+
     /// One page of all lines in the order of the configuration: those behind the one with the name `after`.
     pub fn page(&self, now: Now, after: Option<&str>, limit: usize) -> Page<api::Line> {
         let mut own = self

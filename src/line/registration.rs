@@ -267,6 +267,12 @@ impl Registration {
         }
     }
 
+    /// Our address has changed: nobody was asked from the new one.
+    pub fn rerouted(&mut self, now: Instant) {
+        self.asked_in_vain.clear();
+        self.hurry(now);
+    }
+
     /// The next attempt begins soon, whatever was to be waited for, but [`LINE_HURRY`] after the one before at the earliest.
     pub fn hurry_anyway(&mut self, now: Instant) {
         let earliest = self

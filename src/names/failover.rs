@@ -13,6 +13,8 @@ struct Failed {
     transport: Transport,
     address: SocketAddr,
     until: Instant,
+    /// It has said so itself, and whatever else it answers meanwhile takes nothing of that back.
+    is_stated: bool,
 }
 
 /// See the module. A short list: what is not in it works.
@@ -29,26 +31,29 @@ impl Failover {
         hold: Option<Duration>,
     ) {
         self.0.retain(|failed| failed.until > now);
-        self.worked(transport, address);
+        (self.0).retain(|failed| (failed.transport, failed.address) != (transport, address));
         if self.0.len() >= NAME_FAILED_MAX
             && let Some(first) =
                 (0..self.0.len()).min_by_key(|&index| self.0.get(index).map(|failed| failed.until))
         {
             self.0.swap_remove(first);
         }
+        let is_stated = hold.is_some();
         let hold = hold.unwrap_or(NAME_FAILED_HOLD).min(NAME_FAILED_HOLD_MAX);
         self.0.push(Failed {
             transport,
             address,
             until: now.plus(hold),
+            is_stated,
         });
     }
 
     /// It works; whether that is news.
     pub(super) fn worked(&mut self, transport: Transport, address: SocketAddr) -> bool {
         let before = self.0.len();
-        self.0
-            .retain(|failed| (failed.transport, failed.address) != (transport, address));
+        (self.0).retain(|failed| {
+            failed.is_stated || (failed.transport, failed.address) != (transport, address)
+        });
         self.0.len() < before
     }
 
@@ -85,6 +90,10 @@ mod tests {
         failover.failed(at(0), Transport::Udp, address(1), None);
         failover.failed(at(0), Transport::Udp, address(2), retry_after);
         failover.failed(at(0), Transport::Udp, address(3), None);
+        assert!(
+            !failover.worked(Transport::Udp, address(2)),
+            "it has said so"
+        );
         assert!(failover.worked(Transport::Udp, address(3)));
         assert!(!failover.worked(Transport::Udp, address(3)));
         for (n, seconds, failed) in [

@@ -47,6 +47,8 @@ const MORNING: Duration = Duration::from_secs(300);
 const WIND_DOWN: Duration = Duration::from_secs(2_000);
 /// The same before the power of the server goes: nobody calls then.
 const QUIET: Duration = Duration::from_secs(900);
+/// How long a question to name servers is under way at most, in seconds.
+const QUESTION_S: usize = 30;
 /// Within this the server has stopped.
 const STOP: Duration = Duration::from_secs(6);
 /// Then the phones are off, and their registrations run out.
@@ -164,6 +166,12 @@ pub fn run(seed: u64) -> Result<Summary, String> {
     day.stop()?;
     day.fleet.turn_off();
     day.pass(SILENCE)?;
+    // Names are looked at again for ever; a question is answered or given up within seconds.
+    for _ in 0..QUESTION_S {
+        if day.fleet.world.endpoint.census().names_asked > 0 {
+            day.pass(Duration::from_secs(1))?;
+        }
+    }
     invariants::nothing_is_left(&day.fleet.world)?;
     invariants::nobody_honest_is_banned(&day.fleet.world, &day.fleet.phones)?;
     Ok(day.summary())
