@@ -232,14 +232,14 @@ impl Call {
         } else {
             relay.from
         };
-        if let Some(id) = self.relay_of(branch).filter(|_| relay.has_offer) {
-            context.media.withdraw(id);
+        if relay.has_offer {
+            self.offer_is_refused(branch, context);
         }
     }
 
-    /// The same of one that we have passed on ourselves, to join two legs.
-    pub(super) fn offer_is_refused(&self, context: &mut Context<'_>) {
-        if let Some(id) = self.relay_of(self.winner) {
+    /// The same of an offer that passed to or from this branch, and went no further or was refused.
+    pub(super) fn offer_is_refused(&self, branch: u8, context: &mut Context<'_>) {
+        if let Some(id) = self.relay_of(branch) {
             context.media.withdraw(id);
         }
     }

@@ -322,6 +322,9 @@ impl Calls {
             leg: from,
             purpose: Purpose::Relay,
         };
+        let Some((client, branch)) = context.transactions.reserve() else {
+            return refused(503, None, context);
+        };
         let callee = if from == CALLER { to } else { from };
         // An INFO may have any body.
         let is_offer = has_offer && !request.body().is_empty();
@@ -330,9 +333,7 @@ impl Calls {
             false => Ok(Cow::Borrowed(request.body())),
         };
         let Ok(body) = body else {
-            return refused(503, None, context);
-        };
-        let Some((client, branch)) = context.transactions.reserve() else {
+            context.transactions.release(client);
             return refused(503, None, context);
         };
         let Some(server) = context.transactions.open_server(
@@ -343,6 +344,9 @@ impl Calls {
             owner,
         ) else {
             context.transactions.release(client);
+            if is_offer {
+                call.offer_is_refused(callee, context);
+            }
             return refused(503, None, context);
         };
         let may_connect = call.leg(from).is_some_and(|leg| leg.home.is_some());

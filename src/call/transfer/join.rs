@@ -218,7 +218,7 @@ impl Calls {
         }
         let began_there = call.leg(owner.leg).is_some_and(Leg::began_there);
         if status >= 300 {
-            call.offer_is_refused(context);
+            call.offer_is_refused(call.winner, context);
         }
         let Some(join) = call.join.as_mut() else {
             return;
