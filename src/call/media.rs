@@ -195,7 +195,8 @@ impl Call {
             return;
         }
         let now = context.now.mono;
-        let id = context.media.begin(now, places, self.is_caller_proven);
+        let is_open = caller.is_proven && callee.is_proven;
+        let id = context.media.begin(now, places, is_open);
         self.set_relay(branch, Some(id));
     }
 
@@ -253,13 +254,19 @@ impl Call {
         }
     }
 
-    /// The caller has acknowledged: he receives what we send him.
-    pub(super) fn caller_is_proven(&mut self, context: &mut Context<'_>) {
-        if std::mem::replace(&mut self.is_caller_proven, true) {
-            return;
+    /// Whoever has this leg has acknowledged: he receives what we send him.
+    pub(super) fn is_proven(&mut self, leg: u8, context: &mut Context<'_>) {
+        if let Some(leg) = self.leg_mut(leg)
+            && !std::mem::replace(&mut leg.is_proven, true)
+        {
+            self.open_media(context);
         }
-        for branch in &self.branches {
-            if let Some(id) = branch.media {
+    }
+
+    /// Media flows between those who both are there.
+    pub(super) fn open_media(&self, context: &mut Context<'_>) {
+        for branch in (self.branches.iter()).filter(|branch| branch.leg.is_proven) {
+            if let Some(id) = branch.media.filter(|_| self.caller.is_proven) {
                 context.media.open(context.now.mono, id);
             }
         }

@@ -267,6 +267,8 @@ struct Leg {
     watch: session::Watch,
     /// The peer is behind a NAT, as far as its signalling shows.
     is_behind_nat: bool,
+    /// The peer receives what we send him: else nothing is relayed to him, or from him, before his ACK.
+    is_proven: bool,
 }
 
 /// A callee leg.
@@ -400,8 +402,6 @@ struct Call {
     answered: Option<Instant>,
     /// Who is counted as being in this call.
     counted: Vec<(Party, Side)>,
-    /// The caller receives what we send him: else nothing of his media is relayed before his ACK.
-    is_caller_proven: bool,
     /// Whether its audio is watched.
     is_listened_to: bool,
     /// It is the call to the target of a transfer.
@@ -644,6 +644,7 @@ impl Leg {
             places: Vec::new(),
             watch: session::Watch::default(),
             is_behind_nat: false,
+            is_proven: true,
         }
     }
 

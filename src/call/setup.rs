@@ -156,6 +156,7 @@ impl Calls {
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
         caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
+        caller.is_proven = setup.is_caller_proven;
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.
@@ -200,7 +201,6 @@ impl Calls {
             expires: gives_up,
             answered: None,
             counted: Vec::new(),
-            is_caller_proven: setup.is_caller_proven,
             is_listened_to: false,
             transfer: None,
             referral: None,

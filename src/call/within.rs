@@ -203,9 +203,7 @@ impl Calls {
         };
         context.transactions.acknowledge(server);
         let bye = leg.bye_after_ack.take();
-        if located.leg == CALLER {
-            call.caller_is_proven(context);
-        }
+        call.is_proven(located.leg, context);
         if brings_answer {
             let kind = request.value(HeaderName::ContentType).unwrap_or_default();
             let branch = if other == CALLER { located.leg } else { other };

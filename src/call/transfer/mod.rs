@@ -242,8 +242,6 @@ impl Calls {
             expires: None,
             answered: None,
             counted: Vec::new(),
-            // Nothing is relayed to somebody who is not there as yet.
-            is_caller_proven: false,
             is_listened_to: false,
             transfer: Some(Box::new(Transfer {
                 from,
@@ -359,12 +357,9 @@ impl Calls {
             return;
         };
         self.count_over(from, party, handle);
-        let is_proven = party != CALLER || self.get(from).is_some_and(|call| call.is_caller_proven);
         if let Some(call) = self.get(handle) {
             call.caller = leg;
-            if is_proven {
-                call.caller_is_proven(context);
-            }
+            call.open_media(context);
         }
         self.touch(handle);
         let by = match party {
