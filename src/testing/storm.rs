@@ -155,10 +155,14 @@ impl Storm {
              [trunk carrier]\naddresses = {carrier}\ntransport = {}\n",
             transport.to_lowercase()
         );
-        // Relayed calls have ports to give back. Nobody talks here, so nobody must be missed.
-        if Random::new(seed).fork("media").chance(500) {
+        // Relayed calls have ports to give back, and may find none. Nobody talks here, so nobody must be missed.
+        let media = Random::new(seed).fork("media").below(4);
+        if media >= 2 {
             text.push_str("[media]\nrelay = always\n");
             text = text.replace("calls_max", "media_timeout = 0\ncalls_max");
+        }
+        if media == 3 {
+            text.push_str("ports = 20000-20015\n");
         }
         // Two phones share a user, so that calls fork.
         for user in 100..100 + PHONES - 1 {

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What either side offers is fresh: no description of a call that is over, no direction of a hold that is, goes on into the
-//! new one. Both sides are people who talk already, so nobody waits for long. While it goes on a re-INVITE of either side gets
+//! new one, and whether their media is relayed is decided anew (`media`). Both sides are people who talk already, so nobody waits for long. While it goes on a re-INVITE of either side gets
 //! 491, and one of ours that meets theirs (491) is sent again. If one does not take the offer there is no call.
 
 use super::*;
