@@ -11,13 +11,14 @@
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
 //! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
-//! (requests within the dialogs), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
+//! (requests within the dialogs), `arrival` (a request and our own responses to it), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
 //! `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), rewrite SDP.
 
+mod arrival;
 mod best;
 mod branch;
 mod carriage;
@@ -63,6 +64,7 @@ use crate::token::{Tokens, hex};
 use crate::transaction::{ClientId, ServerId, Transactions};
 use crate::transport::Connections;
 
+pub use arrival::Arrival;
 pub use carriage::{ACCEPT, ALLOW, ALLOW_EVENTS, PASSED, hides_identity};
 use counts::{Counts, Side};
 use early::Early;
@@ -81,7 +83,7 @@ pub use shown::{DialogIds, Progress, ShownDialog};
 pub use target::{ANONYMOUS, Identity, OnLine, Target, append_tel};
 use timers::Timer;
 pub use transfer::Replaces;
-pub use within::{Arrival, Located};
+pub use within::Located;
 
 /// Whose connection is gone has this long to come back on another one before a probe that fails ends the call: until the next
 /// probe. Of itself a phone comes back when it misses the answer to a keep-alive (RFC 5626 §4.4) or registers again.

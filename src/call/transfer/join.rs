@@ -16,7 +16,7 @@
 
 use super::*;
 use crate::call::session::{Description, Refresh};
-use crate::message::{HeaderName, Message};
+use crate::message::Message;
 
 /// How long two sides are tried to be joined: as long as a 2xx waits for its ACK.
 const JOIN_MAX: Duration = crate::limits::T1_64;
@@ -131,15 +131,13 @@ impl Calls {
         let Some(mut join) = call.join.take_if(|join| join.is_asking) else {
             return false;
         };
-        let kind = response.value(HeaderName::ContentType).unwrap_or_default();
         let cseq = response.cseq().number;
-        let body = response.body();
         let Some(leg) = call.leg_mut(owner.leg) else {
             return false;
         };
         join.is_asking = false;
-        match join.offer.take() {
-            None if !body.is_empty() => {
+        match (join.offer.take(), Description::of(response)) {
+            (None, Some(offer)) => {
                 leg.ack_owed = Some(cseq);
                 let other = call.other(owner.leg);
                 let other = call
@@ -147,20 +145,16 @@ impl Calls {
                     .filter(|other| other.answering.is_some());
                 if let Some(other) = other {
                     // The INVITE that has picked up has no offer: this one's goes into its 2xx, the answer comes in its ACK.
-                    other.takes_description(kind, body, session_s, context);
+                    other.takes_description(&offer.kind, &offer.body, session_s, context);
                     return true;
                 }
-                let offer = Description {
-                    kind: kind.into(),
-                    body: body.into(),
-                };
                 join.offer = Some((owner.leg, offer));
                 call.join = Some(join);
             }
-            Some((from, _)) if !body.is_empty() => {
+            (Some((from, _)), Some(answer)) => {
                 leg.send_ack(cseq, None, context);
                 if let Some(other) = call.leg_mut(from) {
-                    other.takes_description(kind, body, session_s, context);
+                    other.takes_description(&answer.kind, &answer.body, session_s, context);
                 }
             }
             // Neither offer nor answer.
