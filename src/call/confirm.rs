@@ -40,14 +40,7 @@ impl Calls {
         let asked = call.invite_cseq;
         call.caller_is_answered(handle, NO_BRANCH, Some(asked));
         let record = call.record.clone();
-        context.event(
-            "call",
-            vec![
-                ("id", record.id.clone()),
-                ("caller", record.caller.clone()),
-                ("dialled", record.dialled.clone()),
-            ],
-        );
+        context.event("call", setup::whose(&record));
         keep_record(context, record);
         let at = context.now.mono.plus(CONFIRMED_FOR);
         self.arm(at, Timer::Confirmed(handle));

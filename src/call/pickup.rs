@@ -18,8 +18,8 @@ use super::confirm::{offers_plain_audio, silent_session};
 use super::media::Said;
 use super::transfer::answered_branch;
 use super::*;
+use crate::message::Message;
 use crate::message::compose::reason_phrase;
-use crate::message::{HeaderName, Message};
 
 /// An INVITE of whoever has picked up, that waits for its final response.
 #[derive(Clone, Debug)]
@@ -136,15 +136,7 @@ impl Calls {
         if !is_counted {
             self.count_in(handle, &setup.caller, Side::Callee);
         }
-        let kind = setup
-            .request
-            .value(HeaderName::ContentType)
-            .unwrap_or_default();
-        let body = setup.request.body();
-        let offer = (!body.is_empty()).then(|| session::Description {
-            kind: kind.into(),
-            body: body.into(),
-        });
+        let offer = session::Description::of(setup.request);
         self.answer_picked_up(owner, &answer, offer, context);
         self.touch(handle);
         self.watch_both(handle);

@@ -68,6 +68,18 @@ pub struct Description {
     pub body: Box<[u8]>,
 }
 
+impl Description {
+    /// That of a message; `None`: it has no body.
+    pub fn of(message: &Message<'_>) -> Option<Self> {
+        let body = message.body();
+        let kind = message.value(HeaderName::ContentType).unwrap_or_default();
+        (!body.is_empty()).then(|| Self {
+            kind: kind.into(),
+            body: body.into(),
+        })
+    }
+}
+
 /// A refresh of ours that has no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refresh {

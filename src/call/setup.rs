@@ -115,15 +115,7 @@ impl Calls {
         self.tells_of_forwarding(handle, 0, &setup.targets, context);
         self.arm_ringing(handle);
         if let Some(call) = self.get(handle) {
-            let record = &call.record;
-            context.event(
-                "call",
-                vec![
-                    ("id", record.id.clone()),
-                    ("caller", record.caller.clone()),
-                    ("dialled", record.dialled.clone()),
-                ],
-            );
+            context.event("call", whose(&call.record));
         }
         // No transaction was free for any branch: the caller must not wait for nobody.
         self.conclude(handle, context);
@@ -265,16 +257,10 @@ impl Calls {
         record.ended_by = Some("server");
         record.duration_ms = Some(0);
         record.talk_ms = Some(0);
-        context.event(
-            "end",
-            vec![
-                ("id", record.id.clone()),
-                ("caller", record.caller.clone()),
-                ("dialled", record.dialled.clone()),
-                ("disposition", record.disposition.to_owned()),
-                ("status", status.to_string()),
-            ],
-        );
+        let mut fields = whose(&record);
+        fields.push(("disposition", record.disposition.to_owned()));
+        fields.push(("status", status.to_string()));
+        context.event("end", fields);
         keep_record(context, record);
     }
 
@@ -466,6 +452,15 @@ impl Call {
         leg.send(client, Method::Invite, owner, context);
         Ok(())
     }
+}
+
+/// Which call it is, for the log.
+pub(super) fn whose(record: &CallRecord) -> Vec<(&'static str, String)> {
+    vec![
+        ("id", record.id.clone()),
+        ("caller", record.caller.clone()),
+        ("dialled", record.dialled.clone()),
+    ]
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {

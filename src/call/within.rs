@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::media::Said;
 use super::*;
-use crate::message::{HeaderName, Message, reason_phrase};
+use crate::message::compose::{Composer, reason_phrase};
+use crate::message::{HeaderName, Message};
 use crate::source::ConnectionId;
 
 /// What a request within a dialog was found to be.

@@ -127,6 +127,12 @@ impl Network {
         self.under_way.push(Reverse((at, self.sent, packet)));
     }
 
+    /// Nobody takes what arrives until then: its datagrams are lost.
+    pub fn lose_until(&mut self, until: Instant) {
+        (self.under_way)
+            .retain(|Reverse((at, _, packet))| *at > until || !packet.payload.is_datagram());
+    }
+
     /// When the next packet arrives.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse((at, _, _))| *at)

@@ -326,6 +326,8 @@ impl World {
     /// are gone; what is under way still arrives.
     pub fn restart(&mut self, config: Config, seed: u64, after: Duration) {
         self.set(self.now.mono.plus(after));
+        // Time goes on for all others; what was under way does not wait for us.
+        self.network.lose_until(self.now.mono);
         self.connections.clear();
         self.by_peer.clear();
         let bytes = Random::new(seed).fork("server").bytes();

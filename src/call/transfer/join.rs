@@ -18,7 +18,7 @@ use super::*;
 use crate::call::media::{NO_PORT, Said};
 use crate::call::session::{Description, Refresh};
 use crate::media::Full;
-use crate::message::{HeaderName, Message};
+use crate::message::Message;
 
 /// How long two sides are tried to be joined: as long as a 2xx waits for its ACK.
 const JOIN_MAX: Duration = crate::limits::T1_64;
@@ -153,13 +153,11 @@ impl Calls {
         let Some(mut join) = call.join.take_if(|join| join.is_asking) else {
             return false;
         };
-        let kind = response.value(HeaderName::ContentType).unwrap_or_default();
         let cseq = response.cseq().number;
-        let body = response.body();
         let branch = call.winner;
         join.is_asking = false;
-        match join.offer.take() {
-            None if !body.is_empty() => {
+        match (join.offer.take(), Description::of(response)) {
+            (None, Some(offer)) => {
                 let other = call.other(owner.leg);
                 let waits = call.leg(other).is_some_and(|leg| leg.answering.is_some());
                 if let Some(leg) = call.leg_mut(owner.leg) {
@@ -167,28 +165,24 @@ impl Calls {
                 }
                 if waits {
                     // The INVITE that has picked up has no offer: this one's goes into its 2xx, the answer comes in its ACK.
-                    let offer =
-                        call.passes_anyway(branch, Said::offer(owner.leg, response), context);
+                    let said = Said::kept(owner.leg, &offer);
+                    let body = call.passes_anyway(branch, said, context);
                     if let Some(other) = call.leg_mut(other) {
-                        other.takes_description(kind, &offer, session_s, context);
+                        other.takes_description(&offer.kind, &body, session_s, context);
                     }
                     self.listen(owner.call, context);
                     return true;
                 }
-                let offer = Description {
-                    kind: kind.into(),
-                    body: body.into(),
-                };
                 join.offer = Some((owner.leg, offer));
                 call.join = Some(join);
             }
-            Some((from, _)) if !body.is_empty() => {
-                let answer = call.passes_anyway(branch, Said::answer(owner.leg, response), context);
+            (Some((from, _)), Some(answer)) => {
+                let body = call.passes_anyway(branch, Said::answer(owner.leg, response), context);
                 if let Some(leg) = call.leg_mut(owner.leg) {
                     leg.send_ack(cseq, None, context);
                 }
                 if let Some(other) = call.leg_mut(from) {
-                    other.takes_description(kind, &answer, session_s, context);
+                    other.takes_description(&answer.kind, &body, session_s, context);
                 }
             }
             // Neither offer nor answer.

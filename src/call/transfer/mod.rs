@@ -30,7 +30,7 @@ use super::onward::{Onward, Why};
 use super::setup::Kept;
 use super::*;
 use crate::message::compose::{append_number, reason_phrase};
-use crate::message::{HeaderName, Message, NameAddr, Uri};
+use crate::message::{Message, NameAddr, Uri};
 use refer::Refer;
 
 /// What a NOTIFY of a transfer has for its body (RFC 3515 §2.4.5).
@@ -325,15 +325,8 @@ impl Calls {
             return;
         };
         leg.watch.agree(context.now.mono, response, own_s);
-        let body = response.body();
-        let offer = leg.ack_owed.filter(|_| !body.is_empty()).map(|_| {
-            let kind = response.value(HeaderName::ContentType).unwrap_or_default();
-            let offer = session::Description {
-                kind: kind.into(),
-                body: body.into(),
-            };
-            (owner.leg, offer)
-        });
+        let offer = session::Description::of(response).filter(|_| leg.ack_owed.is_some());
+        let offer = offer.map(|offer| (owner.leg, offer));
         if let (None, Some(owed)) = (&offer, leg.ack_owed) {
             leg.send_ack(owed, None, context);
         }

@@ -339,12 +339,19 @@ fn what_fails_comes_last_until_its_time_is_over_or_it_works() {
     world.pass(seconds(60));
     order.swap(1, 2);
     assert_eq!(world.places.candidates(PlaceId(0)).unwrap(), order);
-    // Held for as long as it said, but back at once when it works.
-    world.places.failed(world.now, order[0], Some(seconds(300)));
-    world.pass(seconds(299));
+    // Back at once when it works ...
+    world.places.failed(world.now, order[0], None);
     assert_eq!(world.places.candidates(PlaceId(0)).unwrap()[2], order[0]);
     world.places.worked(world.now, order[0]);
     world.pass(seconds(0));
+    assert_eq!(world.places.candidates(PlaceId(0)).unwrap()[2], order[2]);
+    // ... but held for as long as it has said itself.
+    world.places.failed(world.now, order[0], Some(seconds(300)));
+    world.pass(seconds(299));
+    world.places.worked(world.now, order[0]);
+    world.pass(seconds(0));
+    assert_eq!(world.places.candidates(PlaceId(0)).unwrap()[2], order[0]);
+    world.pass(seconds(1));
     assert_eq!(world.places.candidates(PlaceId(0)).unwrap()[2], order[2]);
     assert_eq!(world.asked.len(), 10);
 }
