@@ -13,7 +13,7 @@
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `arrival` (a request and our own responses to it), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call), `letter` and `mailbox` (those that wait for who is not there).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), read SDP (`sdp`).
@@ -31,6 +31,8 @@ mod failover;
 mod forgetting;
 mod forwarding;
 mod hunt;
+mod letter;
+mod mailbox;
 mod media;
 mod onward;
 mod page;
@@ -74,6 +76,7 @@ pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
 pub use hunt::{Hunt, Role};
+pub use letter::{Written, letter};
 pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};

@@ -15,6 +15,8 @@ pub struct Census {
     pub moved_legs: usize,
     /// MESSAGEs outside dialogs that wait for an answer.
     pub pages: usize,
+    /// MESSAGEs that wait for users who are not there.
+    pub letters: usize,
     /// Subscriptions.
     pub subscriptions: usize,
     /// Addresses that are asked at the moment whether they can be reached, and lines that wait for the answer to a REGISTER: a
@@ -65,6 +67,7 @@ impl Endpoint {
             call_timers: self.calls.timers(),
             moved_legs: self.calls.moved_legs(),
             pages: self.pages.count(),
+            letters: self.pages.kept(),
             subscriptions: self.subscriptions.count(),
             asked: self.reach.count().1 + self.lines.waiting(),
             transactions_live: self.transactions.live(),

@@ -248,7 +248,7 @@ impl Endpoint {
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
             calls: Calls::new(now.mono, &config),
-            pages: Pages::new(hasher()),
+            pages: Pages::new(now, kept.messages, hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
             lines: Lines::new(now, &config.lines, line_key, hasher()),
             media: Media::new(&config, Tokens::new(&seed, "media"), hasher()),
@@ -318,6 +318,7 @@ impl Endpoint {
             self.places_moved(now);
         }
         self.calls_go_on(now);
+        self.letters_go(now);
         self.light_lamps(now);
     }
 
@@ -351,6 +352,9 @@ impl Endpoint {
         self.lines.reload(now, &config.lines);
         self.groups.reload(&self.config, &config);
         self.features.reload(&config, &mut self.changes);
+        let auth = &self.auth;
+        let is_user = |name: &str| auth.user(name.as_bytes()).is_some();
+        self.pages.reload(is_user, &mut self.out);
         self.config = config;
         self.keep_all_alive(now.mono);
         self.lines_moved(now);

@@ -66,6 +66,9 @@ impl Endpoint {
         composer.finish(None, b"");
         self.send(now, &arrival, registered.status);
         let flow = &arrival.flow;
+        if registered.status == 200 {
+            self.phone_is_back(now, user, &arrival);
+        }
         if registered.status == 200 && crate::call::is_behind_nat(arrival.request, flow) {
             self.keep_phone_alive(now.mono, flow);
         }
@@ -91,6 +94,20 @@ impl Endpoint {
                 "register"
             };
             self.event(log::Level::Info, name, fields);
+        }
+    }
+
+    /// A phone has registered, which is more than to ask who has: what waits for its user can go to him.
+    fn phone_is_back(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>) {
+        let request = arrival.request;
+        let is_of_request = |binding: &Binding| {
+            (binding.call_id(), binding.cseq) == (request.call_id(), request.cseq().number)
+        };
+        let own = self.config.users.get(user.0 as usize);
+        if let Some(own) = own
+            && self.location.bindings(user).any(is_of_request)
+        {
+            self.pages.is_back(now.mono, &own.name, false);
         }
     }
 

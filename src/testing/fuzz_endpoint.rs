@@ -35,6 +35,7 @@ forward_offline = 200
 forward_no_answer = 9030
 forward_no_answer_after = 20s
 [user bob]
+store_messages = yes
 password = fuzz-Phone-2
 calls_max = 2
 forward_busy = alice

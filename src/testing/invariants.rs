@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::phone::{Outcome, Phone};
 use super::world::World;
 use crate::endpoint::Census;
-use crate::limits::{BRANCHES_MAX, DESTINATIONS_MAX, TRANSACTIONS_PER_CALL};
+use crate::limits::{BRANCHES_MAX, DESTINATIONS_MAX, LETTERS_MAX, TRANSACTIONS_PER_CALL};
 use crate::source::Source;
 use crate::store::CallRecord;
 use crate::time::{Instant, UnixTime};
@@ -100,6 +100,7 @@ pub fn nothing_is_left(world: &World) -> Result<(), String> {
     let expected = Census {
         bans: census.bans,
         destinations: census.destinations,
+        letters: census.letters,
         // The configuration's own.
         names_known: census.names_known,
         ..Census::default()
@@ -123,6 +124,7 @@ pub fn tables_are_bounded(world: &World, calls_max: usize) -> Result<(), String>
         && census.counted <= counted_max as u64
         && census.transactions_live <= calls_max * TRANSACTIONS_PER_CALL + 4_096
         && census.destinations <= DESTINATIONS_MAX
+        && census.letters <= LETTERS_MAX
         // Media is relayed for calls only.
         && (census.has_calls || (census.media == 0 && world.media_ports().len() == 0))
         && census.outputs_dropped == 0;

@@ -512,6 +512,15 @@ impl Writer {
         for feature in self.backlog.features.values() {
             tolerate("features", rows::put_feature(transaction, feature))?;
         }
+        for (id, message) in &self.backlog.messages {
+            tolerate(
+                "messages",
+                match message {
+                    Some(row) => rows::put_message(transaction, row),
+                    None => rows::remove_message(transaction, *id),
+                },
+            )?;
+        }
         for record in self.backlog.records.values() {
             tolerate("call_records", rows::put_record(transaction, record))?;
         }

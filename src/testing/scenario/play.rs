@@ -532,6 +532,7 @@ impl Player {
                 "registrations" => census.bindings,
                 "bans" => census.bans,
                 "pages" => census.pages,
+                "messages" => census.letters,
                 "subscriptions" => census.subscriptions,
                 "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
