@@ -125,6 +125,8 @@ impl Calls {
 
     /// Asks who is next in the group that the call is in. `is_over`: those who ring have had their time.
     pub(super) fn ask_next(&mut self, handle: CallHandle, is_over: bool) {
+        // From now on it is in none, or in another one.
+        self.touch(handle);
         let Some(call) = self.get(handle) else { return };
         if let Some(hunt) = call.hunt.take() {
             let onward = Onward {
@@ -137,6 +139,7 @@ impl Calls {
                 chain: hunt.chain.clone(),
                 rung: call.rung(),
                 is_member: false,
+                has_rung: false,
                 why: Why::Next { hunt, is_over },
             };
             call.asking += 1;

@@ -302,6 +302,8 @@ struct Branch {
     pays: bool,
     /// Whom to try if it fails.
     alternatives: Option<Box<Alternatives>>,
+    /// Its INVITE carried an offer: its 2xx can be acknowledged at once.
+    had_offer: bool,
     /// When it was sent its INVITE last.
     asked_at: Instant,
     /// It has answered that something.
@@ -482,6 +484,8 @@ pub struct Calls {
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
     /// Users whose calls have changed.
     touched: BTreeSet<UserId>,
+    /// Groups whose calls have.
+    touched_groups: BTreeSet<Box<str>>,
 }
 
 impl Calls {
@@ -502,6 +506,7 @@ impl Calls {
             counts: Counts::default(),
             moved: BTreeMap::new(),
             touched: BTreeSet::new(),
+            touched_groups: BTreeSet::new(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls

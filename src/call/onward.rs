@@ -39,6 +39,8 @@ pub struct Onward {
     pub rung: Vec<Party>,
     /// He was rung as a member of a group.
     pub is_member: bool,
+    /// His phone has rung.
+    pub has_rung: bool,
     /// Where to.
     pub why: Why,
 }
@@ -160,6 +162,7 @@ impl Calls {
             chain: (left.forwarding.as_ref()).map_or_else(Vec::new, |own| own.chain.clone()),
             rung: call.rung(),
             is_member: left.role.is_member,
+            has_rung: !left.leg.dialog.remote_tag.is_empty(),
             why,
         };
         call.asking += 1;

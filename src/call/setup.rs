@@ -313,6 +313,7 @@ impl Calls {
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
+            had_offer: false,
             asked_at: context.now.mono,
             is_heard: false,
             is_left: false,
@@ -412,6 +413,7 @@ impl Call {
         };
         let leg = &mut branch.leg;
         (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
+        branch.had_offer = !request.body().is_empty();
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let mut composer = leg.dialog.compose_relayed(
             context.buffer,
@@ -427,7 +429,10 @@ impl Call {
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
         // Whoever is outside takes no call of ours in another's place.
         let mut options: Vec<&[u8]> = Vec::with_capacity(3);
-        options.extend((self.provisionals.is_offered()).then_some(&b"100rel"[..]));
+        // The PRACK of an offer that comes so could not wait until whoever is transferred has answered it.
+        let has_reliable =
+            self.provisionals.is_offered() && (branch.had_offer || self.transfer.is_none());
+        options.extend(has_reliable.then_some(&b"100rel"[..]));
         options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
         options.extend(has_timer.then_some(&b"timer"[..]));
         if !options.is_empty() {

@@ -48,20 +48,30 @@ impl Calls {
             .filter(|(_, call)| call.state != State::Ending)
             .flat_map(|(_, call)| {
                 let own = is_he(&call.caller).then(|| call.shown_caller()).flatten();
-                own.into_iter().chain(call.shown_callee(is_he))
+                own.into_iter()
+                    .chain(call.shown_callee(|branch| is_he(&branch.leg)))
             })
             .collect();
         all.sort_unstable_by(|a, b| (a.progress, &a.id).cmp(&(b.progress, &b.id)));
         all
     }
 
-    /// The calls that ring at members of a group because the group was called.
+    /// The calls that ring because a group was called: at its members, or where a member's calls go on to.
     pub fn shown_of_group(&self, name: &str, members: &[UserId]) -> Vec<ShownDialog> {
         let is_member =
             |leg: &Leg| matches!(&leg.party, Party::User(own, _) if members.contains(own));
+        let elsewhere = |call: &Call| {
+            let mut shown = call.shown_callee(|branch| branch.role.is_member)?;
+            // Whoever that is shares no group with the watcher: nothing is taken from him.
+            shown.ids = None;
+            Some(shown)
+        };
         let mut all: Vec<ShownDialog> = (self.slots.iter())
             .filter(|(_, call)| call.state == State::Ringing && call.rings_group(name))
-            .filter_map(|(_, call)| call.shown_callee(is_member))
+            .filter_map(|(_, call)| {
+                let own = call.shown_callee(|branch| is_member(&branch.leg));
+                own.or_else(|| elsewhere(call))
+            })
             .collect();
         all.sort_unstable_by(|a, b| (a.progress, &a.id).cmp(&(b.progress, &b.id)));
         all
@@ -70,6 +80,11 @@ impl Calls {
     /// The users some of whose calls have changed since this was asked last, in the order of their names.
     pub fn take_touched(&mut self) -> Vec<UserId> {
         std::mem::take(&mut self.touched).into_iter().collect()
+    }
+
+    /// The same of groups: whoever rings for one need not be a member of it.
+    pub fn take_touched_groups(&mut self) -> BTreeSet<Box<str>> {
+        std::mem::take(&mut self.touched_groups)
     }
 
     /// Something has changed that is shown of a call.
@@ -85,6 +100,8 @@ impl Calls {
                 Party::Trunk(..) | Party::Line(..) => None,
             });
         self.touched.extend(users);
+        let group = call.hunt.as_ref().map(|hunt| hunt.group.clone());
+        self.touched_groups.extend(group);
     }
 }
 
@@ -113,13 +130,13 @@ impl Call {
         })
     }
 
-    fn shown_callee(&self, is_he: impl Fn(&Leg) -> bool) -> Option<ShownDialog> {
+    fn shown_callee(&self, is_his: impl Fn(&Branch) -> bool) -> Option<ShownDialog> {
         let branch = match self.state {
             State::Answered => (self.branches.get(self.winner as usize))
-                .filter(|branch| branch.leg.is_up && is_he(&branch.leg))?,
+                .filter(|branch| branch.leg.is_up && is_his(branch))?,
             State::Ringing => {
                 let ringing = || {
-                    let branches = self.branches.iter().filter(|branch| is_he(&branch.leg));
+                    let branches = self.branches.iter().filter(|branch| is_his(branch));
                     branches.filter(|branch| branch.status.is_none() && !branch.is_left)
                 };
                 // Of several phones the first that says that it rings.

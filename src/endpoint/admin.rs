@@ -176,6 +176,8 @@ impl Endpoint {
             b"SIP;cause=200;text=\"Ended by the administrator\"",
             &mut context,
         );
+        self.calls_go_on(now);
+        self.light_lamps(now);
         Answer::Done
     }
 }

@@ -156,7 +156,12 @@ impl Endpoint {
         if is_busy || is_off {
             let status = if is_busy { 486 } else { 480 };
             let to = own(forwards.busy).ok_or((status, None))?;
-            let rung = self.send_on(now, user, Cause::Busy, to.as_bytes(), asking);
+            let cause = if is_busy {
+                Cause::Busy
+            } else {
+                Cause::Disturbed
+            };
+            let rung = self.send_on(now, user, cause, to.as_bytes(), asking);
             return rung.map_err(|_| (status, None));
         }
         let flow = is_caller.then_some(asking.caller.1);
@@ -228,11 +233,14 @@ impl Endpoint {
             return Err((480, None));
         };
         let name: Box<str> = config.name.as_str().into();
-        // A member's calls do not go on to a group: there is one at a time.
-        if asking.is_member || asking.been.contains(&name) {
+        if asking.been.contains(&name) {
             return Err((480, None));
         }
         asking.been.push(name.clone());
+        if asking.is_member {
+            let members = config.members.clone();
+            return self.ring_instead(now, &members, number, asking);
+        }
         let users = (config.members.iter())
             .filter_map(|member| self.config.users.get(member.0 as usize))
             .map(|user| Box::from(user.name.as_str()));
@@ -257,6 +265,29 @@ impl Endpoint {
         }
     }
 
+    /// The members of a group in the place of a member of another one who has sent his calls there: a call is in one group at a
+    /// time, so all of them at once, and for as long as he would have been rung.
+    fn ring_instead(
+        &mut self,
+        now: Now,
+        members: &[UserId],
+        number: &[u8],
+        asking: &mut Asking<'_>,
+    ) -> Result<Rung, Refusal> {
+        let mut targets = Vec::new();
+        let mut refusal = (480, None);
+        for member in members {
+            match self.ring_user(now, *member, number, asking) {
+                Ok(rung) => add_new(&mut targets, rung.targets),
+                Err((status, _)) => refusal = busiest(refusal, status),
+            }
+        }
+        match targets.is_empty() {
+            true => Err(refusal),
+            false => Ok(targets.into()),
+        }
+    }
+
     /// All members at once.
     fn ring_all(
         &mut self,
@@ -268,13 +299,7 @@ impl Endpoint {
         let mut refusal = (480, None);
         while let Some(member) = hunt.left.pop() {
             match self.ring_member(now, &member, &hunt, asking) {
-                Ok(found) => {
-                    let is_new = |one: &Target| {
-                        !(targets.iter()).any(|own| own.flow == one.flow && own.uri == one.uri)
-                    };
-                    let found: Vec<Target> = found.into_iter().filter(is_new).collect();
-                    targets.extend(found);
-                }
+                Ok(found) => add_new(&mut targets, found),
                 Err(status) => refusal = busiest(refusal, status),
             }
         }
@@ -372,6 +397,15 @@ pub(super) fn told_of(targets: &mut [Target], chain: &[Diverted], number: &[u8])
                 told_as,
             })
         });
+    }
+}
+
+/// Adds those of `found` that are not rung already.
+fn add_new(targets: &mut Vec<Target>, found: Vec<Target>) {
+    for one in found {
+        if !(targets.iter()).any(|own| own.flow == one.flow && own.uri == one.uri) {
+            targets.push(one);
+        }
     }
 }
 

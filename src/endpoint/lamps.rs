@@ -61,7 +61,8 @@ impl Endpoint {
     /// Tells lamp keys what has changed.
     pub(super) fn light_lamps(&mut self, now: Now) {
         let touched = self.calls.take_touched();
-        if touched.is_empty() {
+        let touched_groups = self.calls.take_touched_groups();
+        if touched.is_empty() && touched_groups.is_empty() {
             return;
         }
         let (users, mut context) = self.users(now);
@@ -72,7 +73,8 @@ impl Endpoint {
             names.extend(own.map(|own| own.name.as_str()));
         }
         let has_touched = |group: &&crate::config::Group| {
-            group.members.iter().any(|member| touched.contains(member))
+            touched_groups.contains(group.name.as_str())
+                || group.members.iter().any(|member| touched.contains(member))
         };
         let groups = config.groups.iter().filter(has_touched);
         names.extend(groups.map(|group| group.name.as_str()));

@@ -1070,6 +1070,37 @@ fn api_lists_users_and_trunks_without_secrets() {
 }
 
 #[test]
+fn api_lists_blocks_of_users_and_groups_with_them() {
+    let text = format!(
+        "{WITH_HTTP}[user gate]\naddresses = 192.0.2.80, 192.0.2.64/28, 2001:db8:7::/64\nstore_messages = yes\n\
+         [user yard]\naddresses = 203.0.113.0/24\n[group 200]\nmembers = gate, 100, yard\nstrategy = linear\n"
+    );
+    let mut bench = Bench::with(&text);
+    let addresses = |user: &serde_json::Value| user["addresses"].clone();
+    let gate = bench.ask("GET /api/v1/users/gate", "").1;
+    assert_eq!(
+        addresses(&gate),
+        serde_json::json!(["192.0.2.80", "192.0.2.64/28", "2001:db8:7::/64"])
+    );
+    assert_eq!(
+        (&gate["store_messages"], &gate["messages_waiting"]),
+        (&true.into(), &0.into())
+    );
+    let page = bench.ask("GET /api/v1/users?after=gate", "").1;
+    let listed: Vec<_> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(addresses)
+        .collect();
+    assert_eq!(listed, [serde_json::json!(["203.0.113.0/24"])]);
+    assert_eq!(
+        bench.ask("GET /api/v1/groups/200", "").1["members"],
+        serde_json::json!(["gate", "100", "yard"])
+    );
+}
+
+#[test]
 fn api_lists_trunks_with_what_is_known_of_their_addresses() {
     let mut bench = Bench::with(WITH_HTTP);
     let reached = |address: &str, state: &str, status: Option<&str>| {

@@ -297,6 +297,33 @@ fn three_calls_that_nobody_acknowledges_stop_the_users_outside_calls_for_an_hour
     assert_eq!(outside(&mut site), [100]);
 }
 
+/// Who hangs up in the dialog has heard the answer, be it that each ACK of his is lost.
+#[test]
+fn calls_that_their_caller_ends_are_heard() {
+    let mut site = Site::new();
+    for n in 0..4 {
+        let call = invite(&format!("900442{n}"), "102");
+        let outgoing = site.udp(USER, call.text()).to(TRUNK).to_owned();
+        let lines = "Contact: <sip:1@198.51.100.4>\r\n";
+        let outcome = site.udp(TRUNK, answer(&outgoing, 200, "c", lines, ""));
+        let answered = outcome.to(USER).to_owned();
+        assert!(answered.starts_with("SIP/2.0 200"), "{answered}");
+        let mut bye = Request {
+            method: "BYE".to_owned(),
+            to: header(&answered, "To").unwrap().to_owned(),
+            lines: String::new(),
+            body: String::new(),
+            ..call.clone()
+        };
+        bye.cseq += 1;
+        let outcome = site.udp(USER, bye.text());
+        assert_eq!(outcome.statuses(), [200], "{outcome:#?}");
+        assert!(!is_stopped(&site.pass(Duration::from_secs(100))), "{n}");
+    }
+    let outcome = site.udp(USER, invite("9004424", "102").text());
+    assert_eq!(outcome.statuses(), [100]);
+}
+
 #[test]
 fn a_phone_that_works_is_never_stopped_however_bad_its_network_and_its_callees() {
     let mut site = Site::new();

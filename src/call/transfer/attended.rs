@@ -4,6 +4,7 @@
 //! be one of the same user: whoever knows the tags of somebody else's call has it transferred by nobody.
 
 use super::*;
+use crate::message::HeaderName;
 use crate::transaction::ClientId;
 
 impl Calls {
@@ -180,10 +181,10 @@ impl Calls {
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);
             (call.passed, call.rings_until, call.rings) = (passed, until, rings);
             call.hunt = hunt;
-            // Whoever is rung from now on is shown the other party.
+            // Whoever is rung from now on is shown the other party, and has no offer of the one who has gone.
             let shown = call.invitation.take().map(|own| own.from);
             call.invitation = invitation.zip(shown).map(|(mut kept, shown)| {
-                kept.from = shown;
+                (kept.request, kept.from) = (without_offer(&kept.request), shown);
                 kept
             });
         }
@@ -199,6 +200,32 @@ impl Calls {
         self.sweep(second);
         self.tell(located.call, 180, context);
     }
+}
+
+/// An INVITE without its body: who is rung with it makes the offer.
+fn without_offer(request: &[u8]) -> Box<[u8]> {
+    // It parsed when it came.
+    let Ok(request) = crate::message::parse(request) else {
+        return request.into();
+    };
+    let mut buffer = Vec::with_capacity(request.bytes().len());
+    let mut composer = Composer::request(&mut buffer, b"INVITE", request.request_uri());
+    for line in request.lines() {
+        let is_of_body = matches!(
+            line.name,
+            HeaderName::ContentLength
+                | HeaderName::ContentType
+                | HeaderName::ContentDisposition
+                | HeaderName::ContentEncoding
+                | HeaderName::ContentLanguage
+                | HeaderName::MimeVersion
+        );
+        if let (false, Ok(name)) = (is_of_body, std::str::from_utf8(line.raw_name)) {
+            composer.field(name, &[line.value]);
+        }
+    }
+    composer.finish(None, b"");
+    buffer.into()
 }
 
 /// The branch of a leg that was a caller's.
@@ -217,6 +244,7 @@ pub(in crate::call) fn answered_branch(leg: Leg, now: Instant) -> Branch {
         payer: None,
         pays: false,
         alternatives: None,
+        had_offer: false,
         asked_at: now,
         is_heard: true,
         is_left: false,

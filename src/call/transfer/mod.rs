@@ -207,6 +207,7 @@ impl Calls {
             chain: Vec::new(),
             rung: Vec::new(),
             is_member: false,
+            has_rung: false,
             why: Why::Transferred(Box::default()),
         };
         let new = Call {
