@@ -275,6 +275,7 @@ impl Endpoint {
             lane_changes: 0,
             config,
         };
+        endpoint.forget_letters();
         endpoint.lines_moved(now);
         endpoint.keep_all_alive(now.mono);
         endpoint
@@ -352,9 +353,7 @@ impl Endpoint {
         self.lines.reload(now, &config.lines);
         self.groups.reload(&self.config, &config);
         self.features.reload(&config, &mut self.changes);
-        let auth = &self.auth;
-        let is_user = |name: &str| auth.user(name.as_bytes()).is_some();
-        self.pages.reload(is_user, &mut self.out);
+        self.forget_letters();
         self.config = config;
         self.keep_all_alive(now.mono);
         self.lines_moved(now);

@@ -163,6 +163,13 @@ impl Endpoint {
         self.answer(now, arrival, status);
     }
 
+    /// Whoever is not in the configuration has nothing waiting when he comes back.
+    pub(super) fn forget_letters(&mut self) {
+        let auth = &self.auth;
+        let is_user = |name: &str| auth.user(name.as_bytes()).is_some();
+        self.pages.reload(is_user, &mut self.out);
+    }
+
     /// Takes what waits to users who are there now.
     pub(super) fn letters_go(&mut self, now: Now) {
         while !self.is_stopping

@@ -9,7 +9,7 @@ use sipkeep::limits::{
     LETTER_AGE_MAX, LETTER_BYTES_MAX, LETTER_SWEEP, LETTERS_PER_USER_MAX, PAGES_PER_SENDER_MAX,
     SUBSCRIPTIONS_PER_USER_MAX,
 };
-use sipkeep::store::{Change, Snapshot};
+use sipkeep::store::{Change, MessageRow, Snapshot};
 
 use super::harness::{
     CONFIG, Call, OTHER, Outcome, Request, Site, USER, answer, header, status, tag,
@@ -94,6 +94,29 @@ fn messages_that_wait_for_a_user_are_so_many_and_go_after_their_time() {
     assert_eq!(outcome.statuses(), [480]);
     let outcome = written(&mut site, &"x".repeat(LETTER_BYTES_MAX - 512));
     assert_eq!(outcome.statuses(), [202]);
+}
+
+/// What waited when the last run ended waits on, but for whoever is no user any more.
+#[test]
+fn messages_wait_over_a_restart_for_users_only() {
+    let config = format!("{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n");
+    let mut site = Site::of(&config);
+    let outcome = site.udp(USER, message("102", "104").text());
+    let messages: Vec<MessageRow> = (outcome.kept.into_iter())
+        .filter_map(|change| match change {
+            Change::Message(row) => Some(*row),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(messages.len(), 1);
+    for (config, letters) in [(config.as_str(), 1), (CONFIG, 0)] {
+        let kept = Snapshot {
+            messages: messages.clone(),
+            ..Snapshot::default()
+        };
+        let site = Site::restarted(config, site.now, kept);
+        assert_eq!(site.endpoint.census().letters, letters);
+    }
 }
 
 #[test]

@@ -417,6 +417,11 @@ fn old_rows_are_removed() {
         ago(31),
     ));
     store.keep(Change::Binding(Box::new(binding("100", b"sip:x", ago(1)))));
+    store.keep(Change::Message(Box::new(MessageRow {
+        expires: ago(2),
+        ..message(1, "100")
+    })));
+    store.keep(Change::Message(Box::new(message(2, "100"))));
     store.close(CLOSE).expect("closed");
     // The start leaves out what is over, and removes nothing: the clock may be wrong yet.
     let (store, snapshot, _) = open(&path);
@@ -468,6 +473,7 @@ fn old_rows_are_removed() {
         "203.0.113.4"
     );
     assert_eq!(list("SELECT count(*) || '' FROM registrations"), "0");
+    assert_eq!(list("SELECT group_concat(id) FROM messages"), "2");
 }
 
 #[test]

@@ -698,6 +698,11 @@ pub(super) fn remove_old(
            (SELECT rowid FROM destinations ORDER BY last_called DESC LIMIT -1 OFFSET ?1)",
         [i64::try_from(limits::DESTINATIONS_MAX).unwrap_or(i64::MAX)],
     )?;
+    // Those that could not be read; others the endpoint removes.
+    transaction.execute(
+        "DELETE FROM messages WHERE datetime(expires, '+1 day') < datetime(?1)",
+        [&text],
+    )?;
     let removed = transaction.execute(
         "DELETE FROM call_records WHERE rowid IN
            (SELECT rowid FROM call_records WHERE start < ?1 AND disposition <> '' ORDER BY start LIMIT ?2)",
