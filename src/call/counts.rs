@@ -125,3 +125,15 @@ impl Calls {
         }
     }
 }
+
+impl Call {
+    /// Whether this party is counted as being in the call.
+    pub(super) fn counts(&self, party: &Party) -> bool {
+        (self.counted.iter()).any(|(own, side)| own == party && *side != Side::Outside)
+    }
+
+    pub(super) fn counts_user(&self, user: UserId) -> bool {
+        let is_he = |party: &Party| matches!(party, Party::User(own, _) if *own == user);
+        (self.counted.iter()).any(|(own, side)| is_he(own) && *side != Side::Outside)
+    }
+}

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `promise` (what waits until its caller has shown that he is there), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `arrival` (a request and our own responses to it), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
@@ -35,6 +35,7 @@ mod media;
 mod onward;
 mod page;
 mod pickup;
+mod promise;
 mod reconnect;
 mod refresh;
 mod reliable;
@@ -78,6 +79,7 @@ pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 pub use pickup::Ringing;
+pub use promise::Heard;
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
@@ -410,6 +412,8 @@ struct Call {
     referral: Option<Box<transfer::Referral>>,
     /// Its two sides are being joined.
     join: Option<Box<transfer::Join>>,
+    /// What it is for is done when its caller has acknowledged our answer.
+    promise: Option<promise::Promise>,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -474,6 +478,8 @@ pub struct Calls {
     host: Option<String>,
     /// Calls that ask where they are to go on to.
     onward: VecDeque<Onward>,
+    /// Calls whose callers have shown that they are there.
+    heard: VecDeque<CallHandle>,
     counts: Counts,
     /// Where legs are that began in another call.
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
@@ -496,6 +502,7 @@ impl Calls {
             session_s: None,
             host: None,
             onward: VecDeque::new(),
+            heard: VecDeque::new(),
             counts: Counts::default(),
             moved: BTreeMap::new(),
             touched: BTreeSet::new(),

@@ -256,8 +256,7 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return false;
         };
-        let holds = call.provisionals.holds_success(!call.had_offer);
-        if call.state != State::Ringing || call.is_final || !holds {
+        if call.state != State::Ringing || call.is_final || !call.awaits_prack() {
             return false;
         }
         let held = &mut call.provisionals.held;
@@ -315,6 +314,11 @@ impl Calls {
 }
 
 impl Call {
+    /// Whether the caller's 2xx has to wait for a PRACK (§3).
+    pub(super) fn awaits_prack(&self) -> bool {
+        self.provisionals.holds_success(!self.had_offer)
+    }
+
     /// A provisional response of a callee, in its early dialog.
     fn ring_caller(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
         let number = self.reliable_number(response);

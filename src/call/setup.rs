@@ -197,6 +197,7 @@ impl Calls {
             transfer: None,
             referral: None,
             join: None,
+            promise: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -319,9 +320,7 @@ impl Calls {
             media: None,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
-        let is_counted = !target.party.is_outside()
-            && (call.counted.iter())
-                .any(|(party, side)| *party == target.party && *side != Side::Outside);
+        let is_counted = !target.party.is_outside() && call.counts(&target.party);
         let owner = Owner {
             call: handle,
             leg: leg_index,

@@ -40,16 +40,16 @@ impl Endpoint {
         if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
             let (calls, mut context) = self.split(now);
             return match wanted {
-                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Ok(ringing) => calls.pick_up(setup, ringing, &mut context),
                 Err((status, disposition)) => {
                     calls.turn_away(&setup, status, disposition, &mut context);
                 }
             };
         }
         let code = self.feature_code(arrival, identity, &dialled);
-        let is_done = code.is_some();
+        let (is_code, is_proven) = (code.is_some(), setup.is_caller_proven);
         let refusal = match code {
-            Some((user, code)) => self.feature(arrival, user, &code),
+            Some((user, code)) => self.feature(arrival, user, &code, is_proven),
             None => self.targets(now, arrival, identity, &dialled, &mut setup),
         };
         let (calls, mut context) = self.split(now);
@@ -57,7 +57,8 @@ impl Endpoint {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
-            None if is_done => calls.confirm(setup, &mut context),
+            None if is_code && is_proven => calls.confirm(setup, &mut context),
+            None if is_code => calls.promise(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -258,15 +259,25 @@ impl Endpoint {
         is_full.then_some((486, Some("rejected")))
     }
 
-    /// A user dials a feature code; why it is not done, if it is not.
-    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+    /// A user dials a feature code; why it is not done, if it is not. Of whom nothing shows that he is there, it is done
+    /// later (`call::promise`).
+    fn feature(
+        &mut self,
+        arrival: &Arrival<'_>,
+        user: UserId,
+        code: &Code,
+        is_proven: bool,
+    ) -> Option<Refusal> {
         if let Some(refusal) = self.has_no_room(Who::User(user)) {
             return Some(refusal);
         }
         if !crate::call::Calls::can_confirm(arrival.request) {
             return Some((488, None));
         }
-        self.dial_feature(user, code).err()
+        match is_proven {
+            true => self.dial_feature(user, code).err(),
+            false => self.can_dial_feature(user, code).err(),
+        }
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {

@@ -22,7 +22,7 @@ mod place;
 mod refer;
 
 pub(super) use attended::answered_branch;
-pub(super) use join::Join;
+pub(super) use join::{BUSY, JOIN_MAX, Join};
 pub(super) use place::Place;
 pub use refer::Replaces;
 
@@ -254,6 +254,7 @@ impl Calls {
             })),
             referral: None,
             join: None,
+            promise: None,
         };
         let handle = CallHandle {
             index: self.slots.insert(new) as u32,
@@ -366,7 +367,7 @@ impl Calls {
     }
 
     /// Whoever is counted for a leg is counted in another call now.
-    fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
+    pub(super) fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
         let Some(call) = self.get(from) else { return };
         let Some(party) = call.leg(leg).map(|leg| leg.party.clone()) else {
             return;

@@ -30,7 +30,7 @@ impl Calls {
     }
 
     /// Takes a leg out of a call, to be put into another one as `to`. What stays there sends and receives nothing.
-    pub(super) fn take_leg(
+    pub(in crate::call) fn take_leg(
         &mut self,
         from: CallHandle,
         leg_index: u8,
