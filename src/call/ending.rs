@@ -94,7 +94,7 @@ impl Calls {
         context.event("end", fields);
         keep_record(context, record);
         self.live -= 1;
-        self.count_out(counted);
+        self.count_out(handle, counted);
         self.ended.push_back(handle);
         self.forget_surplus(context);
     }

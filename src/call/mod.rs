@@ -250,6 +250,8 @@ struct Leg {
     presented: Box<[u8]>,
     /// Nothing goes to it that says who calls.
     hides_caller: bool,
+    /// Its peer has called, and does not want to be known.
+    is_withheld: bool,
     /// Header lines for its BYE, beside the Reason: what the other side's BYE brought.
     farewell: Box<[u8]>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
@@ -485,6 +487,11 @@ pub struct Calls {
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
     /// Users whose calls have changed.
     touched: BTreeSet<UserId>,
+    /// The slots of the calls that each user is in: he is counted there.
+    by_user: BTreeSet<(UserId, u32)>,
+    /// Calls that were looked at for what is shown of them.
+    #[cfg(feature = "testing")]
+    looks: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Calls {
@@ -506,6 +513,9 @@ impl Calls {
             counts: Counts::default(),
             moved: BTreeMap::new(),
             touched: BTreeSet::new(),
+            by_user: BTreeSet::new(),
+            #[cfg(feature = "testing")]
+            looks: std::sync::Arc::default(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls
@@ -538,8 +548,9 @@ impl Calls {
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
             Party::Line(id, name) => *id = line(name).unwrap_or(LineId(u32::MAX)),
         };
-        let counts = &mut self.counts;
-        for (_, call) in &mut self.slots {
+        self.by_user.clear();
+        let (counts, by_user) = (&mut self.counts, &mut self.by_user);
+        for (slot, call) in &mut self.slots {
             renamed(&mut call.caller.party);
             for branch in &mut call.branches {
                 renamed(&mut branch.leg.party);
@@ -556,6 +567,7 @@ impl Calls {
                 if let Some(count) = counts.of(party, *side) {
                     *count += 1;
                 }
+                by_user.extend(counts::entry(party, *side, slot as u32));
             }
         }
     }
@@ -642,6 +654,7 @@ impl Leg {
             ack_owed: None,
             presented: Box::default(),
             hides_caller: false,
+            is_withheld: false,
             farewell: Box::default(),
             unacknowledged: None,
             bye_after_ack: None,

@@ -198,6 +198,7 @@ impl Calls {
         leg.is_up = true;
         leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
         leg.is_proven = setup.is_caller_proven;
+        leg.is_withheld = setup.is_withheld();
         leg.watch.learn(request);
         let asked = session::Asked::of(request);
         leg.watch

@@ -124,7 +124,7 @@ impl Calls {
         (call.invitation, call.promise) = (None, None);
         let counted = std::mem::take(&mut call.counted);
         self.live -= 1;
-        self.count_out(counted);
+        self.count_out(handle, counted);
         self.ended.push_back(handle);
         self.sweep(handle);
     }

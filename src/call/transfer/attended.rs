@@ -152,7 +152,7 @@ impl Calls {
             branch.leg = leg.unwrap_or_else(|| branch.leg.clone());
         }
         let caller = call.caller.party.clone();
-        let (own, others) = std::mem::take(&mut call.counted)
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut call.counted)
             .into_iter()
             .partition(|(party, side)| *party == caller && *side == Side::Caller);
         call.counted = own;
@@ -174,7 +174,6 @@ impl Calls {
             ];
             call.record.direction = direction(is_outside);
             call.record.through = (call.caller.party.through()).or(first.and_then(Party::through));
-            call.counted = others;
             (call.branches, call.later) = (branches, later);
             (call.had_offer, call.invite_cseq) = (had_offer, invite_cseq);
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);
@@ -187,6 +186,7 @@ impl Calls {
                 kept
             });
         }
+        self.counted_over(second, others, handle);
         self.touch(handle);
         self.arm(until, Timer::RingTimeout(handle));
         for leg in silent {

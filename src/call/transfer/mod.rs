@@ -385,9 +385,7 @@ impl Calls {
         moved.extend(own.map(|at| call.counted.swap_remove(at)));
         let paid = payer.and_then(|payer| call.counted.iter().position(|one| *one == payer));
         moved.extend(paid.map(|at| call.counted.swap_remove(at)));
-        if let Some(call) = self.get(to) {
-            call.counted.extend(moved);
-        }
+        self.counted_over(from, moved, to);
     }
 
     /// Whether this leg was that of somebody who transfers: the call goes on without him, in the one to the target.

@@ -90,6 +90,7 @@ impl Leg {
     pub(super) fn husk(&self) -> Self {
         let mut husk = Self::new(self.dialog.clone(), self.party.clone(), self.home, 0);
         husk.hides_caller = self.hides_caller;
+        husk.is_withheld = self.is_withheld;
         husk.is_behind_nat = self.is_behind_nat;
         // Nothing is relayed to somebody who is not there.
         husk.is_proven = false;

@@ -533,6 +533,7 @@ impl Player {
                 "bans" => census.bans,
                 "pages" => census.pages,
                 "subscriptions" => census.subscriptions,
+                "looks" => census.looks as usize,
                 "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,
