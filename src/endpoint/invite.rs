@@ -235,9 +235,19 @@ impl Endpoint {
         (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
         let has_come_back =
             |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
-        setup.targets.retain(|target| !has_come_back(target));
-        if setup.targets.is_empty() {
-            return Some((480, None));
+        loop {
+            setup.targets.retain(|target| !has_come_back(target));
+            if !setup.targets.is_empty() {
+                break;
+            }
+            // Of a group there may be others.
+            let Some(hunt) = setup.hunt.take() else {
+                return Some((480, None));
+            };
+            match self.ring_next(now, hunt, &mut asking) {
+                Ok(rung) => (setup.targets, setup.hunt) = (rung.targets, rung.hunt),
+                Err(refusal) => return Some(refusal),
+            }
         }
         // A user's calls may go on to the outside.
         if (setup.targets.iter()).all(|target| target.party.is_outside()) {
