@@ -289,6 +289,11 @@ impl Calls {
         }
         let is_new_stage = !matches!(onward.why, Why::Redirected(_));
         let Some(call) = self.get(handle) else { return };
+        if let Some(outside) = targets.first().filter(|target| target.party.is_outside()) {
+            let from = &call.caller.party;
+            call.record.through = from.through().or_else(|| outside.party.through());
+            call.record.direction = transfer::direction([from.is_outside(), true]);
+        }
         let rings = hunt.as_ref().map(|hunt| hunt.rings);
         let otherwise = is_new_stage.then_some(call.rings);
         if hunt.is_some() {
