@@ -111,16 +111,22 @@ impl Calls {
             self.ask_next(handle, true);
             return true;
         }
-        let legs = 0..call.branches.len() as u8;
-        let Some(leg) = legs.into_iter().find(|leg| call.still_rings(*leg)) else {
-            return false;
+        // All of them, each user once: of several whom a phone has named one may have somebody to go on to.
+        let is_first = |leg: &u8| {
+            let mut before = call.branches.iter().take((*leg).into());
+            let own = call.branches.get(*leg as usize);
+            !before.any(|other| own.is_some_and(|own| own.leg.party == other.leg.party))
         };
-        let why = Why::Unreached {
-            cause: call.silence_of(leg),
-            is_over: true,
-        };
-        self.ask(handle, leg, why);
-        true
+        let asked: Vec<(u8, Cause)> = (0..call.branches.len() as u8)
+            .filter(|leg| call.still_rings(*leg) && is_first(leg))
+            .map(|leg| (leg, call.silence_of(leg)))
+            .collect();
+        let is_asked = !asked.is_empty();
+        for (leg, cause) in asked {
+            let is_over = true;
+            self.ask(handle, leg, Why::Unreached { cause, is_over });
+        }
+        is_asked
     }
 
     /// Asks who is next in the group that the call is in. `is_over`: those who ring have had their time.
