@@ -74,7 +74,7 @@ use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
-pub use hunt::{Hunt, Role};
+pub use hunt::{Dialler, Hunt, Role};
 pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
@@ -212,6 +212,17 @@ impl Party {
     fn name(&self) -> String {
         match self {
             Self::User(_, name) | Self::Trunk(_, name) | Self::Line(_, name) => name.to_string(),
+        }
+    }
+
+    /// A user as one who dials from there.
+    pub fn dialler(&self, source: std::net::IpAddr) -> Option<Dialler> {
+        match self {
+            Self::User(_, name) => Some(Dialler {
+                name: name.clone(),
+                source,
+            }),
+            Self::Trunk(..) | Self::Line(..) => None,
         }
     }
 

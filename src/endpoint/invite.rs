@@ -337,6 +337,7 @@ impl Endpoint {
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         }));
@@ -347,7 +348,6 @@ impl Endpoint {
             let flow = (spoken.copied())
                 .or_else(|| {
                     let peer = peers::socket_address(&address?);
-            is_exempt: false,
                     self.flow_to(now, peer, Transport::Udp)
                 })
                 .filter(|flow| !is_own_flow(flow));
@@ -364,6 +364,7 @@ impl Endpoint {
                 forwarding: None,
                 role: Role::default(),
                 payer: None,
+                is_exempt: false,
                 line: None,
                 alternatives: None,
             }));
@@ -374,7 +375,6 @@ impl Endpoint {
     /// The connection that the peer of a UDP flow has open to us, and our address on it.
     fn stream_beside(&self, user: UserId, flow: &Flow) -> Option<(Flow, SocketAddr)> {
         let stream = self.peers.stream_beside(user, flow)?;
-                is_exempt: false,
         let is_open = self.connections.is_open(stream.connection?);
         is_open.then(|| (*stream, self.contact_address(stream)))
     }

@@ -152,6 +152,7 @@ impl Calls {
             branch.leg = leg.unwrap_or_else(|| branch.leg.clone());
         }
         let caller = call.caller.party.clone();
+        let source = call.caller.dialog.flow.remote.ip();
         let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut call.counted)
             .into_iter()
             .partition(|(party, side)| *party == caller && *side == Side::Caller);
@@ -159,7 +160,11 @@ impl Calls {
         let (had_offer, invite_cseq) = (call.had_offer, call.invite_cseq);
         let is_offered = call.provisionals.is_offered();
         let (invitation, later) = (call.invitation.take(), std::mem::take(&mut call.later));
-        let hunt = call.hunt.take();
+        let hunt = call.hunt.take().map(|mut hunt| {
+            // Whoever is rung from now on is rung by his rights as before.
+            hunt.by = hunt.by.or_else(|| caller.dialler(source));
+            hunt
+        });
         let (passed, until, rings) = (call.passed.clone(), call.rings_until, call.rings);
         let silent: Vec<u8> = (0u8..)
             .zip(&branches)
