@@ -80,6 +80,33 @@ impl Calls {
         (call.state != State::Ending).then_some(call)
     }
 
+    /// Calls that a user is shown in and that [`Calls::calls_with`] does not know as his, or that it knows in vain.
+    #[cfg(feature = "testing")]
+    pub fn misplaced(&self) -> usize {
+        let shown = self.slots.iter().flat_map(|(slot, call)| {
+            let callee = |user: &UserId| {
+                let is_he = |leg: &Leg| matches!(leg.party, Party::User(own, _) if own == *user);
+                call.shown_callee(is_he).is_some()
+            };
+            let user = |leg: &Leg| match leg.party {
+                Party::User(user, _) => Some(user),
+                Party::Trunk(..) | Party::Line(..) => None,
+            };
+            let caller = user(&call.caller).filter(|_| call.shown_caller().is_some());
+            let callees = call
+                .branches
+                .iter()
+                .filter_map(move |branch| user(&branch.leg));
+            (caller.into_iter().chain(callees.filter(callee))).map(move |user| (user, slot as u32))
+        });
+        let unknown = shown.filter(|place| !self.by_user.contains(place)).count();
+        let is_vain = |(user, slot): &&(UserId, u32)| {
+            let call = self.slots.get(*slot as usize);
+            !call.is_some_and(|call| call.counts_user(*user))
+        };
+        unknown + self.by_user.iter().filter(is_vain).count()
+    }
+
     /// How often a call was looked at for what is shown of it.
     #[cfg(feature = "testing")]
     pub fn looks(&self) -> u64 {

@@ -17,6 +17,8 @@ pub struct Census {
     pub pages: usize,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// Calls that the table of each user's calls lacks, or has in vain.
+    pub misplaced: usize,
     /// How often a call was looked at for lamp keys so far.
     pub looks: u64,
     /// Addresses that are asked at the moment whether they can be reached, and lines that wait for the answer to a REGISTER: a
@@ -68,6 +70,7 @@ impl Endpoint {
             moved_legs: self.calls.moved_legs(),
             pages: self.pages.count(),
             subscriptions: self.subscriptions.count(),
+            misplaced: self.calls.misplaced(),
             looks: self.calls.looks(),
             asked: self.reach.count().1 + self.lines.waiting(),
             transactions_live: self.transactions.live(),

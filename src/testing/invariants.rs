@@ -100,6 +100,7 @@ pub fn nothing_is_left(world: &World) -> Result<(), String> {
     let expected = Census {
         bans: census.bans,
         destinations: census.destinations,
+        looks: census.looks,
         // The configuration's own.
         names_known: census.names_known,
         ..Census::default()
@@ -125,6 +126,7 @@ pub fn tables_are_bounded(world: &World, calls_max: usize) -> Result<(), String>
         && census.destinations <= DESTINATIONS_MAX
         // Media is relayed for calls only.
         && (census.has_calls || (census.media == 0 && world.media_ports().len() == 0))
+        && census.misplaced == 0
         && census.outputs_dropped == 0;
     if is_well {
         Ok(())
