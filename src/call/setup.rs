@@ -83,6 +83,13 @@ pub struct Setup<'a> {
     pub targets: Vec<Target>,
 }
 
+impl Setup<'_> {
+    /// The caller does not want to be known.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.from.is_anonymous() || carriage::hides_identity(self.request)
+    }
+}
+
 impl Calls {
     /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
     /// of the server transaction.
@@ -149,6 +156,7 @@ impl Calls {
         caller.stream = setup.caller_stream;
         caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
         caller.is_proven = setup.is_caller_proven;
+        caller.is_withheld = setup.is_withheld();
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.
@@ -197,6 +205,7 @@ impl Calls {
             transfer: None,
             referral: None,
             join: None,
+            promise: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -320,9 +329,7 @@ impl Calls {
             media: None,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
-        let is_counted = !target.party.is_outside()
-            && (call.counted.iter())
-                .any(|(party, side)| *party == target.party && *side != Side::Outside);
+        let is_counted = !target.party.is_outside() && call.counts(&target.party);
         let owner = Owner {
             call: handle,
             leg: leg_index,

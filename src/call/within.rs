@@ -209,6 +209,7 @@ impl Calls {
         context.transactions.acknowledge(server);
         let bye = leg.bye_after_ack.take();
         call.is_proven(located.leg, context);
+        let is_promised = call.is_heard(context.now.mono);
         if brings_answer {
             let kind = request.value(HeaderName::ContentType).unwrap_or_default();
             let branch = if other == CALLER { located.leg } else { other };
@@ -219,6 +220,9 @@ impl Calls {
             }
         }
         let is_joining = call.join.is_some();
+        if is_promised {
+            self.heard.push_back(located.call);
+        }
         if let Some(reason) = bye {
             self.end_leg(located.call, located.leg, &reason, context);
         }

@@ -318,6 +318,7 @@ impl Endpoint {
         if self.places_seen != self.places.changes() {
             self.places_moved(now);
         }
+        self.callers_are_heard(now);
         self.calls_go_on(now);
         self.letters_go(now);
         self.light_lamps(now);

@@ -334,6 +334,7 @@ impl Endpoint {
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         })

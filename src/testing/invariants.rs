@@ -101,6 +101,7 @@ pub fn nothing_is_left(world: &World) -> Result<(), String> {
         bans: census.bans,
         destinations: census.destinations,
         letters: census.letters,
+        looks: census.looks,
         // The configuration's own.
         names_known: census.names_known,
         ..Census::default()
@@ -127,6 +128,7 @@ pub fn tables_are_bounded(world: &World, calls_max: usize) -> Result<(), String>
         && census.letters <= LETTERS_MAX
         // Media is relayed for calls only.
         && (census.has_calls || (census.media == 0 && world.media_ports().len() == 0))
+        && census.misplaced == 0
         && census.outputs_dropped == 0;
     if is_well {
         Ok(())

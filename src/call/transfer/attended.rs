@@ -153,14 +153,19 @@ impl Calls {
             branch.leg = leg.unwrap_or_else(|| branch.leg.clone());
         }
         let caller = call.caller.party.clone();
-        let (own, others) = std::mem::take(&mut call.counted)
+        let source = call.caller.dialog.flow.remote.ip();
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut call.counted)
             .into_iter()
             .partition(|(party, side)| *party == caller && *side == Side::Caller);
         call.counted = own;
         let (had_offer, invite_cseq) = (call.had_offer, call.invite_cseq);
         let is_offered = call.provisionals.is_offered();
         let (invitation, later) = (call.invitation.take(), std::mem::take(&mut call.later));
-        let hunt = call.hunt.take();
+        let hunt = call.hunt.take().map(|mut hunt| {
+            // Whoever is rung from now on is rung by his rights as before.
+            hunt.by = hunt.by.or_else(|| caller.dialler(source));
+            hunt
+        });
         let (passed, until, rings) = (call.passed.clone(), call.rings_until, call.rings);
         let silent: Vec<u8> = (0u8..)
             .zip(&branches)
@@ -175,7 +180,6 @@ impl Calls {
             ];
             call.record.direction = direction(is_outside);
             call.record.through = (call.caller.party.through()).or(first.and_then(Party::through));
-            call.counted = others;
             (call.branches, call.later) = (branches, later);
             (call.had_offer, call.invite_cseq) = (had_offer, invite_cseq);
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);
@@ -188,6 +192,7 @@ impl Calls {
                 kept
             });
         }
+        self.counted_over(second, others, handle);
         self.touch(handle);
         self.arm(until, Timer::RingTimeout(handle));
         for leg in silent {

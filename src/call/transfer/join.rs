@@ -21,9 +21,9 @@ use crate::media::Full;
 use crate::message::Message;
 
 /// How long two sides are tried to be joined: as long as a 2xx waits for its ACK.
-const JOIN_MAX: Duration = crate::limits::T1_64;
+pub(in crate::call) const JOIN_MAX: Duration = crate::limits::T1_64;
 /// How long one waits for something else on the leg to come to its end.
-const BUSY: Duration = Duration::from_millis(500);
+pub(in crate::call) const BUSY: Duration = Duration::from_millis(500);
 /// Reason of the BYE to both where one does not take the other's offer (RFC 3326).
 const NO_MEDIA: &[u8] = b"SIP;cause=488;text=\"No common media\"";
 

@@ -22,7 +22,7 @@ mod place;
 mod refer;
 
 pub(super) use attended::answered_branch;
-pub(super) use join::Join;
+pub(super) use join::{BUSY, JOIN_MAX, Join};
 pub(super) use place::Place;
 pub use refer::Replaces;
 
@@ -255,6 +255,7 @@ impl Calls {
             })),
             referral: None,
             join: None,
+            promise: None,
         };
         let handle = CallHandle {
             index: self.slots.insert(new) as u32,
@@ -367,7 +368,7 @@ impl Calls {
     }
 
     /// Whoever is counted for a leg is counted in another call now.
-    fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
+    pub(super) fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
         let Some(call) = self.get(from) else { return };
         let Some(party) = call.leg(leg).map(|leg| leg.party.clone()) else {
             return;
@@ -385,9 +386,7 @@ impl Calls {
         moved.extend(own.map(|at| call.counted.swap_remove(at)));
         let paid = payer.and_then(|payer| call.counted.iter().position(|one| *one == payer));
         moved.extend(paid.map(|at| call.counted.swap_remove(at)));
-        if let Some(call) = self.get(to) {
-            call.counted.extend(moved);
-        }
+        self.counted_over(from, moved, to);
     }
 
     /// Whether this leg was that of somebody who transfers: the call goes on without him, in the one to the target.
