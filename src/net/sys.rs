@@ -562,7 +562,7 @@ fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn raise_file_limit() -> io::Result<u64> {
+pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
