@@ -12,7 +12,7 @@ sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
 sipkeep-load media --server PROGRAM [OPTIONS]
 sipkeep-load echo|drop --listen ADDRESS:PORT
-sipkeep-load forward --listen ADDRESS:PORT --calls N
+sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
 
 Scenarios
   options        OPTIONS, answered with 200
@@ -33,11 +33,11 @@ while its address is forged.
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 
 media starts the server PROGRAM with a configuration of its own, sets up calls that it relays and sends 50 packets of 172 bytes
-a second each way in each of them, by turns through the server and through a bare loop on the same processor; then through
-the server while scanners flood it. A registered phone asks OPTIONS 200 times a second meanwhile. Memory for each call
+a second each way in each of them, by turns through the server and through bare loops on the same processor, one that wakes
+for each packet and one that looks after 0.2 ms each; then through the server while scanners flood it. A registered phone asks OPTIONS 200 times a second meanwhile. Memory for each call
 is compared with that of another server, which relays none.
   --calls N      calls (500)
-  --seconds S    time through the server, as much through the bare loop, half as much beside the flood (20)
+  --seconds S    time through the server, as much through each bare loop, half as much beside the flood (20)
   --rounds N     parts that this time is divided into; ratios are medians of theirs (5)
   --rates A      datagrams a second of the flood (50000)
   --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
@@ -63,8 +63,8 @@ Report
   --json         one line of JSON
 
 echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. forward has two ports for
-each call, one behind the other from the one that is named on, and sends what comes to one of them out of the other to whom
-that was heard from last. They end with SIGTERM.";
+each call, one behind the other from the one that is named on, and sends what comes to one of them out of the other to whom that
+was heard from last; with --rest it looks after 0.2 ms each instead of waking for each packet. They end with SIGTERM.";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +154,8 @@ pub enum Command {
         listen: SocketAddr,
         /// Pairs of ports.
         calls: usize,
+        /// It does not wake for each packet.
+        rests: bool,
     },
 }
 
@@ -210,7 +212,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let (mut target, mut listen, mut server) = (None, None, None);
     let (mut rates, mut user_id) = (None, None);
     let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
-    let mut measured = None;
+    let (mut measured, mut rests) = (None, false);
     let mut arguments = Arguments {
         command: Command::Help,
         target: SocketAddr::from(([127, 0, 0, 1], 5060)),
@@ -243,6 +245,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             }
             Long("seconds") => measured = Some(seconds(parser.value()?.parse()?)?),
             Long("calls") => calls = at_least_one("--calls", parser.value()?.parse()?)?,
+            Long("rest") => rests = true,
             Long("rounds") => rounds = at_least_one("--rounds", parser.value()?.parse()?)?,
             Long("cores") => cores = two_cores(&parser.value()?.string()?)?,
             Long("warmup") => arguments.warmup = seconds(parser.value()?.parse()?)?,
@@ -280,7 +283,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     }
     if word == "forward" {
         let listen = listen.ok_or("--listen is missing")?;
-        arguments.command = Command::Forward { listen, calls };
+        arguments.command = Command::Forward {
+            listen,
+            calls,
+            rests,
+        };
         return Ok(arguments);
     }
     if word == "media" {

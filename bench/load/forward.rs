@@ -1,6 +1,7 @@
 //! The bare relay: two sockets for each call, all watched by one poll. What comes to one is sent, from the buffer that it was
 //! received into, out of the other to whom that was heard from last. It asks nothing and knows nobody: no ports to open, no
-//! look at who sends, no clock, no SIP.
+//! look at who sends, no clock, no SIP. It wakes for each packet, or, if it rests, looks five times a
+//! millisecond at what has come.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
@@ -16,6 +17,8 @@ use sipkeep::net::sys::{self, Outgoing, ReceiveBatch, SendBatch};
 
 /// Packets of one socket at a time, as the server takes them.
 const PART: usize = 16;
+/// As the server rests.
+const REST: Duration = Duration::from_micros(200);
 
 /// One side of a call.
 struct Port {
@@ -36,8 +39,8 @@ struct Relay {
 ///
 /// # Errors
 /// The kernel's, for people.
-pub fn run(listen: SocketAddr, calls: usize) -> Result<String, String> {
-    turn_until_signal(listen, calls).map_err(|error| format!("{listen}: {error}"))
+pub fn run(listen: SocketAddr, calls: usize, rests: bool) -> Result<String, String> {
+    turn_until_signal(listen, calls, rests).map_err(|error| format!("{listen}: {error}"))
 }
 
 /// The address of the port of one side of a call.
@@ -46,7 +49,7 @@ pub fn port(listen: SocketAddr, call: usize, side: usize) -> SocketAddr {
     SocketAddr::new(listen.ip(), listen.port().wrapping_add(offset))
 }
 
-fn turn_until_signal(listen: SocketAddr, calls: usize) -> io::Result<String> {
+fn turn_until_signal(listen: SocketAddr, calls: usize, rests: bool) -> io::Result<String> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -58,11 +61,7 @@ fn turn_until_signal(listen: SocketAddr, calls: usize) -> io::Result<String> {
         let socket = UdpSocket::bind(port(listen, place / 2, place % 2))?;
         socket.set_nonblocking(true)?;
         let descriptor = socket.as_raw_fd();
-        (poll.registry()).register(
-            &mut SourceFd(&descriptor),
-            Token(place),
-            Interest::READABLE,
-        )?;
+        (poll.registry()).register(&mut SourceFd(&descriptor), Token(place), Interest::READABLE)?;
         ports.push(Port {
             socket,
             remote: None,
@@ -76,8 +75,16 @@ fn turn_until_signal(listen: SocketAddr, calls: usize) -> io::Result<String> {
         unsent: 0,
     };
     let mut events = Events::with_capacity(1024);
+    let longest = if rests {
+        Duration::ZERO
+    } else {
+        Duration::from_millis(100)
+    };
     while !stop.load(Ordering::Relaxed) {
-        match poll.poll(&mut events, Some(Duration::from_millis(100))) {
+        if rests {
+            std::thread::sleep(REST);
+        }
+        match poll.poll(&mut events, Some(longest)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             result => result?,
         }

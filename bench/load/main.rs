@@ -67,7 +67,11 @@ fn run(arguments: &Arguments) -> Result<String, String> {
             };
             return media::run(arguments, &plan);
         }
-        Command::Forward { listen, calls } => return forward::run(*listen, *calls),
+        Command::Forward {
+            listen,
+            calls,
+            rests,
+        } => return forward::run(*listen, *calls, *rests),
         Command::Loop { kind, listen } => return loops::run(*kind, *listen),
         Command::Load(Scenario::Flood) => flood::run(arguments)?,
         Command::Load(Scenario::Forged) => flood::run_forged(arguments)?,

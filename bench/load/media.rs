@@ -1,8 +1,8 @@
-//! What it costs to relay media: calls through the server, their packets by turns through it and through a bare loop
-//! ([`forward`](crate::forward)) on the same processor, then beside a flood of SIP. Starts both, which end with the measurement.
+//! What it costs to relay media: calls through the server, their packets by turns through it and through bare loops
+//! ([`forward`](crate::forward)) on the same processor, then beside a flood of SIP. Starts them all; they end with the measurement.
 //!
-//! On a shared machine microseconds say little. So both are measured in turns of a few seconds, the ratio is taken in each round, and
-//! what is reported is the median of the rounds.
+//! On a shared machine microseconds say little. So they are measured in turns of a few seconds, ratios are taken in each
+//! round, and what is reported is the median of the rounds.
 
 mod calls;
 mod phones;
@@ -27,8 +27,9 @@ use crate::server::{Server, Start};
 
 /// Where callers are, a trunk, and callees, registered phones.
 const PHONES_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 9, 0, 10), Ipv4Addr::new(127, 9, 0, 9)];
-/// The bare loop's first port.
+/// The first ports of the bare loops: of the one that wakes for each packet, of the one that rests.
 const BARE: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 9, 0, 20), 10_000);
+const RESTING: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 9, 0, 21), 10_000);
 const FIRST_USER: u32 = 1_000;
 /// Sources of the flood; all are the scanner's.
 const FLOOD_SOURCES: u32 = 1_000;
@@ -61,7 +62,9 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
     let files = sys::raise_file_limit().map_err(|error| error.to_string())?;
     // Two phones here; two sides with two ports each in the server.
     if files < 4 * plan.calls as u64 + 100 {
-        return Err(format!("--calls: {files} open files are allowed (ulimit -Hn)"));
+        return Err(format!(
+            "--calls: {files} open files are allowed (ulimit -Hn)"
+        ));
     }
     if let Some((own, _)) = plan.cores {
         process::stay_on(own)?;
@@ -70,7 +73,8 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
     let mut phones = phones.map_err(|error| error.to_string())?;
     let (_, _, without) = set_up(arguments, plan, "never", &phones)?;
     let (server, mut signalling, with) = set_up(arguments, plan, "always", &phones)?;
-    let (bare, bare_remotes) = Bare::start(plan)?;
+    let (bare, bare_remotes) = Bare::start(plan, BARE.into(), false)?;
+    let (resting, resting_remotes) = Bare::start(plan, RESTING.into(), true)?;
     let remotes = signalling.1.clone();
     let mut round = |_| -> Result<Round, String> {
         let part = arguments.measured / plan.rounds as u32;
@@ -82,11 +86,18 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
                 time,
                 flood,
             };
-            measure(arguments, &measured, &mut phones, &mut signalling.0, &mut asking)
+            measure(
+                arguments,
+                &measured,
+                &mut phones,
+                &mut signalling.0,
+                &mut asking,
+            )
         };
         Ok(Round {
             quiet: figures(server.pid(), &[], QUIET, None)?,
             bare: figures(bare.child.id(), &bare_remotes, part, None)?,
+            resting: figures(resting.child.id(), &resting_remotes, part, None)?,
             relay: figures(server.pid(), &remotes, part, None)?,
             flooded: figures(server.pid(), &remotes, part / 2, Some(plan.flood))?,
         })
@@ -170,20 +181,24 @@ fn configuration(arguments: &Arguments, users: (u32, u32), relay: &str) -> Strin
     text
 }
 
-/// The bare loop; it ends with this value.
+/// A bare loop; it ends with this value.
 struct Bare {
     child: Child,
 }
 
 impl Bare {
     /// Starts it; where each phone is to send to.
-    fn start(plan: &Plan<'_>) -> Result<(Self, Vec<SocketAddr>), String> {
+    fn start(
+        plan: &Plan<'_>,
+        listen: SocketAddr,
+        rests: bool,
+    ) -> Result<(Self, Vec<SocketAddr>), String> {
         let said = |error: std::io::Error| format!("forward: {error}");
-        let listen = SocketAddr::from(BARE);
         let own = std::env::current_exe().map_err(said)?;
         let child = process::on_core(&own, plan.cores.map(|(_, other)| other))
             .args(["forward", "--listen", &listen.to_string()])
             .args(["--calls", &plan.calls.to_string()])
+            .args(rests.then_some("--rest"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -245,7 +260,8 @@ impl Asking {
             let asked = self.open.iter().position(|(own, _)| *own == answered);
             let Some(asked) = asked else { continue };
             let (_, at) = self.open.swap_remove(asked);
-            self.latency.saturating_record(at.elapsed().as_nanos() as u64);
+            self.latency
+                .saturating_record(at.elapsed().as_nanos() as u64);
         }
         let before = self.open.len();
         self.open.retain(|(_, at)| at.elapsed() < LOST_AFTER);

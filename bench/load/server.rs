@@ -35,11 +35,7 @@ impl Server {
     ///
     /// # Errors
     /// Why it does not start, for people.
-    pub fn start(
-        how: &Start<'_>,
-        target: SocketAddr,
-        configuration: &str,
-    ) -> Result<Self, String> {
+    pub fn start(how: &Start<'_>, target: SocketAddr, configuration: &str) -> Result<Self, String> {
         let IpAddr::V4(_) = target.ip() else {
             return Err("--target: over IPv4 only".to_owned());
         };

@@ -9,8 +9,9 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -555,6 +556,59 @@ fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Wakes a poll at a time that may be a fraction of a millisecond away: timerfd_create(2). What it is registered with gets
+/// an event each time that it is over, edge-triggered, without its being read.
+pub(super) struct Timer(OwnedFd);
+
+impl Timer {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: takes no pointers.
+        let descriptor = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just opened, and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Sets it, once, to less than a second from now. Zero is taken for a nanosecond.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn set(&self, time: Duration) -> io::Result<()> {
+        let zero = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let setting = libc::itimerspec {
+            it_interval: zero,
+            it_value: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: time.subsec_nanos().max(1) as _,
+            },
+        };
+        // SAFETY: `setting` is a whole itimerspec that lives until the call returns; the old setting is not asked for.
+        let result =
+            unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &setting, ptr::null_mut()) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

@@ -57,14 +57,7 @@ impl Signalling {
         let domain = target.ip().to_string();
         let new = |number| User::new(number, &domain, password, run);
         let mut users: Vec<User> = (users.0..=users.1).map(new).collect();
-        message::register_all(
-            users.iter_mut(),
-            &mut sockets,
-            CALLEE,
-            target,
-            &domain,
-            run,
-        )?;
+        message::register_all(users.iter_mut(), &mut sockets, CALLEE, target, &domain, run)?;
         let waiter = Waiter::new(&sockets).map_err(io)?;
         Ok(Self {
             target,
@@ -255,7 +248,10 @@ impl Signalling {
                 ],
             )
             .number("Max-Forwards", 70);
-        composer.field("From", &[b"<", user.aor.as_bytes(), b">;tag=", &branch[7..]]);
+        composer.field(
+            "From",
+            &[b"<", user.aor.as_bytes(), b">;tag=", &branch[7..]],
+        );
         composer
             .field("To", &[b"<", uri.as_bytes(), b">"])
             .field("Call-ID", &[&branch[7..]]);

@@ -98,7 +98,8 @@ impl Default for Tally {
 
 /// For delays, in nanoseconds.
 pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, DELAY_NS_MAX, 3).expect("constant bounds that hdrhistogram allows")
+    Histogram::new_with_bounds(1, DELAY_NS_MAX, 3)
+        .expect("constant bounds that hdrhistogram allows")
 }
 
 impl Phone {

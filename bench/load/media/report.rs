@@ -27,6 +27,7 @@ pub struct Figures {
 pub struct Round {
     pub quiet: Figures,
     pub bare: Figures,
+    pub resting: Figures,
     pub relay: Figures,
     pub flooded: Figures,
 }
@@ -61,14 +62,23 @@ impl Figures {
     }
 }
 
+/// Medians of the rounds.
+#[derive(Clone, Copy)]
+struct Ratios {
+    /// Of the time on the processor for a packet.
+    cpu: f64,
+    /// Of the p99 of the delay.
+    delay: f64,
+}
+
 /// A phase of all rounds.
 struct Line<'a> {
     name: &'static str,
     figures: Vec<&'a Figures>,
     tally: Tally,
     options: Histogram<u64>,
-    /// Of each round, its time on the processor for a packet against the bare loop's, and its p99 of the delay.
-    ratios: Option<(f64, f64)>,
+    /// Against the bare loop that wakes for each packet and the one that rests.
+    ratios: Option<[Ratios; 2]>,
 }
 
 impl Line<'_> {
@@ -111,13 +121,19 @@ impl Report {
             })
             .collect();
         let p99 = |figures: &Figures| figures.tally.delay.value_at_quantile(0.99).max(1) as f64;
-        let ratios = has_ratios.then(|| {
-            let pairs = || self.rounds.iter().map(|round| (figures(round), &round.bare));
-            (
-                median(pairs().map(|(own, bare)| own.cpu_us() / bare.cpu_us().max(1e-9))),
-                median(pairs().map(|(own, bare)| p99(own) / p99(bare))),
-            )
-        });
+        let ratios = |bare: fn(&Round) -> &Figures| {
+            let pairs = || {
+                self.rounds
+                    .iter()
+                    .map(|round| (figures(round), bare(round)))
+            };
+            Ratios {
+                cpu: median(pairs().map(|(own, bare)| own.cpu_us() / bare.cpu_us().max(1e-9))),
+                delay: median(pairs().map(|(own, bare)| p99(own) / p99(bare))),
+            }
+        };
+        let ratios =
+            has_ratios.then(|| [ratios(|round| &round.bare), ratios(|round| &round.resting)]);
         Line {
             name,
             figures: all,
@@ -127,9 +143,10 @@ impl Report {
         }
     }
 
-    fn lines(&self) -> [Line<'_>; 4] {
+    fn lines(&self) -> [Line<'_>; 5] {
         [
             self.line("bare loop", |round| &round.bare, false),
+            self.line("bare, rests", |round| &round.resting, false),
             self.line("relay", |round| &round.relay, true),
             self.line("relay, flood", |round| &round.flooded, true),
             self.line("no media", |round| &round.quiet, false),
@@ -139,15 +156,15 @@ impl Report {
     /// For people.
     pub fn table(&self) -> String {
         let mut text = format!(
-            "{:<13}{:>9}{:>6}{:>7}{:>22}{:>8}{:>8}{:>8}{:>6}{:>9}{:>16}{:>6}\n",
+            "{:<13}{:>9}{:>6}{:>6}{:>22}{:>14}{:>8}{:>14}{:>6}{:>9}{:>20}{:>6}\n",
             "",
             "packets",
             "lost",
             "twice",
             "delay us p50/99/99.9",
-            "x bare",
+            "x bare/rests",
             "CPU us",
-            "x bare",
+            "x bare/rests",
             "busy",
             "flood/s",
             "OPTIONS us p50/99",
@@ -155,26 +172,34 @@ impl Report {
         );
         for line in self.lines() {
             let at = |histogram: &Histogram<u64>, quantile| {
-                histogram.value_at_quantile(quantile) / 1_000
+                (histogram.value_at_quantile(quantile) / 1_000).to_string()
             };
             let delay = [0.5, 0.99, 0.999].map(|quantile| at(&line.tally.delay, quantile));
-            let ratio = |ratio: Option<f64>| ratio.map_or(String::new(), |own| format!("{own:.2}"));
+            let ratio = |of: fn(Ratios) -> f64| {
+                let both = line.ratios.map(|both| both.map(of));
+                both.map_or(String::new(), |[bare, rests]| {
+                    format!("{bare:.2}/{rests:.2}")
+                })
+            };
             let has_media = line.tally.sent > 0;
-            let cpu = if has_media { format!("{:.2}", line.cpu_us()) } else { String::new() };
+            let only = |is_shown: bool, text: String| if is_shown { text } else { String::new() };
+            // Beside a flood much of the time is the flood's.
+            let is_alone = line.flood_rate() == 0.0;
             text.push_str(&format!(
-                "{:<13}{:>9}{:>6}{:>7}{:>22}{:>8}{:>8}{:>8}{:>5.0}%{:>9.0}{:>16}{:>6}\n",
+                "{:<13}{:>9}{:>6}{:>6}{:>22}{:>14}{:>8}{:>14}{:>5.0}%{:>9.0}{:>20}{:>6}\n",
                 line.name,
                 line.tally.received,
                 line.tally.lost(),
                 line.tally.twice,
-                delay.map(|delay| delay.to_string()).join("/"),
-                ratio(line.ratios.map(|(_, delay)| delay)),
-                cpu,
-                // Beside a flood most of the time is the flood's.
-                ratio(line.ratios.map(|(cpu, _)| cpu).filter(|_| line.flood_rate() == 0.0)),
+                only(has_media, delay.join("/")),
+                ratio(|ratios| ratios.delay),
+                only(has_media, format!("{:.2}", line.cpu_us())),
+                only(is_alone, ratio(|ratios| ratios.cpu)),
                 line.busy() * 100.0,
                 line.flood_rate(),
-                format!("{}/{}", at(&line.options, 0.5), at(&line.options, 0.99)),
+                [0.5, 0.99]
+                    .map(|quantile| at(&line.options, quantile))
+                    .join("/"),
                 line.options_lost(),
             ));
         }
@@ -184,7 +209,12 @@ impl Report {
             "{} rounds; {strange} packets strange, {unsent} not sent. Ratios are medians of the rounds.\n",
             self.rounds.len()
         ));
-        let Memory { calls, without, with, resident_bytes } = &self.memory;
+        let Memory {
+            calls,
+            without,
+            with,
+            resident_bytes,
+        } = &self.memory;
         for (name, taken) in [("without", without), ("with", with)] {
             let each = |bytes: u64| bytes as f64 / *calls as f64 / 1_024.0;
             let kernel = taken.kernel_bytes.map_or(String::new(), |bytes| {
@@ -194,7 +224,9 @@ impl Report {
             text.push_str(&format!("a call {name} relay: {process:.1} KiB{kernel}\n"));
         }
         let resident = resident_bytes.unwrap_or(0) as f64 / f64::from(1 << 20);
-        text.push_str(&format!("memory with {calls} relayed calls: {resident:.1} MiB"));
+        text.push_str(&format!(
+            "memory with {calls} relayed calls: {resident:.1} MiB"
+        ));
         text
     }
 
@@ -210,8 +242,8 @@ impl Report {
                     "what": line.name, "sent": line.tally.sent, "received": line.tally.received,
                     "lost": line.tally.lost(), "twice": line.tally.twice, "unsent": line.tally.unsent,
                     "strange": line.tally.strange, "delay_us": quantiles(&line.tally.delay),
-                    "delay_p99_ratio": line.ratios.map(|(_, delay)| delay),
-                    "cpu_us": line.cpu_us(), "cpu_ratio": line.ratios.map(|(cpu, _)| cpu),
+                    "delay_p99_ratio": line.ratios.map(|both| both.map(|ratios| ratios.delay)),
+                    "cpu_us": line.cpu_us(), "cpu_ratio": line.ratios.map(|both| both.map(|ratios| ratios.cpu)),
                     "cpu_us_of_rounds": line.figures.iter().map(|own| own.cpu_us()).collect::<Vec<_>>(),
                     "busy": line.busy(), "flood_rate": line.flood_rate(),
                     "options_us": quantiles(&line.options), "options_lost": line.options_lost(),
