@@ -34,10 +34,10 @@ while its address is forged.
 
 media starts the server PROGRAM with a configuration of its own, sets up calls that it relays and sends 50 packets of 172 bytes
 a second each way in each of them, by turns through the server and through bare loops on the same processor, one that wakes
-for each packet and one that looks after 0.2 ms each; then through the server while scanners flood it. A registered phone asks OPTIONS 200 times a second meanwhile. Memory for each call
-is compared with that of another server, which relays none.
+for each packet and one that looks every 0.2 ms; then through the server while a registered phone asks it OPTIONS, 200 a
+second; then with scanners' flood, too. Memory for each call is compared with that of another server, which relays none.
   --calls N      calls (500)
-  --seconds S    time through the server, as much through each bare loop, half as much beside the flood (20)
+  --seconds S    time through the server, as much through each bare loop, half as much beside OPTIONS and the flood (20)
   --rounds N     parts that this time is divided into; ratios are medians of theirs (5)
   --rates A      datagrams a second of the flood (50000)
   --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
@@ -64,7 +64,7 @@ Report
 
 echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. forward has two ports for
 each call, one behind the other from the one that is named on, and sends what comes to one of them out of the other to whom that
-was heard from last; with --rest it looks after 0.2 ms each instead of waking for each packet. They end with SIGTERM.";
+was heard from last; with --rest it looks every 0.2 ms. They end with SIGTERM.";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use sipkeep::net::sys::{self, Outgoing, ReceiveBatch, SendBatch};
 
 /// Packets of one socket at a time, as the server takes them.
-const PART: usize = 16;
+const PART: usize = 8;
 /// As the server rests.
 const REST: Duration = Duration::from_micros(200);
 

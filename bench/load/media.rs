@@ -79,27 +79,31 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
     let mut round = |_| -> Result<Round, String> {
         let part = arguments.measured / plan.rounds as u32;
         let mut asking = Asking::new();
-        let mut figures = |pid, remotes: &[SocketAddr], time, flood: Option<f64>| {
-            let measured = Measured {
+        let (own, bare, resting) = (server.pid(), bare.child.id(), resting.child.id());
+        let mut figures = |pid, remotes: &[SocketAddr], time, is_asked, flood: Option<f64>| {
+            let phase = Phase {
                 pid,
                 remotes,
                 time,
+                is_asked,
                 flood,
             };
             measure(
                 arguments,
-                &measured,
+                &phase,
                 &mut phones,
                 &mut signalling.0,
                 &mut asking,
             )
         };
+        let half = part / 2;
         Ok(Round {
-            quiet: figures(server.pid(), &[], QUIET, None)?,
-            bare: figures(bare.child.id(), &bare_remotes, part, None)?,
-            resting: figures(resting.child.id(), &resting_remotes, part, None)?,
-            relay: figures(server.pid(), &remotes, part, None)?,
-            flooded: figures(server.pid(), &remotes, part / 2, Some(plan.flood))?,
+            quiet: figures(own, &[], QUIET, true, None)?,
+            bare: figures(bare, &bare_remotes, part, false, None)?,
+            resting: figures(resting, &resting_remotes, part, false, None)?,
+            relay: figures(own, &remotes, part, false, None)?,
+            asked: figures(own, &remotes, half, true, None)?,
+            flooded: figures(own, &remotes, half, true, Some(plan.flood))?,
         })
     };
     // What was never touched before is slow once.
@@ -279,19 +283,21 @@ impl Asking {
 }
 
 /// A phase.
-struct Measured<'a> {
+struct Phase<'a> {
     /// Whose time on the processor counts.
     pid: u32,
     /// Where phones send to; none of them does if it is empty.
     remotes: &'a [SocketAddr],
     time: Duration,
+    /// The server is asked OPTIONS.
+    is_asked: bool,
     /// Datagrams a second of a flood beside it.
     flood: Option<f64>,
 }
 
 fn measure(
     arguments: &Arguments,
-    phase: &Measured<'_>,
+    phase: &Phase<'_>,
     phones: &mut Phones,
     signalling: &mut Signalling,
     asking: &mut Asking,
@@ -314,7 +320,10 @@ fn measure(
             flood.send_due()?;
             flooded = u64::from(flood.sent).saturating_sub(flood.unsent());
         }
-        asking.turn(signalling)
+        if phase.is_asked {
+            asking.turn(signalling)?;
+        }
+        Ok(())
     };
     let tally = if phase.remotes.is_empty() {
         while Instant::now() < end {

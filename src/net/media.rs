@@ -25,7 +25,7 @@ use crate::time::Instant;
 /// Packets of one turn: at 4 µs each SIP waits for a quarter of a millisecond at most.
 const PACKETS: usize = 64;
 /// Packets of one socket at a time.
-const PART: usize = 16;
+const PART: usize = 8;
 /// Sockets that the poll names at a time.
 const EVENTS: usize = 1024;
 
@@ -418,6 +418,50 @@ mod tests {
         media.close(one);
         media.close(other);
         assert!(UdpSocket::bind(here).is_ok() && UdpSocket::bind(there).is_ok());
+    }
+
+    /// Where there is much, nothing but the timer wakes the loop; where there is little again, each packet does.
+    #[test]
+    fn much_is_read_after_a_rest() {
+        let mut poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(&registry, TOKEN, now).unwrap();
+        let (one, other) = (MediaPair(0), MediaPair(1));
+        let here = free_port();
+        media.open(one, here);
+        media.open(other, free_port());
+        let (alice, bob) = (phone(), phone());
+        let to = bob.local_addr().unwrap();
+        let mut batch = ReceiveBatch::new();
+        let mut heard = 0;
+        // Packets that come in 10 ms each, and whether they are so many that media rests then.
+        for (packets, is_resting) in [(60, true), (60, true), (1, false), (1, false)] {
+            for _ in 0..packets {
+                alice.send_to(b"x", here).unwrap();
+            }
+            heard += packets;
+            now = now.plus(Duration::from_millis(10));
+            while heard > 0 {
+                wait(&mut poll, &mut media);
+                while media.has_work() {
+                    let way = |_, _, _: &[u8]| {
+                        heard -= 1;
+                        let pair = other;
+                        Some(Forward { pair, remote: to })
+                    };
+                    media.serve(now, &registry, &mut batch, way).unwrap();
+                }
+            }
+            assert_eq!(media.is_resting, is_resting);
+            for _ in 0..packets {
+                bob.recv(&mut [0; 10]).unwrap();
+            }
+        }
+        let mut events = Events::with_capacity(16);
+        let nothing = Some(Duration::from_millis(20));
+        poll.poll(&mut events, nothing).unwrap();
+        assert!(events.is_empty(), "the timer goes on");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Received<'a> {
     pub remote: SocketAddr,
     /// The address it was sent to, with the interface of a link-local one.
     pub local: Option<(IpAddr, u32)>,
+    /// When the kernel got it, of Unix time, if [`receive_timestamps`] was asked for.
+    pub stamp: Option<Duration>,
     /// The payload.
     pub bytes: &'a [u8],
 }
@@ -149,6 +151,7 @@ impl ReceiveBatch {
         let mut received = Received {
             remote,
             local: None,
+            stamp: None,
             bytes: &self.bytes[start..start + length],
         };
         read_control(&header.msg_hdr, &mut received);
@@ -187,6 +190,12 @@ fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
                     0
                 };
                 received.local = Some((address.into(), scope));
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if whole(size_of::<libc::timespec>()) => {
+                // SAFETY: as above.
+                let stamp = unsafe { ptr::read_unaligned(data.cast::<libc::timespec>()) };
+                let (seconds, nanos) = (stamp.tv_sec.max(0) as u64, stamp.tv_nsec as u32);
+                received.stamp = Some(Duration::new(seconds, nanos));
             }
             _ => {}
         }
@@ -540,6 +549,14 @@ fn attach(socket: BorrowedFd<'_>, option: c_int, program: &[Instruction]) -> io:
     }
 }
 
+/// Asks for the time at which the kernel got each datagram (socket(7) `SO_TIMESTAMPNS`), for who measures.
+///
+/// # Errors
+/// The kernel's.
+pub fn receive_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+}
+
 fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let pointer: *const c_void = ptr::from_ref(&value).cast();
     // SAFETY: `pointer` is that of a c_int that lives until the call returns, and the length is its own.
@@ -766,6 +783,48 @@ mod tests {
         let nothing = receive.receive(server.as_fd()).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(receive.datagrams().count(), 0);
+    }
+
+    #[test]
+    fn time_of_receipt_is_told() {
+        let server = socket("127.0.0.1:0");
+        receive_timestamps(server.as_fd()).unwrap();
+        let unix = || std::time::UNIX_EPOCH.elapsed().unwrap();
+        let before = unix();
+        let client = peer("127.0.0.1:0");
+        client.send_to(b"x", server.local_addr().unwrap()).unwrap();
+        let after = unix();
+        let mut receive = ReceiveBatch::new();
+        receive.receive(server.as_fd()).unwrap();
+        let stamp = receive.datagrams().next().unwrap().stamp.unwrap();
+        assert!((before..=after).contains(&stamp), "{stamp:?}");
+    }
+
+    #[test]
+    fn timer_wakes_a_poll_each_time_that_it_is_set() {
+        let timer = Timer::new().unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let descriptor = timer.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        let token = mio::Token(5);
+        poll.registry()
+            .register(&mut source, token, mio::Interest::READABLE)
+            .unwrap();
+        let mut events = mio::Events::with_capacity(4);
+        for _ in 0..3 {
+            let begun = std::time::Instant::now();
+            timer.set(Duration::from_micros(300)).unwrap();
+            poll.poll(&mut events, Some(Duration::from_secs(5)))
+                .unwrap();
+            let time = begun.elapsed();
+            assert!(events.iter().any(|event| event.token() == token));
+            assert!(
+                (300..2_500_000).contains(&time.as_micros()),
+                "{time:?} and not 300 us"
+            );
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            assert!(events.is_empty());
+        }
     }
 
     /// What waits in a socket and what it lost for want of buffer.

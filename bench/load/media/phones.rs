@@ -1,16 +1,18 @@
 //! The phones of relayed calls: each sends a packet of RTP every 20 ms to where it is told, and counts what comes to it.
 //!
 //! Packets of all phones are spread evenly over the 20 ms. Who is late (a processor that somebody else has) sends what is due
-//! at once; a packet's delay counts from when it was really sent.
+//! at once. A packet's delay is from when it was really sent to when the kernel had it for the other phone, whenever that
+//! reads it.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use sipkeep::net::sys::{self, ReceiveBatch, Received};
 
 /// Between two packets of a phone.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -18,6 +20,8 @@ const INTERVAL: Duration = Duration::from_millis(20);
 pub const PACKET_BYTES: usize = 12 + 160;
 /// Packets sent before those that have come are looked at.
 const PART: usize = 16;
+/// Packets of a phone that are read at a time.
+const READ: usize = 8;
 /// How long what is under way when the time is over may take.
 const DRAIN: Duration = Duration::from_millis(300);
 /// The longest delay that is told apart, in nanoseconds.
@@ -56,7 +60,7 @@ pub struct Phones {
     phones: Vec<Phone>,
     poll: Poll,
     events: Events,
-    origin: Instant,
+    batch: ReceiveBatch,
     phase: u32,
 }
 
@@ -130,6 +134,7 @@ impl Phones {
         for place in 0..2 * calls {
             let socket = UdpSocket::bind(SocketAddr::new(addresses[place % 2], 0))?;
             socket.set_nonblocking(true)?;
+            sys::receive_timestamps(socket.as_fd())?;
             let descriptor = socket.as_raw_fd();
             let mut source = SourceFd(&descriptor);
             poll.registry()
@@ -147,7 +152,7 @@ impl Phones {
             phones,
             poll,
             events: Events::with_capacity(1024),
-            origin: Instant::now(),
+            batch: ReceiveBatch::new(),
             phase: 0,
         })
     }
@@ -212,7 +217,8 @@ impl Phones {
         packet[8..12].copy_from_slice(&(place as u32).to_be_bytes());
         packet[12..16].copy_from_slice(&self.phase.to_be_bytes());
         packet[16..20].copy_from_slice(&phone.sent.to_be_bytes());
-        packet[20..28].copy_from_slice(&nanos(self.origin).to_be_bytes());
+        packet[20..28]
+            .copy_from_slice(&unix_nanos(UNIX_EPOCH.elapsed().unwrap_or_default()).to_be_bytes());
         match phone.socket.send_to(&packet, remote) {
             Ok(_) => tally.sent += 1,
             Err(error) if error.kind() == ErrorKind::WouldBlock => tally.unsent += 1,
@@ -229,12 +235,15 @@ impl Phones {
         for event in &self.events {
             let place = event.token().0;
             let phone = &mut self.phones[place];
-            let mut packet = [0; PACKET_BYTES + 1];
             loop {
-                match phone.socket.recv(&mut packet) {
-                    Ok(length) => {
-                        let now = nanos(self.origin);
-                        count(phone, place, self.phase, &packet[..length], now, tally);
+                match self.batch.receive_at_most(phone.socket.as_fd(), READ) {
+                    Ok(received) => {
+                        for packet in self.batch.datagrams() {
+                            count(phone, place, self.phase, &packet, tally);
+                        }
+                        if received < READ {
+                            break;
+                        }
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -247,7 +256,8 @@ impl Phones {
 }
 
 /// Counts a packet that came to a phone.
-fn count(phone: &mut Phone, place: usize, phase: u32, packet: &[u8], now: u64, tally: &mut Tally) {
+fn count(phone: &mut Phone, place: usize, phase: u32, received: &Received, tally: &mut Tally) {
+    let packet = received.bytes;
     let number = |at: usize| Some(u32::from_be_bytes(*packet.get(at..)?.first_chunk()?));
     let time = || Some(u64::from_be_bytes(*packet.get(20..)?.first_chunk()?));
     let is_own = packet.len() == PACKET_BYTES
@@ -259,15 +269,16 @@ fn count(phone: &mut Phone, place: usize, phase: u32, packet: &[u8], now: u64, t
     };
     if phone.is_new(number) {
         tally.received += 1;
-        let delay = now.saturating_sub(sent_at).max(1);
+        let came_at = unix_nanos(received.stamp.unwrap_or_default());
+        let delay = came_at.saturating_sub(sent_at).max(1);
         tally.delay.saturating_record(delay);
     } else {
         tally.twice += 1;
     }
 }
 
-fn nanos(origin: Instant) -> u64 {
-    origin.elapsed().as_nanos() as u64
+fn unix_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -286,6 +297,7 @@ mod tests {
         assert!((16..=20).contains(&tally.sent), "{}", tally.sent);
         assert_eq!((tally.lost(), tally.twice, tally.strange), (0, 0, 0));
         assert_eq!(tally.delay.len(), tally.sent);
+        assert!((2..100_000_000).contains(&tally.delay.value_at_quantile(0.5)));
         // All to one: the others are none of its.
         let wrong = vec![right[0]; 4];
         let tally = phones.talk(&wrong, time, || Ok(())).unwrap();

@@ -29,6 +29,7 @@ pub struct Round {
     pub bare: Figures,
     pub resting: Figures,
     pub relay: Figures,
+    pub asked: Figures,
     pub flooded: Figures,
 }
 
@@ -58,7 +59,12 @@ impl Figures {
     }
 
     fn busy(&self) -> f64 {
-        self.cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9)
+        // What comes after the last packet is waiting.
+        let time = match self.tally.elapsed {
+            Duration::ZERO => self.elapsed,
+            elapsed => elapsed,
+        };
+        self.cpu.as_secs_f64() / time.as_secs_f64().max(1e-9)
     }
 }
 
@@ -143,12 +149,13 @@ impl Report {
         }
     }
 
-    fn lines(&self) -> [Line<'_>; 5] {
+    fn lines(&self) -> [Line<'_>; 6] {
         [
             self.line("bare loop", |round| &round.bare, false),
             self.line("bare, rests", |round| &round.resting, false),
             self.line("relay", |round| &round.relay, true),
-            self.line("relay, flood", |round| &round.flooded, true),
+            self.line("+ OPTIONS", |round| &round.asked, true),
+            self.line("+ flood", |round| &round.flooded, true),
             self.line("no media", |round| &round.quiet, false),
         ]
     }
@@ -197,9 +204,12 @@ impl Report {
                 only(is_alone, ratio(|ratios| ratios.cpu)),
                 line.busy() * 100.0,
                 line.flood_rate(),
-                [0.5, 0.99]
-                    .map(|quantile| at(&line.options, quantile))
-                    .join("/"),
+                only(
+                    !line.options.is_empty(),
+                    [0.5, 0.99]
+                        .map(|quantile| at(&line.options, quantile))
+                        .join("/"),
+                ),
                 line.options_lost(),
             ));
         }
