@@ -214,9 +214,8 @@ impl MediaSockets {
         if !self.has_work() {
             return Ok(());
         }
-        if self.ready.is_empty() {
-            self.take_events()?;
-        }
+        // Also while some are in the queue: one that is never empty keeps no other from getting there.
+        self.take_events()?;
         let packets = self.send_on(batch, way);
         self.busy.count(now, packets);
         if self.has_work() {
@@ -418,6 +417,40 @@ mod tests {
         media.close(one);
         media.close(other);
         assert!(UdpSocket::bind(here).is_ok() && UdpSocket::bind(there).is_ok());
+    }
+
+    #[test]
+    fn a_flood_at_one_port_keeps_no_other_waiting() {
+        let poll = Poll::new().unwrap();
+        let now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(poll.registry(), TOKEN, now).unwrap();
+        let (flooded, other) = (free_port(), free_port());
+        media.open(MediaPair(0), flooded);
+        let alice = phone();
+        let flood = || {
+            for _ in 0..PACKETS {
+                alice.send_to(b"x", flooded).unwrap();
+            }
+        };
+        flood();
+        flood();
+        let mut batch = ReceiveBatch::new();
+        media.events_ready();
+        media
+            .serve(now, poll.registry(), &mut batch, |_, _, _| None)
+            .unwrap();
+        assert!(media.has_work());
+        media.open(MediaPair(1), other);
+        alice.send_to(b"y", other).unwrap();
+        flood();
+        let mut heard = Vec::new();
+        let way = |(pair, _), _, packet: &[u8]| {
+            heard.push((pair, packet.to_vec()));
+            None
+        };
+        media.serve(now, poll.registry(), &mut batch, way).unwrap();
+        assert!(heard.contains(&(MediaPair(1), b"y".to_vec())));
+        assert!(media.has_work());
     }
 
     /// Where there is much, nothing but the timer wakes the loop; where there is little again, each packet does.

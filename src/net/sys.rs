@@ -698,7 +698,6 @@ pub(super) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
 mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     use super::*;
 
@@ -793,9 +792,10 @@ mod tests {
         let before = unix();
         let client = peer("127.0.0.1:0");
         client.send_to(b"x", server.local_addr().unwrap()).unwrap();
-        let after = unix();
         let mut receive = ReceiveBatch::new();
         receive.receive(server.as_fd()).unwrap();
+        // The first who asks for it in a while may be told when it was read.
+        let after = unix();
         let stamp = receive.datagrams().next().unwrap().stamp.unwrap();
         assert!((before..=after).contains(&stamp), "{stamp:?}");
     }

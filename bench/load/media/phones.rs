@@ -188,11 +188,12 @@ impl Phones {
                 break;
             }
             let due = elapsed.as_nanos() as u64 / gap;
-            for _ in due_count..due.min(due_count + PART as u64) {
-                let place = (due_count % self.phones.len() as u64) as usize;
+            let until = due.min(due_count + PART as u64);
+            for number in due_count..until {
+                let place = (number % self.phones.len() as u64) as usize;
                 self.send(place, remotes[place], &mut tally).map_err(io)?;
-                due_count += 1;
             }
+            due_count = until;
             self.receive(Duration::ZERO, &mut tally).map_err(io)?;
             beside()?;
         }
