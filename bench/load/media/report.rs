@@ -248,12 +248,17 @@ impl Report {
         };
         let lines: Vec<Value> = (self.lines().iter())
             .map(|line| {
+                let has_media = line.tally.sent > 0;
+                // Beside a flood much of the time is the flood's.
+                let is_alone = line.flood_rate() == 0.0;
+                let cpu = line.ratios.filter(|_| is_alone);
                 json!({
                     "what": line.name, "sent": line.tally.sent, "received": line.tally.received,
                     "lost": line.tally.lost(), "twice": line.tally.twice, "unsent": line.tally.unsent,
                     "strange": line.tally.strange, "delay_us": quantiles(&line.tally.delay),
                     "delay_p99_ratio": line.ratios.map(|both| both.map(|ratios| ratios.delay)),
-                    "cpu_us": line.cpu_us(), "cpu_ratio": line.ratios.map(|both| both.map(|ratios| ratios.cpu)),
+                    "cpu_us": has_media.then(|| line.cpu_us()),
+                    "cpu_ratio": cpu.map(|both| both.map(|ratios| ratios.cpu)),
                     "cpu_us_of_rounds": line.figures.iter().map(|own| own.cpu_us()).collect::<Vec<_>>(),
                     "busy": line.busy(), "flood_rate": line.flood_rate(),
                     "options_us": quantiles(&line.options), "options_lost": line.options_lost(),
