@@ -371,7 +371,7 @@ impl Media {
         let session = self.sessions.get_mut(owned.session as usize)?;
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         // From a port of ours: somebody named one as his, and the packet would go round for ever.
-        if self.ports.is_used(from.port()) && session.is_ours(from.ip()) {
+        if session.is_ours(from.ip()) && self.ports.is_used(from.port()) {
             return None;
         }
         let place = (owned.stream as usize, owned.side, component);
