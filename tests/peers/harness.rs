@@ -41,12 +41,12 @@ impl Network {
     }
 
     /// Another /24, in a network namespace that has it.
-    pub fn of(first: [u8; 3]) -> Self {
+    pub const fn of(first: [u8; 3]) -> Self {
         Self(first)
     }
 
     /// An address of it.
-    pub fn host(self, last: u8) -> Ipv4Addr {
+    pub const fn host(self, last: u8) -> Ipv4Addr {
         let [a, b, c] = self.0;
         Ipv4Addr::new(a, b, c, last)
     }

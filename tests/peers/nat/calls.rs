@@ -45,7 +45,7 @@ fn phones_in_all_places_hear_each_other() {
         ];
         for (number, round) in rounds.into_iter().enumerate() {
             for (caller, callee) in round {
-                phones[caller].dial(&server, USERS[callee]);
+                phones[caller].dial(USERS[callee]);
             }
             for phone in &mut phones {
                 phone.is_up();
@@ -99,7 +99,7 @@ fn after_a_power_cut_phones_are_still_behind_their_nats() {
         assert_eq!(server.registered(), USERS);
         let (caller, callees) = phones.split_last_mut().unwrap();
         for callee in callees {
-            caller.dial(&server, callee.user);
+            caller.dial(callee.user);
             callee.is_up();
             caller.is_up();
             std::thread::sleep(Duration::from_millis(700));

@@ -90,7 +90,7 @@ fn a_group_behind_nats_rings_with_a_device_known_by_its_address() {
         let street = Street::watch();
         let answers = sipp("answer").ring(1_500).echo();
         let answering = device.enter(|| answers.start());
-        caller.dial(&server, "200");
+        caller.dial("200");
         for member in members.iter_mut() {
             member.rings();
         }
@@ -110,7 +110,7 @@ fn a_group_behind_nats_rings_with_a_device_known_by_its_address() {
         // PJSUA2 behind the other NAT.
         let street = Street::watch();
         let ringing = device.enter(|| sipp("answer_cancelled").start());
-        caller.dial(&server, "200");
+        caller.dial("200");
         for member in members.iter_mut() {
             member.rings();
         }

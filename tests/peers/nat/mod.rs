@@ -7,6 +7,7 @@
 mod calls;
 mod ear;
 mod group;
+mod inside;
 mod phone;
 mod silence;
 mod space;

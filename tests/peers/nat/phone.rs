@@ -1,6 +1,7 @@
 //! Three programs as one kind of telephone: each says a tone of its own, answers every call and can tell what it hears.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -29,6 +30,8 @@ pub struct Phone {
     pub user: &'static str,
     /// What it says, in hertz.
     pub tone: u32,
+    /// Where it finds the server.
+    host: Ipv4Addr,
     program: Program,
     /// Hears in its place.
     ear: Option<Ear>,
@@ -83,6 +86,7 @@ impl Phone {
         Self {
             user,
             tone,
+            host: server.network.server(),
             program,
             ear: None,
             mark: 0,
@@ -98,8 +102,8 @@ impl Phone {
     }
 
     #[track_caller]
-    pub fn dial(&mut self, server: &Server, number: &str) {
-        let host = server.network.server();
+    pub fn dial(&mut self, number: &str) {
+        let host = self.host;
         match &mut self.program {
             Program::Baresip(phone, _) => phone.command("dial", &format!("sip:{number}@{host}")),
             Program::Linphone(phone, _) => {
@@ -149,10 +153,10 @@ impl Phone {
 
     /// Sends whom it talks to on to a number, without asking there.
     #[track_caller]
-    pub fn transfer(&mut self, server: &Server, number: &str) {
+    pub fn transfer(&mut self, number: &str) {
         let rest = match &self.program {
             Program::Pjsua2(..) => number.to_owned(),
-            _ => format!("sip:{number}@{}", server.network.server()),
+            _ => format!("sip:{number}@{}", self.host),
         };
         self.tell(["transfer", "transfer", "blind"], &rest);
     }

@@ -36,7 +36,7 @@ fn calls_arrive_after_a_long_silence() {
         std::thread::sleep(Duration::from_secs(30));
         let (caller, callees) = phones.split_last_mut().unwrap();
         for callee in callees {
-            caller.dial(&server, callee.user);
+            caller.dial(callee.user);
             callee.is_up();
             caller.is_up();
             let both_hear = |caller: &mut Phone, callee: &mut Phone| {

@@ -123,7 +123,7 @@ fn calls_beside_a_stranger(
             let disturbing = disturb(scope, &stranger, &told);
             let calls = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 for (caller, callee) in [(0, 1), (2, 3)] {
-                    phones[caller].dial(&server, USERS[callee]);
+                    phones[caller].dial(USERS[callee]);
                     phones[callee].rings();
                 }
                 assert!(!relay_ports().is_empty());

@@ -32,6 +32,7 @@ pub struct Town {
 /// A router and who is behind it.
 pub struct Home {
     router: Space,
+    inside: Ipv4Addr,
 }
 
 /// Where a phone stands.
@@ -42,10 +43,14 @@ pub struct Place {
 
 impl Town {
     pub fn new() -> Self {
+        Self::at(Self::network().server())
+    }
+
+    /// One whose server is somewhere else than in the street, which has this address.
+    pub fn at(address: Ipv4Addr) -> Self {
         let street = Space::new();
-        let server = Self::network().server();
         street.ip(&format!(
-            "link add street type bridge\naddr add {server}/24 dev street\nlink set street up\n"
+            "link add street type bridge\naddr add {address}/24 dev street\nlink set street up\n"
         ));
         Self { street }
     }
@@ -69,13 +74,19 @@ impl Town {
         Place { space, address }
     }
 
-    /// A home whose router has this address outside.
+    /// A home whose router has this address outside, and 192.168.1.1 inside.
     pub fn home(&self, last: u8, nat: Nat) -> Home {
+        self.home_with(last, nat, Network::of([192, 168, 1]).host(1))
+    }
+
+    /// The same with another address inside.
+    pub fn home_with(&self, last: u8, nat: Nat, inside: Ipv4Addr) -> Home {
         let router = Space::new();
         let address = Self::network().host(last);
         attach(&self.street, "street", &router, (last, address));
-        router
-            .ip("link add home type bridge\naddr add 192.168.1.1/24 dev home\nlink set home up\n");
+        router.ip(&format!(
+            "link add home type bridge\naddr add {inside}/24 dev home\nlink set home up\n"
+        ));
         let flags = match nat {
             Nat::Keeps => "",
             Nat::Random => "random",
@@ -87,7 +98,7 @@ impl Town {
              ct state established,related accept; iifname home accept; }}\n}}\n"
         ));
         router.set("ipv4/ip_forward", "1");
-        Home { router }
+        Home { router, inside }
     }
 }
 
@@ -95,10 +106,20 @@ impl Home {
     /// A place in it.
     pub fn room(&self, last: u8) -> Place {
         let space = Space::new();
-        let address = Ipv4Addr::new(192, 168, 1, last);
+        let [a, b, c, _] = self.inside.octets();
+        let address = Ipv4Addr::new(a, b, c, last);
         attach(&self.router, "home", &space, (last, address));
-        space.ip("route add default via 192.168.1.1");
+        space.ip(&format!("route add default via {}", self.inside));
         Place { space, address }
+    }
+
+    /// What comes to these ports of its router goes on to one inside: `udp dport 5060`.
+    pub fn forwards(&self, ports: &str, to: Ipv4Addr) {
+        self.router.nft(&format!(
+            "table ip router {{\n\
+             chain to {{ type nat hook prerouting priority dstnat; iifname eth0 {ports} dnat to {to}; }}\n\
+             chain through {{ ct status dnat accept; }}\n}}\n"
+        ));
     }
 
     /// Its router forgets who sent something and got an answer when nothing has passed for so long.

@@ -13,7 +13,7 @@ const USERS: [&str; 3] = ["100", "101", "102"];
 const SETTLED: Duration = Duration::from_millis(800);
 
 /// baresip behind one NAT, PJSUA2 behind another one, Linphone without.
-fn with_three(test: impl FnOnce(&Server, [&mut Phone; 3]) + Send) {
+fn with_three(test: impl FnOnce([&mut Phone; 3]) + Send) {
     let town = Town::new();
     let (one, other) = (town.home(11, Nat::Keeps), town.home(12, Nat::Random));
     let places = [one.room(10), other.room(10), town.house(30)];
@@ -26,13 +26,13 @@ fn with_three(test: impl FnOnce(&Server, [&mut Phone; 3]) + Send) {
         };
         let mut phones = [start(0), start(1), start(2)];
         registered(&server, &USERS);
-        test(&server, phones.each_mut());
+        test(phones.each_mut());
     });
 }
 
 /// One calls the other, and both hear each other.
-fn talk(server: &Server, caller: &mut Phone, callee: &mut Phone) {
-    caller.dial(server, callee.user);
+fn talk(caller: &mut Phone, callee: &mut Phone) {
+    caller.dial(callee.user);
     caller.is_up();
     callee.is_up();
     both_hear(caller, callee);
@@ -65,16 +65,16 @@ fn over(phones: [&mut Phone; 2]) {
 #[test]
 #[ignore = "needs root, baresip, Linphone and PJSUA2: tests/run peers"]
 fn calls_are_held_and_sent_on_without_asking() {
-    with_three(|server, [baresip, pjsua2, linphone]| {
-        talk(server, baresip, pjsua2);
+    with_three(|[baresip, pjsua2, linphone]| {
+        talk(baresip, pjsua2);
         hold(baresip, pjsua2);
         hold(pjsua2, baresip);
-        baresip.transfer(server, linphone.user);
+        baresip.transfer(linphone.user);
         linphone.is_up();
         baresip.is_over();
         both_hear(pjsua2, linphone);
         hold(linphone, pjsua2);
-        linphone.transfer(server, baresip.user);
+        linphone.transfer(baresip.user);
         baresip.is_up();
         linphone.is_over();
         both_hear(pjsua2, baresip);
@@ -85,9 +85,9 @@ fn calls_are_held_and_sent_on_without_asking() {
 #[test]
 #[ignore = "needs root, baresip, Linphone and PJSUA2: tests/run peers"]
 fn calls_are_sent_on_after_asking() {
-    with_three(|server, [baresip, pjsua2, linphone]| {
+    with_three(|[baresip, pjsua2, linphone]| {
         // From behind a NAT: one behind the other NAT is joined with one without.
-        talk(server, baresip, pjsua2);
+        talk(baresip, pjsua2);
         pjsua2.hold();
         std::thread::sleep(SETTLED);
         pjsua2.consult(linphone.user);
@@ -101,8 +101,8 @@ fn calls_are_sent_on_after_asking() {
         hold(baresip, linphone);
         over([linphone, baresip]);
         // Blindly too.
-        talk(server, linphone, pjsua2);
-        pjsua2.transfer(server, baresip.user);
+        talk(linphone, pjsua2);
+        pjsua2.transfer(baresip.user);
         baresip.is_up();
         pjsua2.is_over();
         both_hear(linphone, baresip);
