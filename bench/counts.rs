@@ -374,11 +374,11 @@ fn auth() {
         if digest == "md5" {
             count("auth/challenge/md5", |number| {
                 lines.clear();
-                auth.challenge(at(number), source, false, &mut lines);
+                auth.challenge(at(number), source, (false, false), &mut lines);
             });
         }
         lines.clear();
-        auth.challenge(at(0), source, false, &mut lines);
+        auth.challenge(at(0), source, (false, false), &mut lines);
         let mut challenge = Vec::new();
         let request = plain("REGISTER", 0);
         let request = parse(&request).expect("parses");

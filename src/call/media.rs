@@ -401,12 +401,3 @@ pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
     let contact = contact.and_then(|contact| Uri::parse(contact.address.uri).ok());
     is_direct && contact.is_some_and(|uri| differs(&uri.host) && is_private(&uri.host))
 }
-
-/// Whether a phone is: it has registered from elsewhere than where its Contact says that it is.
-pub(super) fn is_target_behind_nat(target: &Target) -> bool {
-    let source = target.flow.remote.ip().to_canonical();
-    let is_direct = matches!(target.party, Party::User(..)) && target.route.is_empty();
-    is_direct
-        && Uri::parse(&target.uri)
-            .is_ok_and(|uri| matches!(uri.host, Host::Address(address) if address != source))
-}

@@ -196,7 +196,8 @@ impl Calls {
         leg.dialog.local.extend_from_slice(&tag.compose());
         (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
         leg.is_up = true;
-        leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
+        leg.is_behind_nat =
+            setup.is_caller_behind_nat || media::is_behind_nat(request, &setup.flow);
         leg.is_proven = setup.is_caller_proven;
         leg.is_withheld = setup.is_withheld();
         leg.watch.learn(request);

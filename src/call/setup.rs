@@ -61,6 +61,8 @@ pub struct Setup<'a> {
     pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
+    /// His phone is known to be behind a NAT, whatever this request says.
+    pub is_caller_behind_nat: bool,
     /// Whether he receives what we send him: whoever is known by his address alone over UDP has yet to show it.
     pub is_caller_proven: bool,
     /// User part of our Contact towards a line that calls; empty: as towards all others.
@@ -154,7 +156,8 @@ impl Calls {
         caller.dialog.contact_user = setup.caller_contact.clone();
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
-        caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
+        caller.is_behind_nat =
+            setup.is_caller_behind_nat || media::is_behind_nat(setup.request, &setup.flow);
         caller.is_proven = setup.is_caller_proven;
         caller.is_withheld = setup.is_withheld();
         caller.watch.learn(setup.request);
@@ -303,7 +306,7 @@ impl Calls {
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
-        leg.is_behind_nat = media::is_target_behind_nat(target);
+        leg.is_behind_nat = target.is_behind_nat;
         if let Some(line) = &target.line {
             leg.hides_caller = invitation.is_anonymous();
             leg.presented = line.presented(leg.hides_caller, context.buffer);

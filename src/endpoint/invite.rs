@@ -186,6 +186,11 @@ impl Endpoint {
                     .map(|binding| self.location.phone(binding)),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
+            is_caller_behind_nat: match identity {
+                Who::User(user) => (self.location.bindings(user))
+                    .any(|binding| binding.flow() == flow && self.is_phone_behind_nat(binding)),
+                Who::Trunk(_) | Who::Line(_) => false,
+            },
             is_caller_proven: !(arrival.flow.connection.is_none()
                 && matches!(identity, Who::User(user) if self.peers.is_user(&flow, user))),
             caller_contact: match identity {
@@ -331,6 +336,7 @@ impl Endpoint {
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
             phone: Some(self.location.phone(binding)),
+            is_behind_nat: self.is_phone_behind_nat(binding),
             stream: None,
             to: to.clone(),
             caller_id: None,
@@ -358,6 +364,7 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
+                is_behind_nat: false,
                 stream: self.stream_beside(user, &flow),
                 to,
                 caller_id: None,

@@ -68,11 +68,29 @@ impl Endpoint {
     pub(super) fn keep_all_alive(&mut self, now: Instant) {
         self.keepalive.queue.clear();
         self.keepalive.known.clear();
-        let flows = (self.location.recent()).filter(|binding| is_behind_nat(binding));
+        let flows = (self.location.recent()).filter(|binding| self.is_phone_behind_nat(binding));
         let flows: Vec<Flow> = flows.map(Binding::flow).collect();
         for flow in flows {
             self.keep_phone_alive(now, &flow);
         }
+    }
+
+    /// Whether the phone at a binding is behind a NAT, as far as is known. What it wrote into its Via is not kept over a
+    /// restart: until it registers again one from outside counts as if it were, since many are, and none is the worse for it.
+    pub(super) fn is_phone_behind_nat(&self, binding: &Binding) -> bool {
+        let source = binding.flow().remote.ip().to_canonical();
+        let is_near = |address| {
+            let mut near = self.config.server.local_networks.iter();
+            crate::media::is_private(address) || near.any(|network| network.contains(address))
+        };
+        // He says in his Contact that he is elsewhere than where he came from.
+        let says_so =
+            |uri: Uri<'_>| matches!(uri.host, Host::Address(address) if address != source);
+        let has_no_proxy = binding.path().is_empty();
+        has_no_proxy
+            && (binding.is_behind_nat
+                || binding.is_restored && !is_near(source)
+                || Uri::parse(binding.request_uri()).is_ok_and(says_so))
     }
 
     /// Sends those that are due.
@@ -95,13 +113,4 @@ impl Endpoint {
             self.keepalive.queue.push_back((next, flow));
         }
     }
-}
-
-/// A phone says in its Contact that it is elsewhere than where it came from, and no proxy stands between.
-fn is_behind_nat(binding: &Binding) -> bool {
-    let flow = binding.flow();
-    let source = flow.remote.ip().to_canonical();
-    binding.path().is_empty()
-        && Uri::parse(binding.request_uri())
-            .is_ok_and(|uri| matches!(uri.host, Host::Address(address) if address != source))
 }

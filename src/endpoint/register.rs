@@ -33,6 +33,7 @@ impl Endpoint {
                 .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
+        let is_behind_nat = self.shows_nat(arrival.request, &arrival.flow, user);
         self.header_lines.clear();
         let (peers, config, ours) = (&self.peers, &self.config, arrival.ours);
         let registered = registrar::register(
@@ -69,7 +70,8 @@ impl Endpoint {
         if registered.status == 200 {
             self.phone_is_back(now, user, &arrival);
         }
-        if registered.status == 200 && crate::call::is_behind_nat(arrival.request, flow) {
+        if registered.status == 200 && is_behind_nat {
+            self.location.is_behind_nat(user, flow);
             self.keep_phone_alive(now.mono, flow);
         }
         let bindings = self.location.bindings(user).count();
@@ -109,6 +111,17 @@ impl Endpoint {
         {
             self.pages.is_back(now.mono, &own.name, false);
         }
+    }
+
+    /// Whether a phone that registers is behind a NAT: it says so, said so when it was challenged, or before it knew its
+    /// address outside.
+    fn shows_nat(&self, request: &Message<'_>, flow: &Flow, user: UserId) -> bool {
+        let is_there = |binding: &Binding| {
+            binding.is_behind_nat && binding.flow().remote.ip() == flow.remote.ip()
+        };
+        crate::call::is_behind_nat(request, flow)
+            || self.auth.is_marked(request.bytes())
+            || self.location.bindings(user).any(is_there)
     }
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other

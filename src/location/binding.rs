@@ -62,6 +62,10 @@ pub struct Binding {
     pub refreshed: u64,
     /// Number of this binding, never used again; a refresh keeps it.
     pub serial: u64,
+    /// Its phone was seen to be behind a NAT.
+    pub is_behind_nat: bool,
+    /// It was kept over a restart, and its phone has not been heard since.
+    pub is_restored: bool,
     flow: PackedFlow,
     /// Neighbours in the list of bindings with the same flow.
     pub(super) next: u32,
@@ -119,6 +123,8 @@ impl Binding {
             deadline: Instant::default(),
             refreshed: 0,
             serial: 0,
+            is_behind_nat: false,
+            is_restored: false,
             flow: PackedFlow::new(&new.flow),
             next: u32::MAX,
             previous: u32::MAX,

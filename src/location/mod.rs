@@ -149,6 +149,7 @@ impl Location {
             {
                 binding.since = row.since;
                 binding.expires = row.expires;
+                binding.is_restored = true;
             }
         }
     }
@@ -209,6 +210,18 @@ impl Location {
             .unwrap_or_default()
             .iter()
             .filter_map(|&slot| self.binding(slot).map(|binding| (BindingId(slot), binding)))
+    }
+
+    /// A user's phone on this flow is behind a NAT, as long as its bindings are not made anew.
+    pub fn is_behind_nat(&mut self, user: UserId, flow: &Flow) {
+        let Some(own) = self.users.get(user.0 as usize) else {
+            return;
+        };
+        for slot in own.slots.clone() {
+            if let Some(binding) = self.binding_mut(slot).filter(|own| own.flow() == *flow) {
+                binding.is_behind_nat = true;
+            }
+        }
     }
 
     /// Whose registration came on this very flow: same transport, address and port, on a stream the same connection. Of several
