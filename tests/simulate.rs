@@ -92,7 +92,10 @@ fn races() {
         assert!(all.clashes.iter().all(|(count, _)| *count > 0), "{all:?}");
         let (cancelled, answered) = all.cancelled;
         assert!(0 < answered && answered < cancelled, "{all:?}");
-        assert!(all.too_late > 0 && all.glares > 0 && all.pracks > 0, "{all:?}");
+        assert!(
+            all.too_late > 0 && all.glares > 0 && all.pracks > 0,
+            "{all:?}"
+        );
         assert!(all.transfers > 0 && all.pickups > 0, "{all:?}");
     }
 }

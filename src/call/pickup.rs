@@ -88,7 +88,10 @@ impl Calls {
             return self.turn_away(setup, 480, None, context);
         };
         let index = call.branches.len();
-        let is_free = call.state == State::Ringing && !call.is_final && !call.is_declined();
+        let is_free = call.state == State::Ringing
+            && !call.is_final
+            && !call.is_declined()
+            && !call.provisionals.has_answer();
         if !is_free || index >= crate::limits::EARLY_DIALOGS_MAX {
             return self.turn_away(setup, 480, None, context);
         }
@@ -339,6 +342,10 @@ impl Call {
 impl Branch {
     /// It rings at somebody, who may still answer.
     fn rings(&self, call: &Call) -> bool {
-        call.state == State::Ringing && !call.is_final && self.status.is_none() && !self.is_left
+        call.state == State::Ringing
+            && !call.is_final
+            && !call.provisionals.has_answer()
+            && self.status.is_none()
+            && !self.is_left
     }
 }

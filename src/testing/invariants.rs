@@ -371,7 +371,9 @@ pub fn records_agree_with_phones(
         if start > end || answer.is_some_and(|answer| answer < start || answer > end) {
             return wrong("its times are not in order");
         }
-        if !record.duration_ms.is_some_and(|own| is_about(own, since(start)))
+        if !record
+            .duration_ms
+            .is_some_and(|own| is_about(own, since(start)))
             || !record.talk_ms.is_some_and(|own| is_about(own, talk))
         {
             return wrong("its durations are not its times");
@@ -398,13 +400,22 @@ pub fn records_agree_with_phones(
         }
         let has_left = |leg: Option<(usize, &Phone, &Story)>| {
             leg.is_none_or(|(index, _, story)| {
-                let is_own = |end: &End| !matches!(end, End::HeardBye | End::HeardCancel | End::WasRefused(_));
+                let is_own = |end: &End| {
+                    !matches!(end, End::HeardBye | End::HeardCancel | End::WasRefused(_))
+                };
                 is_excused(index) || story.ends.iter().any(|(_, end)| is_own(end))
             })
         };
+        let is_refusal = |story: &Story| {
+            let mut ends = story.ends.iter();
+            let has_refused = ends.any(|(_, end)| matches!(end, End::Refused(_)));
+            has_refused && !story.has(End::HeardCancel)
+        };
+        let has_refused = || by_call_id.values().any(|(_, _, story)| is_refusal(story));
         let is_wrong = match record.ended_by {
             Some("caller") => !has_left(caller),
             Some("callee") if answer.is_some() => !has_left(callee),
+            Some("callee") => !has_refused(),
             _ => false,
         };
         if is_wrong {

@@ -98,13 +98,7 @@ impl Phone {
     }
 
     /// UPDATE (RFC 3311 §5.2): an offer in it is answered, unless another one is under way.
-    fn updated(
-        &mut self,
-        now: Instant,
-        known: Option<u32>,
-        request: &Message<'_>,
-        out: &mut Sent,
-    ) {
+    fn updated(&mut self, now: Instant, known: Option<u32>, request: &Message<'_>, out: &mut Sent) {
         let call = known.and_then(|id| self.calls.get(&id));
         let has_offer = !request.body().is_empty();
         let status = match call {

@@ -203,6 +203,8 @@ pub(super) fn replaces(call: &Call) -> String {
 /// The user part of whom a call is with.
 fn other_number(remote: &[u8]) -> String {
     let text = String::from_utf8_lossy(remote);
-    let user = text.split_once("sip:").and_then(|(_, rest)| rest.split_once('@'));
+    let user = text
+        .split_once("sip:")
+        .and_then(|(_, rest)| rest.split_once('@'));
     user.map_or_else(|| "100".to_owned(), |(user, _)| user.to_owned())
 }

@@ -13,7 +13,9 @@ impl Races {
     pub(super) fn check_settled(&mut self) -> Result<(), String> {
         let Fleet { world, phones, .. } = &self.fleet;
         let census = world.endpoint.census();
-        let up = (world.records.values()).filter(|(_, over, _)| *over == 0).count();
+        let up = (world.records.values())
+            .filter(|(_, over, _)| *over == 0)
+            .count();
         for clash in &self.round.clashes {
             let index = CLASHES.iter().position(|own| own == clash);
             let count = &mut self.summary.clashes[index.unwrap_or_default()];

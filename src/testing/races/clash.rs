@@ -143,7 +143,11 @@ impl Races {
             acts.swap(left, other);
         }
         for (index, act) in acts.into_iter().enumerate() {
-            let after = if index == 0 { Duration::ZERO } else { self.crossing() };
+            let after = if index == 0 {
+                Duration::ZERO
+            } else {
+                self.crossing()
+            };
             self.later(at + after, act);
         }
     }
@@ -183,7 +187,11 @@ impl Races {
     fn target(&mut self, cast: Cast) -> String {
         let own = self.number(cast.c);
         let others = ["200", "300", "400", "104", "108", "777", "9030666"];
-        if self.random.chance(600) { own } else { self.any(&others).to_owned() }
+        if self.random.chance(600) {
+            own
+        } else {
+            self.any(&others).to_owned()
+        }
     }
 
     /// Somebody of a call hangs up, or holds, or sends something.
@@ -269,7 +277,11 @@ impl Races {
                 let who = self.any(&[a, b]);
                 let target = self.number(c);
                 self.make(SECOND, who, Move::Refer(target));
-                let reply = if self.random.chance(800) { Move::Answer } else { Move::Refuse(486) };
+                let reply = if self.random.chance(800) {
+                    Move::Answer
+                } else {
+                    Move::Refuse(486)
+                };
                 let mut acts = vec![Act::Make(c, reply), self.disturbance(&[a, b, c])];
                 if self.random.chance(300) {
                     acts.push(self.disturbance(&[a, b, c]));
@@ -328,7 +340,10 @@ impl Races {
                     2 => Act::Make(taker, Move::Cancel),
                     _ => answer(who),
                 };
-                self.clash(ANSWER, vec![Act::Make(taker, dial(&code)), other]);
+                // Or as soon as it rings, when an answer waits for the caller's PRACK.
+                let early = CALL + self.random.up_to(12 * self.link.delay);
+                let at = self.any(&[ANSWER, early]);
+                self.clash(at, vec![Act::Make(taker, dial(&code)), other]);
             }
             Clash::Pickups => {
                 let rung = self.ring(cast);
@@ -385,7 +400,11 @@ impl Races {
                 let delays = self.random.below(4) as u32;
                 let at = ANSWER + REFRESH + self.link.delay * delays;
                 let at = at.saturating_sub(Duration::from_millis(1));
-                let acts = self.any(&[vec![hang_up(a)], vec![hang_up(a), hang_up(b)], vec![hold(b)]]);
+                let acts = self.any(&[
+                    vec![hang_up(a)],
+                    vec![hang_up(a), hang_up(b)],
+                    vec![hold(b)],
+                ]);
                 let after = self.random.up_to(Duration::from_millis(2));
                 self.clash(at + after, acts);
             }
@@ -436,7 +455,11 @@ impl Races {
         self.make(CALL, a, dial(number));
         // The caller's INVITE is there after one delay, or challenged first; the answer takes one itself.
         let delays = self.any(&[0, 2]);
-        let times = if number == "107" { 1 } else { self.random.between(1, 2) as u32 };
+        let times = if number == "107" {
+            1
+        } else {
+            self.random.between(1, 2) as u32
+        };
         let over = CALL + rings * times + self.link.delay * delays;
         let about = self.any(&[Duration::from_millis(1), 2 * self.link.delay]);
         let at = (over + self.random.up_to(2 * about)).saturating_sub(about);

@@ -79,7 +79,9 @@ fn configuration(random: &mut Random, trunk: Transport) -> String {
         text.push_str(match user {
             104 => "forward_no_answer = 105\nforward_no_answer_after = 5s\n",
             105 => "calls_max = 1\nforward_busy = 106\n",
-            106 => "forward_offline = 107\nforward_no_answer = 90307\nforward_no_answer_after = 6s\n",
+            106 => {
+                "forward_offline = 107\nforward_no_answer = 90307\nforward_no_answer_after = 6s\n"
+            }
             108 => "forward_always = 200\n",
             _ => "",
         });
