@@ -156,11 +156,16 @@ impl Phone {
         self.later(now, wait, Todo::Hold(id));
     }
 
-    /// A led phone rings: reliably where it can, now and then without a word.
+    /// A led phone rings: reliably where it can.
     pub(super) fn rings_led(&mut self, now: Instant, id: u32, out: &mut Sent) {
         let is_reliable = self.habits.is_reliable && self.rings_reliably(now, id, out);
-        if !is_reliable && self.random.chance(900) {
-            let status = if self.random.chance(800) { 180 } else { 183 };
+        if !is_reliable {
+            let status = match self.random.below(10) {
+                // It has it, and says no more: over TCP its connection would be taken for dead otherwise.
+                0 => 100,
+                1 | 2 => 183,
+                _ => 180,
+            };
             self.respond(now, id, status, "", out);
         }
     }

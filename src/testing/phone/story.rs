@@ -43,13 +43,16 @@ impl Story {
     }
 }
 
+/// Final responses to one INVITE by status and To tag.
+pub type Finals = BTreeSet<(u16, Vec<u8>)>;
+
 /// All that a phone has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Diary {
     /// Its calls by Call-ID.
     pub calls: BTreeMap<Vec<u8>, Story>,
     /// For each INVITE of its own (Call-ID, CSeq number) the final responses that came, by status and To tag.
-    pub finals: BTreeMap<(Vec<u8>, u32), BTreeSet<(u16, Vec<u8>)>>,
+    pub finals: BTreeMap<(Vec<u8>, u32), Finals>,
     /// re-INVITEs that were refused because two of them crossed.
     pub glares: u32,
     /// Reliable provisional responses that it acknowledged.

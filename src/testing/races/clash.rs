@@ -1,4 +1,4 @@
-//! What clashes, and how it comes to that.
+//! What clashes, and when. What needs more than a few lines is one of the `scenes`.
 
 use super::setup::GROUPS;
 use super::*;
@@ -86,26 +86,26 @@ pub const CLASHES: [Clash; 24] = [
 ];
 
 /// When the calls of a round begin, are answered, and clash; a second call of somebody's; and its clash.
-const CALL: Duration = Duration::from_millis(1_500);
-const ANSWER: Duration = Duration::from_millis(4_000);
-const SECOND: Duration = Duration::from_millis(6_000);
-const SECOND_ANSWER: Duration = Duration::from_millis(8_500);
-const LATE: Duration = Duration::from_millis(11_000);
+pub(super) const CALL: Duration = Duration::from_millis(1_500);
+pub(super) const ANSWER: Duration = Duration::from_millis(4_000);
+pub(super) const SECOND: Duration = Duration::from_millis(6_000);
+pub(super) const SECOND_ANSWER: Duration = Duration::from_millis(8_500);
+pub(super) const LATE: Duration = Duration::from_millis(11_000);
 /// A session with a timer of 90 s is refreshed after half of it.
 const REFRESH: Duration = Duration::from_secs(45);
 
 /// Who takes part.
 #[derive(Clone, Copy, Debug)]
-struct Cast {
-    a: usize,
-    b: usize,
-    c: usize,
-    d: usize,
+pub(super) struct Cast {
+    pub a: usize,
+    pub b: usize,
+    pub c: usize,
+    pub d: usize,
 }
 
 impl Races {
     /// Phones that differ; now and then the carrier calls, or is called.
-    fn cast(&mut self) -> Cast {
+    pub(super) fn cast(&mut self) -> Cast {
         let all = self.fleet.phones.len() as u64;
         let mut drawn = Vec::new();
         while drawn.len() < 4 {
@@ -125,19 +125,19 @@ impl Races {
     }
 
     /// What is dialled to reach a phone.
-    fn number(&self, index: usize) -> String {
+    pub(super) fn number(&self, index: usize) -> String {
         match index {
             TRUNK => "9030555".to_owned(),
             _ => self.fleet.phones[index].user.clone(),
         }
     }
 
-    fn make(&mut self, at: Duration, index: usize, order: Move) {
+    pub(super) fn make(&mut self, at: Duration, index: usize, order: Move) {
         self.later(at, Act::Make(index, order));
     }
 
     /// All of these at about the same moment, in any order.
-    fn clash(&mut self, at: Duration, mut acts: Vec<Act>) {
+    pub(super) fn clash(&mut self, at: Duration, mut acts: Vec<Act>) {
         for left in (1..acts.len()).rev() {
             let other = self.random.below(left as u64 + 1) as usize;
             acts.swap(left, other);
@@ -152,19 +152,19 @@ impl Races {
         }
     }
 
-    fn any<T: Clone>(&mut self, of: &[T]) -> T {
+    pub(super) fn any<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.random.below(of.len() as u64) as usize].clone()
     }
 
     /// `a` calls `b`, who answers.
-    fn talk(&mut self, cast: Cast) {
+    pub(super) fn talk(&mut self, cast: Cast) {
         let number = self.number(cast.b);
         self.make(CALL, cast.a, dial(&number));
         self.make(ANSWER, cast.b, Move::Answer);
     }
 
     /// `a` calls somebody, or a group of his; who rings then.
-    fn ring(&mut self, cast: Cast) -> Vec<usize> {
+    pub(super) fn ring(&mut self, cast: Cast) -> Vec<usize> {
         let (number, rung) = if self.random.chance(400) {
             self.any_group()
         } else {
@@ -175,7 +175,7 @@ impl Races {
     }
 
     /// A group's number and its phones.
-    fn any_group(&mut self) -> (String, Vec<usize>) {
+    pub(super) fn any_group(&mut self) -> (String, Vec<usize>) {
         let (number, members) = self.any(&GROUPS);
         let is_member = |phone: &Phone| members.iter().any(|own| own.to_string() == phone.user);
         let phones = self.fleet.phones.iter().enumerate();
@@ -413,134 +413,6 @@ impl Races {
                 self.clash(SECOND, vec![hang_up(a), hang_up(b)]);
             }
             Clash::Chaos => self.chaos(cast),
-        }
-    }
-
-    /// `a` and `b` talk, and `b` calls `c`.
-    fn consult(&mut self, cast: Cast) {
-        self.talk(cast);
-        let number = self.number(cast.c);
-        self.make(SECOND, cast.b, dial(&number));
-    }
-
-    fn is_registering(&self, index: usize) -> bool {
-        index != TRUNK && index + 1 < self.fleet.phones.len()
-    }
-
-    /// Somebody who may pick up what rings at these: mostly another member.
-    fn taker(&mut self, rung: &[usize], not: usize) -> usize {
-        let (_, members) = self.any_group();
-        let others: Vec<usize> = (members.into_iter())
-            .filter(|index| *index != not && (!rung.contains(index) || rung.len() > 1))
-            .collect();
-        self.any(&others)
-    }
-
-    fn pickup_code(&mut self, rung: usize) -> String {
-        let user = &self.fleet.phones[rung.max(1)].user;
-        let codes = ["*8".to_owned(), format!("*8{user}"), "*8200".to_owned()];
-        self.any(&codes)
-    }
-
-    /// An answer that arrives when the time of who answers is over.
-    fn answer_timeout(&mut self, a: usize) {
-        let (number, rings) = self.any(&[
-            ("200", GROUP_RINGS),
-            ("300", GROUP_RINGS),
-            ("400", GROUP_RINGS),
-            ("104", Duration::from_secs(5)),
-            ("106", Duration::from_secs(6)),
-            ("107", RING_TIMEOUT),
-        ]);
-        self.make(CALL, a, dial(number));
-        // The caller's INVITE is there after one delay, or challenged first; the answer takes one itself.
-        let delays = self.any(&[0, 2]);
-        let times = if number == "107" {
-            1
-        } else {
-            self.random.between(1, 2) as u32
-        };
-        let over = CALL + rings * times + self.link.delay * delays;
-        let about = self.any(&[Duration::from_millis(1), 2 * self.link.delay]);
-        let at = (over + self.random.up_to(2 * about)).saturating_sub(about);
-        for index in TRUNK + 1..self.fleet.phones.len() {
-            if index != a {
-                let after = self.any(&[Duration::ZERO, self.link.delay]);
-                self.make(at + after, index, Move::Answer);
-            }
-        }
-    }
-
-    /// A phone's power goes while it does something, and is back when it is.
-    fn power_cut(&mut self, cast: Cast) {
-        let Cast { a, b, c, .. } = cast;
-        let victim = if self.random.chance(500) {
-            let rung = self.ring(cast);
-            let victim = self.any(&[a, rung[0]]);
-            let other = self.any(&[Move::Answer, Move::Cancel, Move::HangUp(Oldest)]);
-            let who = self.any(&[a, rung[0]]);
-            self.clash(ANSWER, vec![Act::PowerCut(victim), Act::Make(who, other)]);
-            victim
-        } else {
-            self.consult(cast);
-            self.make(SECOND_ANSWER, c, Move::Answer);
-            let victim = self.any(&[a, b, c]);
-            let refer = Act::Make(b, Move::ReferToOther);
-            self.clash(LATE, vec![Act::PowerCut(victim), refer]);
-            victim
-        };
-        let after = LATE + Duration::from_millis(self.random.between(500, 30_000));
-        self.later(after, Act::PowerOn(victim));
-    }
-
-    /// A call looks for one who takes it, while its members dial codes.
-    fn codes(&mut self, a: usize) {
-        let number = self.any(&["300", "400", "104", "108", "200"]);
-        self.make(CALL, a, dial(number));
-        for index in TRUNK + 1..self.fleet.phones.len() {
-            if index == a || self.random.chance(500) {
-                continue;
-            }
-            let code = self.any(&["*78", "*79", "*73", "*72107", "*72300", "*72103"]);
-            let at = CALL + self.random.up_to(3 * GROUP_RINGS);
-            self.make(at, index, dial(code));
-        }
-        let at = CALL + GROUP_RINGS * 2;
-        for index in TRUNK + 1..self.fleet.phones.len() {
-            let after = self.crossing();
-            self.make(at + after, index, Move::Answer);
-        }
-    }
-
-    /// Four phones, and whatever comes to their minds.
-    fn chaos(&mut self, cast: Cast) {
-        let Cast { a, b, c, d } = cast;
-        self.consult(cast);
-        let four = [a, b, c, d];
-        for at in [ANSWER, SECOND_ANSWER, LATE, LATE + ANSWER] {
-            for who in four {
-                let other = self.any(&four);
-                let number = self.number(other);
-                let which = self.any(&[Oldest, Latest]);
-                let orders = [
-                    Move::Answer,
-                    Move::Answer,
-                    Move::Refuse(486),
-                    Move::Refuse(302),
-                    Move::Cancel,
-                    Move::HangUp(which),
-                    Move::Hold(which, false),
-                    Move::Hold(which, true),
-                    Move::Update,
-                    Move::Refer(number.clone()),
-                    Move::ReferToOther,
-                    dial("*8"),
-                    dial(&number),
-                ];
-                let order = self.any(&orders);
-                let after = self.crossing();
-                self.make(at + after, who, order);
-            }
         }
     }
 }

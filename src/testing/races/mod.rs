@@ -7,6 +7,7 @@
 
 mod checks;
 mod clash;
+mod scenes;
 mod setup;
 
 use std::cmp::Reverse;
