@@ -211,7 +211,7 @@ impl Calls {
         let winner = call.winner;
         call.join = None;
         call.cancel_refreshes(context);
-        self.end_transfer(handle, context);
+        self.end_transfer(handle, by, reason, context);
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);

@@ -353,7 +353,10 @@ pub(super) enum FirstAnswer {
 impl Call {
     /// Whether it rings, and may be answered by one more.
     pub(super) fn can_be_taken(&self) -> bool {
-        let is_free = self.state == State::Ringing && !self.is_final && !self.is_declined();
+        let is_free = self.state == State::Ringing
+            && !self.is_final
+            && !self.is_declined()
+            && !self.provisionals.has_answer();
         is_free && self.branches.len() < CALLEE_LEGS_MAX
     }
 
@@ -385,6 +388,10 @@ impl Call {
 impl Branch {
     /// It rings at somebody, who may still answer.
     fn rings(&self, call: &Call) -> bool {
-        call.state == State::Ringing && !call.is_final && self.status.is_none() && !self.is_left
+        call.state == State::Ringing
+            && !call.is_final
+            && !call.provisionals.has_answer()
+            && self.status.is_none()
+            && !self.is_left
     }
 }

@@ -116,6 +116,11 @@ impl Provisionals {
         self.waiting.clear();
     }
 
+    /// Whether somebody has answered, and the caller hears of it with his PRACK.
+    pub fn has_answer(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// RFC 3262 §3: no 2xx while SDP in a provisional response is not acknowledged. One that waits is needless then, unless it
     /// has the offer that the INVITE lacks.
     fn holds_success(&self, is_late: bool) -> bool {

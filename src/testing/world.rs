@@ -348,6 +348,17 @@ impl World {
         self.take_outputs();
     }
 
+    /// As the store does at the next start: what was up when the power went was interrupted. How many calls that were.
+    pub fn interrupt(&mut self) -> usize {
+        let up = self.records.values_mut().filter(|(_, over, _)| *over == 0);
+        let mut count = 0;
+        for (_, over, record) in up {
+            (*over, record.disposition) = (1, "interrupted");
+            count += 1;
+        }
+        count
+    }
+
     /// What stands in the server's resolv.conf and hosts.
     fn tell_name_files(&mut self) {
         let servers = Servers {

@@ -409,16 +409,28 @@ impl Calls {
         true
     }
 
-    /// A call is over while a transfer of it is under way: nobody is left for whom the target would ring.
-    pub(super) fn end_transfer(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+    /// A call is over while a transfer of it is under way: nobody is left for whom the target would ring. That is its party's
+    /// doing, or ours, with this reason.
+    pub(super) fn end_transfer(
+        &mut self,
+        handle: CallHandle,
+        by: EndedBy,
+        reason: &[u8],
+        context: &mut Context<'_>,
+    ) {
         let referral = self.get(handle).and_then(|call| call.referral.as_mut());
         let Some(to) = referral.and_then(|referral| referral.to.take()) else {
             return;
         };
         if let Some(call) = self.get(to) {
-            call.cancel_branches(b"", context);
+            call.cancel_branches(reason, context);
         }
-        self.refuse(to, 487, EndedBy::Caller, context);
+        let (status, by) = match by {
+            EndedBy::Server => (480, by),
+            // Whoever is transferred is the caller there.
+            EndedBy::Caller | EndedBy::Callee => (487, EndedBy::Caller),
+        };
+        self.refuse(to, status, by, context);
         self.sweep(to);
     }
 
