@@ -663,8 +663,11 @@ impl Phone {
         if self.is_off {
             return;
         }
-        if self.carrier.is_some() && bytes.iter().all(|byte| b"\r\n".contains(byte)) {
-            self.pinged(&mut Sent::default());
+        if bytes.iter().all(|byte| b"\r\n".contains(byte)) {
+            // Phones discard it (RFC 3261 §7.5).
+            if self.carrier.is_some() {
+                self.pinged(&mut Sent::default());
+            }
             return;
         }
         let message = match parse(bytes) {
