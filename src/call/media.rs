@@ -195,7 +195,7 @@ impl Call {
             return;
         }
         let now = context.now.mono;
-        let is_open = caller.is_proven && callee.is_proven;
+        let is_open = places.iter().all(|place| place.trust != Trust::Owed);
         let id = context.media.begin(now, places, is_open);
         self.set_relay(branch, Some(id));
     }
@@ -257,7 +257,7 @@ impl Call {
     /// Whoever has this leg has acknowledged: he receives what we send him.
     pub(super) fn is_proven(&mut self, leg: u8, context: &mut Context<'_>) {
         if let Some(leg) = self.leg_mut(leg)
-            && !std::mem::replace(&mut leg.is_proven, true)
+            && std::mem::replace(&mut leg.trust, Trust::Whole) != Trust::Whole
         {
             self.open_media(context);
         }
@@ -265,8 +265,9 @@ impl Call {
 
     /// Media flows between those who both are there.
     pub(super) fn open_media(&self, context: &mut Context<'_>) {
-        for branch in (self.branches.iter()).filter(|branch| branch.leg.is_proven) {
-            if let Some(id) = branch.media.filter(|_| self.caller.is_proven) {
+        let is_proven = |leg: &Leg| leg.trust == Trust::Whole;
+        for branch in (self.branches.iter()).filter(|branch| is_proven(&branch.leg)) {
+            if let Some(id) = branch.media.filter(|_| is_proven(&self.caller)) {
                 context.media.open(context.now.mono, id);
             }
         }
@@ -371,7 +372,12 @@ impl Leg {
             host: flow.remote.ip().to_canonical(),
             local: flow.local.ip(),
             shown: self.dialog.ours.ip(),
+            scope: match flow.local {
+                SocketAddr::V6(v6) => v6.scope_id(),
+                SocketAddr::V4(_) => 0,
+            },
             is_behind_nat: self.is_behind_nat,
+            trust: self.trust,
         }
     }
 }

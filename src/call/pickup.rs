@@ -165,7 +165,7 @@ impl Calls {
         (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
         leg.is_up = true;
         leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
-        leg.is_proven = setup.is_caller_proven;
+        leg.trust = setup.trust;
         leg.watch.learn(request);
         let asked = session::Asked::of(request);
         leg.watch

@@ -62,7 +62,7 @@ pub struct Setup<'a> {
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
     /// Whether he receives what we send him: whoever is known by his address alone over UDP has yet to show it.
-    pub is_caller_proven: bool,
+    pub trust: Trust,
     /// User part of our Contact towards a line that calls; empty: as towards all others.
     pub caller_contact: Box<[u8]>,
     /// How long a call of that line rings; `None`: as all others.
@@ -148,7 +148,7 @@ impl Calls {
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
         caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
-        caller.is_proven = setup.is_caller_proven;
+        caller.trust = setup.trust;
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.

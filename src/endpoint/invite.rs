@@ -7,6 +7,7 @@ use super::*;
 use crate::call::{
     ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
 };
+use crate::media::Trust;
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -185,8 +186,13 @@ impl Endpoint {
                     .map(|binding| self.location.phone(binding)),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
-            is_caller_proven: !(arrival.flow.connection.is_none()
-                && matches!(identity, Who::User(user) if self.peers.is_user(&flow, user))),
+            trust: match identity {
+                _ if flow.connection.is_some() => Trust::Whole,
+                Who::User(user) if self.peers.is_user(&flow, user) => Trust::Owed,
+                Who::User(_) => Trust::Whole,
+                // A carrier's media may be at another address than its signalling, and begin before the answer.
+                Who::Trunk(_) | Who::Line(_) => Trust::Bounded,
+            },
             caller_contact: match identity {
                 Who::Line(line) => self.lines.token(line).into(),
                 Who::User(_) | Who::Trunk(_) => Box::default(),

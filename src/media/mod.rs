@@ -25,6 +25,7 @@
     )
 )]
 
+mod aim;
 mod decide;
 mod latch;
 mod ports;
@@ -38,13 +39,14 @@ use std::time::Duration;
 use ahash::RandomState;
 
 use crate::action::Outputs;
-use crate::config::{Config, MediaLatch, MediaRelay, Prefix};
+use crate::config::{Config, MediaLatch, MediaRelay, Prefix, PublicAddress};
 use crate::limits::SDP_STREAMS_MAX;
 use crate::sdp::{Shown, Stream};
 use crate::source::{Component, MediaPair};
 use crate::time::Instant;
 use crate::token::Tokens;
 
+use aim::Aims;
 use decide::Near;
 pub use decide::is_private;
 use ports::Ports;
@@ -94,8 +96,24 @@ pub struct Place {
     pub local: IpAddr,
     /// The same as it is shown to it.
     pub shown: IpAddr,
+    /// The link that both are on, if their addresses are link-local (RFC 4007 §6).
+    pub scope: u32,
     /// Its signalling comes from another address than it says itself.
     pub is_behind_nat: bool,
+    /// Whether what is sent to it may go wherever it says.
+    pub trust: Trust,
+}
+
+/// Whether a side is known to receive what it is sent. Its address alone says nothing over UDP: it may be forged, and the
+/// session description with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is: it has credentials or a connection, or has acknowledged something.
+    Whole,
+    /// It is a configured peer's address. Away from that address only a few packets go.
+    Bounded,
+    /// Nothing goes to it as yet, or comes from it.
+    Owed,
 }
 
 /// No port is left.
@@ -119,6 +137,11 @@ struct Owned {
     side: Side,
 }
 
+/// Addresses of ours that are known at a time.
+const OWN_ADDRESSES_MAX: usize = 64;
+/// Packets a second, of all calls, to sides of [`Trust::Bounded`] away from their addresses.
+const BOUNDED_PER_SECOND: u32 = 1_000;
+
 /// All relays.
 #[derive(Clone)]
 pub struct Media {
@@ -130,7 +153,13 @@ pub struct Media {
     relay: MediaRelay,
     latch: MediaLatch,
     local_networks: Vec<Prefix>,
+    /// Addresses of ours: the file's, and those that relays have.
+    own: Vec<IpAddr>,
+    /// Ports that we listen on.
+    listens: Vec<u16>,
     timeout: Option<Duration>,
+    /// Packets of the present second to sides of [`Trust::Bounded`] away from their addresses.
+    bounded: (u64, u32),
     /// Packets that nobody was to be sent.
     dropped: u64,
 }
@@ -146,7 +175,10 @@ impl Media {
             relay: config.media.relay,
             latch: config.media.latch,
             local_networks: Vec::new(),
+            own: Vec::new(),
+            listens: Vec::new(),
             timeout: None,
+            bounded: (0, 0),
             dropped: 0,
         };
         media.reload(config);
@@ -161,6 +193,23 @@ impl Media {
         self.local_networks
             .clone_from(&config.server.local_networks);
         self.timeout = config.call.media_timeout;
+        let listens = config.server.listen.iter().map(|listen| listen.address);
+        self.listens = listens.clone().map(|address| address.port()).collect();
+        let public = match config.server.public_address {
+            Some(PublicAddress::Address(address)) => Some(address),
+            _ => None,
+        };
+        for address in listens.map(|address| address.ip()).chain(public) {
+            self.is_own(address);
+        }
+    }
+
+    /// Notes an address of ours.
+    fn is_own(&mut self, address: IpAddr) {
+        let is_new = !address.is_unspecified() && !self.own.contains(&address);
+        if is_new && self.own.len() < OWN_ADDRESSES_MAX {
+            self.own.push(address);
+        }
     }
 
     /// Whether a call between these two is relayed; `offer` is what the first of them says, if anything.
@@ -177,6 +226,10 @@ impl Media {
     pub fn begin(&mut self, now: Instant, places: [Place; 2], is_open: bool) -> MediaId {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
+        for place in &places {
+            self.is_own(place.local);
+            self.is_own(place.shown);
+        }
         let session = Session::new(serial, places, is_open, now);
         let index = self.sessions.insert(session) as u32;
         MediaId { index, serial }
@@ -203,8 +256,13 @@ impl Media {
         let streams = streams.get(..SDP_STREAMS_MAX).unwrap_or(streams);
         session.reserve(streams, &mut self.ports)?;
         session.moved(side, host);
-        let near = Near(&self.local_networks);
-        let closed = session.describe(now, side, streams, exchange, &near);
+        let aims = Aims {
+            near: Near(&self.local_networks),
+            own: &self.own,
+            listens: &self.listens,
+            ports: &self.ports,
+        };
+        let closed = session.describe(now, side, streams, exchange, &aims);
         for (port, pair) in closed {
             self.ports.release(port);
             if let Some(pair) =
@@ -228,7 +286,7 @@ impl Media {
         let session =
             (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)?;
         let to = from.other();
-        let (local, shown) = session.addresses(to);
+        let (local, shown, scope) = session.addresses(to);
         let mut ports = Vec::with_capacity(streams.len());
         for (index, stream) in streams.iter().enumerate().take(SDP_STREAMS_MAX) {
             if !stream.is_relayable() {
@@ -252,7 +310,7 @@ impl Media {
                 };
                 let pair = MediaPair(self.pairs.insert(owned) as u32);
                 half.pair = Some(pair);
-                out.open_media(pair, SocketAddr::new(local, port));
+                out.open_media(pair, aim::with_scope(local, port, scope));
             }
             ports.push(half.port);
         }
@@ -288,6 +346,7 @@ impl Media {
         let one = Stream {
             is_audio: true,
             is_datagrams: true,
+            is_rtp: true,
             port: 1,
             address: None,
             rtcp: None,
@@ -369,13 +428,22 @@ impl Media {
     ) -> Option<Forward> {
         let owned = *self.pairs.get(pair.0 as usize)?;
         let session = self.sessions.get_mut(owned.session as usize)?;
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        // From a port of ours: somebody named one as his, and the packet would go round for ever.
-        if self.ports.is_used(from.port()) && session.is_ours(from.ip()) {
+        let from = aim::canonical(from);
+        let place = (owned.stream as usize, owned.side, component);
+        let forward = session.forward(now, place, from, packet, self.latch)?;
+        // A carrier may send a call back to us: then one relay's media goes to another's port, and on from there to somebody
+        // else. Nothing goes that way twice, so nothing goes round, whatever descriptions say.
+        let is_ours =
+            |place: SocketAddr| self.own.contains(&place.ip()) && self.ports.is_used(place.port());
+        if is_ours(from) && is_ours(forward.remote) {
             return None;
         }
-        let place = (owned.stream as usize, owned.side, component);
-        session.forward(now, place, from, packet, self.latch)
+        if session.is_bounded(owned.side.other(), forward.remote)
+            && !(session.takes_one() && takes_one(&mut self.bounded, now))
+        {
+            return None;
+        }
+        Some(forward)
     }
 
     /// When a relay has had no audio for as long as a call may have none, if nothing comes until then; `None`: it needs
@@ -404,4 +472,14 @@ impl Media {
     fn session_mut(&mut self, id: MediaId) -> Option<&mut Session> {
         (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
     }
+}
+
+/// Whether one more packet may go in this second.
+fn takes_one((second, count): &mut (u64, u32), now: Instant) -> bool {
+    let present = now.as_micros() / 1_000_000;
+    if *second != present {
+        (*second, *count) = (present, 0);
+    }
+    *count = count.saturating_add(1);
+    *count <= BOUNDED_PER_SECOND
 }

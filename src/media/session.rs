@@ -2,14 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::decide::{Near, is_hidden};
+use super::aim::{Aims, is_of_rtp, is_port, is_sip};
 use super::latch::{Latch, kind};
 use super::ports::Ports;
-use super::{Exchange, Forward, Full, Place, Side};
+use super::{Exchange, Forward, Full, Place, Side, Trust};
 use crate::config::MediaLatch;
 use crate::sdp::{Direction, Stream};
 use crate::source::{Component, MediaPair};
 use crate::time::Instant;
+
+/// Packets of a call to a side of [`Trust::Bounded`] away from its address: five seconds of audio.
+const BOUNDED_PACKETS: u16 = 250;
 
 /// One side of a stream.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ pub(super) struct Session {
     /// An offer that changes a session and has no answer yet.
     offered: Option<(Side, Vec<Stream>)>,
     is_open: bool,
+    /// Packets that may still go to a side of [`Trust::Bounded`] away from its address.
+    bounded: u16,
     /// When audio came last, or might have begun to.
     heard: Instant,
 }
@@ -66,25 +71,11 @@ impl Half {
         })
     }
 
-    fn describe(&mut self, stream: Stream, place: &Place, near: &Near<'_>) {
+    fn describe(&mut self, stream: Stream, place: &Place, aims: &Aims<'_>) {
         self.said = Some(stream);
-        // Where it cannot be reached where it says, its NAT may have kept the port.
-        let host = |said: IpAddr| match is_hidden(near, place, said) {
-            true => place.host,
-            false => said,
-        };
-        let is_right = |remote: &SocketAddr| {
-            let address = remote.ip();
-            stream.is_relayable()
-                && remote.port() != 0
-                && !address.is_unspecified()
-                && (!address.is_loopback() || place.host.is_loopback())
-                && address.is_ipv4() == place.local.is_ipv4()
-        };
         let at = |address: Option<IpAddr>, port| {
-            address
-                .map(|address| SocketAddr::new(host(address), port))
-                .filter(is_right)
+            let address = address.filter(|_| stream.is_relayable());
+            address.and_then(|address| aims.at(place, SocketAddr::new(address, port)))
         };
         self.rtp.describe(at(stream.address, stream.port));
         let rtcp = match stream.rtcp {
@@ -106,11 +97,13 @@ impl Session {
             streams: Vec::new(),
             offered: None,
             is_open,
+            bounded: BOUNDED_PACKETS,
             heard: now,
         }
     }
 
-    fn place(&self, side: Side) -> &Place {
+    /// One side.
+    pub fn place(&self, side: Side) -> &Place {
         let [caller, callee] = &self.places;
         match side {
             Side::Caller => caller,
@@ -118,17 +111,23 @@ impl Session {
         }
     }
 
-    /// The address that a side's ports are bound to, and the one it is shown.
-    pub fn addresses(&self, side: Side) -> (IpAddr, IpAddr) {
+    /// The address that a side's ports are bound to, the one it is shown, and their link.
+    pub fn addresses(&self, side: Side) -> (IpAddr, IpAddr, u32) {
         let place = self.place(side);
-        (place.local, place.shown)
+        (place.local, place.shown, place.scope)
     }
 
-    /// Whether an address is one of ours that media is relayed at.
-    pub fn is_ours(&self, address: IpAddr) -> bool {
-        self.places
-            .iter()
-            .any(|place| place.local == address || place.shown == address)
+    /// Whether only so many packets go there, which is where this side is to be.
+    pub fn is_bounded(&self, side: Side, remote: SocketAddr) -> bool {
+        let place = self.place(side);
+        place.trust == Trust::Bounded && place.host != remote.ip()
+    }
+
+    /// Takes one of them; `false`: none is left.
+    pub fn takes_one(&mut self) -> bool {
+        let left = self.bounded.checked_sub(1);
+        self.bounded = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Signalling of a side comes from this host now.
@@ -195,7 +194,7 @@ impl Session {
         side: Side,
         streams: &[Stream],
         exchange: Exchange,
-        near: &Near<'_>,
+        aims: &Aims<'_>,
     ) -> Vec<(u16, Option<MediaPair>)> {
         let is_first = self
             .streams
@@ -207,9 +206,9 @@ impl Session {
             return Vec::new();
         }
         if let Some((offerer, offered)) = (self.offered.take()).filter(|(own, _)| *own != side) {
-            self.take(offerer, &offered, near);
+            self.take(offerer, &offered, aims);
         }
-        self.take(side, streams, near);
+        self.take(side, streams, aims);
         self.heard = now;
         if exchange == Exchange::Offer {
             return Vec::new();
@@ -223,11 +222,11 @@ impl Session {
             .collect()
     }
 
-    fn take(&mut self, side: Side, streams: &[Stream], near: &Near<'_>) {
+    fn take(&mut self, side: Side, streams: &[Stream], aims: &Aims<'_>) {
         let place = *self.place(side);
         for (index, stream) in streams.iter().enumerate() {
             if let Some(half) = self.half_mut(index, side) {
-                half.describe(*stream, &place, near);
+                half.describe(*stream, &place, aims);
             }
         }
     }
@@ -240,6 +239,9 @@ impl Session {
     /// Packets pass from now on.
     pub fn open(&mut self, now: Instant) {
         self.is_open = true;
+        for place in &mut self.places {
+            place.trust = Trust::Whole;
+        }
         self.heard = now;
     }
 
@@ -262,8 +264,20 @@ impl Session {
         if latch == MediaLatch::Signalled && !is_host {
             return None;
         }
+        if !is_port(from.port()) {
+            return None;
+        }
         let is_audio = half.said.is_none_or(|said| said.is_audio);
-        if !half.latch_mut(component).hear(from, kind.ssrc) {
+        let has_rtp = half.said.is_none_or(|said| said.is_rtp);
+        let is_media = !has_rtp || kind.ssrc.is_some();
+        if !half.latch_mut(component).hear(from, kind.ssrc, is_media) {
+            return None;
+        }
+        let passes = match has_rtp {
+            true => is_of_rtp(packet),
+            false => !is_sip(packet),
+        };
+        if !passes {
             return None;
         }
         if is_audio && kind.is_rtp && component == Component::Rtp {

@@ -76,6 +76,8 @@ pub struct Stream {
     pub is_audio: bool,
     /// It is over UDP: anything but `TCP`, `TCP/...`.
     pub is_datagrams: bool,
+    /// What it carries is RTP, whatever protects it: `RTP/AVP`, `UDP/TLS/RTP/SAVPF`.
+    pub is_rtp: bool,
     /// Its port; 0: the stream is refused or over.
     pub port: u16,
     /// Its address, or the session's; `None`: there is none, or it is a name or a multicast address.
@@ -128,6 +130,7 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
                 streams.push(Stream {
                     is_audio: media.kind == b"audio",
                     is_datagrams: !is_tcp(media.protocol),
+                    is_rtp: is_rtp(media.protocol),
                     port: media.port,
                     address,
                     rtcp: None,
@@ -156,6 +159,11 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
 fn is_tcp(protocol: &[u8]) -> bool {
     let first = protocol.split(|byte| *byte == b'/').next();
     first.is_some_and(|first| first.eq_ignore_ascii_case(b"TCP"))
+}
+
+fn is_rtp(protocol: &[u8]) -> bool {
+    let mut parts = protocol.split(|byte| *byte == b'/');
+    parts.any(|part| part.eq_ignore_ascii_case(b"RTP"))
 }
 
 /// Whether a line belongs to ICE (RFC 8839 §5).

@@ -42,6 +42,7 @@ fn streams_are_read_with_what_the_session_says() {
     let audio = Stream {
         is_audio: true,
         is_datagrams: true,
+        is_rtp: true,
         port: 49170,
         address: host("10.0.0.5"),
         rtcp: Some(Rtcp {

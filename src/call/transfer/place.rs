@@ -92,7 +92,7 @@ impl Leg {
         husk.hides_caller = self.hides_caller;
         husk.is_behind_nat = self.is_behind_nat;
         // Nothing is relayed to somebody who is not there.
-        husk.is_proven = false;
+        husk.trust = Trust::Owed;
         husk
     }
 
