@@ -164,7 +164,7 @@ impl Calls {
         leg.dialog.local.extend_from_slice(&tag.compose());
         (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
         leg.is_up = true;
-        leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
+        leg.is_behind_nat = setup.is_behind_nat;
         leg.trust = setup.trust;
         leg.watch.learn(request);
         let asked = session::Asked::of(request);

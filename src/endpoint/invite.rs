@@ -7,6 +7,7 @@ use super::*;
 use crate::call::{
     ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
 };
+use crate::location::Binding;
 use crate::media::Trust;
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
@@ -169,6 +170,10 @@ impl Endpoint {
     ) -> Setup<'a> {
         let (request, flow) = (arrival.request, arrival.flow);
         let (caller, caller_home, caller_name, from) = self.caller(arrival, identity);
+        let binding = match identity {
+            Who::User(user) => (self.location.bindings(user)).find(|own| own.flow() == flow),
+            Who::Trunk(_) | Who::Line(_) => None,
+        };
         Setup {
             request,
             flow,
@@ -180,12 +185,9 @@ impl Endpoint {
                 Who::User(user) => self.stream_beside(user, &flow),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
-            caller_phone: match identity {
-                Who::User(user) => (self.location.bindings(user))
-                    .find(|binding| binding.flow() == flow)
-                    .map(|binding| self.location.phone(binding)),
-                Who::Trunk(_) | Who::Line(_) => None,
-            },
+            caller_phone: binding.map(|binding| self.location.phone(binding)),
+            is_behind_nat: binding.is_some_and(Binding::is_behind_nat)
+                || crate::call::is_behind_nat(request, &flow),
             trust: match identity {
                 _ if flow.connection.is_some() => Trust::Whole,
                 Who::User(user) if self.peers.is_user(&flow, user) => Trust::Owed,
@@ -316,6 +318,7 @@ impl Endpoint {
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
             phone: Some(self.location.phone(binding)),
+            is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
             stream: None,
             to: to.clone(),
             caller_id: None,
@@ -342,6 +345,7 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
+                is_behind_nat: false,
                 stream: self.stream_beside(user, &flow),
                 to,
                 caller_id: None,

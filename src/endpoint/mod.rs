@@ -307,9 +307,9 @@ impl Endpoint {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::MediaFailed { pair, is_taken } => {
-                if let Some(media) = self.media.failed(now.mono, pair, is_taken) {
+                if let Some((media, goes_on)) = self.media.failed(now.mono, pair, is_taken) {
                     let (calls, mut context) = self.split(now);
-                    calls.media_failed(media, &mut context);
+                    calls.media_failed(media, goes_on, &mut context);
                 }
             }
             Input::Tick => self.tick(now),
@@ -318,6 +318,7 @@ impl Endpoint {
             self.places_moved(now);
         }
         self.calls_go_on(now);
+        self.take_nats(now.mono);
         self.light_lamps(now);
     }
 
@@ -353,6 +354,8 @@ impl Endpoint {
         self.features.reload(&config, &mut self.changes);
         self.config = config;
         self.keep_all_alive(now.mono);
+        let (calls, context) = self.split(now);
+        calls.listen_to_all(&context);
         self.lines_moved(now);
         self.lane_changes += 1;
         self.keep_changes();

@@ -67,7 +67,7 @@ impl Endpoint {
         self.send(now, &arrival, registered.status);
         let flow = &arrival.flow;
         if registered.status == 200 && crate::call::is_behind_nat(arrival.request, flow) {
-            self.keep_phone_alive(now.mono, flow);
+            self.is_behind_nat(now.mono, user, flow);
         }
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {

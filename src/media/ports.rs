@@ -102,6 +102,11 @@ impl Ports {
         self.used.contains(&(port & !1))
     }
 
+    /// Pairs that there are, used or not.
+    pub fn range(&self) -> usize {
+        self.pairs.into()
+    }
+
     pub fn len(&self) -> usize {
         self.used.len()
     }

@@ -7,6 +7,7 @@ use super::latch::{Latch, kind};
 use super::ports::Ports;
 use super::{Exchange, Forward, Full, Place, Side, Trust};
 use crate::config::MediaLatch;
+use crate::limits::RELAYED_STREAMS_MAX;
 use crate::sdp::{Direction, Stream};
 use crate::source::{Component, MediaPair};
 use crate::time::Instant;
@@ -36,6 +37,11 @@ pub(super) struct Session {
     streams: Vec<[Half; 2]>,
     /// An offer that changes a session and has no answer yet.
     offered: Option<(Side, Vec<Stream>)>,
+    /// As they were before an answer that may not hold.
+    former: Option<Vec<[Half; 2]>>,
+    is_answered: bool,
+    /// Whose share of the ports it takes while it rings.
+    pub sharer: Option<u64>,
     is_open: bool,
     /// Packets that may still go to a side of [`Trust::Bounded`] away from its address.
     bounded: u16,
@@ -96,6 +102,9 @@ impl Session {
             places,
             streams: Vec::new(),
             offered: None,
+            former: None,
+            is_answered: false,
+            sharer: None,
             is_open,
             bounded: BOUNDED_PACKETS,
             heard: now,
@@ -155,14 +164,38 @@ impl Session {
         })
     }
 
+    /// Pairs that it has.
+    pub fn pairs(&self) -> usize {
+        let halves = self.streams.iter().flatten();
+        halves.filter(|half| half.port.is_some()).count()
+    }
+
+    /// Which of these streams are relayed: the first few that can be.
+    fn relayed(streams: &[Stream]) -> impl Iterator<Item = usize> {
+        let all = streams.iter().enumerate();
+        let relayable = all.filter(|(_, stream)| stream.is_relayable());
+        relayable.map(|(index, _)| index).take(RELAYED_STREAMS_MAX)
+    }
+
+    /// Pairs that it would have to be given for these streams.
+    pub fn lacks(&self, streams: &[Stream]) -> usize {
+        let of = |index: usize| match self.streams.get(index) {
+            Some(halves) => halves.iter().filter(|half| half.port.is_none()).count(),
+            None => 2,
+        };
+        Self::relayed(streams).map(of).sum()
+    }
+
     /// Ports for both sides of all these streams.
     pub fn reserve(&mut self, streams: &[Stream], ports: &mut Ports) -> Result<(), Full> {
         if self.streams.len() < streams.len() {
             self.streams.resize_with(streams.len(), Default::default);
         }
         let mut taken = Vec::new();
-        let wanted = self.streams.iter_mut().zip(streams);
-        let halves = (wanted.filter(|(_, stream)| stream.is_relayable())).flat_map(|(own, _)| own);
+        let relayed: Vec<usize> = Self::relayed(streams).collect();
+        let wanted = self.streams.iter_mut().enumerate();
+        let wanted = wanted.filter(|(index, _)| relayed.contains(index));
+        let halves = wanted.flat_map(|(_, own)| own);
         let mut result = Ok(());
         for half in halves.filter(|half| half.port.is_none()) {
             match ports.reserve() {
@@ -201,6 +234,12 @@ impl Session {
             .iter()
             .flatten()
             .all(|half| half.said.is_none());
+        match exchange {
+            Exchange::Preview if self.is_answered => {
+                self.former.get_or_insert_with(|| self.streams.clone());
+            }
+            _ => self.former = None,
+        }
         if exchange == Exchange::Offer && !is_first {
             self.offered = Some((side, streams.to_vec()));
             return Vec::new();
@@ -210,9 +249,28 @@ impl Session {
         }
         self.take(side, streams, aims);
         self.heard = now;
-        if exchange == Exchange::Offer {
-            return Vec::new();
+        match exchange {
+            Exchange::Answer if self.is_answered => self.refused(),
+            _ => Vec::new(),
         }
+    }
+
+    /// The call is answered: from now on nobody else may take a stream that has been refused.
+    pub fn answered(&mut self) -> Vec<(u16, Option<MediaPair>)> {
+        match std::mem::replace(&mut self.is_answered, true) {
+            false => self.refused(),
+            true => Vec::new(),
+        }
+    }
+
+    /// Whether another stream than this one is relayed.
+    pub fn has_others(&self, stream: usize) -> bool {
+        let mut all = self.streams.iter().enumerate();
+        all.any(|(index, halves)| index != stream && halves.iter().all(|half| half.pair.is_some()))
+    }
+
+    /// Takes the ports of streams that one side has refused.
+    fn refused(&mut self) -> Vec<(u16, Option<MediaPair>)> {
         let is_over = |halves: &&mut [Half; 2]| {
             let refused = |half: &Half| half.said.is_some() && !half.is_live();
             halves.iter().any(refused)
@@ -231,9 +289,22 @@ impl Session {
         }
     }
 
-    /// No answer comes to the offer.
+    /// No answer comes to the offer, or none that holds.
     pub fn withdraw(&mut self) {
         self.offered = None;
+        for (own, former) in self
+            .streams
+            .iter_mut()
+            .zip(self.former.take().unwrap_or_default())
+        {
+            for (own, former) in own.iter_mut().zip(former) {
+                *own = Half {
+                    port: own.port,
+                    pair: own.pair,
+                    ..former
+                };
+            }
+        }
     }
 
     /// Packets pass from now on.

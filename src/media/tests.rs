@@ -1,6 +1,7 @@
 //! The relay: what is told and shown, heard and sent on.
 
 mod aim;
+mod exchange;
 mod latch;
 
 use super::*;
@@ -444,8 +445,12 @@ fn ports_are_pairs_at_random_and_are_given_back() {
         .media
         .describe(at(0), other, who, &one, Exchange::Offer, &mut out);
     assert_eq!(full, Err(Full));
-    // Video is refused: there is room.
+    // Video is refused: there is room, once nobody else can take it.
     let refused = Stream { port: 0, ..video };
+    let bob = [stream("198.51.100.20:5000"), refused];
+    call.say(Side::Callee, &bob, Exchange::Preview, 1);
+    assert_eq!(call.media.counts(), [2, 4, 3]);
+    call.media.answered(call.id, &mut call.out);
     call.say(
         Side::Callee,
         &[stream("198.51.100.20:5000"), refused],
@@ -505,7 +510,7 @@ fn a_port_that_another_program_has_is_left_alone() {
         0,
     );
     let pair = call.pair(Side::Callee, 0);
-    assert_eq!(call.media.failed(at(1), pair, true), Some(call.id));
+    assert_eq!(call.media.failed(at(1), pair, true), Some((call.id, false)));
     assert_eq!(call.media.failed(at(1), MediaPair(77), true), None);
     call.media.end(call.id, &mut call.out);
     // Two ports for the two sides are not left.
@@ -815,7 +820,7 @@ mod programs {
                         }
                         if let Some((_, ports)) = media.show(id, side, &said, &mut out) {
                             keep_open(&mut out, &mut open);
-                            for port in ports.into_iter().flatten() {
+                            for port in ports.into_iter().flatten().filter(|port| *port != 0) {
                                 assert!(open.values().any(|own| *own == port), "{port} is not open");
                             }
                         }

@@ -3,7 +3,8 @@
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
-//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 is this layout. What an older file lacks is added
+//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 and 5 have no `behind_nat` in `registrations`, 6 is this
+//! layout. What an older file lacks is added
 //! when it is opened for writing. A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy
 //! what it holds.
 //!
@@ -21,7 +22,7 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 4;
+const VERSION: i64 = 6;
 /// The first one with table `destinations`.
 pub(super) const WITH_DESTINATIONS: i64 = 2;
 /// The first one with table `features`.
@@ -125,6 +126,12 @@ CREATE TABLE features (          -- what users have dialled for their calls; NUL
 );
 ";
 
+/// What version 5 has more than version 4.
+const NOTHING: &str = "";
+
+/// What version 6 has more than version 5: 1 for a phone behind a NAT.
+const BEHIND_NAT: &str = "ALTER TABLE registrations ADD COLUMN behind_nat INTEGER";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
 const COLUMNS: [(&str, &str); 8] = [
     ("secrets", "name, value"),
@@ -139,7 +146,7 @@ const COLUMNS: [(&str, &str); 8] = [
     (
         "registrations",
         "user, contact, source, local, transport, user_agent, since, expires, granted_s, path, call_id, cseq, q, \
-         instance, reg_id",
+         instance, reg_id, behind_nat",
     ),
     ("call_records", super::rows::RECORD_COLUMNS),
 ];
@@ -319,7 +326,7 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES]
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, NOTHING, BEHIND_NAT]
             .into_iter()
             .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
@@ -447,6 +454,9 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         let mut insert = transaction.prepare(&insert)?;
         let columns = match table {
             "call_records" => record_columns(&old),
+            "registrations" if old.prepare("SELECT behind_nat FROM registrations").is_err() => {
+                columns.replace(", behind_nat", ", NULL")
+            }
             _ => columns.to_owned(),
         };
         for order in ["DESC", "ASC"] {

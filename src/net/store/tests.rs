@@ -48,6 +48,7 @@ fn binding(user: &str, contact: &[u8], expires: UnixTime) -> BindingRow {
         remote: "[2001:db8::7]:5062".parse().expect("an address"),
         since: UnixTime::from_millis(1_772_366_400_123),
         expires,
+        is_behind_nat: true,
     }
 }
 
