@@ -377,8 +377,8 @@ pub const PLACE_ADDRESSES_MAX: usize = 64;
 /// own more rarely.
 pub const NAT_KEEPALIVES_PER_SECOND: usize = 1_000;
 
-/// `m=` lines of a session description that is relayed; a video conference has about 5. One with more is passed on as it is,
-/// and its media is not relayed.
+/// `m=` lines of a session description that is relayed; a video conference has about 5. An offer with more is refused where it
+/// would have to be relayed, and passed on as it is elsewhere.
 pub const SDP_STREAMS_MAX: usize = 16;
 
 /// Streams of a session description that are relayed, each with four ports and sockets for each branch: audio, video, slides

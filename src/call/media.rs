@@ -173,10 +173,11 @@ impl Call {
         let Some(host) = host else { return as_it_is };
         let who = (said.end(), host);
         let now = context.now.mono;
+        (context.media).describe(now, id, who, &streams, said.exchange, context.out)?;
+        // Not before: what another fork has refused this one may have taken.
         if self.state == State::Answered {
             context.media.answered(id, context.out);
         }
-        (context.media).describe(now, id, who, &streams, said.exchange, context.out)?;
         let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
         let description = (description, streams.as_slice());
         (context.media).rewrite(id, said.end(), description, &mut body, context.out);

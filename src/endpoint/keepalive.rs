@@ -205,3 +205,159 @@ fn branch(token: u64) -> [u8; 24] {
     end.copy_from_slice(&hex::<16>(token));
     branch
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::action::Output;
+    use crate::config::Config;
+    use crate::endpoint::Input;
+    use crate::source::Transport;
+    use crate::store::{BindingRow, Snapshot};
+    use crate::time::{Now, UnixTime};
+
+    fn at(ms: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(ms * 1_000),
+            unix: UnixTime::from_millis(1_772_366_400_000 + ms),
+        }
+    }
+
+    /// A phone of the same user's, as the file has it.
+    fn row(index: u16, is_behind_nat: bool) -> BindingRow {
+        let remote = SocketAddr::from(([198, 51, 100, 7], 2_000 + index));
+        BindingRow {
+            user: "100".to_owned(),
+            contact: format!("sip:100@{remote}").into_bytes(),
+            path: Vec::new(),
+            call_id: remote.to_string().into_bytes(),
+            cseq: 1,
+            q: 1_000,
+            instance: Vec::new(),
+            reg_id: 0,
+            user_agent: Vec::new(),
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote,
+            since: at(0).unix,
+            expires: at(3_600_000).unix,
+            is_behind_nat,
+        }
+    }
+
+    fn endpoint(bindings: Vec<BindingRow>) -> Endpoint {
+        let text = "[server]\nlisten = udp:192.0.2.1:5060\n[user 100]\npassword = x-Wonder-71\n\
+            [registrar]\nnat_keepalive = 4s\n";
+        let config = Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+        let kept = Snapshot {
+            bindings,
+            ..Snapshot::default()
+        };
+        let mut endpoint = Endpoint::new(at(0), config, [7; 32], kept);
+        endpoint.clear_outputs();
+        endpoint
+    }
+
+    /// What goes out at each time until then: to whom, and whether it is an OPTIONS.
+    fn run(endpoint: &mut Endpoint, until: u64) -> BTreeMap<u64, Vec<(u16, Vec<u8>)>> {
+        let mut all: BTreeMap<u64, Vec<(u16, Vec<u8>)>> = BTreeMap::new();
+        while let Some(next) = endpoint.keepalive.next_deadline() {
+            let ms = next.as_micros().div_ceil(1_000);
+            if ms > until {
+                break;
+            }
+            endpoint.handle_input(at(ms), Input::Tick);
+            for output in endpoint.outputs() {
+                if let Output::Datagram { flow, bytes } = output {
+                    let sent = (flow.remote.port(), bytes.to_vec());
+                    all.entry(ms).or_default().push(sent);
+                }
+            }
+            endpoint.clear_outputs();
+        }
+        all
+    }
+
+    #[test]
+    fn after_a_restart_they_do_not_all_come_at_once_and_go_on_in_order() {
+        let mut phones: Vec<BindingRow> = (0..4_000).map(|index| row(index, true)).collect();
+        phones.push(row(5_000, false));
+        let mut endpoint = endpoint(phones);
+        let sent = run(&mut endpoint, 60_000);
+        let mut last: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut asked: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut rested = 0;
+        for (&ms, sent) in &sent {
+            assert!(sent.len() <= AT_ONCE && ms >= rested, "{ms}");
+            rested = ms + 100;
+            for (port, bytes) in sent {
+                let passed = ms - last.insert(*port, ms).unwrap_or(0);
+                assert!(passed <= 4_400, "{passed} ms");
+                if bytes != KEEPALIVE {
+                    let passed = ms - asked.insert(*port, ms).unwrap_or(0);
+                    assert!(
+                        (20_000..=30_200).contains(&passed),
+                        "asked after {passed} ms"
+                    );
+                }
+            }
+        }
+        assert_eq!((last.len(), asked.len()), (4_000, 4_000));
+        let queue = &endpoint.keepalive.queue;
+        assert!(queue.iter().is_sorted_by_key(|next| next.at));
+    }
+
+    #[test]
+    fn the_order_is_kept_where_the_interval_shrinks() {
+        let mut endpoint = endpoint((0..20).map(|index| row(index, true)).collect());
+        let flow = row(3, true).remote;
+        let mut next = *endpoint.keepalive.queue.front().unwrap();
+        next.at = Instant::from_micros(9_000_000);
+        next.flow.remote = flow;
+        // One that was queued when there were many.
+        endpoint
+            .keepalive
+            .queue
+            .retain(|own| own.flow.remote != flow);
+        endpoint.keepalive.queue.push_back(next);
+        let sent = run(&mut endpoint, 30_000);
+        let times = sent
+            .iter()
+            .filter(|(_, sent)| sent.iter().any(|(port, _)| *port == 2_000));
+        let times: Vec<u64> = times.map(|(ms, _)| *ms).collect();
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] <= 4_200),
+            "{times:?}"
+        );
+    }
+
+    #[test]
+    fn what_a_phone_answers_is_known_and_what_others_say_is_not() {
+        let mut endpoint = endpoint(vec![row(1, true)]);
+        let sent = run(&mut endpoint, 30_000);
+        let mut asked = sent
+            .values()
+            .flatten()
+            .filter(|(_, bytes)| bytes != KEEPALIVE);
+        let (_, options) = asked.next().expect("it is asked");
+        let options = String::from_utf8(options.clone()).unwrap();
+        assert!(options.starts_with("OPTIONS sip:100@198.51.100.7:2001 SIP/2.0\r\n"));
+        let answer = options.replace(
+            "OPTIONS sip:100@198.51.100.7:2001 SIP/2.0",
+            "SIP/2.0 200 OK",
+        );
+        let flow = endpoint.location.recent().next().unwrap().flow();
+        let is_answer =
+            |flow: &Flow, bytes: &str| endpoint.keepalive.is_answer(flow, bytes.as_bytes());
+        assert!(is_answer(&flow, &answer));
+        assert!(!is_answer(&flow, &options));
+        assert!(!is_answer(&flow, &answer.replace("z9hG4bKk", "z9hG4bKk0")));
+        let mut other = flow;
+        other.remote.set_port(9);
+        assert!(!is_answer(&other, &answer));
+    }
+}

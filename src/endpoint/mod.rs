@@ -288,6 +288,7 @@ impl Endpoint {
             Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
+                self.media.have(local);
                 if self.routes.insert(remote, local) != Some(local) {
                     self.lines_rerouted(now, remote);
                 }

@@ -212,12 +212,12 @@ impl Media {
             _ => None,
         };
         for address in listens.map(|address| address.ip()).chain(public) {
-            self.is_own(address);
+            self.have(address);
         }
     }
 
-    /// Notes an address of ours.
-    fn is_own(&mut self, address: IpAddr) {
+    /// We have this address: nothing but media goes there.
+    pub fn have(&mut self, address: IpAddr) {
         let is_new = !address.is_unspecified() && !self.own.contains(&address);
         if is_new && self.own.len() < OWN_ADDRESSES_MAX {
             self.own.push(address);
@@ -260,8 +260,8 @@ impl Media {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         for place in &places {
-            self.is_own(place.local);
-            self.is_own(place.shown);
+            self.have(place.local);
+            self.have(place.shown);
         }
         let session = Session::new(serial, places, is_open, now);
         let index = self.sessions.insert(session) as u32;

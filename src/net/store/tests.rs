@@ -530,7 +530,7 @@ fn people_read_it_with_sqlite3() {
          100|004420|2026-03-01T12:00:00.000Z|2026-03-02T12:00:00.000Z\n\
          100||1\n\
          bans\ncall_records\ndestinations\nfeatures\nknown\nmeta\nregistrations\nsecrets\n\
-         wal\n4\nok\n",
+         wal\n6\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -189,7 +189,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     store.close(CLOSE).expect("closed");
     let version = Connection::open(&path)
         .and_then(|file| file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
-    assert_eq!(version, Ok(4));
+    assert_eq!(version, Ok(6));
 }
 
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {
