@@ -10,7 +10,9 @@ use lexopt::prelude::*;
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
+sipkeep-load media --server PROGRAM [OPTIONS]
 sipkeep-load echo|drop --listen ADDRESS:PORT
+sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
 
 Scenarios
   options        OPTIONS, answered with 200
@@ -29,6 +31,17 @@ while its address is forged.
                  the first)
   --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
+
+media starts the server PROGRAM with a configuration of its own, sets up calls that it relays and sends 50 packets of 172 bytes
+a second each way in each of them, by turns through the server and through bare loops on the same processor, one that wakes
+for each packet and one that looks every 0.2 ms; then through the server while a registered phone asks it OPTIONS, 200 a
+second; then with scanners' flood, too. Memory for each call is compared with that of another server, which relays none.
+  --calls N      calls (500)
+  --seconds S    time through the server, as much through each bare loop, half as much beside OPTIONS and the flood (20)
+  --rounds N     parts that this time is divided into; ratios are medians of theirs (5)
+  --rates A      datagrams a second of the flood (50000)
+  --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
+  --target       where the server listens (127.9.0.1:15060, HTTP on the next port)
 
 Load
   --window N     closed loop: so many at a time (128)
@@ -49,8 +62,9 @@ Report
   --pid PID      the server's process: its CPU time for each message, its memory
   --json         one line of JSON
 
-echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing.
-They end with SIGTERM.";
+echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. forward has two ports for
+each call, one behind the other from the one that is named on, and sends what comes to one of them out of the other to whom that
+was heard from last; with --rest it looks every 0.2 ms. They end with SIGTERM.";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +128,34 @@ pub enum Command {
         /// Unix user of the server.
         user_id: Option<u32>,
     },
+    /// Measure the relay of media.
+    Media {
+        /// The server to start.
+        server: PathBuf,
+        /// Calls at a time.
+        calls: usize,
+        /// Parts of the measured time.
+        rounds: usize,
+        /// Datagrams a second of the flood.
+        flood: f64,
+        /// Processors of the load and of the server.
+        cores: Option<(usize, usize)>,
+    },
     /// Be a server that does nothing.
     Loop {
         /// Which.
         kind: Loop,
         /// Where.
         listen: SocketAddr,
+    },
+    /// Be a relay that does nothing else.
+    Forward {
+        /// The first port.
+        listen: SocketAddr,
+        /// Pairs of ports.
+        calls: usize,
+        /// It does not wake for each packet.
+        rests: bool,
     },
 }
 
@@ -174,7 +210,9 @@ impl Arguments {
 pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
     let (mut target, mut listen, mut server) = (None, None, None);
-    let (mut rates, mut user_id) = (vec![50e3, 100e3, 200e3], None);
+    let (mut rates, mut user_id) = (None, None);
+    let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
+    let (mut measured, mut rests) = (None, false);
     let mut arguments = Arguments {
         command: Command::Help,
         target: SocketAddr::from(([127, 0, 0, 1], 5060)),
@@ -205,7 +243,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
                 arguments.pace = Some(Pace::Window(window));
             }
-            Long("seconds") => arguments.measured = seconds(parser.value()?.parse()?)?,
+            Long("seconds") => measured = Some(seconds(parser.value()?.parse()?)?),
+            Long("calls") => calls = at_least_one("--calls", parser.value()?.parse()?)?,
+            Long("rest") => rests = true,
+            Long("rounds") => rounds = at_least_one("--rounds", parser.value()?.parse()?)?,
+            Long("cores") => cores = two_cores(&parser.value()?.string()?)?,
             Long("warmup") => arguments.warmup = seconds(parser.value()?.parse()?)?,
             Long("users") => arguments.users = users(&parser.value()?.string()?)?,
             Long("password") => arguments.password = parser.value()?.string()?,
@@ -221,13 +263,14 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
             Long("user-id") => user_id = Some(parser.value()?.parse()?),
-            Long("rates") => rates = flood_rates(&parser.value()?.string()?)?,
+            Long("rates") => rates = Some(flood_rates(&parser.value()?.string()?)?),
             Long("pid") => arguments.pid = Some(parser.value()?.parse()?),
             Long("json") => arguments.json = true,
             _ => return Err(argument.unexpected()),
         }
     }
     let word = word.ok_or("a scenario is missing")?;
+    arguments.measured = measured.unwrap_or(arguments.measured);
     let kind = match word.as_str() {
         "echo" => Some(Loop::Echo),
         "drop" => Some(Loop::Drop),
@@ -238,12 +281,35 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         arguments.command = Command::Loop { kind, listen };
         return Ok(arguments);
     }
+    if word == "forward" {
+        let listen = listen.ok_or("--listen is missing")?;
+        arguments.command = Command::Forward {
+            listen,
+            calls,
+            rests,
+        };
+        return Ok(arguments);
+    }
+    if word == "media" {
+        arguments.target = target.unwrap_or(SocketAddr::from(([127, 9, 0, 1], 15_060)));
+        arguments.measured = measured.unwrap_or(Duration::from_secs(20));
+        arguments.command = Command::Media {
+            server: server.ok_or("--server is missing")?,
+            calls,
+            rounds,
+            flood: rates
+                .and_then(|rates| rates.first().copied())
+                .unwrap_or(50e3),
+            cores,
+        };
+        return Ok(arguments);
+    }
     if word == "lanes" {
         let server = server.ok_or("--server is missing")?;
         arguments.target = target.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15_060)));
         arguments.command = Command::Lanes {
             server,
-            rates,
+            rates: rates.unwrap_or_else(|| vec![50e3, 100e3, 200e3]),
             user_id,
         };
         return Ok(arguments);
@@ -270,6 +336,24 @@ fn flood_rates(text: &str) -> Result<Vec<f64>, lexopt::Error> {
         .ok()
         .filter(|rates| rates.iter().all(|rate| rate.is_finite() && *rate > 0.0))
         .ok_or_else(|| format!("--rates: {text:?} is no list of rates").into())
+}
+
+fn at_least_one(name: &str, number: usize) -> Result<usize, lexopt::Error> {
+    if number == 0 {
+        return Err(format!("{name}: at least 1").into());
+    }
+    Ok(number)
+}
+
+fn two_cores(text: &str) -> Result<Option<(usize, usize)>, lexopt::Error> {
+    if text == "-" {
+        return Ok(None);
+    }
+    let cores = text.split_once(',');
+    let cores = cores.and_then(|(own, other)| Some((own.parse().ok()?, other.parse().ok()?)));
+    cores
+        .map(Some)
+        .ok_or_else(|| format!("--cores: {text:?} is not A,B").into())
 }
 
 fn seconds(seconds: f64) -> Result<Duration, lexopt::Error> {
@@ -315,6 +399,24 @@ mod tests {
     }
 
     #[test]
+    fn media_has_times_of_its_own() {
+        let media = read(&["media", "--server", "x", "--cores", "-", "--calls", "9"]).unwrap();
+        let expected = Command::Media {
+            server: "x".into(),
+            calls: 9,
+            rounds: 5,
+            flood: 50e3,
+            cores: None,
+        };
+        assert_eq!(
+            (media.command, media.measured),
+            (expected, Duration::from_secs(20))
+        );
+        let short = read(&["media", "--server", "x", "--seconds", "2"]).unwrap();
+        assert_eq!(short.measured, Duration::from_secs(2));
+    }
+
+    #[test]
     fn mistakes_are_told() {
         for words in [
             &[][..],
@@ -327,6 +429,10 @@ mod tests {
             &["register", "--target", "127.0.0.1:1", "--flows", "0"],
             &["lanes"],
             &["lanes", "--server", "x", "--rates", "5,-1"],
+            &["media"],
+            &["media", "--server", "x", "--calls", "0"],
+            &["media", "--server", "x", "--cores", "1"],
+            &["forward", "--calls", "5"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

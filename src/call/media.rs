@@ -310,6 +310,11 @@ impl Call {
         }
     }
 
+    /// Whether media to and from this branch is relayed.
+    pub(super) fn has_relay(&self, branch: u8) -> bool {
+        self.relay_of(branch).is_some()
+    }
+
     fn relay_of(&self, branch: u8) -> Option<MediaId> {
         self.branches.get(branch as usize)?.media
     }

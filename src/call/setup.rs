@@ -84,6 +84,13 @@ pub struct Setup<'a> {
     pub targets: Vec<Target>,
 }
 
+impl Setup<'_> {
+    /// The caller does not want to be known.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.from.is_anonymous() || carriage::hides_identity(self.request)
+    }
+}
+
 impl Calls {
     /// Begins a call: 100 to the caller, an INVITE to each target. Returns its handle, which the caller sets as the owner
     /// of the server transaction.
@@ -150,6 +157,7 @@ impl Calls {
         caller.stream = setup.caller_stream;
         caller.is_behind_nat = setup.is_behind_nat;
         caller.trust = setup.trust;
+        caller.is_withheld = setup.is_withheld();
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.
@@ -198,6 +206,7 @@ impl Calls {
             transfer: None,
             referral: None,
             join: None,
+            promise: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -314,15 +323,14 @@ impl Calls {
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
+            had_offer: false,
             asked_at: context.now.mono,
             is_heard: false,
             is_left: false,
             media: None,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
-        let is_counted = !target.party.is_outside()
-            && (call.counted.iter())
-                .any(|(party, side)| *party == target.party && *side != Side::Outside);
+        let is_counted = !target.party.is_outside() && call.counts(&target.party);
         let owner = Owner {
             call: handle,
             leg: leg_index,
@@ -410,6 +418,7 @@ impl Call {
         };
         let leg = &mut branch.leg;
         (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
+        branch.had_offer = !request.body().is_empty();
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let mut composer = leg.dialog.compose_relayed(
             context.buffer,
@@ -425,7 +434,10 @@ impl Call {
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
         // Whoever is outside takes no call of ours in another's place.
         let mut options: Vec<&[u8]> = Vec::with_capacity(3);
-        options.extend((self.provisionals.is_offered()).then_some(&b"100rel"[..]));
+        // The PRACK of an offer that comes so could not wait until whoever is transferred has answered it.
+        let has_reliable =
+            self.provisionals.is_offered() && (branch.had_offer || self.transfer.is_none());
+        options.extend(has_reliable.then_some(&b"100rel"[..]));
         options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
         options.extend(has_timer.then_some(&b"timer"[..]));
         if !options.is_empty() {

@@ -41,6 +41,8 @@ pub struct Target {
     pub role: Role,
     /// The local user among whose outside calls it counts; `None`: nobody, or it is none.
     pub payer: Option<Party>,
+    /// It is a call for help: it is nobody's, whoever sends it on.
+    pub is_exempt: bool,
     /// What a line asks for.
     pub line: Option<Box<OnLine>>,
     /// Whom to try if he fails.

@@ -353,10 +353,10 @@ const USER: &[KeySpec] = &[
         "20s",
         "how long it rings before that",
     ),
-    later(
+    key(
         "store_messages",
         "no",
-        "keep text messages until the phone is back",
+        "text messages are kept until a phone is there",
     ),
 ];
 

@@ -189,6 +189,7 @@ impl Endpoint {
             forwarding: None,
             role: crate::call::Role::default(),
             payer: None,
+            is_exempt: false,
             line: Some(Box::new(on_line)),
             alternatives: None,
         })

@@ -42,16 +42,16 @@ impl Endpoint {
         if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
             let (calls, mut context) = self.split(now);
             return match wanted {
-                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Ok(ringing) => calls.pick_up(setup, ringing, &mut context),
                 Err((status, disposition)) => {
                     calls.turn_away(&setup, status, disposition, &mut context);
                 }
             };
         }
         let code = self.feature_code(arrival, identity, &dialled);
-        let is_done = code.is_some();
+        let (is_code, is_proven) = (code.is_some(), setup.trust != Trust::Owed);
         let refusal = match code {
-            Some((user, code)) => self.feature(arrival, user, &code),
+            Some((user, code)) => self.feature(arrival, user, &code, is_proven),
             None => self.targets(now, arrival, identity, &dialled, &mut setup),
         };
         let (calls, mut context) = self.split(now);
@@ -59,7 +59,8 @@ impl Endpoint {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
-            None if is_done => calls.confirm(setup, &mut context),
+            None if is_code && is_proven => calls.confirm(setup, &mut context),
+            None if is_code => calls.promise(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -242,9 +243,19 @@ impl Endpoint {
         (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
         let has_come_back =
             |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
-        setup.targets.retain(|target| !has_come_back(target));
-        if setup.targets.is_empty() {
-            return Some((480, None));
+        loop {
+            setup.targets.retain(|target| !has_come_back(target));
+            if !setup.targets.is_empty() {
+                break;
+            }
+            // Of a group there may be others.
+            let Some(hunt) = setup.hunt.take() else {
+                return Some((480, None));
+            };
+            match self.ring_next(now, hunt, &mut asking) {
+                Ok(rung) => (setup.targets, setup.hunt) = (rung.targets, rung.hunt),
+                Err(refusal) => return Some(refusal),
+            }
         }
         // A user's calls may go on to the outside.
         if (setup.targets.iter()).all(|target| target.party.is_outside()) {
@@ -266,15 +277,25 @@ impl Endpoint {
         is_full.then_some((486, Some("rejected")))
     }
 
-    /// A user dials a feature code; why it is not done, if it is not.
-    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+    /// A user dials a feature code; why it is not done, if it is not. Of whom nothing shows that he is there, it is done
+    /// later (`call::promise`).
+    fn feature(
+        &mut self,
+        arrival: &Arrival<'_>,
+        user: UserId,
+        code: &Code,
+        is_proven: bool,
+    ) -> Option<Refusal> {
         if let Some(refusal) = self.has_no_room(Who::User(user)) {
             return Some(refusal);
         }
         if !crate::call::Calls::can_confirm(arrival.request) {
             return Some((488, None));
         }
-        self.dial_feature(user, code).err()
+        match is_proven {
+            true => self.dial_feature(user, code).err(),
+            false => self.can_dial_feature(user, code).err(),
+        }
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {
@@ -325,6 +346,7 @@ impl Endpoint {
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         }));
@@ -352,6 +374,7 @@ impl Endpoint {
                 forwarding: None,
                 role: Role::default(),
                 payer: None,
+                is_exempt: false,
                 line: None,
                 alternatives: None,
             }));

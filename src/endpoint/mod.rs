@@ -248,7 +248,7 @@ impl Endpoint {
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
             calls: Calls::new(now.mono, &config),
-            pages: Pages::new(hasher()),
+            pages: Pages::new(now, kept.messages, hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
             lines: Lines::new(now, &config.lines, line_key, hasher()),
             media: Media::new(&config, Tokens::new(&seed, "media"), hasher()),
@@ -275,6 +275,7 @@ impl Endpoint {
             lane_changes: 0,
             config,
         };
+        endpoint.forget_letters();
         endpoint.lines_moved(now);
         endpoint.keep_all_alive(now.mono);
         endpoint
@@ -318,8 +319,10 @@ impl Endpoint {
         if self.places_seen != self.places.changes() {
             self.places_moved(now);
         }
+        self.callers_are_heard(now);
         self.calls_go_on(now);
         self.take_nats(now.mono);
+        self.letters_go(now);
         self.light_lamps(now);
     }
 
@@ -353,6 +356,7 @@ impl Endpoint {
         self.lines.reload(now, &config.lines);
         self.groups.reload(&self.config, &config);
         self.features.reload(&config, &mut self.changes);
+        self.forget_letters();
         self.config = config;
         self.keep_all_alive(now.mono);
         let (calls, context) = self.split(now);

@@ -335,6 +335,7 @@ impl Endpoint {
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         })

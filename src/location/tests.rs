@@ -18,6 +18,7 @@ fn user(name: &str) -> config::User {
         levels: Vec::new(),
         do_not_disturb: false,
         forwards: config::Forwards::default(),
+        stores_messages: false,
         line: 1,
     }
 }

@@ -189,6 +189,9 @@ impl Session {
     /// Ports for both sides of all these streams.
     pub fn reserve(&mut self, streams: &[Stream], ports: &mut Ports) -> Result<(), Full> {
         if self.streams.len() < streams.len() {
+            // Nearly all calls have one, and a vector would take room for four.
+            let more = streams.len().saturating_sub(self.streams.len());
+            self.streams.reserve_exact(more);
             self.streams.resize_with(streams.len(), Default::default);
         }
         let mut taken = Vec::new();

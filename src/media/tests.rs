@@ -712,6 +712,42 @@ fn calls_are_relayed_whose_sides_could_not_hear_each_other() {
     }
 }
 
+/// What a relay with one stream takes here, with the room that tables keep for more.
+#[test]
+fn a_relayed_call_takes_little_memory() {
+    const CALLS: usize = 1_000;
+    let mut media = media("[media]\nports = 10000-20000");
+    let sides = [
+        (Side::Caller, stream("198.51.100.10:4000"), Exchange::Offer),
+        (Side::Callee, stream("198.51.100.20:5000"), Exchange::Answer),
+    ];
+    let mut ids = Vec::with_capacity(CALLS);
+    let mut out = Outputs::default();
+    let info = allocation_counter::measure(|| {
+        for _ in 0..CALLS {
+            let id = media.begin(at(0), [place(ALICE, false), place(BOB, false)], true);
+            for (side, said, exchange) in sides {
+                let who = (side, said.address.unwrap());
+                let told = media.describe(at(0), id, who, &[said], exchange, &mut out);
+                assert_eq!(told, Ok(()));
+                assert!(media.show(id, side, &[said], &mut out).is_some());
+            }
+            out.clear();
+            ids.push(id);
+        }
+    });
+    assert_eq!(media.counts(), [CALLS, 2 * CALLS, 2 * CALLS]);
+    let each = info.bytes_current as usize / CALLS;
+    assert!((300..=1_300).contains(&each), "{each} bytes");
+    // A packet takes none.
+    let pair = MediaPair(0);
+    let info = allocation_counter::measure(|| {
+        let from = address("198.51.100.20:5000");
+        assert!(media.forward(at(1), (pair, Rtp), from, &rtp(1)).is_some());
+    });
+    assert_eq!(info.count_total, 0);
+}
+
 mod programs {
     use proptest::prelude::*;
 

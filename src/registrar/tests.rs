@@ -35,6 +35,7 @@ fn user(name: &str) -> config::User {
         levels: Vec::new(),
         do_not_disturb: false,
         forwards: config::Forwards::default(),
+        stores_messages: false,
         line: 1,
     }
 }

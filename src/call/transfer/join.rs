@@ -20,9 +20,9 @@ use crate::call::session::{Description, Refresh};
 use crate::message::Message;
 
 /// How long two sides are tried to be joined: as long as a 2xx waits for its ACK.
-const JOIN_MAX: Duration = crate::limits::T1_64;
+pub(in crate::call) const JOIN_MAX: Duration = crate::limits::T1_64;
 /// How long one waits for something else on the leg to come to its end.
-const BUSY: Duration = Duration::from_millis(500);
+pub(in crate::call) const BUSY: Duration = Duration::from_millis(500);
 
 /// The exchange as far as it has come.
 #[derive(Clone, Debug)]

@@ -3,10 +3,9 @@
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
-//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 and 5 have no `behind_nat` in `registrations`, 6 is this
-//! layout. What an older file lacks is added
-//! when it is opened for writing. A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy
-//! what it holds.
+//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 these but no `messages`, 5 has no `behind_nat` in
+//! `registrations`, 6 is this layout. What an older file lacks is added when it is opened for writing. A higher one belongs
+//! to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -27,6 +26,8 @@ const VERSION: i64 = 6;
 pub(super) const WITH_DESTINATIONS: i64 = 2;
 /// The first one with table `features`.
 pub(super) const WITH_FEATURES: i64 = 4;
+/// The first one with table `messages`.
+pub(super) const WITH_MESSAGES: i64 = 5;
 /// `PRAGMA application_id`: "sipk". Tells our file from another program's database.
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
@@ -127,13 +128,30 @@ CREATE TABLE features (          -- what users have dialled for their calls; NUL
 ";
 
 /// What version 5 has more than version 4.
-const NOTHING: &str = "";
+const MESSAGES: &str = "
+CREATE TABLE messages (          -- text messages that wait for users who were not there
+  id INTEGER PRIMARY KEY NOT NULL,
+  user TEXT NOT NULL,            -- for whom
+  received TEXT NOT NULL,
+  expires TEXT NOT NULL,
+  sender TEXT NOT NULL,          -- a user's name or a number
+  request TEXT NOT NULL,         -- Call-ID, CSeq number and From tag of his request
+  from_display TEXT NOT NULL,    -- From as the user is shown it
+  from_user TEXT NOT NULL,
+  from_host TEXT,                -- NULL: our address
+  from_tel INTEGER NOT NULL,
+  dialled TEXT NOT NULL,
+  max_forwards INTEGER NOT NULL,
+  headers TEXT NOT NULL,
+  body TEXT NOT NULL
+);
+";
 
 /// What version 6 has more than version 5: 1 for a phone behind a NAT.
 const BEHIND_NAT: &str = "ALTER TABLE registrations ADD COLUMN behind_nat INTEGER";
 
 /// Tables and their columns, for rescuing rows; the dearest first.
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 9] = [
     ("secrets", "name, value"),
     ("meta", "key, value"),
     (
@@ -142,6 +160,11 @@ const COLUMNS: [(&str, &str); 8] = [
     ),
     ("known", "source, last_success"),
     ("features", "user, forward_always, do_not_disturb"),
+    (
+        "messages",
+        "id, user, received, expires, sender, request, from_display, from_user, from_host, from_tel, dialled, \
+         max_forwards, headers, body",
+    ),
     ("destinations", "user, number, first_called, last_called"),
     (
         "registrations",
@@ -326,7 +349,7 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, NOTHING, BEHIND_NAT]
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, MESSAGES, BEHIND_NAT]
             .into_iter()
             .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);

@@ -108,7 +108,13 @@ impl Player {
             last = line.at;
             let result = self.may_be_early(line).and_then(|early| {
                 self.advance(line.at, early)?;
-                self.step(line)
+                self.step(line)?;
+                match self.world.endpoint.census().misplaced {
+                    0 => Ok(()),
+                    calls => Err(format!(
+                        "{calls} calls are not where their users are looked for"
+                    )),
+                }
             });
             self.outcome(line.number, &line.text, result)?;
         }
@@ -533,7 +539,9 @@ impl Player {
                 "registrations" => census.bindings,
                 "bans" => census.bans,
                 "pages" => census.pages,
+                "messages" => census.letters,
                 "subscriptions" => census.subscriptions,
+                "looks" => census.looks as usize,
                 "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,

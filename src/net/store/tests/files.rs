@@ -104,7 +104,7 @@ fn a_file_of_version_1_is_carried_over() {
     Connection::open(&path)
         .and_then(|old| {
             old.execute_batch(
-                "DROP TABLE features; DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
+                "DROP TABLE messages; DROP TABLE features; DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
                  ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 1; VACUUM",
             )
@@ -127,15 +127,28 @@ fn a_file_of_version_1_is_carried_over() {
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
-        .and_then(|old| old.execute_batch("DROP TABLE features; ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 3"))
+        .and_then(|old| {
+            old.execute_batch(
+                "DROP TABLE messages; DROP TABLE features;
+                 ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 3",
+            )
+        })
         .expect("as it was a little later");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
     assert_eq!((snapshot.features.len(), version()), (0, 6));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| old.execute_batch("DROP TABLE messages; PRAGMA user_version = 4"))
+        .expect("as it was later still");
     let (store, snapshot, _) = open(&path);
+    assert_eq!((snapshot.messages.len(), version()), (0, 5));
     assert_eq!(snapshot.features, [feature("100", "200")]);
+    store.keep(Change::Message(Box::new(message(1, "100"))));
+    store.close(CLOSE).expect("closed");
+    let (store, snapshot, _) = open(&path);
+    assert_eq!(snapshot.messages.len(), 1);
     assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
     store.close(CLOSE).expect("closed");
 }
@@ -151,7 +164,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     Connection::open(&path)
         .and_then(|old| {
             old.execute_batch(
-                "DROP TABLE features; ALTER TABLE call_records DROP COLUMN reason;
+                "DROP TABLE messages; DROP TABLE features; ALTER TABLE call_records DROP COLUMN reason;
                  ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 2; VACUUM",
             )
