@@ -395,6 +395,16 @@ pub const PLACE_ADDRESSES_MAX: usize = 64;
 /// own more rarely.
 pub const NAT_KEEPALIVES_PER_SECOND: usize = 1_000;
 
-/// `m=` lines of a session description that is relayed; a video conference has about 5. One with more is passed on as it is,
-/// and its media is not relayed.
+/// `m=` lines of a session description that is relayed; a video conference has about 5. An offer with more is refused where it
+/// would have to be relayed, and passed on as it is elsewhere.
 pub const SDP_STREAMS_MAX: usize = 16;
+
+/// Streams of a session description that are relayed, each with four ports and sockets for each branch: audio, video, slides
+/// and a fax. The others are refused.
+pub const RELAYED_STREAMS_MAX: usize = 4;
+
+/// Of all pairs of ports for media, the part that one user's ringing calls may have: one INVITE to a large group takes two
+/// pairs for each stream and member.
+pub const RINGING_PAIRS_PART: usize = 8;
+/// What they may have in any case: a group of 32 with audio.
+pub const RINGING_PAIRS_MIN: usize = 64;

@@ -204,6 +204,9 @@ impl Calls {
         }
         self.touch(owner.call);
         self.watch_both(owner.call);
+        if let Some(call) = self.get(owner.call) {
+            call.settles_media(context);
+        }
         self.release_media(owner.call, context);
         self.listen(owner.call, context);
     }

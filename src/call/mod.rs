@@ -59,7 +59,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::line::{self, Lines};
 use crate::location::Phone;
-use crate::media::{Media, MediaId};
+use crate::media::{Media, MediaId, Trust};
 use crate::message::{Composer, Message, Method};
 use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
@@ -285,8 +285,8 @@ struct Leg {
     watch: session::Watch,
     /// The peer is behind a NAT, as far as its signalling shows.
     is_behind_nat: bool,
-    /// The peer receives what we send him: else nothing is relayed to him, or from him, before his ACK.
-    is_proven: bool,
+    /// Whether the peer is known to receive what we send him: his ACK or PRACK shows it.
+    trust: Trust,
 }
 
 /// A callee leg.
@@ -683,7 +683,7 @@ impl Leg {
             places: Vec::new(),
             watch: session::Watch::default(),
             is_behind_nat: false,
-            is_proven: true,
+            trust: Trust::Whole,
         }
     }
 

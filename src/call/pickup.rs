@@ -105,7 +105,7 @@ impl Calls {
         let Some(call) = call else {
             return self.turn_away(&setup, 480, None, context);
         };
-        let waits = !setup.is_caller_proven || call.awaits_prack();
+        let waits = setup.trust == Trust::Owed || call.awaits_prack();
         let id = context.now.unix.as_millis();
         let answer = call.first_answer(Some(setup.request).filter(|_| !waits), id);
         let answer = answer.filter(|_| !waits || Self::can_confirm(setup.request));
@@ -196,9 +196,8 @@ impl Calls {
         leg.dialog.local.extend_from_slice(&tag.compose());
         (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
         leg.is_up = true;
-        leg.is_behind_nat =
-            setup.is_caller_behind_nat || media::is_behind_nat(request, &setup.flow);
-        leg.is_proven = setup.is_caller_proven;
+        leg.is_behind_nat = setup.is_behind_nat;
+        leg.trust = setup.trust;
         leg.is_withheld = setup.is_withheld();
         leg.watch.learn(request);
         let asked = session::Asked::of(request);

@@ -199,6 +199,8 @@ impl Calls {
         context
             .transactions
             .acknowledge_provisional(now, call.invite);
+        // Whoever knows its number has received it.
+        call.is_proven(CALLER, context);
         self.pass_prack(located, sent, arrival, context);
         self.release_success(located.call, context);
         if let Some(call) = self.get(located.call) {

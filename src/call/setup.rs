@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::media::Said;
+use super::media::{Said, Unfit};
 use super::target::{Identity, Target};
 use super::*;
-use crate::media::Full;
 use crate::message::compose::{Composer, append_address, reason_phrase};
 use crate::message::{HeaderName, Message};
 
@@ -61,10 +60,10 @@ pub struct Setup<'a> {
     pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
-    /// His phone is known to be behind a NAT, whatever this request says.
-    pub is_caller_behind_nat: bool,
+    /// He is behind a NAT, as his phone has registered or as this INVITE says.
+    pub is_behind_nat: bool,
     /// Whether he receives what we send him: whoever is known by his address alone over UDP has yet to show it.
-    pub is_caller_proven: bool,
+    pub trust: Trust,
     /// User part of our Contact towards a line that calls; empty: as towards all others.
     pub caller_contact: Box<[u8]>,
     /// How long a call of that line rings; `None`: as all others.
@@ -156,9 +155,8 @@ impl Calls {
         caller.dialog.contact_user = setup.caller_contact.clone();
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
-        caller.is_behind_nat =
-            setup.is_caller_behind_nat || media::is_behind_nat(setup.request, &setup.flow);
-        caller.is_proven = setup.is_caller_proven;
+        caller.is_behind_nat = setup.is_behind_nat;
+        caller.trust = setup.trust;
         caller.is_withheld = setup.is_withheld();
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
@@ -338,12 +336,9 @@ impl Calls {
             leg: leg_index,
             purpose: Purpose::Invite,
         };
-        if call
-            .invite(owner, (client, via_branch), invitation, context)
-            .is_err()
-        {
-            // No port is left for its media.
-            call.end_branch(leg_index, 503, EndedBy::Server);
+        let invited = call.invite(owner, (client, via_branch), invitation, context);
+        if let Err(unfit) = invited {
+            call.end_branch(leg_index, unfit.status(), EndedBy::Server);
             return;
         }
         if !is_counted {
@@ -400,22 +395,22 @@ impl Calls {
 }
 
 impl Call {
-    /// Sends the INVITE of a branch; not if there is no port for its media.
+    /// Sends the INVITE of a branch; not if its media must be relayed and cannot be.
     fn invite(
         &mut self,
         owner: Owner,
         (client, via_branch): (ClientId, crate::transaction::Branch),
         invitation: &Invitation<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Unfit> {
         let from_outside = self.caller.party.is_outside();
         let request = invitation.request;
         let offer = Said::offer(CALLER, request);
         let body = match self.passes(owner.leg, offer, context) {
             Ok(body) => body,
-            Err(full) => {
+            Err(unfit) => {
                 context.transactions.release(client);
-                return Err(full);
+                return Err(unfit);
             }
         };
         let Some(branch) = self.branches.get_mut(owner.leg as usize) else {

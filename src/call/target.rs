@@ -27,7 +27,7 @@ pub struct Target {
     pub party: Party,
     /// Which of his phones, if he is called at a binding.
     pub phone: Option<Phone>,
-    /// Media reaches it only the way that it sends on.
+    /// He is a phone behind a NAT.
     pub is_behind_nat: bool,
     /// A connection that he has open to us beside a UDP flow, and our address on it.
     pub stream: Option<(Flow, SocketAddr)>,

@@ -339,9 +339,12 @@ impl Calls {
             true => call.passes(callee, Said::offer(from, request), context),
             false => Ok(Cow::Borrowed(request.body())),
         };
-        let Ok(body) = body else {
-            context.transactions.release(client);
-            return refused(503, None, context);
+        let body = match body {
+            Ok(body) => body,
+            Err(unfit) => {
+                context.transactions.release(client);
+                return refused(unfit.status(), None, context);
+            }
         };
         let Some(server) = context.transactions.open_server(
             context.now.mono,
@@ -518,6 +521,7 @@ impl Calls {
             self.peer_is_gone(owner, status == 481, context);
         }
         self.watch_both(owner.call);
+        self.listen(owner.call, context);
         self.sweep(owner.call);
     }
 

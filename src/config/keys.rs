@@ -213,7 +213,7 @@ const REGISTRAR: &[KeySpec] = &[
     key(
         "nat_keepalive",
         "4s",
-        "how often a phone behind a NAT is sent four bytes over UDP; 0: never",
+        "how often a phone behind a NAT is sent four bytes over UDP, or an OPTIONS; 0: never",
     ),
     key(
         "bindings_per_user_max",

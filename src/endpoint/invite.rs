@@ -7,6 +7,8 @@ use super::*;
 use crate::call::{
     ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
 };
+use crate::location::Binding;
+use crate::media::Trust;
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -47,7 +49,7 @@ impl Endpoint {
             };
         }
         let code = self.feature_code(arrival, identity, &dialled);
-        let (is_code, is_proven) = (code.is_some(), setup.is_caller_proven);
+        let (is_code, is_proven) = (code.is_some(), setup.trust != Trust::Owed);
         let refusal = match code {
             Some((user, code)) => self.feature(arrival, user, &code, is_proven),
             None => self.targets(now, arrival, identity, &dialled, &mut setup),
@@ -169,6 +171,10 @@ impl Endpoint {
     ) -> Setup<'a> {
         let (request, flow) = (arrival.request, arrival.flow);
         let (caller, caller_home, caller_name, from) = self.caller(arrival, identity);
+        let binding = match identity {
+            Who::User(user) => (self.location.bindings(user)).find(|own| own.flow() == flow),
+            Who::Trunk(_) | Who::Line(_) => None,
+        };
         Setup {
             request,
             flow,
@@ -180,19 +186,16 @@ impl Endpoint {
                 Who::User(user) => self.stream_beside(user, &flow),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
-            caller_phone: match identity {
-                Who::User(user) => (self.location.bindings(user))
-                    .find(|binding| binding.flow() == flow)
-                    .map(|binding| self.location.phone(binding)),
-                Who::Trunk(_) | Who::Line(_) => None,
+            caller_phone: binding.map(|binding| self.location.phone(binding)),
+            is_behind_nat: binding.is_some_and(Binding::is_behind_nat)
+                || crate::call::is_behind_nat(request, &flow),
+            trust: match identity {
+                _ if flow.connection.is_some() => Trust::Whole,
+                Who::User(user) if self.peers.is_user(&flow, user) => Trust::Owed,
+                Who::User(_) => Trust::Whole,
+                // A carrier's media may be at another address than its signalling, and begin before the answer.
+                Who::Trunk(_) | Who::Line(_) => Trust::Bounded,
             },
-            is_caller_behind_nat: match identity {
-                Who::User(user) => (self.location.bindings(user))
-                    .any(|binding| binding.flow() == flow && self.is_phone_behind_nat(binding)),
-                Who::Trunk(_) | Who::Line(_) => false,
-            },
-            is_caller_proven: !(arrival.flow.connection.is_none()
-                && matches!(identity, Who::User(user) if self.peers.is_user(&flow, user))),
             caller_contact: match identity {
                 Who::Line(line) => self.lines.token(line).into(),
                 Who::User(_) | Who::Trunk(_) => Box::default(),
@@ -336,7 +339,7 @@ impl Endpoint {
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
             phone: Some(self.location.phone(binding)),
-            is_behind_nat: self.is_phone_behind_nat(binding),
+            is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
             stream: None,
             to: to.clone(),
             caller_id: None,

@@ -289,6 +289,7 @@ impl Endpoint {
             Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
+                self.media.have(local);
                 if self.routes.insert(remote, local) != Some(local) {
                     self.lines_rerouted(now, remote);
                 }
@@ -308,9 +309,9 @@ impl Endpoint {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::MediaFailed { pair, is_taken } => {
-                if let Some(media) = self.media.failed(now.mono, pair, is_taken) {
+                if let Some((media, goes_on)) = self.media.failed(now.mono, pair, is_taken) {
                     let (calls, mut context) = self.split(now);
-                    calls.media_failed(media, &mut context);
+                    calls.media_failed(media, goes_on, &mut context);
                 }
             }
             Input::Tick => self.tick(now),
@@ -320,6 +321,7 @@ impl Endpoint {
         }
         self.callers_are_heard(now);
         self.calls_go_on(now);
+        self.take_nats(now.mono);
         self.letters_go(now);
         self.light_lamps(now);
     }
@@ -357,6 +359,8 @@ impl Endpoint {
         self.forget_letters();
         self.config = config;
         self.keep_all_alive(now.mono);
+        let (calls, context) = self.split(now);
+        calls.listen_to_all(&context);
         self.lines_moved(now);
         self.lane_changes += 1;
         self.keep_changes();

@@ -66,13 +66,11 @@ impl Endpoint {
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(now, &arrival, registered.status);
-        let flow = &arrival.flow;
         if registered.status == 200 {
             self.phone_is_back(now, user, &arrival);
         }
         if registered.status == 200 && is_behind_nat {
-            self.location.is_behind_nat(user, flow);
-            self.keep_phone_alive(now.mono, flow);
+            self.is_behind_nat(now.mono, user, &arrival.flow);
         }
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
@@ -117,7 +115,7 @@ impl Endpoint {
     /// address outside.
     fn shows_nat(&self, request: &Message<'_>, flow: &Flow, user: UserId) -> bool {
         let is_there = |binding: &Binding| {
-            binding.is_behind_nat && binding.flow().remote.ip() == flow.remote.ip()
+            binding.is_behind_nat() && binding.flow().remote.ip() == flow.remote.ip()
         };
         crate::call::is_behind_nat(request, flow)
             || self.auth.is_marked(request.bytes())

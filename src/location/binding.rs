@@ -62,11 +62,9 @@ pub struct Binding {
     pub refreshed: u64,
     /// Number of this binding, never used again; a refresh keeps it.
     pub serial: u64,
-    /// Its phone was seen to be behind a NAT.
-    pub is_behind_nat: bool,
-    /// It was kept over a restart, and its phone has not been heard since.
-    pub is_restored: bool,
     flow: PackedFlow,
+    /// The phone is behind a NAT, as its REGISTER or a session description of its has shown.
+    pub(super) is_behind_nat: bool,
     /// Neighbours in the list of bindings with the same flow.
     pub(super) next: u32,
     pub(super) previous: u32,
@@ -123,9 +121,8 @@ impl Binding {
             deadline: Instant::default(),
             refreshed: 0,
             serial: 0,
-            is_behind_nat: false,
-            is_restored: false,
             flow: PackedFlow::new(&new.flow),
+            is_behind_nat: false,
             next: u32::MAX,
             previous: u32::MAX,
             newer: u32::MAX,
@@ -176,6 +173,11 @@ impl Binding {
         self.flow.unpack()
     }
 
+    /// Whether the phone is behind a NAT.
+    pub fn is_behind_nat(&self) -> bool {
+        self.is_behind_nat
+    }
+
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.bytes.len()
@@ -221,6 +223,7 @@ impl Binding {
             remote: flow.remote,
             since: self.since,
             expires: self.expires,
+            is_behind_nat: self.is_behind_nat,
         })
     }
 }

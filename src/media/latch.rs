@@ -2,14 +2,33 @@
 //! from, since behind a NAT nobody knows his own address.
 //!
 //! Only its host counts as it: the one that its signalling comes from, or the one that it describes. What comes from
-//! elsewhere neither passes nor is learned from (`latch = any` takes whoever comes first). The port is learned, and is
-//! fixed after [`PACKETS`] packets of one SSRC, until it describes itself again: neighbours behind the same NAT cannot take
-//! its place then.
+//! elsewhere neither passes nor is learned from (`latch = any` takes whoever comes first). The port is learned: the one that
+//! it has named before any other, and for good after [`PACKETS`] packets of one SSRC from one port, until it describes
+//! itself again: neighbours behind the same NAT cannot take its place then. What has no SSRC in a stream of RTP (STUN, DTLS)
+//! says where it is only as long as nothing else does, and never for good.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// Packets from one port, with one SSRC, after which no other one counts.
 pub(super) const PACKETS: u8 = 5;
+/// Ports and SSRCs that are counted at a time: audio and video of a bundle, and a neighbour's.
+const COUNTED: usize = 4;
+
+/// How sure we are of what was learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Sure {
+    /// Nothing was heard since it has described itself.
+    #[default]
+    Not,
+    /// By what is no media.
+    ByOther,
+    /// By media.
+    ByMedia,
+    /// By media from the port that it has named.
+    AsSaid,
+    /// For good.
+    Fixed,
+}
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +36,13 @@ pub(super) struct Latch {
     /// Where it says.
     pub said: Option<SocketAddr>,
     learned: Option<SocketAddr>,
+    sure: Sure,
+    counts: [Option<Count>; COUNTED],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    from: SocketAddr,
     ssrc: Option<u32>,
     packets: u8,
 }
@@ -29,24 +55,56 @@ impl Latch {
             self.learned = None;
         }
         self.said = said;
-        self.packets = 0;
-        self.ssrc = None;
+        self.sure = Sure::Not;
+        self.counts = Default::default();
     }
 
-    /// A packet from a host that may be it: whether it is taken.
-    pub fn hear(&mut self, from: SocketAddr, ssrc: Option<u32>) -> bool {
-        let is_known = self.learned == Some(from);
-        if self.packets >= PACKETS {
-            return is_known;
+    /// A packet from a host that may be it: whether it is taken. `is_media`: it is what the stream carries.
+    pub fn hear(&mut self, from: SocketAddr, ssrc: Option<u32>, is_media: bool) -> bool {
+        if self.sure == Sure::Fixed {
+            return self.learned == Some(from);
         }
-        let goes_on = is_known && self.ssrc == ssrc;
-        self.packets = if goes_on {
-            self.packets.saturating_add(1)
-        } else {
-            1
+        let sure = match is_media {
+            false => Sure::ByOther,
+            true if self.said == Some(from) => Sure::AsSaid,
+            true => Sure::ByMedia,
         };
-        (self.learned, self.ssrc) = (Some(from), ssrc);
+        if sure < self.sure {
+            return true;
+        }
+        (self.learned, self.sure) = (Some(from), sure);
+        if is_media && self.count(from, ssrc) >= PACKETS {
+            self.sure = Sure::Fixed;
+        }
         true
+    }
+
+    /// How many packets have come from this port with this SSRC, this one with them. One that finds no place takes that of
+    /// whoever has fewest.
+    fn count(&mut self, from: SocketAddr, ssrc: Option<u32>) -> u8 {
+        let is_it = |count: &Option<Count>| {
+            count.is_some_and(|count| (count.from, count.ssrc) == (from, ssrc))
+        };
+        let packets = |count: &Option<Count>| count.map_or(0, |count| count.packets);
+        let known = self.counts.iter().position(is_it);
+        let place = match known {
+            Some(known) => self.counts.get_mut(known),
+            None => self.counts.iter_mut().min_by_key(|count| packets(count)),
+        };
+        let before = if known.is_some() {
+            place.as_deref().map_or(0, packets)
+        } else {
+            0
+        };
+        let packets = before.saturating_add(1);
+        if let Some(place) = place {
+            *place = Some(Count {
+                from,
+                ssrc,
+                packets,
+            });
+        }
+        packets
     }
 
     /// Where it is.

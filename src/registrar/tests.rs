@@ -176,6 +176,7 @@ fn a_first_registration() {
             remote: desk.flow.remote,
             since: at(0).unix,
             expires: at(600).unix,
+            is_behind_nat: false,
         }))]
     );
     let binding = desk.location.bindings(USER).next().unwrap();

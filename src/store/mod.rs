@@ -47,6 +47,8 @@ pub struct BindingRow {
     pub remote: SocketAddr,
     pub since: UnixTime,
     pub expires: UnixTime,
+    /// The phone is behind a NAT.
+    pub is_behind_nat: bool,
 }
 
 /// What tells a binding from all others. Contact URIs alone do not: two phones behind different NATs may register the same

@@ -393,6 +393,19 @@ impl World {
         self.take_outputs();
     }
 
+    /// The relay's port could not be opened: another program has it.
+    pub fn fail_media(&mut self, port: u16) {
+        let mut pairs = self.media.iter();
+        let pair = pairs
+            .find(|(_, even)| **even == port)
+            .map(|(pair, _)| *pair);
+        if let Some(pair) = pair {
+            let is_taken = true;
+            (self.endpoint).handle_input(self.now, Input::MediaFailed { pair, is_taken });
+            self.take_outputs();
+        }
+    }
+
     /// Bytes to the server from `from` at this moment, past the network.
     pub fn input_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flow(from, None);

@@ -93,7 +93,7 @@ impl Leg {
         husk.is_withheld = self.is_withheld;
         husk.is_behind_nat = self.is_behind_nat;
         // Nothing is relayed to somebody who is not there.
-        husk.is_proven = false;
+        husk.trust = Trust::Owed;
         husk
     }
 

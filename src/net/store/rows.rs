@@ -148,6 +148,8 @@ pub(super) fn binding(row: &Row<'_>) -> Result<StoredBinding, String> {
         remote: parsed::<SocketAddr>(row, "source")?,
         since: time(row, "since")?,
         expires: time(row, "expires")?,
+        // NULL, or not there, in a file of an older sipkeep.
+        is_behind_nat: row.get("behind_nat").unwrap_or_default(),
     };
     Ok(StoredBinding { row, granted_s })
 }
@@ -183,9 +185,9 @@ pub(super) fn put_binding(
     connection
         .prepare_cached(
             "REPLACE INTO registrations (user, contact, source, local, transport, user_agent, since, expires,
-               granted_s, path, call_id, cseq, q, instance, reg_id)
+               granted_s, path, call_id, cseq, q, instance, reg_id, behind_nat)
              VALUES (:user, :contact, :source, :local, :transport, :user_agent, :since, :expires,
-               :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id)",
+               :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id, :behind_nat)",
         )?
         .execute(named_params! {
             ":user": row.user,
@@ -197,6 +199,7 @@ pub(super) fn put_binding(
             ":since": written(row.since),
             ":expires": written(row.expires),
             ":granted_s": granted_s,
+            ":behind_nat": row.is_behind_nat,
             ":path": readable(&row.path),
             ":call_id": readable(&row.call_id),
             ":cseq": row.cseq,

@@ -3,9 +3,9 @@
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
-//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 these but no `messages`, 5 is this layout. What an
-//! older file lacks is added when it is opened for writing. A higher one belongs to a newer sipkeep and is refused, since
-//! guessing at it could destroy what it holds.
+//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 these but no `messages`, 5 has no `behind_nat` in
+//! `registrations`, 6 is this layout. What an older file lacks is added when it is opened for writing. A higher one belongs
+//! to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -21,7 +21,7 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 /// The first one with table `destinations`.
 pub(super) const WITH_DESTINATIONS: i64 = 2;
 /// The first one with table `features`.
@@ -147,6 +147,9 @@ CREATE TABLE messages (          -- text messages that wait for users who were n
 );
 ";
 
+/// What version 6 has more than version 5: 1 for a phone behind a NAT.
+const BEHIND_NAT: &str = "ALTER TABLE registrations ADD COLUMN behind_nat INTEGER";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
 const COLUMNS: [(&str, &str); 9] = [
     ("secrets", "name, value"),
@@ -166,7 +169,7 @@ const COLUMNS: [(&str, &str); 9] = [
     (
         "registrations",
         "user, contact, source, local, transport, user_agent, since, expires, granted_s, path, call_id, cseq, q, \
-         instance, reg_id",
+         instance, reg_id, behind_nat",
     ),
     ("call_records", super::rows::RECORD_COLUMNS),
 ];
@@ -346,7 +349,7 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, MESSAGES]
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, MESSAGES, BEHIND_NAT]
             .into_iter()
             .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
@@ -474,6 +477,9 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         let mut insert = transaction.prepare(&insert)?;
         let columns = match table {
             "call_records" => record_columns(&old),
+            "registrations" if old.prepare("SELECT behind_nat FROM registrations").is_err() => {
+                columns.replace(", behind_nat", ", NULL")
+            }
             _ => columns.to_owned(),
         };
         for order in ["DESC", "ASC"] {

@@ -49,6 +49,7 @@ fn binding(user: &str, contact: &[u8], expires: UnixTime) -> BindingRow {
         remote: "[2001:db8::7]:5062".parse().expect("an address"),
         since: UnixTime::from_millis(1_772_366_400_123),
         expires,
+        is_behind_nat: true,
     }
 }
 
@@ -567,7 +568,7 @@ fn people_read_it_with_sqlite3() {
          100||1\n\
          1|100|2026-03-01T12:00:00.123Z|101|call me\n\
          bans\ncall_records\ndestinations\nfeatures\nknown\nmessages\nmeta\nregistrations\nsecrets\n\
-         wal\n5\nok\n",
+         wal\n6\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -463,6 +463,7 @@ impl Player {
                 self.setup.0 = read(&self.config)?;
                 self.world.reload(self.setup.0.clone());
             }
+            ["loses", "port", "of", name] => self.loses_port(name, words)?,
             ["registers", name] => {
                 let line = (*name).to_owned();
                 let answer = self.world.command(Command::RegisterLine { line });

@@ -69,7 +69,7 @@ fn newer_and_foreign_files_are_refused_untouched() {
     for (name, sql, word) in [
         (
             "newer.db",
-            "PRAGMA application_id = 1936289899; PRAGMA user_version = 6; CREATE TABLE x (y)",
+            "PRAGMA application_id = 1936289899; PRAGMA user_version = 7; CREATE TABLE x (y)",
             "newer",
         ),
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
@@ -105,6 +105,7 @@ fn a_file_of_version_1_is_carried_over() {
         .and_then(|old| {
             old.execute_batch(
                 "DROP TABLE messages; DROP TABLE features; DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
+                 ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 1; VACUUM",
             )
         })
@@ -114,21 +115,28 @@ fn a_file_of_version_1_is_carried_over() {
     assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 1));
 
     let (store, snapshot, secrets) = open(&path);
-    assert_eq!(snapshot.bindings, [row]);
+    let known = BindingRow {
+        is_behind_nat: false,
+        ..row
+    };
+    assert_eq!(snapshot.bindings, [known]);
     assert!(snapshot.destinations.is_empty());
     assert!(snapshot.features.is_empty());
-    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 5));
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 6));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
         .and_then(|old| {
-            old.execute_batch("DROP TABLE messages; DROP TABLE features; PRAGMA user_version = 3")
+            old.execute_batch(
+                "DROP TABLE messages; DROP TABLE features;
+                 ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 3",
+            )
         })
         .expect("as it was a little later");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
-    assert_eq!((snapshot.features.len(), version()), (0, 5));
+    assert_eq!((snapshot.features.len(), version()), (0, 6));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
@@ -157,6 +165,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
         .and_then(|old| {
             old.execute_batch(
                 "DROP TABLE messages; DROP TABLE features; ALTER TABLE call_records DROP COLUMN reason;
+                 ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 2; VACUUM",
             )
         })
@@ -193,7 +202,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     store.close(CLOSE).expect("closed");
     let version = Connection::open(&path)
         .and_then(|file| file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
-    assert_eq!(version, Ok(5));
+    assert_eq!(version, Ok(6));
 }
 
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {
