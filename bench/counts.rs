@@ -19,7 +19,7 @@ use sipkeep::config::{Config, Secret};
 use sipkeep::endpoint::{Endpoint, Input, Output};
 use sipkeep::guard::{Admission, Guard, Standing};
 use sipkeep::limits::UNPROVEN_SOURCES_MAX;
-use sipkeep::media::{Exchange, Media, Place, Side};
+use sipkeep::media::{Exchange, Media, Place, Side, Trust};
 use sipkeep::message::{Composer, DigestParams, HeaderName, Message, Method, parse};
 use sipkeep::sdp::{Direction, Stream};
 use sipkeep::source::{Component, Flow, MediaPair, Sink, Source, Transport};
@@ -612,11 +612,14 @@ fn media() {
         host: host(own),
         local: host(9),
         shown: host(9),
+        scope: 0,
         is_behind_nat: false,
+        trust: Trust::Whole,
     };
     let stream = |own, call: u16| Stream {
         is_audio: true,
         is_datagrams: true,
+        is_rtp: true,
         port: 20_000 + 2 * call,
         address: Some(host(own)),
         rtcp: None,
