@@ -37,13 +37,14 @@ pub(super) struct Latch {
     pub said: Option<SocketAddr>,
     learned: Option<SocketAddr>,
     sure: Sure,
-    counts: [Option<Count>; COUNTED],
+    counts: [Count; COUNTED],
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Packets from a port: of the two hosts that count one will have it. None at all: a free place.
+#[derive(Clone, Copy, Debug, Default)]
 struct Count {
-    from: SocketAddr,
-    ssrc: Option<u32>,
+    ssrc: u32,
+    port: u16,
     packets: u8,
 }
 
@@ -73,7 +74,7 @@ impl Latch {
             return true;
         }
         (self.learned, self.sure) = (Some(from), sure);
-        if is_media && self.count(from, ssrc) >= PACKETS {
+        if is_media && self.count(from.port(), ssrc.unwrap_or(0)) >= PACKETS {
             self.sure = Sure::Fixed;
         }
         true
@@ -81,29 +82,25 @@ impl Latch {
 
     /// How many packets have come from this port with this SSRC, this one with them. One that finds no place takes that of
     /// whoever has fewest.
-    fn count(&mut self, from: SocketAddr, ssrc: Option<u32>) -> u8 {
-        let is_it = |count: &Option<Count>| {
-            count.is_some_and(|count| (count.from, count.ssrc) == (from, ssrc))
-        };
-        let packets = |count: &Option<Count>| count.map_or(0, |count| count.packets);
-        let known = self.counts.iter().position(is_it);
-        let place = match known {
+    fn count(&mut self, port: u16, ssrc: u32) -> u8 {
+        let is_it = |own: &Count| own.packets > 0 && (own.port, own.ssrc) == (port, ssrc);
+        let place = match self.counts.iter().position(is_it) {
             Some(known) => self.counts.get_mut(known),
-            None => self.counts.iter_mut().min_by_key(|count| packets(count)),
+            None => {
+                let fewest = self.counts.iter_mut().min_by_key(|own| own.packets);
+                fewest.map(|own| {
+                    own.packets = 0;
+                    own
+                })
+            }
         };
-        let before = if known.is_some() {
-            place.as_deref().map_or(0, packets)
-        } else {
-            0
+        let Some(place) = place else { return 0 };
+        let packets = place.packets.saturating_add(1);
+        *place = Count {
+            ssrc,
+            port,
+            packets,
         };
-        let packets = before.saturating_add(1);
-        if let Some(place) = place {
-            *place = Some(Count {
-                from,
-                ssrc,
-                packets,
-            });
-        }
         packets
     }
 
