@@ -239,7 +239,9 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        if !leg.is_up || leg.refuse_answering(cause(reason).unwrap_or(487), context) {
+        // An administrator's reason has the cause 200, which is no refusal.
+        let refusal = cause(reason).filter(|status| *status >= 300).unwrap_or(487);
+        if !leg.is_up || leg.refuse_answering(refusal, context) {
             return;
         }
         if let Some(cseq) = leg.ack_owed {
