@@ -77,10 +77,11 @@ fn a_transfer_is_within_reach() {
 
 #[test]
 fn a_pickup_is_within_reach() {
-    // The user by address takes what rings at bob: by the code, or by a Replaces of bob's call.
+    // The user by address takes what rings at bob: by the code, or by a Replaces of bob's call. It is his with his ACK.
     for take in [&[3, 3, 0, 13, 0][..], &[22, 3, 1, 0]] {
         let mut program = Program::after(false, &[REGISTERED, RINGING]);
         program.play(take);
+        program.play(&[3, 3, 3, 0, 0]);
         let mut records = program.world.records.values();
         let taken = records.find(|(up, ..)| *up == 1).map(|kept| &kept.2);
         let by = taken.and_then(|record| record.answered_by.as_deref());

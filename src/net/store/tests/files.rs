@@ -140,15 +140,26 @@ fn a_file_of_version_1_is_carried_over() {
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
-        .and_then(|old| old.execute_batch("DROP TABLE messages; PRAGMA user_version = 4"))
+        .and_then(|old| {
+            old.execute_batch(
+                "DROP TABLE messages; ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 4",
+            )
+        })
         .expect("as it was later still");
     let (store, snapshot, _) = open(&path);
-    assert_eq!((snapshot.messages.len(), version()), (0, 5));
+    assert_eq!((snapshot.messages.len(), version()), (0, 6));
     assert_eq!(snapshot.features, [feature("100", "200")]);
     store.keep(Change::Message(Box::new(message(1, "100"))));
     store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch(
+                "ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 5",
+            )
+        })
+        .expect("as it was before this");
     let (store, snapshot, _) = open(&path);
-    assert_eq!(snapshot.messages.len(), 1);
+    assert_eq!((snapshot.messages.len(), version()), (1, 6));
     assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
     store.close(CLOSE).expect("closed");
 }
