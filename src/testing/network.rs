@@ -133,6 +133,16 @@ impl Network {
             .retain(|Reverse((at, _, packet))| *at > until || !packet.payload.is_datagram());
     }
 
+    /// The server's power went: its connections are gone, and what is on its way to it on them finds nobody, nor is any of
+    /// them closed later. What it has sent itself still arrives.
+    pub fn break_streams(&mut self, server: SocketAddr) {
+        (self.under_way).retain(|Reverse((_, _, packet))| match packet.payload {
+            Payload::Opened(_) | Payload::Closed(_) => false,
+            Payload::Bytes(..) => packet.to != server,
+            Payload::Datagram(_) | Payload::Query(..) | Payload::Answer(..) => true,
+        });
+    }
+
     /// When the next packet arrives.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.under_way.peek().map(|Reverse((at, _, _))| *at)

@@ -331,13 +331,16 @@ impl World {
     }
 
     /// The power goes, and is back `after` that: a server with another seed and what the one before had kept. Connections
-    /// are gone; what is under way still arrives.
+    /// are gone, with what they would have brought it; all else that is under way still arrives.
     pub fn restart(&mut self, config: Config, seed: u64, after: Duration) {
         self.set(self.now.mono.plus(after));
         // Time goes on for all others; what was under way does not wait for us.
         self.network.lose_until(self.now.mono);
+        self.network.break_streams(self.server);
         self.connections.clear();
         self.by_peer.clear();
+        // The next server counts its own from the beginning.
+        self.dead.clear();
         let bytes = Random::new(seed).fork("server").bytes();
         let kept = self.kept.snapshot(self.now.unix);
         self.endpoint = Endpoint::new(self.now, config, bytes, kept);
@@ -696,5 +699,54 @@ impl World {
             self.endpoint.handle_input(self.now, input);
             self.take_outputs();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer whose connection is trusted: the server itself closes none of these.
+    const PEER: ([u8; 4], u16) = ([198, 51, 100, 4], 5060);
+
+    fn world() -> (World, Config) {
+        let server = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let text = format!(
+            "[server]\nlisten = tcp:{server}\n\
+             [trunk carrier]\naddresses = 198.51.100.4\ntransport = tcp\nkeepalive = 0\n"
+        );
+        let config = Config::read(&text, std::path::Path::new(".")).expect("a configuration");
+        let link = Link {
+            delay: Duration::from_millis(30),
+            ..Link::default()
+        };
+        (World::new(config.clone(), server, 1, link), config)
+    }
+
+    fn pass(world: &mut World, time: Duration) -> Vec<Seen> {
+        let until = world.now().mono.plus(time);
+        std::iter::from_fn(|| world.run(until))
+            .map(|delivery| delivery.seen)
+            .collect()
+    }
+
+    #[test]
+    fn a_connection_under_way_does_not_reach_the_next_server() {
+        let peer = SocketAddr::from(PEER);
+        let (mut world, config) = world();
+        assert!(world.connect(peer));
+        // Nothing that the server would answer, and so learn that there is nobody.
+        world.write(peer, b"\r\n");
+        world.restart(config, 2, Duration::from_millis(10));
+        assert_eq!(pass(&mut world, Duration::from_secs(1)), []);
+        assert_eq!(world.endpoint.census().streams, 0);
+        // The next one is a connection of its own.
+        assert!(world.connect(peer));
+        world.write(peer, b"\r\n\r\n");
+        let seen = pass(&mut world, Duration::from_secs(1));
+        assert_eq!(seen, [Seen::Bytes(b"\r\n".to_vec())]);
+        world.close(peer);
+        pass(&mut world, Duration::from_secs(1));
+        assert_eq!(world.endpoint.census().streams, 0);
     }
 }
