@@ -158,6 +158,11 @@ impl Calls {
             .into_iter()
             .partition(|(party, side)| *party == caller && *side == Side::Caller);
         call.counted = own;
+        // Whoever has called another phone of his own was counted once: that one is in the call that goes on.
+        let rings_himself = !caller.is_outside()
+            && branches.iter().any(|branch| {
+                branch.leg.party == caller && branch.status.is_none_or(|status| status < 300)
+            });
         let (had_offer, invite_cseq) = (call.had_offer, call.invite_cseq);
         let is_offered = call.provisionals.is_offered();
         let (invitation, later) = (call.invitation.take(), std::mem::take(&mut call.later));
@@ -193,6 +198,9 @@ impl Calls {
             });
         }
         self.counted_over(second, others, handle);
+        if rings_himself {
+            self.count_in(handle, &caller, Side::Callee);
+        }
         self.touch(handle);
         self.arm(until, Timer::RingTimeout(handle));
         for leg in silent {
