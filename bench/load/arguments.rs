@@ -10,13 +10,16 @@ use lexopt::prelude::*;
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
-sipkeep-load echo|drop --listen ADDRESS:PORT
+sipkeep-load compare --server PROGRAM [OPTIONS]
+sipkeep-load echo|drop|drop-late --listen ADDRESS:PORT
 
 Scenarios
   options        OPTIONS, answered with 200
   register-401   REGISTER without credentials, answered with 401
   register       registrations refreshed in one message, the nonce used again
+  register-new   each user registers for the first time, with a challenge; ends with the last one
   calls          INVITE, 180, 200, ACK, BYE; both sides are played here
+  held-calls     the same without BYE: --calls of them, which stay; ends with the last one
   ping           OPTIONS, and whatever comes back is the answer: for the echo loop
   flood          a scanner's INVITEs; no answer is expected
   forged         REGISTERs of strangers, each of another source: --sources of them, once
@@ -30,6 +33,14 @@ while its address is forged.
   --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 
+compare measures the server PROGRAM, Kamailio and loops that only receive and send, all on the same core, in turns.
+  --kamailio PROGRAM   Kamailio (kamailio, if it is there; \"no\": without it)
+  --runs N             turns; the table has their medians (5)
+  --rows TEXT          only rows whose name has this in it
+  --load-core N        core of the load (0)
+  --server-core N      core of the servers (1)
+  --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
+
 Load
   --window N     closed loop: so many at a time (128)
   --rate N       open loop: so many a second; latency counts from when each was due
@@ -42,6 +53,7 @@ Load
   --bind ADDRESS       own address (127.0.0.1)
   --flows N            register: sockets that the users are spread over (1)
   --trunk ADDR         calls: all come from there, without registration
+  --calls N            held-calls: how many (1000)
   --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
                        each below fd00::/16, which must be local (bench/forged makes it so)
 
@@ -49,7 +61,8 @@ Report
   --pid PID      the server's process: its CPU time for each message, its memory
   --json         one line of JSON
 
-echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing.
+echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. drop-late waits for a
+millisecond whenever something has come, so that batches fill.
 They end with SIGTERM.";
 
 /// What to play.
@@ -59,7 +72,9 @@ pub enum Scenario {
     Options,
     Register401,
     Register,
+    RegisterNew,
     Calls,
+    HeldCalls,
     Ping,
     Flood,
     Forged,
@@ -72,18 +87,22 @@ impl Scenario {
             Self::Options => "options",
             Self::Register401 => "register-401",
             Self::Register => "register",
+            Self::RegisterNew => "register-new",
             Self::Calls => "calls",
+            Self::HeldCalls => "held-calls",
             Self::Ping => "ping",
             Self::Flood => "flood",
             Self::Forged => "forged",
         }
     }
 
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Options,
         Self::Register401,
         Self::Register,
+        Self::RegisterNew,
         Self::Calls,
+        Self::HeldCalls,
         Self::Ping,
         Self::Flood,
         Self::Forged,
@@ -96,6 +115,7 @@ impl Scenario {
 pub enum Loop {
     Echo,
     Drop,
+    DropLate,
 }
 
 /// What to do.
@@ -114,6 +134,8 @@ pub enum Command {
         /// Unix user of the server.
         user_id: Option<u32>,
     },
+    /// Compare servers.
+    Compare(Compare),
     /// Be a server that does nothing.
     Loop {
         /// Which.
@@ -121,6 +143,39 @@ pub enum Command {
         /// Where.
         listen: SocketAddr,
     },
+}
+
+/// What to compare with what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// The server.
+    pub server: PathBuf,
+    /// Kamailio; `None`: without it.
+    pub kamailio: Option<PathBuf>,
+    /// Turns.
+    pub runs: usize,
+    /// Rows that have this in their name.
+    pub rows: String,
+    /// Core of the load.
+    pub load_core: usize,
+    /// Core of the servers.
+    pub server_core: usize,
+    /// Folder of the results.
+    pub output: PathBuf,
+}
+
+impl Default for Compare {
+    fn default() -> Self {
+        Self {
+            server: PathBuf::new(),
+            kamailio: Some("kamailio".into()),
+            runs: 5,
+            rows: String::new(),
+            load_core: 0,
+            server_core: 1,
+            output: "target/compare".into(),
+        }
+    }
 }
 
 /// How requests are paced.
@@ -152,6 +207,8 @@ pub struct Arguments {
     pub flows: usize,
     /// Where calls come from without registration.
     pub trunk: Option<IpAddr>,
+    /// Calls that stay.
+    pub calls: u32,
     pub pid: Option<u32>,
     pub json: bool,
 }
@@ -174,6 +231,7 @@ impl Arguments {
 pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
     let (mut target, mut listen, mut server) = (None, None, None);
+    let mut compare = Compare::default();
     let (mut rates, mut user_id) = (vec![50e3, 100e3, 200e3], None);
     let mut arguments = Arguments {
         command: Command::Help,
@@ -188,6 +246,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         sources: 1,
         flows: 1,
         trunk: None,
+        calls: 1_000,
         pid: None,
         json: false,
     };
@@ -219,6 +278,21 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
             }
             Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
+            Long("calls") => arguments.calls = parser.value()?.parse()?,
+            Long("kamailio") => {
+                let path = PathBuf::from(parser.value()?);
+                compare.kamailio = Some(path).filter(|path| path.as_os_str() != "no");
+            }
+            Long("runs") => {
+                compare.runs = parser.value()?.parse()?;
+                if compare.runs == 0 {
+                    return Err("--runs: at least 1".into());
+                }
+            }
+            Long("rows") => compare.rows = parser.value()?.string()?,
+            Long("load-core") => compare.load_core = parser.value()?.parse()?,
+            Long("server-core") => compare.server_core = parser.value()?.parse()?,
+            Long("output") => compare.output = PathBuf::from(parser.value()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
             Long("user-id") => user_id = Some(parser.value()?.parse()?),
             Long("rates") => rates = flood_rates(&parser.value()?.string()?)?,
@@ -231,6 +305,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let kind = match word.as_str() {
         "echo" => Some(Loop::Echo),
         "drop" => Some(Loop::Drop),
+        "drop-late" => Some(Loop::DropLate),
         _ => None,
     };
     if let Some(kind) = kind {
@@ -246,6 +321,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             rates,
             user_id,
         };
+        return Ok(arguments);
+    }
+    if word == "compare" {
+        compare.server = server.ok_or("--server is missing")?;
+        arguments.command = Command::Compare(compare);
         return Ok(arguments);
     }
     let scenario = (Scenario::ALL.into_iter())
@@ -326,6 +406,8 @@ mod tests {
             &["options", "--target", "127.0.0.1:1", "--users", "9-5"],
             &["register", "--target", "127.0.0.1:1", "--flows", "0"],
             &["lanes"],
+            &["compare"],
+            &["compare", "--server", "x", "--runs", "0"],
             &["lanes", "--server", "x", "--rates", "5,-1"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
