@@ -104,7 +104,13 @@ impl Server {
     /// # Errors
     /// It does not obey, for people.
     pub fn ban(&self, address: Ipv4Addr) -> Result<(), String> {
-        if !matches!(self.kind, Kind::Sipkeep { guard: "enforce", .. }) {
+        if !matches!(
+            self.kind,
+            Kind::Sipkeep {
+                guard: "enforce",
+                ..
+            }
+        ) {
             return Ok(());
         }
         let output = Command::new(&self.program)

@@ -26,12 +26,12 @@ pub fn draw(lines: &[Line]) -> String {
             };
             let middle = y + BAR * 0.72;
             // Writing to a string cannot fail.
-            let _ = write!(
+            let _ = writeln!(
                 bars,
                 "<text x=\"8\" y=\"{middle:.1}\" font-weight=\"bold\">{}</text>\
                  <text x=\"{:.1}\" y=\"{middle:.1}\" text-anchor=\"end\">{}</text>\
                  <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{:.1}\" fill=\"{color}\"/>\
-                 <text x=\"{:.1}\" y=\"{middle:.1}\">{:.2} µs</text>\n",
+                 <text x=\"{:.1}\" y=\"{middle:.1}\">{:.2} µs</text>",
                 escaped(title),
                 LEFT - 8.0,
                 escaped(line.who),
