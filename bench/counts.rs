@@ -12,16 +12,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use sipkeep::action::Outputs;
 use sipkeep::auth::digest::{self, Login};
 use sipkeep::auth::{Authenticator, Credentials, Presented, Verified};
 use sipkeep::config::{Config, Secret};
 use sipkeep::endpoint::{Endpoint, Input, Output};
 use sipkeep::guard::{Admission, Guard, Standing};
 use sipkeep::limits::UNPROVEN_SOURCES_MAX;
+use sipkeep::media::{Exchange, Media, Place, Side, Trust};
 use sipkeep::message::{Composer, DigestParams, HeaderName, Message, Method, parse};
-use sipkeep::source::{Flow, Sink, Source, Transport};
+use sipkeep::sdp::{Direction, Stream};
+use sipkeep::source::{Component, Flow, MediaPair, Sink, Source, Transport};
 use sipkeep::store::Snapshot;
 use sipkeep::time::{Instant, Now, UnixTime};
+use sipkeep::token::Tokens;
 use sipkeep::transaction::{Received, Transactions};
 
 /// Operations that are counted for an id; one's share is what is printed.
@@ -370,11 +374,11 @@ fn auth() {
         if digest == "md5" {
             count("auth/challenge/md5", |number| {
                 lines.clear();
-                auth.challenge(at(number), source, false, &mut lines);
+                auth.challenge(at(number), source, (false, false), &mut lines);
             });
         }
         lines.clear();
-        auth.challenge(at(0), source, false, &mut lines);
+        auth.challenge(at(0), source, (false, false), &mut lines);
         let mut challenge = Vec::new();
         let request = plain("REGISTER", 0);
         let request = parse(&request).expect("parses");
@@ -597,9 +601,60 @@ fn endpoint() {
     });
 }
 
+/// A packet of one of 500 calls that are relayed, each with ports of its own.
+fn media() {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let mut media = Media::new(&config("md5"), Tokens::new(&[42; 32], "media"), hasher);
+    let mut out = Outputs::default();
+    let now = at(0).mono;
+    let host = |own: u8| IpAddr::from([192, 0, 2, own]);
+    let place = |own| Place {
+        host: host(own),
+        local: host(9),
+        shown: host(9),
+        scope: 0,
+        is_behind_nat: false,
+        trust: Trust::Whole,
+    };
+    let stream = |own, call: u16| Stream {
+        is_audio: true,
+        is_datagrams: true,
+        is_rtp: true,
+        port: 20_000 + 2 * call,
+        address: Some(host(own)),
+        rtcp: None,
+        direction: Direction::SendRecv,
+    };
+    for call in 0..500 {
+        let id = media.begin(now, [place(1), place(2)], true);
+        for (side, own, exchange) in [
+            (Side::Caller, 1, Exchange::Offer),
+            (Side::Callee, 2, Exchange::Answer),
+        ] {
+            let said = [stream(own, call)];
+            let told = media.describe(now, id, (side, host(own)), &said, exchange, &mut out);
+            told.expect("ports are left");
+            media
+                .show(id, side, &said, &mut out)
+                .expect("a description");
+        }
+    }
+    let mut packet = [0xd5; 172];
+    packet[..2].copy_from_slice(&[0x80, 8]);
+    count("media/relay_packet", |number| {
+        // The callee's port is opened first, when the caller's offer is shown; packets of all calls by turns.
+        let call = number * 7 % 500;
+        let pair = MediaPair(2 * call as u32);
+        let from = SocketAddr::new(host(2), 20_000 + 2 * call as u16);
+        let way = media.forward(now, black_box((pair, Component::Rtp)), from, &packet);
+        assert_eq!(way.map(|way| way.pair), Some(MediaPair(pair.0 + 1)));
+    });
+}
+
 fn main() {
     messages();
     guard();
+    media();
     transactions();
     auth();
     endpoint();

@@ -135,7 +135,7 @@ fn known() -> f64 {
 fn nonce_mint() -> f64 {
     let mut nonces = Nonces::new(at(0), &[42; 32], None);
     measure(&shuffled(0, 1_000)[..1 << 16], |n, source| {
-        black_box(nonces.mint(at(n as u64), *source, b"sipkeep"));
+        black_box(nonces.mint(at(n as u64), *source, b"sipkeep", false));
     })
 }
 
@@ -143,7 +143,7 @@ fn nonce_fresh() -> f64 {
     let mut nonces = Nonces::new(at(0), &[42; 32], None);
     let minted: Vec<_> = shuffled(0, 1_000)[..1 << 16]
         .iter()
-        .map(|source| (*source, nonces.mint(at(0), *source, b"sipkeep")))
+        .map(|source| (*source, nonces.mint(at(0), *source, b"sipkeep", false)))
         .collect();
     measure(&minted, |n, (source, text)| {
         assert!(

@@ -113,6 +113,9 @@ pub const STORE_DESTINATIONS_MAX: usize = 16_384;
 pub const FEATURES_MAX: usize = 100_000;
 /// Users whose dialled features wait for the disk, about 100 bytes each. Those of one more are not kept.
 pub const STORE_FEATURES_MAX: usize = 16_384;
+/// Changes of [`LETTERS_MAX`] that wait for the disk. One more is dropped and counted: after a restart one that was delivered may
+/// come once more, or one that was not is gone.
+pub const STORE_MESSAGES_MAX: usize = 8 * LETTERS_MAX;
 /// Call records that wait for the disk, about 500 bytes each: a day of a full disk at 45 calls a minute. One more is
 /// dropped and counted.
 pub const STORE_RECORDS_MAX: usize = 65_536;
@@ -172,6 +175,21 @@ pub const PAGES_PER_SENDER_MAX: usize = 64;
 /// How long the sender of such a MESSAGE waits while a phone answers nothing: he himself gives up at 64·T1 (RFC 3261
 /// §17.1.2.2), and an answer after that would be none (RFC 4320 §1).
 pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// MESSAGEs that wait for users who are not there (`store_messages`). One more gets 480, as if nothing were stored: none that was
+/// accepted goes for it.
+pub const LETTERS_MAX: usize = 2_048;
+/// The same of one user.
+pub const LETTERS_PER_USER_MAX: usize = 64;
+/// Bytes of one of them: body, header lines that go with it, From and To. RFC 3428 §8 wants 1,300 at most of the whole request. A
+/// longer one gets 480.
+pub const LETTER_BYTES_MAX: usize = 4_096;
+/// How long one waits; then it goes, and the log says so.
+pub const LETTER_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Between two looks at which of them are over.
+pub const LETTER_SWEEP: Duration = Duration::from_secs(3_600);
+/// A user by address who did not take one and is heard from is tried again after so long at the earliest. (Others register first.)
+pub const LETTER_RETRY: Duration = Duration::from_secs(60);
 
 /// Subscriptions of all users, about 1 KiB each. One more: 503.
 pub const SUBSCRIPTIONS_MAX: usize = 16_384;
@@ -377,6 +395,16 @@ pub const PLACE_ADDRESSES_MAX: usize = 64;
 /// own more rarely.
 pub const NAT_KEEPALIVES_PER_SECOND: usize = 1_000;
 
-/// `m=` lines of a session description that is relayed; a video conference has about 5. One with more is passed on as it is,
-/// and its media is not relayed.
+/// `m=` lines of a session description that is relayed; a video conference has about 5. An offer with more is refused where it
+/// would have to be relayed, and passed on as it is elsewhere.
 pub const SDP_STREAMS_MAX: usize = 16;
+
+/// Streams of a session description that are relayed, each with four ports and sockets for each branch: audio, video, slides
+/// and a fax. The others are refused.
+pub const RELAYED_STREAMS_MAX: usize = 4;
+
+/// Of all pairs of ports for media, the part that one user's ringing calls may have: one INVITE to a large group takes two
+/// pairs for each stream and member.
+pub const RINGING_PAIRS_PART: usize = 8;
+/// What they may have in any case: a group of 32 with audio.
+pub const RINGING_PAIRS_MIN: usize = 64;

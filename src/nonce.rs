@@ -7,6 +7,9 @@
 //! 24 bytes, 32 characters. A nonce is fresh for one hour, for the source that it was minted for and our realm; whatever
 //! else comes is stale, whoever made it. The bits come from a counter under a keyed hash: they need not be secret (the
 //! MAC is what nobody can make), but all phones behind one address must get nonces of their own, in one millisecond too.
+//! The last of them is a mark, which says that whoever was challenged is behind a NAT: he may not say so any more when he
+//! answers, and nothing is remembered of him. As he could have said it anyway, no MAC is asked for it, and its time does
+//! not count ([`is_marked`]).
 //!
 //! Time is the wall clock of the start plus what the monotonic clock counted since, so that a jump of the wall clock
 //! neither kills nor revives a nonce.
@@ -103,6 +106,18 @@ fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new(&block.into())
 }
 
+/// Whether a nonce has its mark, whoever made it and whenever.
+pub fn is_marked(text: &[u8]) -> bool {
+    let mut bytes = [0; BYTES];
+    let is_read =
+        text.len() == TEXT_BYTES && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(BYTES);
+    let [.., last, _] = bytes
+        .first_chunk::<HEAD_BYTES>()
+        .copied()
+        .unwrap_or_default();
+    is_read && last & 1 == 1
+}
+
 /// Mints nonces and knows its own again.
 #[derive(Clone)]
 pub struct Nonces {
@@ -158,10 +173,10 @@ impl Nonces {
             .as_millis()
     }
 
-    /// A new nonce for `source`, as text.
-    pub fn mint(&mut self, now: Now, source: Source, realm: &[u8]) -> [u8; TEXT_BYTES] {
+    /// A new nonce for `source`, as text, with its mark.
+    pub fn mint(&mut self, now: Now, source: Source, realm: &[u8], mark: bool) -> [u8; TEXT_BYTES] {
         self.counter = self.counter.wrapping_add(1);
-        let bits = self.hasher.hash_one(self.counter) as u32;
+        let bits = self.hasher.hash_one(self.counter) as u32 & !1 | u32::from(mark);
         let [_, _, time @ ..] = self.millis(now).to_be_bytes();
         let parts = time
             .into_iter()
@@ -257,7 +272,7 @@ mod tests {
     #[test]
     fn fresh_for_an_hour_for_its_source_and_realm() {
         let mut nonces = nonces();
-        let text = nonces.mint(at(1_000, START), source(), REALM);
+        let text = nonces.mint(at(1_000, START), source(), REALM, false);
         let nonce = nonces
             .fresh(at(1_000, START), source(), REALM, &text)
             .unwrap();
@@ -289,7 +304,7 @@ mod tests {
                 .is_none()
         );
         let six = "2001:db8:1:2::1".parse().unwrap();
-        let text = nonces.mint(at(1_000, START), six, REALM);
+        let text = nonces.mint(at(1_000, START), six, REALM, false);
         assert!(
             nonces
                 .fresh(
@@ -305,7 +320,7 @@ mod tests {
     #[test]
     fn jumps_of_the_wall_clock_change_nothing() {
         let mut nonces = nonces();
-        let text = nonces.mint(at(10, START), source(), REALM);
+        let text = nonces.mint(at(10, START), source(), REALM, false);
         for unix in [0, START - 86_400_000, START + 400 * 86_400_000, u64::MAX] {
             assert!(
                 nonces.fresh(at(20, unix), source(), REALM, &text).is_some(),
@@ -323,7 +338,7 @@ mod tests {
     #[test]
     fn the_last_runs_key_proves_a_source_for_one_life() {
         let mut before = nonces();
-        let text = before.mint(at(10, START), source(), REALM);
+        let text = before.mint(at(10, START), source(), REALM, false);
         let after = Nonces::new(at(7, START + 60_000), &[43; 32], Some(before.key()));
         assert!(after.proves(at(8, 0), source(), REALM, &text));
         assert!(
@@ -337,7 +352,7 @@ mod tests {
         );
         // Whoever got hold of the old key cannot mint with it for ever.
         let mut stolen = before.clone();
-        let text = stolen.mint(at(3_600_000, START), source(), REALM);
+        let text = stolen.mint(at(3_600_000, START), source(), REALM, false);
         assert!(!after.proves(at(3_600_007 + 100, 0), source(), REALM, &text));
         let two_later = Nonces::new(at(7, START + 60_000), &[44; 32], Some(after.key()));
         assert!(!two_later.proves(at(8, 0), source(), REALM, &text));
@@ -347,7 +362,7 @@ mod tests {
     #[test]
     fn nobody_is_authenticated_by_the_last_runs_nonces() {
         let mut before = nonces();
-        let text = before.mint(at(10_005, START), source(), REALM);
+        let text = before.mint(at(10_005, START), source(), REALM, false);
         let key = Some(before.key());
         for started in [START + 9_000, START + 10_000, START + 60_000] {
             let after = Nonces::new(at(0, started), &[43; 32], key);
@@ -355,6 +370,23 @@ mod tests {
                 let found = after.fresh(at(later, 0), source(), REALM, &text);
                 assert_eq!(found, None, "{started} {later}");
             }
+        }
+    }
+
+    #[test]
+    fn a_mark_comes_back() {
+        let mut nonces = nonces();
+        let mut all = Vec::new();
+        for mark in [false, true, true, false] {
+            let text = nonces.mint(at(10, START), source(), REALM, mark);
+            assert_eq!(is_marked(&text), mark);
+            let nonce = nonces.fresh(at(10, START), source(), REALM, &text);
+            assert!(nonce.is_some());
+            assert!(!all.contains(&nonce));
+            all.push(nonce);
+        }
+        for text in [&b""[..], b"short", &[b'/'; TEXT_BYTES], &[0xff; TEXT_BYTES]] {
+            assert!(!is_marked(text));
         }
     }
 
@@ -373,7 +405,7 @@ mod tests {
     fn phones_behind_one_address_get_different_nonces() {
         let mut nonces = nonces();
         let all: std::collections::BTreeSet<_> = (0..10_000)
-            .map(|_| nonces.mint(at(10, START), source(), REALM))
+            .map(|_| nonces.mint(at(10, START), source(), REALM, false))
             .collect();
         // 32 bits: a pair among 10,000 is alike once in a hundred times, and the seed is fixed.
         assert_eq!(all.len(), 10_000);
@@ -383,7 +415,7 @@ mod tests {
         #[test]
         fn one_changed_bit_is_not_ours(byte in 0usize..BYTES, bit in 0u8..8) {
             let mut nonces = nonces();
-            let text = nonces.mint(at(10, START), source(), REALM);
+            let text = nonces.mint(at(10, START), source(), REALM, false);
             let mut bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
             bytes[byte] ^= 1 << bit;
             let forged = URL_SAFE_NO_PAD.encode(&bytes);

@@ -15,6 +15,7 @@ use md5::{Digest, Md5};
 mod brake;
 mod lines;
 mod media;
+mod messages;
 mod records;
 
 /// For anything that should happen at once, on a machine that is busy.

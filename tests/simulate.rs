@@ -1,18 +1,19 @@
-//! Seeds of the simulated office (`testing::simulate`), of the storm (`testing::storm`) and of the day of lines
-//! (`testing::day`). `SEED=123` plays that one only, `SEEDS=1000` that many:
+//! Seeds of the simulated office (`testing::simulate`), of the storm (`testing::storm`), of the races (`testing::races`) and of
+//! the day of lines (`testing::day`). `SEED=123` plays that one only, `SEEDS=1000` that many:
 //! `SEEDS=1000 cargo test --profile simulation --test all simulate::day`.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use sipkeep::testing::{day, fraud, simulate, storm, thousand};
+use sipkeep::testing::{day, fraud, races, simulate, storm, thousand};
 
 /// As many as a minute on a slow machine allows without optimization.
 const OFFICE_SEEDS: u64 = 300;
 /// These are longer.
 const STORM_SEEDS: u64 = 100;
 const DAY_SEEDS: u64 = 100;
+const RACES_SEEDS: u64 = 100;
 /// Each is a working afternoon.
 const FRAUD_SEEDS: u64 = 5;
 
@@ -78,6 +79,24 @@ fn storm() {
         assert!(all.whims > 0 && all.mishaps > 0, "{all:?}");
         // What a bad line really loses is little.
         assert!(all.timeouts * 200 < all.calls, "{all:?}");
+    }
+}
+
+#[test]
+fn races() {
+    let mut all = races::Summary::default();
+    let are_many = play(seeds(RACES_SEEDS), races::run, |summary| all.add(&summary));
+    println!("{all:?}");
+    if are_many {
+        // Each kind of clash, and those that may end in two ways in both of them.
+        assert!(all.clashes.iter().all(|(count, _)| *count > 0), "{all:?}");
+        let (cancelled, answered) = all.cancelled;
+        assert!(0 < answered && answered < cancelled, "{all:?}");
+        assert!(
+            all.too_late > 0 && all.glares > 0 && all.pracks > 0,
+            "{all:?}"
+        );
+        assert!(all.transfers > 0 && all.pickups > 0, "{all:?}");
     }
 }
 
@@ -168,6 +187,8 @@ fn the_same_seed_is_the_same_run() {
     let run = || simulate::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
     let run = || storm::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
+    assert_eq!(run(), run());
+    let run = || races::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
     let run = || day::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());

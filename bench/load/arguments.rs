@@ -10,8 +10,10 @@ use lexopt::prelude::*;
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
+sipkeep-load media --server PROGRAM [OPTIONS]
 sipkeep-load compare --server PROGRAM [OPTIONS]
 sipkeep-load echo|drop|drop-late --listen ADDRESS:PORT
+sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
 
 Scenarios
   options        OPTIONS, answered with 200
@@ -33,12 +35,22 @@ while its address is forged.
   --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 
+media starts the server PROGRAM with a configuration of its own, sets up calls that it relays and sends 50 packets of 172 bytes
+a second each way in each of them, by turns through the server and through bare loops on the same processor, one that wakes
+for each packet and one that looks every 0.2 ms; then through the server while a registered phone asks it OPTIONS, 200 a
+second; then with scanners' flood, too. Memory for each call is compared with that of another server, which relays none.
+  --calls N      calls (500)
+  --seconds S    time through the server, as much through each bare loop, half as much beside OPTIONS and the flood (20)
+  --rounds N     parts that this time is divided into; ratios are medians of theirs (5)
+  --rates A      datagrams a second of the flood (50000)
+  --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
+  --target       where the server listens (127.9.0.1:15060, HTTP on the next port)
+
 compare measures the server PROGRAM, Kamailio and loops that only receive and send, all on the same core, in turns.
   --kamailio PROGRAM   Kamailio (kamailio, if it is there; \"no\": without it)
-  --runs N             turns; the table has their medians (5)
+  --rounds N           turns; the table has their medians (5)
   --rows TEXT          only rows whose name has this in it
-  --load-core N        core of the load (0)
-  --server-core N      core of the servers (1)
+  --cores A,B          processors: of the load, of the servers (0,1; - for any)
   --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
 
 Load
@@ -53,7 +65,7 @@ Load
   --bind ADDRESS       own address (127.0.0.1)
   --flows N            register: sockets that the users are spread over (1)
   --trunk ADDR         calls: all come from there, without registration
-  --calls N            held-calls: how many (1000)
+  --calls N            held-calls: how many (500)
   --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
                        each below fd00::/16, which must be local (bench/forged makes it so)
 
@@ -62,8 +74,9 @@ Report
   --json         one line of JSON
 
 echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. drop-late waits for a
-millisecond whenever something has come, so that batches fill.
-They end with SIGTERM.";
+millisecond whenever something has come, so that batches fill. forward has two ports for each call, one behind the other from
+the one that is named on, and sends what comes to one of them out of the other to whom that was heard from last; with --rest
+it looks every 0.2 ms. They end with SIGTERM.";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +147,19 @@ pub enum Command {
         /// Unix user of the server.
         user_id: Option<u32>,
     },
+    /// Measure the relay of media.
+    Media {
+        /// The server to start.
+        server: PathBuf,
+        /// Calls at a time.
+        calls: usize,
+        /// Parts of the measured time.
+        rounds: usize,
+        /// Datagrams a second of the flood.
+        flood: f64,
+        /// Processors of the load and of the server.
+        cores: Option<(usize, usize)>,
+    },
     /// Compare servers.
     Compare(Compare),
     /// Be a server that does nothing.
@@ -142,6 +168,15 @@ pub enum Command {
         kind: Loop,
         /// Where.
         listen: SocketAddr,
+    },
+    /// Be a relay that does nothing else.
+    Forward {
+        /// The first port.
+        listen: SocketAddr,
+        /// Pairs of ports.
+        calls: usize,
+        /// It does not wake for each packet.
+        rests: bool,
     },
 }
 
@@ -153,13 +188,11 @@ pub struct Compare {
     /// Kamailio; `None`: without it.
     pub kamailio: Option<PathBuf>,
     /// Turns.
-    pub runs: usize,
+    pub rounds: usize,
     /// Rows that have this in their name.
     pub rows: String,
-    /// Core of the load.
-    pub load_core: usize,
-    /// Core of the servers.
-    pub server_core: usize,
+    /// Processors of the load and of the servers.
+    pub cores: Option<(usize, usize)>,
     /// Folder of the results.
     pub output: PathBuf,
 }
@@ -169,10 +202,9 @@ impl Default for Compare {
         Self {
             server: PathBuf::new(),
             kamailio: Some("kamailio".into()),
-            runs: 5,
+            rounds: 5,
             rows: String::new(),
-            load_core: 0,
-            server_core: 1,
+            cores: Some((0, 1)),
             output: "target/compare".into(),
         }
     }
@@ -208,7 +240,7 @@ pub struct Arguments {
     /// Where calls come from without registration.
     pub trunk: Option<IpAddr>,
     /// Calls that stay.
-    pub calls: u32,
+    pub calls: usize,
     pub pid: Option<u32>,
     pub json: bool,
 }
@@ -231,8 +263,10 @@ impl Arguments {
 pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
     let (mut target, mut listen, mut server) = (None, None, None);
+    let (mut rates, mut user_id) = (None, None);
     let mut compare = Compare::default();
-    let (mut rates, mut user_id) = (vec![50e3, 100e3, 200e3], None);
+    let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
+    let (mut measured, mut rests) = (None, false);
     let mut arguments = Arguments {
         command: Command::Help,
         target: SocketAddr::from(([127, 0, 0, 1], 5060)),
@@ -246,7 +280,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         sources: 1,
         flows: 1,
         trunk: None,
-        calls: 1_000,
+        calls: 500,
         pid: None,
         json: false,
     };
@@ -264,7 +298,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
                 arguments.pace = Some(Pace::Window(window));
             }
-            Long("seconds") => arguments.measured = seconds(parser.value()?.parse()?)?,
+            Long("seconds") => measured = Some(seconds(parser.value()?.parse()?)?),
+            Long("calls") => calls = at_least_one("--calls", parser.value()?.parse()?)?,
+            Long("rest") => rests = true,
+            Long("rounds") => rounds = at_least_one("--rounds", parser.value()?.parse()?)?,
+            Long("cores") => cores = two_cores(&parser.value()?.string()?)?,
             Long("warmup") => arguments.warmup = seconds(parser.value()?.parse()?)?,
             Long("users") => arguments.users = users(&parser.value()?.string()?)?,
             Long("password") => arguments.password = parser.value()?.string()?,
@@ -278,30 +316,23 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
             }
             Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
-            Long("calls") => arguments.calls = parser.value()?.parse()?,
             Long("kamailio") => {
                 let path = PathBuf::from(parser.value()?);
                 compare.kamailio = Some(path).filter(|path| path.as_os_str() != "no");
             }
-            Long("runs") => {
-                compare.runs = parser.value()?.parse()?;
-                if compare.runs == 0 {
-                    return Err("--runs: at least 1".into());
-                }
-            }
             Long("rows") => compare.rows = parser.value()?.string()?,
-            Long("load-core") => compare.load_core = parser.value()?.parse()?,
-            Long("server-core") => compare.server_core = parser.value()?.parse()?,
             Long("output") => compare.output = PathBuf::from(parser.value()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
             Long("user-id") => user_id = Some(parser.value()?.parse()?),
-            Long("rates") => rates = flood_rates(&parser.value()?.string()?)?,
+            Long("rates") => rates = Some(flood_rates(&parser.value()?.string()?)?),
             Long("pid") => arguments.pid = Some(parser.value()?.parse()?),
             Long("json") => arguments.json = true,
             _ => return Err(argument.unexpected()),
         }
     }
     let word = word.ok_or("a scenario is missing")?;
+    arguments.measured = measured.unwrap_or(arguments.measured);
+    arguments.calls = calls;
     let kind = match word.as_str() {
         "echo" => Some(Loop::Echo),
         "drop" => Some(Loop::Drop),
@@ -313,18 +344,42 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         arguments.command = Command::Loop { kind, listen };
         return Ok(arguments);
     }
+    if word == "forward" {
+        let listen = listen.ok_or("--listen is missing")?;
+        arguments.command = Command::Forward {
+            listen,
+            calls,
+            rests,
+        };
+        return Ok(arguments);
+    }
+    if word == "media" {
+        arguments.target = target.unwrap_or(SocketAddr::from(([127, 9, 0, 1], 15_060)));
+        arguments.measured = measured.unwrap_or(Duration::from_secs(20));
+        arguments.command = Command::Media {
+            server: server.ok_or("--server is missing")?,
+            calls,
+            rounds,
+            flood: rates
+                .and_then(|rates| rates.first().copied())
+                .unwrap_or(50e3),
+            cores,
+        };
+        return Ok(arguments);
+    }
     if word == "lanes" {
         let server = server.ok_or("--server is missing")?;
         arguments.target = target.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 15_060)));
         arguments.command = Command::Lanes {
             server,
-            rates,
+            rates: rates.unwrap_or_else(|| vec![50e3, 100e3, 200e3]),
             user_id,
         };
         return Ok(arguments);
     }
     if word == "compare" {
         compare.server = server.ok_or("--server is missing")?;
+        (compare.rounds, compare.cores) = (rounds, cores);
         arguments.command = Command::Compare(compare);
         return Ok(arguments);
     }
@@ -350,6 +405,24 @@ fn flood_rates(text: &str) -> Result<Vec<f64>, lexopt::Error> {
         .ok()
         .filter(|rates| rates.iter().all(|rate| rate.is_finite() && *rate > 0.0))
         .ok_or_else(|| format!("--rates: {text:?} is no list of rates").into())
+}
+
+fn at_least_one(name: &str, number: usize) -> Result<usize, lexopt::Error> {
+    if number == 0 {
+        return Err(format!("{name}: at least 1").into());
+    }
+    Ok(number)
+}
+
+fn two_cores(text: &str) -> Result<Option<(usize, usize)>, lexopt::Error> {
+    if text == "-" {
+        return Ok(None);
+    }
+    let cores = text.split_once(',');
+    let cores = cores.and_then(|(own, other)| Some((own.parse().ok()?, other.parse().ok()?)));
+    cores
+        .map(Some)
+        .ok_or_else(|| format!("--cores: {text:?} is not A,B").into())
 }
 
 fn seconds(seconds: f64) -> Result<Duration, lexopt::Error> {
@@ -395,6 +468,24 @@ mod tests {
     }
 
     #[test]
+    fn media_has_times_of_its_own() {
+        let media = read(&["media", "--server", "x", "--cores", "-", "--calls", "9"]).unwrap();
+        let expected = Command::Media {
+            server: "x".into(),
+            calls: 9,
+            rounds: 5,
+            flood: 50e3,
+            cores: None,
+        };
+        assert_eq!(
+            (media.command, media.measured),
+            (expected, Duration::from_secs(20))
+        );
+        let short = read(&["media", "--server", "x", "--seconds", "2"]).unwrap();
+        assert_eq!(short.measured, Duration::from_secs(2));
+    }
+
+    #[test]
     fn mistakes_are_told() {
         for words in [
             &[][..],
@@ -407,8 +498,12 @@ mod tests {
             &["register", "--target", "127.0.0.1:1", "--flows", "0"],
             &["lanes"],
             &["compare"],
-            &["compare", "--server", "x", "--runs", "0"],
+            &["compare", "--server", "x", "--rounds", "0"],
             &["lanes", "--server", "x", "--rates", "5,-1"],
+            &["media"],
+            &["media", "--server", "x", "--calls", "0"],
+            &["media", "--server", "x", "--cores", "1"],
+            &["forward", "--calls", "5"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

@@ -48,7 +48,7 @@ pub struct Calls {
     /// Whom all calls come from, without registration or password.
     trunk: Option<IpAddr>,
     /// Calls that stay, still to be made; `None`: they end with a BYE.
-    held: Option<u32>,
+    held: Option<usize>,
 }
 
 impl Calls {

@@ -101,6 +101,17 @@ impl Generator {
     /// # Errors
     /// The kernel's, for people.
     pub fn step(&mut self) -> Result<(), String> {
+        if !self.send_due()? {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    /// The same without sleeping; whether something was due.
+    ///
+    /// # Errors
+    /// The kernel's, for people.
+    pub fn send_due(&mut self) -> Result<bool, String> {
         let io = |error: std::io::Error| format!("{}: {error}", self.target);
         let due = self.begun.elapsed().as_secs_f64() * self.rate;
         while self.out.len() < BATCH && self.sent < self.most && f64::from(self.sent) < due {
@@ -116,13 +127,11 @@ impl Generator {
             self.out.push_from(0, &self.request, source);
             self.sent = self.sent.wrapping_add(1);
         }
-        if self.out.len() == 0 {
-            std::thread::sleep(Duration::from_micros(50));
-        }
+        let is_any = self.out.len() > 0;
         self.out.send(&mut self.sockets, self.target).map_err(io)?;
         self.sockets[0].look_again();
         self.answers += self.sockets[0].receive(&mut self.batch).map_err(io)? as u64;
-        Ok(())
+        Ok(is_any)
     }
 }
 

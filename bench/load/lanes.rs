@@ -4,9 +4,8 @@
 //! Latencies are those of `register` and `calls` in an open loop. On a machine of few processors generator, server and
 //! phones take time from each other: only the comparison with the first line says something.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -19,9 +18,9 @@ use crate::calls::Calls;
 use crate::engine;
 use crate::flood::{FIRST_SOURCE, Generator, Kind};
 use crate::newcomers;
-use crate::process;
 use crate::report::Report;
 use crate::requests::Requests;
+use crate::server::{Server, Start};
 
 /// Refreshes a second of all phones together.
 const REFRESHES: f64 = 200.0;
@@ -42,8 +41,7 @@ const BANNED: (Ipv4Addr, u32) = (Ipv4Addr::new(127, 63, 0, 1), 10);
 const QUIET_SOURCES: u32 = 60_000;
 /// Sources before one comes again: 127.64.0.0/10 and what follows it.
 const NEW_SOURCES: u32 = 12_000_000;
-/// For the server to start, and for who has registered to get a place.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For who has registered to get a place.
 const PLACES_WITHIN: Duration = Duration::from_millis(600);
 
 /// A flood that runs beside a measurement.
@@ -78,12 +76,17 @@ pub fn run(
     rates: &[f64],
     user_id: Option<u32>,
 ) -> Result<String, String> {
-    let server = Server::start(arguments, server, user_id)?;
+    let how = Start {
+        program: server,
+        user_id,
+        core: None,
+    };
+    let server = Server::start(&how, arguments.target, &configuration(arguments))?;
     let mut arguments = Arguments {
         bind: PHONES_ADDRESS.into(),
         users: (FIRST_USER, FIRST_USER + PHONES - 1),
         flows: PHONES as usize,
-        pid: Some(server.child.id()),
+        pid: Some(server.pid()),
         pace: Some(Pace::Rate(REFRESHES)),
         ..arguments.clone()
     };
@@ -259,97 +262,6 @@ fn send(
     }
     let sent = u64::from(generator.sent).saturating_sub(generator.unsent());
     Ok(sent as f64 / begun.elapsed().as_secs_f64().max(1e-9))
-}
-
-/// The server under measurement, with a folder of its own; both are gone with this value.
-struct Server {
-    child: Child,
-    program: PathBuf,
-    folder: PathBuf,
-    target: SocketAddr,
-}
-
-impl Server {
-    fn start(arguments: &Arguments, program: &Path, user_id: Option<u32>) -> Result<Self, String> {
-        let IpAddr::V4(_) = arguments.target.ip() else {
-            return Err("--target: over IPv4 only".to_owned());
-        };
-        let folder = std::env::temp_dir().join(format!("sipkeep-load-{}", std::process::id()));
-        let said = |error: std::io::Error| format!("{}: {error}", folder.display());
-        std::fs::create_dir(&folder).map_err(said)?;
-        std::fs::write(folder.join("config.ini"), configuration(arguments)).map_err(said)?;
-        let mut command = Self::command(program, &folder);
-        if let Some(user_id) = user_id {
-            use std::os::unix::process::CommandExt;
-            std::os::unix::fs::chown(&folder, Some(user_id), None).map_err(said)?;
-            command.uid(user_id);
-        }
-        let child = command
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut server = Self {
-            child,
-            program: program.to_owned(),
-            folder,
-            target: arguments.target,
-        };
-        let begun = Instant::now();
-        while server.status().is_err() {
-            let ended = server.child.try_wait().map_err(|error| error.to_string())?;
-            if ended.is_some() || begun.elapsed() > PATIENCE {
-                return Err("the server does not start".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(server)
-    }
-
-    fn command(program: &Path, folder: &Path) -> Command {
-        let mut command = Command::new(program);
-        command
-            .arg("--config")
-            .arg(folder.join("config.ini"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-        command
-    }
-
-    /// A command for the running server; what it prints.
-    fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
-        let output = Self::command(&self.program, &self.folder)
-            .args(words)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(format!("{}: {}", words.join(" "), output.status))
-        }
-    }
-
-    fn status(&self) -> Result<Value, String> {
-        let text = self.ask(&["status", "--json"])?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
-    }
-
-    /// Datagrams lost so far, lane for lane, and at the end those of all sockets together.
-    fn drops(&self) -> Result<Vec<u64>, String> {
-        let status = self.status()?;
-        let lanes = status["guard"]["lanes"].as_array().cloned();
-        let drops = lanes.unwrap_or_default();
-        let drops = drops.iter().map(|lane| lane["drops"].as_u64().unwrap_or(0));
-        Ok(drops.chain([process::socket_drops(self.target)]).collect())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already, and what is left of the folder does no harm.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
 }
 
 fn configuration(arguments: &Arguments) -> String {

@@ -1,20 +1,23 @@
 //! `sipkeep-load`: a load generator for SIP over UDP, and the bare loops that its figures are compared with.
 //!
 //! Requests, registrations and whole calls, in an open loop (a rate, latencies counted from when a request was due) or a
-//! closed one (a window). No TCP, no media, no TLS; the generator is one thread and should have a core of its own.
+//! closed one (a window); media of relayed calls. No TCP, no TLS; the generator is one thread and should have a core of its own.
 
 mod arguments;
 mod calls;
 mod compare;
 mod engine;
 mod flood;
+mod forward;
 mod lanes;
 mod loops;
+mod media;
 mod message;
 mod newcomers;
 mod process;
 mod report;
 mod requests;
+mod server;
 mod socket;
 
 use std::process::ExitCode;
@@ -50,6 +53,27 @@ fn run(arguments: &Arguments) -> Result<String, String> {
             user_id,
         } => return lanes::run(arguments, server, rates, *user_id),
         Command::Compare(wanted) => return compare::run(arguments, wanted),
+        Command::Media {
+            server,
+            calls,
+            rounds,
+            flood,
+            cores,
+        } => {
+            let plan = media::Plan {
+                server,
+                calls: *calls,
+                rounds: *rounds,
+                flood: *flood,
+                cores: *cores,
+            };
+            return media::run(arguments, &plan);
+        }
+        Command::Forward {
+            listen,
+            calls,
+            rests,
+        } => return forward::run(*listen, *calls, *rests),
         Command::Loop { kind, listen } => return loops::run(*kind, *listen),
         Command::Load(Scenario::Flood) => flood::run(arguments)?,
         Command::Load(Scenario::Forged) => flood::run_forged(arguments)?,

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 /// Clock ticks of /proc/PID/stat a second: `USER_HZ`, 100 on every architecture that Linux has today.
@@ -77,6 +79,74 @@ fn read_times(text: &str) -> Option<(Duration, Duration)> {
     Some((next()?, next()?))
 }
 
+/// Time on a processor of all threads of a process so far, to the nanosecond: /proc/PID/task/TID/schedstat.
+///
+/// # Errors
+/// There is none of this number, or the kernel does not count it, for people.
+pub fn time_on_cpu(pid: u32) -> Result<Duration, String> {
+    let folder = format!("/proc/{pid}/task");
+    let said = |error: std::io::Error| format!("{folder}: {error}");
+    let mut total = Duration::ZERO;
+    for task in fs::read_dir(&folder).map_err(said)? {
+        let text = fs::read_to_string(task.map_err(said)?.path().join("schedstat"));
+        let text = text.map_err(said)?;
+        let first = text.split_ascii_whitespace().next();
+        let nanos = first.and_then(|first| first.parse().ok());
+        total += Duration::from_nanos(nanos.ok_or(format!("{folder}: not understood"))?);
+    }
+    Ok(total)
+}
+
+/// Bytes that the kernel keeps for the UDP sockets of all processes, with their files and what polls wait for:
+/// slabinfo(5), which only root may read. What they have to be read is not in it.
+pub fn kernel_bytes_of_sockets() -> Option<u64> {
+    Some(read_slabs(&fs::read_to_string("/proc/slabinfo").ok()?))
+}
+
+fn read_slabs(text: &str) -> u64 {
+    // Objects and the bytes of one.
+    let slab = |name: &str| -> (u64, u64) {
+        let line = text.lines().find_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            (fields.next() == Some(name)).then_some(fields)
+        });
+        let mut numbers = line.into_iter().flatten().map(|field| field.parse().ok());
+        let mut next = |skipped| numbers.nth(skipped).flatten().unwrap_or(0);
+        (next(0), next(1))
+    };
+    let own = ["UDP", "sock_inode_cache", "eventpoll_epi", "eventpoll_pwq"].map(slab);
+    let own: u64 = own.into_iter().map(|(count, bytes)| count * bytes).sum();
+    // One of each for a socket; others have them, too.
+    let (sockets, _) = slab("sock_inode_cache");
+    own + sockets * (slab("filp").1 + slab("dentry").1)
+}
+
+/// A program that is to run on one processor.
+pub fn on_core(program: &Path, core: Option<usize>) -> Command {
+    match core {
+        Some(core) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &core.to_string()]).arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// Keeps this process, and what threads it begins, on one processor.
+///
+/// # Errors
+/// There is no such processor, for people.
+pub fn stay_on(core: usize) -> Result<(), String> {
+    let own = std::process::id().to_string();
+    let output = Command::new("taskset")
+        .args(["-cp", &core.to_string(), &own])
+        .output()
+        .map_err(|error| format!("taskset: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    output.status.success().then_some(()).ok_or(said)
+}
+
 /// Processes that a process has begun and not lost.
 fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -143,6 +213,17 @@ mod tests {
         assert!(CpuTime::of(std::process::id()).is_ok());
         assert!(proportional_bytes(std::process::id()).unwrap() > 100_000);
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn what_the_kernel_counts_is_read() {
+        assert!(time_on_cpu(std::process::id()).unwrap() > Duration::ZERO);
+        let text = "# name <active_objs> <num_objs> <objsize>\n\
+             UDPv6 7 8 1472 22 8 : tunables 0 0 0\n\
+             UDP 10 22 1280 25 8 : tunables 0 0 0\n\
+             sock_inode_cache 11 12 800 1 1 : tunables 0 0 0\n\
+             filp 100 120 192 21 1 : tunables 0 0 0\n";
+        assert_eq!(read_slabs(text), 12_800 + 11 * (800 + 192));
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub enum Command {
     Reached {
         trunks: Vec<String>,
     },
-    /// What these users have dialled for their calls.
-    Dialled {
+    /// What these users have dialled for their calls, and how many messages wait for them.
+    Users {
         users: Vec<String>,
     },
     Lines {
@@ -69,8 +69,8 @@ pub enum Answer {
     Bans(Page<Ban>),
     /// For each trunk that was asked about its addresses; none of one that there is not.
     Reached(Vec<Vec<Reached>>),
-    /// For each user that was asked about.
-    Dialled(Vec<Dialled>),
+    /// For each user that was asked about: what he has dialled, and how many messages wait for him.
+    Users(Vec<(Dialled, usize)>),
     Lines(Page<Line>),
     /// A line as it is.
     Line(Box<Line>),
@@ -234,6 +234,8 @@ pub struct Counts {
     pub lines: usize,
     pub trunks: usize,
     pub bans: usize,
+    /// That wait for users who are not there.
+    pub messages: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -494,7 +496,7 @@ mod tests {
             json(&status),
             concat!(
                 r#"{"version":"0.1.0","uptime_s":7,"mode":"enforce","#,
-                r#""counts":{"users":0,"registrations":0,"calls":0,"lines":0,"trunks":0,"bans":0},"#,
+                r#""counts":{"users":0,"registrations":0,"calls":0,"lines":0,"trunks":0,"bans":0,"messages":0},"#,
                 r#""memory_bytes":0,"latency_us":{"p50":0,"p99":0,"p999":0},"#,
                 r#""guard":{"dropped":0,"kernel":{"active":false,"bans":0,"capacity":0,"reason":null},"#,
                 r#""lanes":[{"name":"registered","capacity":0,"receive_buffer_bytes":0,"drops":0}],"#,

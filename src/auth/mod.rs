@@ -230,9 +230,15 @@ impl Authenticator {
     }
 
     /// Appends the header lines of a challenge, `WWW-Authenticate: Digest …` with CRLF, one for each algorithm that is
-    /// offered, with one nonce (RFC 7616 §3.7, RFC 8760 §2.4).
-    pub fn challenge(&mut self, now: Now, source: Source, stale: bool, out: &mut Vec<u8>) {
-        let nonce = self.nonces.mint(now, source, self.realm.as_bytes());
+    /// offered, with one nonce (RFC 7616 §3.7, RFC 8760 §2.4). `mark`: what [`Authenticator::is_marked`] says of its answer.
+    pub fn challenge(
+        &mut self,
+        now: Now,
+        source: Source,
+        (stale, mark): (bool, bool),
+        out: &mut Vec<u8>,
+    ) {
+        let nonce = (self.nonces).mint(now, source, self.realm.as_bytes(), mark);
         for algorithm in self.offered() {
             out.extend_from_slice(b"WWW-Authenticate: Digest realm=");
             out.extend_from_slice(&self.quoted_realm);
@@ -380,15 +386,32 @@ impl Authenticator {
     /// Whether a packet that will not be parsed carries a nonce of ours that is fresh for this source. A bounded look at
     /// the raw bytes, nothing else of them is read.
     pub fn peek(&self, now: Now, bytes: &[u8], source: Source) -> bool {
+        self.nonces_in(bytes)
+            .any(|text| (self.nonces).proves(now, source, self.realm.as_bytes(), text))
+    }
+
+    /// Whether a packet carries a nonce with its mark. It proves nothing, since anybody could have made one.
+    pub fn is_marked(&self, bytes: &[u8]) -> bool {
+        self.nonces_in(bytes).any(nonce::is_marked)
+    }
+
+    /// What looks like a nonce of ours, at most [`PEEK_NONCES_MAX`].
+    fn nonces_in<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let bytes = bytes.get(..PEEK_BYTES_MAX).unwrap_or(bytes);
         let needle = self.nonce_finder.needle().len();
-        // `cnonce="` ends like it and is passed over by its length; so are nonces of other servers.
+        // `cnonce="` ends like it.
+        let is_whole = |at: usize| {
+            let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+            !before.is_some_and(u8::is_ascii_alphanumeric)
+        };
         self.nonce_finder
             .find_iter(bytes)
-            .filter_map(|at| bytes.get(at.saturating_add(needle)..)?.split_first_chunk())
+            .filter(move |at| is_whole(*at))
+            .filter_map(move |at| bytes.get(at.saturating_add(needle)..)?.split_first_chunk())
+            // Nonces of other servers are passed over by their length.
             .filter(|(_, rest): &(&[u8; nonce::TEXT_BYTES], &[u8])| rest.first() == Some(&b'"'))
+            .map(|(text, _)| text.as_slice())
             .take(PEEK_NONCES_MAX)
-            .any(|(text, _)| (self.nonces).proves(now, source, self.realm.as_bytes(), text))
     }
 
     /// The user of this name, exactly as configured; backslash escapes of a quoted string are read.
@@ -474,7 +497,7 @@ mod tests {
     /// The challenges' values.
     fn challenges(authenticator: &mut Authenticator, now: Now, stale: bool) -> Vec<String> {
         let mut lines = Vec::new();
-        authenticator.challenge(now, source(), stale, &mut lines);
+        authenticator.challenge(now, source(), (stale, false), &mut lines);
         String::from_utf8(lines)
             .unwrap()
             .lines()
@@ -814,6 +837,27 @@ mod tests {
             Outcome::None,
             "the realm is another"
         );
+    }
+
+    #[test]
+    fn the_mark_of_a_challenge_comes_back_with_its_answer() {
+        let mut authenticator = authenticator();
+        for mark in [false, true] {
+            let mut lines = Vec::new();
+            authenticator.challenge(at(1), source(), (true, mark), &mut lines);
+            let lines = String::from_utf8(lines).unwrap();
+            let value = lines.lines().next().unwrap();
+            let value = value.strip_prefix("WWW-Authenticate: ").unwrap();
+            let answer = authorization(&parsed(value), "100", "x", 1);
+            let bytes = request("REGISTER", &format!("Authorization: {answer}\r\n"));
+            assert_eq!(authenticator.is_marked(&bytes), mark);
+            // A client's own nonce may be as long as ours.
+            let client = String::from_utf8(bytes)
+                .unwrap()
+                .replace(" nonce=", " cnonce=");
+            assert!(!authenticator.is_marked(client.as_bytes()));
+        }
+        assert!(!authenticator.is_marked(&request("REGISTER", "")));
     }
 
     #[test]

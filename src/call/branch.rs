@@ -124,7 +124,6 @@ impl Calls {
             return;
         };
         let owner = Owner { leg, ..owner };
-        let had_offer = call.had_offer;
         let (is_ringing, winner) = (call.state == State::Ringing && !call.is_final, call.winner);
         call.end_branch(leg, FORK_LOST, EndedBy::Callee);
         let Some(branch) = call.branches.get_mut(leg as usize) else {
@@ -145,7 +144,7 @@ impl Calls {
             self.sweep(owner.call);
             return;
         }
-        if had_offer || branch.early.is_negotiated {
+        if branch.had_offer || branch.early.is_negotiated {
             branch.leg.send_ack(branch.cseq, None, context);
         } else {
             branch.leg.ack_owed = Some(branch.cseq);
@@ -205,6 +204,9 @@ impl Calls {
         }
         self.touch(owner.call);
         self.watch_both(owner.call);
+        if let Some(call) = self.get(owner.call) {
+            call.settles_media(context);
+        }
         self.release_media(owner.call, context);
         self.listen(owner.call, context);
     }

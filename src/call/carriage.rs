@@ -74,7 +74,13 @@ pub fn finish(mut composer: Composer<'_>, message: &Message<'_>, body: &[u8]) {
     if body.is_empty() {
         return composer.finish(None, b"");
     }
-    write_if(&mut composer, message, |name, _| {
+    describe(&mut composer, message);
+    composer.finish(message.value(HeaderName::ContentType), body);
+}
+
+/// What describes a body beside its type.
+pub fn describe(composer: &mut Composer<'_>, message: &Message<'_>) {
+    write_if(composer, message, |name, _| {
         matches!(
             name,
             HeaderName::ContentDisposition
@@ -83,7 +89,6 @@ pub fn finish(mut composer: Composer<'_>, message: &Message<'_>, body: &[u8]) {
                 | HeaderName::MimeVersion
         )
     });
-    composer.finish(message.value(HeaderName::ContentType), body);
 }
 
 /// What a refusal must say beside its status (RFC 3261 §21.4.6, §21.4.13).

@@ -23,34 +23,58 @@ impl Calls {
     }
 
     /// Answers a call, and ends it after a moment.
-    pub fn confirm(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) {
+    pub fn confirm(&mut self, setup: Setup<'_>, context: &mut Context<'_>) {
+        let handle = self.answer_silently(setup, context);
+        self.is_done(handle, context);
+    }
+
+    /// Answers a call with a session in which nobody sends.
+    pub(super) fn answer_silently(
+        &mut self,
+        mut setup: Setup<'_>,
+        context: &mut Context<'_>,
+    ) -> CallHandle {
         let id = context.now.unix.as_millis();
         let session = silent_session(setup.request, setup.ours.ip(), id);
         let handle = self.open(&mut setup, context);
-        let Some(call) = self.get(handle) else { return };
+        let Some(call) = self.get(handle) else {
+            return handle;
+        };
         call.state = State::Answered;
         call.is_final = true;
-        call.invitation = None;
+        let terms = call.asked.terms(call.session_s);
+        let mut composer = call.begin_answer(handle, NO_BRANCH, 200, context);
+        (call.asked).write_answer(&mut composer, terms, call.session_s);
+        composer.finish(Some(b"application/sdp"), session.as_bytes());
+        context.respond(call.invite, 200, &call.request);
+        call.caller.watch.begin(context.now.mono, terms);
+        let asked = call.invite_cseq;
+        call.caller_is_answered(handle, NO_BRANCH, Some(asked));
+        context.event("call", setup::whose(&call.record));
+        handle
+    }
+
+    /// What the call is for is done, and its phone shows it for a moment.
+    pub fn is_done(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+        let Some(call) = self.get(handle) else { return };
+        (call.invitation, call.promise) = (None, None);
         call.answered = Some(context.now.mono);
         call.record.answer = Some(context.now.unix);
         call.record.status = Some(200);
-        let composer = call.begin_answer(handle, NO_BRANCH, 200, context);
-        composer.finish(Some(b"application/sdp"), session.as_bytes());
-        context.respond(call.invite, 200, &call.request);
-        let asked = call.invite_cseq;
-        call.caller_is_answered(handle, NO_BRANCH, Some(asked));
-        let record = call.record.clone();
-        context.event("call", setup::whose(&record));
-        keep_record(context, record);
+        keep_record(context, call.record.clone());
         let at = context.now.mono.plus(CONFIRMED_FOR);
         self.arm(at, Timer::Confirmed(handle));
     }
 
     /// The phone has shown it for long enough.
     pub(super) fn confirmed(&mut self, handle: CallHandle, context: &mut Context<'_>) {
-        let is_up = |call: &mut Call| call.state == State::Answered;
-        if self.get(handle).is_some_and(is_up) {
-            self.end_call(handle, EndedBy::Server, b"", context);
+        let is_up = |call: &&mut Call| call.state == State::Answered;
+        if let Some(call) = self.get(handle).filter(is_up) {
+            match call.promise.is_some() {
+                // It could not be done as yet.
+                true => self.heard.push_back(handle),
+                false => self.end_call(handle, EndedBy::Server, b"", context),
+            }
         }
         self.sweep(handle);
     }

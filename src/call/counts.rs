@@ -41,6 +41,14 @@ impl Counts {
     }
 }
 
+/// What says that this party is in the call in this slot, if it is a user.
+pub(super) fn entry(party: &Party, side: Side, slot: u32) -> Option<(UserId, u32)> {
+    match party {
+        Party::User(user, _) if side != Side::Outside => Some((*user, slot)),
+        _ => None,
+    }
+}
+
 impl Calls {
     /// How many calls a user is in, both directions together.
     pub fn calls_of(&self, user: UserId) -> u32 {
@@ -76,16 +84,49 @@ impl Calls {
         }
         if let Some(call) = self.get(handle) {
             call.counted.push((party.clone(), side));
+            self.by_user.extend(entry(party, side, handle.index));
         }
         self.touch(handle);
     }
 
-    pub(super) fn count_out(&mut self, counted: Vec<(Party, Side)>) {
+    /// These are counted in this call no longer.
+    pub(super) fn count_out(&mut self, handle: CallHandle, counted: Vec<(Party, Side)>) {
         for (party, side) in counted {
             if let Some(count) = self.counts.of(&party, side) {
                 *count = count.saturating_sub(1);
             }
+            self.is_in_no_longer(handle, &party);
         }
+    }
+
+    /// Who was counted in one call is counted in another one now.
+    pub(super) fn counted_over(
+        &mut self,
+        from: CallHandle,
+        moved: Vec<(Party, Side)>,
+        to: CallHandle,
+    ) {
+        for (party, side) in moved {
+            self.is_in_no_longer(from, &party);
+            self.by_user.extend(entry(&party, side, to.index));
+            if let Some(call) = self.get(to) {
+                call.counted.push((party, side));
+            }
+        }
+    }
+
+    fn is_in_no_longer(&mut self, handle: CallHandle, party: &Party) {
+        if let Party::User(user, _) = party
+            && self.get(handle).is_none_or(|call| !call.counts_user(*user))
+        {
+            self.by_user.remove(&(*user, handle.index));
+        }
+    }
+
+    /// The slots of the calls that a user is in.
+    pub(super) fn calls_with(&self, user: UserId) -> impl Iterator<Item = u32> {
+        let own = self.by_user.range((user, 0)..=(user, u32::MAX));
+        own.map(|(_, slot)| *slot)
     }
 
     /// One callee is not in this call any more, which goes on.
@@ -94,7 +135,7 @@ impl Calls {
         let is_it = |(own, own_side): &(Party, Side)| own == party && *own_side == side;
         if let Some(place) = call.counted.iter().position(is_it) {
             let one = call.counted.swap_remove(place);
-            self.count_out(vec![one]);
+            self.count_out(handle, vec![one]);
         }
     }
 
@@ -123,5 +164,17 @@ impl Calls {
         if let Some(payer) = branch.payer.clone() {
             self.count_out_one(handle, &payer, Side::Outside);
         }
+    }
+}
+
+impl Call {
+    /// Whether this party is counted as being in the call.
+    pub(super) fn counts(&self, party: &Party) -> bool {
+        (self.counted.iter()).any(|(own, side)| own == party && *side != Side::Outside)
+    }
+
+    pub(super) fn counts_user(&self, user: UserId) -> bool {
+        let is_he = |party: &Party| matches!(party, Party::User(own, _) if *own == user);
+        (self.counted.iter()).any(|(own, side)| is_he(own) && *side != Side::Outside)
     }
 }

@@ -79,6 +79,7 @@ impl Call {
             payer: first.payer.clone(),
             pays: false,
             alternatives: None,
+            had_offer: first.had_offer,
             asked_at: first.asked_at,
             is_heard: true,
             is_left: false,

@@ -94,7 +94,7 @@ impl Calls {
         context.event("end", fields);
         keep_record(context, record);
         self.live -= 1;
-        self.count_out(counted);
+        self.count_out(handle, counted);
         self.ended.push_back(handle);
         self.forget_surplus(context);
     }
@@ -211,16 +211,20 @@ impl Calls {
         let winner = call.winner;
         call.join = None;
         call.cancel_refreshes(context);
-        self.end_transfer(handle, context);
+        self.end_transfer(handle, by, reason, context);
         self.finish_relays(handle, context);
         self.end_leg(handle, CALLER, reason, context);
         self.end_leg(handle, winner, reason, context);
         // The record tells a far end that is gone from a call that somebody ended.
-        let status = match (by, cause(reason)) {
-            (EndedBy::Server, Some(408)) => 408,
-            _ => 200,
+        let is_promised = self.get(handle).is_some_and(|call| call.promise.is_some());
+        let (status, disposition) = match (by, cause(reason)) {
+            // What it was for has not been done.
+            (EndedBy::Server, _) if is_promised => (408, "failed"),
+            _ if is_promised => (487, "cancelled"),
+            (EndedBy::Server, Some(408)) => (408, "answered"),
+            _ => (200, "answered"),
         };
-        self.finish(handle, status, "answered", by, context);
+        self.finish(handle, status, disposition, by, context);
     }
 
     /// BYE on one leg, now or as soon as the peer has acknowledged our 2xx.
@@ -235,7 +239,9 @@ impl Calls {
         let Some(leg) = call.leg_mut(leg_index) else {
             return;
         };
-        if !leg.is_up || leg.refuse_answering(cause(reason).unwrap_or(487), context) {
+        // An administrator's reason has the cause 200, which is no refusal.
+        let refusal = cause(reason).filter(|status| *status >= 300).unwrap_or(487);
+        if !leg.is_up || leg.refuse_answering(refusal, context) {
             return;
         }
         if let Some(cseq) = leg.ack_owed {

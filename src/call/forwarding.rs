@@ -13,12 +13,16 @@ pub enum Cause {
     Always,
     /// He is busy.
     Busy,
+    /// He does not want to be disturbed.
+    Disturbed,
     /// He does not answer.
     NoAnswer,
     /// None of his phones can be reached.
     Offline,
-    /// His phone itself says so (3xx).
+    /// His phone itself says so (3xx), at once.
     Deflected,
+    /// The same after it has rung.
+    DeflectedRinging,
 }
 
 impl Cause {
@@ -28,19 +32,22 @@ impl Cause {
             Self::Always => b"unconditional",
             Self::Busy => b"user-busy",
             Self::NoAnswer => b"no-answer",
+            Self::Disturbed => b"do-not-disturb",
             Self::Offline => b"unavailable",
-            Self::Deflected => b"deflection",
+            Self::Deflected | Self::DeflectedRinging => b"deflection",
         }
     }
 
-    /// The `cause` of the URI that it goes on to (RFC 4458 §2).
+    /// The `cause` of the URI that it goes on to (RFC 4458 §2), as RFC 7544 §4 has it for these reasons: 404 is "unknown".
     fn number(self) -> &'static [u8] {
         match self {
             Self::Always => b"302",
             Self::Busy => b"486",
             Self::NoAnswer => b"408",
             Self::Offline => b"503",
+            Self::Disturbed => b"404",
             Self::Deflected => b"480",
+            Self::DeflectedRinging => b"487",
         }
     }
 
@@ -51,7 +58,8 @@ impl Cause {
             Self::Busy => "busy",
             Self::NoAnswer => "no_answer",
             Self::Offline => "offline",
-            Self::Deflected => "deflected",
+            Self::Disturbed => "do_not_disturb",
+            Self::Deflected | Self::DeflectedRinging => "deflected",
         }
     }
 }
@@ -239,7 +247,9 @@ mod tests {
             (Cause::Busy, "user-busy", "486"),
             (Cause::NoAnswer, "no-answer", "408"),
             (Cause::Offline, "unavailable", "503"),
+            (Cause::Disturbed, "do-not-disturb", "404"),
             (Cause::Deflected, "deflection", "480"),
+            (Cause::DeflectedRinging, "deflection", "487"),
         ];
         for (cause, reason, number) in all {
             assert_eq!(cause.reason(), reason.as_bytes());

@@ -13,6 +13,8 @@
 //! A member of a group who declines takes only himself out, and what he has set for calls that he does not take holds for
 //! calls to himself, not to the group: else the first member's mailbox would have all of the group's calls.
 
+use std::net::IpAddr;
+
 use super::onward::{Onward, Why};
 use super::*;
 
@@ -27,6 +29,15 @@ pub struct Role {
     pub no_answer_after: Option<Duration>,
 }
 
+/// Who dials what a call goes on to, by his rights and at his expense, if that is not the caller: who has transferred it.
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    /// The user's name.
+    pub name: Box<str>,
+    /// His phone, for the log.
+    pub source: IpAddr,
+}
+
 /// A ringing group that a call is in.
 #[derive(Clone, Debug)]
 pub struct Hunt {
@@ -38,6 +49,8 @@ pub struct Hunt {
     pub left: Vec<Box<str>>,
     /// How long it rings at those who are rung.
     pub rings: Duration,
+    /// Who has dialled the group, if it is not the caller.
+    pub by: Option<Dialler>,
     /// Who has sent the call on to the group.
     pub chain: Vec<Diverted>,
     /// Groups that the call has been in, this one included.
@@ -111,20 +124,28 @@ impl Calls {
             self.ask_next(handle, true);
             return true;
         }
-        let legs = 0..call.branches.len() as u8;
-        let Some(leg) = legs.into_iter().find(|leg| call.still_rings(*leg)) else {
-            return false;
+        // All of them, each user once: of several whom a phone has named one may have somebody to go on to.
+        let is_first = |leg: &u8| {
+            let mut before = call.branches.iter().take((*leg).into());
+            let own = call.branches.get(*leg as usize);
+            !before.any(|other| own.is_some_and(|own| own.leg.party == other.leg.party))
         };
-        let why = Why::Unreached {
-            cause: call.silence_of(leg),
-            is_over: true,
-        };
-        self.ask(handle, leg, why);
-        true
+        let asked: Vec<(u8, Cause)> = (0..call.branches.len() as u8)
+            .filter(|leg| call.still_rings(*leg) && is_first(leg))
+            .map(|leg| (leg, call.silence_of(leg)))
+            .collect();
+        let is_asked = !asked.is_empty();
+        for (leg, cause) in asked {
+            let is_over = true;
+            self.ask(handle, leg, Why::Unreached { cause, is_over });
+        }
+        is_asked
     }
 
     /// Asks who is next in the group that the call is in. `is_over`: those who ring have had their time.
     pub(super) fn ask_next(&mut self, handle: CallHandle, is_over: bool) {
+        // From now on it is in none, or in another one.
+        self.touch(handle);
         let Some(call) = self.get(handle) else { return };
         if let Some(hunt) = call.hunt.take() {
             let onward = Onward {
@@ -137,6 +158,7 @@ impl Calls {
                 chain: hunt.chain.clone(),
                 rung: call.rung(),
                 is_member: false,
+                has_rung: false,
                 why: Why::Next { hunt, is_over },
             };
             call.asking += 1;

@@ -19,7 +19,42 @@ use crate::sdp::{self, Stream};
 /// Reason of the BYE to both sides of a relayed call that has had no audio for too long (RFC 3326).
 const NO_AUDIO: &[u8] = b"SIP;cause=408;text=\"No audio\"";
 /// The same where the ports of a relay could not be opened.
-pub(super) const NO_PORT: &[u8] = b"SIP;cause=503;text=\"No port for media\"";
+const NO_PORT: &[u8] = b"SIP;cause=503;text=\"No port for media\"";
+/// The same where the two sides have no media that both know.
+pub(super) const NO_MEDIA: &[u8] = b"SIP;cause=488;text=\"No common media\"";
+
+/// Why a description does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// No port is left for its media.
+    Full,
+    /// It would have to be relayed, and nobody knows what it says.
+    Unreadable,
+}
+
+impl From<Full> for Unfit {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl Unfit {
+    /// What whoever made the offer is told.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Full => 503,
+            Self::Unreadable => 488,
+        }
+    }
+
+    /// Reason of a BYE for it (RFC 3326).
+    pub fn reason(self) -> &'static [u8] {
+        match self {
+            Self::Full => NO_PORT,
+            Self::Unreadable => NO_MEDIA,
+        }
+    }
+}
 
 /// A body that a leg sent for the other one.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +76,10 @@ impl<'m> Said<'m> {
         Self::of(leg, Exchange::Answer, message)
     }
 
-    /// An answer if the other side has made an offer.
+    /// An answer if the other side has made an offer; a refusal may follow a provisional one.
     pub fn response(leg: u8, message: &Message<'m>, had_offer: bool) -> Self {
         match had_offer {
+            true if message.status() < 200 => Self::of(leg, Exchange::Preview, message),
             true => Self::answer(leg, message),
             false => Self::offer(leg, message),
         }
@@ -89,13 +125,13 @@ impl Call {
     /// What the leg across sees of a body, `branch` being the callee's.
     ///
     /// # Errors
-    /// It must be relayed, and there are not ports enough.
+    /// It must be relayed, and there are not ports enough, or it is an offer that cannot be read.
     pub(super) fn passes<'m>(
         &mut self,
         branch: u8,
         said: Said<'m>,
         context: &mut Context<'_>,
-    ) -> Result<Cow<'m, [u8]>, Full> {
+    ) -> Result<Cow<'m, [u8]>, Unfit> {
         let as_it_is = Ok(Cow::Borrowed(said.body));
         if said.body.is_empty() {
             self.awaits_offer(branch, said, context)?;
@@ -106,8 +142,24 @@ impl Call {
         let Some(description) = said.body.get(part.clone()) else {
             return as_it_is;
         };
-        let Ok(streams) = sdp::read(description) else {
-            return as_it_is;
+        let read = sdp::read(description);
+        self.sees_nat(said.leg, read.as_deref().unwrap_or_default(), context);
+        let streams = match (read, said.exchange) {
+            (Ok(streams), _) => streams,
+            (Err(_), Exchange::Offer) => {
+                let is_relayed = self.must_relay(branch, &[], said.end(), context);
+                return if is_relayed {
+                    Err(Unfit::Unreadable)
+                } else {
+                    as_it_is
+                };
+            }
+            // Whoever gets it knows no more of it than we do.
+            (Err(_), Exchange::Preview) => return as_it_is,
+            (Err(_), Exchange::Answer) => {
+                self.end_relay(branch, context);
+                return as_it_is;
+            }
         };
         if said.exchange == Exchange::Offer {
             self.begins_relay(branch, &streams, said.end(), context);
@@ -122,6 +174,10 @@ impl Call {
         let who = (said.end(), host);
         let now = context.now.mono;
         (context.media).describe(now, id, who, &streams, said.exchange, context.out)?;
+        // Not before: what another fork has refused this one may have taken.
+        if self.state == State::Answered {
+            context.media.answered(id, context.out);
+        }
         let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
         let description = (description, streams.as_slice());
         (context.media).rewrite(id, said.end(), description, &mut body, context.out);
@@ -129,14 +185,14 @@ impl Call {
         Ok(Cow::Owned(body))
     }
 
-    /// The same where it is too late to refuse: without ports there is no relay any more.
+    /// The same where it is too late to refuse: what cannot be relayed is not.
     pub(super) fn passes_anyway<'m>(
         &mut self,
         branch: u8,
         said: Said<'m>,
         context: &mut Context<'_>,
     ) -> Cow<'m, [u8]> {
-        self.passes(branch, said, context).unwrap_or_else(|Full| {
+        self.passes(branch, said, context).unwrap_or_else(|_unfit| {
             self.end_relay(branch, context);
             Cow::Borrowed(said.body)
         })
@@ -165,39 +221,71 @@ impl Call {
         Cow::Owned(body)
     }
 
+    /// A phone may say where it is in its descriptions alone: its NAT writes everything else anew. Who called it has been
+    /// answered then; the next call is relayed.
+    fn sees_nat(&mut self, leg: u8, streams: &[Stream], context: &mut Context<'_>) {
+        let Some(leg) = self.leg_mut(leg) else { return };
+        if leg.is_behind_nat || !context.media.shows_nat(&leg.place(), streams) {
+            return;
+        }
+        if let Party::User(user, _) = leg.party {
+            leg.is_behind_nat = true;
+            context.media.found_behind_nat(user, leg.dialog.flow);
+        }
+    }
+
     /// An INVITE without an offer: if its media would be relayed, ports are kept for the one that comes.
     fn awaits_offer(
         &mut self,
         branch: u8,
         said: Said<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Unfit> {
         let is_first = self.state == State::Ringing && said.leg == CALLER;
         if !is_first || said.exchange != Exchange::Offer {
             return Ok(());
         }
         self.begins_relay(branch, &[], End::Caller, context);
         match self.relay_of(branch) {
-            Some(id) => context.media.reserve_one(id),
+            Some(id) => Ok(context.media.reserve_one(id)?),
             None => Ok(()),
         }
     }
 
     fn begins_relay(&mut self, branch: u8, offer: &[Stream], from: End, context: &mut Context<'_>) {
-        if self.relay_of(branch).is_some() {
+        if self.relay_of(branch).is_some() || !self.must_relay(branch, offer, from, context) {
             return;
         }
         let (Some(caller), Some(callee)) = (self.leg(CALLER), self.leg(branch)) else {
             return;
         };
         let places = [caller.place(), callee.place()];
-        if !context.media.is_needed(&places, offer, from) {
-            return;
-        }
         let now = context.now.mono;
-        let is_open = caller.is_proven && callee.is_proven;
+        let is_open = places.iter().all(|place| place.trust != Trust::Owed);
         let id = context.media.begin(now, places, is_open);
+        if let (State::Ringing, Party::User(_, name)) = (self.state, &caller.party) {
+            context.media.rings_for(id, name);
+        }
         self.set_relay(branch, Some(id));
+    }
+
+    /// Whether what passes between the caller and this branch is relayed, or must be.
+    fn must_relay(&self, branch: u8, offer: &[Stream], from: End, context: &Context<'_>) -> bool {
+        self.relay_of(branch).is_some()
+            || match (self.leg(CALLER), self.leg(branch)) {
+                (Some(caller), Some(callee)) => {
+                    let places = [caller.place(), callee.place()];
+                    context.media.is_needed(&places, offer, from)
+                }
+                _ => false,
+            }
+    }
+
+    /// The call is answered, be it that the description had come before.
+    pub(super) fn settles_media(&self, context: &mut Context<'_>) {
+        if let Some(id) = self.relay_of(self.winner) {
+            context.media.answered(id, context.out);
+        }
     }
 
     /// Callees behind one INVITE share it.
@@ -220,6 +308,11 @@ impl Call {
                 branch.media = branch.media.filter(|own| *own != id);
             }
         }
+    }
+
+    /// Whether media to and from this branch is relayed.
+    pub(super) fn has_relay(&self, branch: u8) -> bool {
+        self.relay_of(branch).is_some()
     }
 
     fn relay_of(&self, branch: u8) -> Option<MediaId> {
@@ -257,7 +350,7 @@ impl Call {
     /// Whoever has this leg has acknowledged: he receives what we send him.
     pub(super) fn is_proven(&mut self, leg: u8, context: &mut Context<'_>) {
         if let Some(leg) = self.leg_mut(leg)
-            && !std::mem::replace(&mut leg.is_proven, true)
+            && std::mem::replace(&mut leg.trust, Trust::Whole) != Trust::Whole
         {
             self.open_media(context);
         }
@@ -265,8 +358,9 @@ impl Call {
 
     /// Media flows between those who both are there.
     pub(super) fn open_media(&self, context: &mut Context<'_>) {
-        for branch in (self.branches.iter()).filter(|branch| branch.leg.is_proven) {
-            if let Some(id) = branch.media.filter(|_| self.caller.is_proven) {
+        let is_proven = |leg: &Leg| leg.trust == Trust::Whole;
+        for branch in (self.branches.iter()).filter(|branch| is_proven(&branch.leg)) {
+            if let Some(id) = branch.media.filter(|_| is_proven(&self.caller)) {
                 context.media.open(context.now.mono, id);
             }
         }
@@ -351,15 +445,38 @@ impl Calls {
         }
     }
 
-    /// The ports of a relay could not be opened: its call ends.
-    pub fn media_failed(&mut self, id: MediaId, context: &mut Context<'_>) {
-        let is_its = |call: &Call| call.branches.iter().any(|branch| branch.media == Some(id));
+    /// The ports of a stream could not be opened. While it rings its branch fails; afterwards the call ends, unless it has
+    /// another stream that goes on.
+    pub fn media_failed(&mut self, id: MediaId, goes_on: bool, context: &mut Context<'_>) {
+        let place = |call: &Call| (call.branches.iter()).position(|own| own.media == Some(id));
         let mut calls = self.slots.iter();
-        let found = calls
-            .find(|(_, call)| is_its(call))
-            .map(|(index, call)| call.handle(index as u32));
-        if let Some(handle) = found {
-            self.hang_up(handle, 503, NO_PORT, context);
+        let found = calls.find_map(|(index, call)| Some((call.handle(index as u32), place(call)?)));
+        let Some((handle, leg)) = found else { return };
+        let Some(call) = self.get(handle) else { return };
+        let Some(branch) = call.branches.get(leg) else {
+            return;
+        };
+        if call.state != State::Ringing || call.transfer.is_some() {
+            if !goes_on {
+                self.hang_up(handle, 503, NO_PORT, context);
+            }
+            return;
+        }
+        let (now, client) = (context.now.mono, branch.client);
+        (context.transactions).cancel(now, client, NO_PORT, context.out);
+        let owner = Owner {
+            call: handle,
+            leg: leg as u8,
+            purpose: Purpose::Invite,
+        };
+        call.end_relay(leg as u8, context);
+        self.branch_ends(owner, 503, EndedBy::Server, context);
+    }
+
+    /// A new configuration: calls may have a time without audio now.
+    pub fn listen_to_all(&mut self, context: &Context<'_>) {
+        for handle in self.all() {
+            self.listen(handle, context);
         }
     }
 }
@@ -371,7 +488,12 @@ impl Leg {
             host: flow.remote.ip().to_canonical(),
             local: flow.local.ip(),
             shown: self.dialog.ours.ip(),
+            scope: match flow.local {
+                SocketAddr::V6(v6) => v6.scope_id(),
+                SocketAddr::V4(_) => 0,
+            },
             is_behind_nat: self.is_behind_nat,
+            trust: self.trust,
         }
     }
 }
@@ -395,13 +517,4 @@ pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
     };
     let contact = contact.and_then(|contact| Uri::parse(contact.address.uri).ok());
     is_direct && contact.is_some_and(|uri| differs(&uri.host) && is_private(&uri.host))
-}
-
-/// Whether a phone is: it has registered from elsewhere than where its Contact says that it is.
-pub(super) fn is_target_behind_nat(target: &Target) -> bool {
-    let source = target.flow.remote.ip().to_canonical();
-    let is_direct = matches!(target.party, Party::User(..)) && target.route.is_empty();
-    is_direct
-        && Uri::parse(&target.uri)
-            .is_ok_and(|uri| matches!(uri.host, Host::Address(address) if address != source))
 }

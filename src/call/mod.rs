@@ -9,11 +9,11 @@
 //! ```
 //!
 //! `Ending` has its record written already; it waits for the transactions that still run (a cancelled branch that answers
-//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `target` (whom they ring), `early` (their dialogs before there is an
+//! all the same gets ACK and BYE). Files: `setup` (INVITE to branches), `confirm` (calls that we take ourselves), `promise` (what waits until its caller has shown that he is there), `target` (whom they ring), `early` (their dialogs before there is an
 //! answer), `reliable` (provisional responses and PRACK), `branch` (final responses), `onward` (where a call goes on to), `hunt` (groups, and who sends calls on), `forwarding` (how that is told), `failover` (the next trunk), `within`
 //! (requests within the dialogs), `arrival` (a request and our own responses to it), `session` and `refresh` (session timers, probes), `reconnect` (peers that come or are
 //! reached another way), `transfer` (REFER), `pickup` (who takes what rings elsewhere), `shown` (what others see of calls), `timers` (what is due when), `ending` (BYE, records), `forgetting` (too many ended calls), `carriage` (which headers pass),
-//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call).
+//! `media` (what its session descriptions say, and the relay of what they describe), `challenge` (401 and 407 from lines), `counts` (how many calls everybody is in), `best` (which refusal the caller sees), `page` (MESSAGE outside a dialog, which is no call), `letter` and `mailbox` (those that wait for who is not there).
 //!
 //! What it does not do: find out who a caller is or where a number leads (`endpoint`), keep bytes for retransmission
 //! (`transaction`), read SDP (`sdp`).
@@ -31,10 +31,13 @@ mod failover;
 mod forgetting;
 mod forwarding;
 mod hunt;
+mod letter;
+mod mailbox;
 mod media;
 mod onward;
 mod page;
 mod pickup;
+mod promise;
 mod reconnect;
 mod refresh;
 mod reliable;
@@ -56,7 +59,7 @@ use crate::api::{CallItem, Event, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::line::{self, Lines};
 use crate::location::Phone;
-use crate::media::{Media, MediaId};
+use crate::media::{Media, MediaId, Trust};
 use crate::message::{Composer, Message, Method};
 use crate::source::{Flow, LineId, ReachId, SubscriptionId, TrunkId, UserId, Who};
 use crate::store::{CallRecord, Change};
@@ -73,11 +76,13 @@ use early::Early;
 pub use ending::RETRY_AFTER_S;
 pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
-pub use hunt::{Hunt, Role};
+pub use hunt::{Dialler, Hunt, Role};
+pub use letter::{Written, letter};
 pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 pub use pickup::Ringing;
+pub use promise::Heard;
 use reliable::Provisionals;
 use reply::Answerable;
 pub use session::{Asked, INTERVAL_MIN_S};
@@ -213,6 +218,17 @@ impl Party {
         }
     }
 
+    /// A user as one who dials from there.
+    pub fn dialler(&self, source: std::net::IpAddr) -> Option<Dialler> {
+        match self {
+            Self::User(_, name) => Some(Dialler {
+                name: name.clone(),
+                source,
+            }),
+            Self::Trunk(..) | Self::Line(..) => None,
+        }
+    }
+
     /// Who that is at present.
     pub fn who(&self) -> Who {
         match self {
@@ -248,6 +264,8 @@ struct Leg {
     presented: Box<[u8]>,
     /// Nothing goes to it that says who calls.
     hides_caller: bool,
+    /// Its peer has called, and does not want to be known.
+    is_withheld: bool,
     /// Header lines for its BYE, beside the Reason: what the other side's BYE brought.
     farewell: Box<[u8]>,
     /// Our 2xx on this leg that it has not acknowledged, and the CSeq number of its INVITE.
@@ -267,8 +285,8 @@ struct Leg {
     watch: session::Watch,
     /// The peer is behind a NAT, as far as its signalling shows.
     is_behind_nat: bool,
-    /// The peer receives what we send him: else nothing is relayed to him, or from him, before his ACK.
-    is_proven: bool,
+    /// Whether the peer is known to receive what we send him: his ACK or PRACK shows it.
+    trust: Trust,
 }
 
 /// A callee leg.
@@ -299,6 +317,8 @@ struct Branch {
     pays: bool,
     /// Whom to try if it fails.
     alternatives: Option<Box<Alternatives>>,
+    /// Its INVITE carried an offer: its 2xx can be acknowledged at once.
+    had_offer: bool,
     /// When it was sent its INVITE last.
     asked_at: Instant,
     /// It has answered that something.
@@ -410,6 +430,8 @@ struct Call {
     referral: Option<Box<transfer::Referral>>,
     /// Its two sides are being joined.
     join: Option<Box<transfer::Join>>,
+    /// What it is for is done when its caller has acknowledged our answer.
+    promise: Option<promise::Promise>,
 }
 
 /// What the layers below need from the endpoint for one input.
@@ -474,11 +496,20 @@ pub struct Calls {
     host: Option<String>,
     /// Calls that ask where they are to go on to.
     onward: VecDeque<Onward>,
+    /// Calls whose callers have shown that they are there.
+    heard: VecDeque<CallHandle>,
     counts: Counts,
     /// Where legs are that began in another call.
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
     /// Users whose calls have changed.
     touched: BTreeSet<UserId>,
+    /// Groups whose calls have.
+    touched_groups: BTreeSet<Box<str>>,
+    /// The slots of the calls that each user is in: he is counted there.
+    by_user: BTreeSet<(UserId, u32)>,
+    /// Calls that were looked at for what is shown of them.
+    #[cfg(feature = "testing")]
+    looks: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Calls {
@@ -496,9 +527,14 @@ impl Calls {
             session_s: None,
             host: None,
             onward: VecDeque::new(),
+            heard: VecDeque::new(),
             counts: Counts::default(),
             moved: BTreeMap::new(),
             touched: BTreeSet::new(),
+            touched_groups: BTreeSet::new(),
+            by_user: BTreeSet::new(),
+            #[cfg(feature = "testing")]
+            looks: std::sync::Arc::default(),
         };
         calls.reload(config, |_| None, |_| None, |_| None);
         calls
@@ -531,8 +567,9 @@ impl Calls {
             Party::Trunk(id, name) => *id = trunk(name).unwrap_or(TrunkId(u32::MAX)),
             Party::Line(id, name) => *id = line(name).unwrap_or(LineId(u32::MAX)),
         };
-        let counts = &mut self.counts;
-        for (_, call) in &mut self.slots {
+        self.by_user.clear();
+        let (counts, by_user) = (&mut self.counts, &mut self.by_user);
+        for (slot, call) in &mut self.slots {
             renamed(&mut call.caller.party);
             for branch in &mut call.branches {
                 renamed(&mut branch.leg.party);
@@ -549,6 +586,7 @@ impl Calls {
                 if let Some(count) = counts.of(party, *side) {
                     *count += 1;
                 }
+                by_user.extend(counts::entry(party, *side, slot as u32));
             }
         }
     }
@@ -635,6 +673,7 @@ impl Leg {
             ack_owed: None,
             presented: Box::default(),
             hides_caller: false,
+            is_withheld: false,
             farewell: Box::default(),
             unacknowledged: None,
             bye_after_ack: None,
@@ -644,7 +683,7 @@ impl Leg {
             places: Vec::new(),
             watch: session::Watch::default(),
             is_behind_nat: false,
-            is_proven: true,
+            trust: Trust::Whole,
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Onward {
     pub rung: Vec<Party>,
     /// He was rung as a member of a group.
     pub is_member: bool,
+    /// His phone has rung.
+    pub has_rung: bool,
     /// Where to.
     pub why: Why,
 }
@@ -160,6 +162,7 @@ impl Calls {
             chain: (left.forwarding.as_ref()).map_or_else(Vec::new, |own| own.chain.clone()),
             rung: call.rung(),
             is_member: left.role.is_member,
+            has_rung: !left.leg.dialog.remote_tag.is_empty(),
             why,
         };
         call.asking += 1;
@@ -191,6 +194,15 @@ impl Calls {
             targets.clear();
         }
         let is_found = !targets.is_empty();
+        // Of a group nobody was left who may be rung now: those are who come after.
+        let searches_on = !is_found && hunt.is_some() && call.hunt.is_none();
+        let hunt = match searches_on {
+            true => {
+                call.hunt = hunt;
+                None
+            }
+            false => hunt,
+        };
         if matches!(onward.why, Why::Redirected(_) | Why::Failed(..)) {
             // What a failed one was counted as, those in its place are.
             self.pays_no_more(handle, onward.branch);
@@ -212,21 +224,41 @@ impl Calls {
                 if let Some(branch) = branch {
                     branch.status = Some(status);
                 }
-                self.sends_on(handle, onward.branch);
+                if !searches_on {
+                    self.sends_on(handle, onward.branch);
+                }
                 false
             }
-            Why::Unreached { is_over, .. } | Why::Next { is_over, .. } => *is_over && !is_found,
-            Why::Transferred(_) if !is_found => {
+            Why::Unreached { is_over, .. } | Why::Next { is_over, .. } => *is_over,
+            Why::Transferred(_) if !is_found && !searches_on => {
                 self.refuse(handle, status, EndedBy::Server, context);
                 false
             }
             Why::Redirected(_) | Why::Failed(..) | Why::Transferred(_) => false,
         };
-        match is_over {
+        if searches_on {
+            self.ask_next(handle, is_over);
+        }
+        if !is_found && !searches_on && self.rings_nobody(handle) {
+            self.refuse(handle, status, EndedBy::Server, context);
+        }
+        // Others who were asked at the same time may have found somebody.
+        let call = self.get(handle);
+        let is_last =
+            call.is_some_and(|call| call.asking == 0 && call.rings_until <= context.now.mono);
+        match is_over && !is_found && is_last {
             true => self.nobody_answers(handle, 480, context),
             false => self.conclude(handle, context),
         }
         self.sweep(handle);
+    }
+
+    /// A transfer has found nobody at all who could be rung.
+    fn rings_nobody(&mut self, handle: CallHandle) -> bool {
+        self.get(handle).is_some_and(|call| {
+            let is_idle = call.asking == 0 && call.later.is_empty() && call.hunt.is_none();
+            is_idle && call.transfer.is_some() && call.branches.is_empty()
+        })
     }
 
     /// Rings those who were found.
@@ -260,6 +292,11 @@ impl Calls {
         }
         let is_new_stage = !matches!(onward.why, Why::Redirected(_));
         let Some(call) = self.get(handle) else { return };
+        if let Some(outside) = targets.first().filter(|target| target.party.is_outside()) {
+            let from = &call.caller.party;
+            call.record.through = from.through().or_else(|| outside.party.through());
+            call.record.direction = transfer::direction([from.is_outside(), true]);
+        }
         let rings = hunt.as_ref().map(|hunt| hunt.rings);
         let otherwise = is_new_stage.then_some(call.rings);
         if hunt.is_some() {

@@ -12,12 +12,15 @@
 //! which nobody sends, and then he is offered the other's (`transfer::join`). A caller without an offer gets it at once, and his
 //! ACK has the answer.
 //!
-//! Whoever picks up is a branch of the call: it is one call with one record, answered by him.
+//! Whoever picks up is a branch of the call: it is one call with one record, answered by him. Of whom nothing shows that the
+//! INVITE is his, and where a reliable response to the caller has yet to be acknowledged, that begins with the ACK of an
+//! answer that takes nothing as yet (`promise`).
 
 use super::confirm::{offers_plain_audio, silent_session};
 use super::media::Said;
 use super::transfer::answered_branch;
 use super::*;
+use crate::limits::CALLEE_LEGS_MAX;
 use crate::message::Message;
 use crate::message::compose::reason_phrase;
 
@@ -35,6 +38,12 @@ pub(super) struct Answering {
 pub struct Ringing {
     call: CallHandle,
     leg: u8,
+}
+
+impl Ringing {
+    pub(super) fn call(self) -> CallHandle {
+        self.call
+    }
 }
 
 impl Calls {
@@ -82,62 +91,85 @@ impl Calls {
         longest.map(|(_, ringing)| ringing)
     }
 
+    /// Whether somebody is counted as being in this call, so that it is no further one for him if he takes it.
+    pub fn is_counted_in(&self, ringing: Ringing, user: UserId) -> bool {
+        let call = self.slots.get(ringing.call.index as usize);
+        let call = call.filter(|call| call.serial == ringing.call.serial);
+        call.is_some_and(|call| call.counts_user(user))
+    }
+
     /// Whoever calls takes a call that rings. 488: the two have no offer and answer for each other.
-    pub fn pick_up(&mut self, setup: &Setup<'_>, ringing: Ringing, context: &mut Context<'_>) {
-        let Some(call) = self.get(ringing.call) else {
-            return self.turn_away(setup, 480, None, context);
+    pub fn pick_up(&mut self, setup: Setup<'_>, ringing: Ringing, context: &mut Context<'_>) {
+        let is_full = self.is_full();
+        let call = self.get(ringing.call).filter(|call| call.can_be_taken());
+        let Some(call) = call else {
+            return self.turn_away(&setup, 480, None, context);
         };
-        let index = call.branches.len();
-        let is_free = call.state == State::Ringing && !call.is_final && !call.is_declined();
-        if !is_free || index >= crate::limits::EARLY_DIALOGS_MAX {
-            return self.turn_away(setup, 480, None, context);
+        let waits = setup.trust == Trust::Owed || call.awaits_prack();
+        let id = context.now.unix.as_millis();
+        let answer = call.first_answer(Some(setup.request).filter(|_| !waits), id);
+        let answer = answer.filter(|_| !waits || Self::can_confirm(setup.request));
+        let Some(answer) = answer else {
+            return self.turn_away(&setup, 488, None, context);
+        };
+        if waits && is_full {
+            return self.turn_away(&setup, 503, Some("rejected"), context);
         }
-        let Some(answer) = call.first_answer(setup.request, context.now.unix.as_millis()) else {
-            return self.turn_away(setup, 488, None, context);
-        };
-        let rung = call.branches.get(ringing.leg as usize);
-        let rung = rung
-            .map(|branch| branch.leg.party.name())
-            .unwrap_or_default();
-        let handle = ringing.call;
-        let leg_index = index as u8;
+        if waits {
+            return self.promise(setup, context);
+        }
         let owner = Owner {
-            call: handle,
-            leg: leg_index,
+            call: ringing.call,
+            leg: call.branches.len() as u8,
             purpose: Purpose::Pickup,
         };
-        let leg = self.taker(setup, owner, context);
-        let Some(call) = self.get(handle) else { return };
-        call.branches.push(answered_branch(leg, context.now.mono));
-        call.winner = leg_index;
+        let leg = self.taker(&setup, owner, context);
+        let Some(call) = self.get(ringing.call) else {
+            return;
+        };
+        if !call.counts(&setup.caller) {
+            self.count_in(ringing.call, &setup.caller, Side::Callee);
+        }
+        let offer = session::Description::of(setup.request);
+        self.taken_by(ringing, leg, context);
+        self.answer_picked_up(owner, &answer, offer, context);
+        self.is_picked_up(ringing.call, context);
+    }
+
+    /// The call is answered by this leg, and nobody else is wanted.
+    pub(super) fn taken_by(&mut self, ringing: Ringing, leg: Leg, context: &mut Context<'_>) {
+        let Some(call) = self.get(ringing.call) else {
+            return;
+        };
+        let by = leg.party.name();
+        let rung = call.branches.get(ringing.leg as usize);
+        let rung = rung.map(|branch| branch.leg.party.name());
+        call.winner = call.branches.len() as u8;
         call.state = State::Answered;
         call.answered = Some(context.now.mono);
         call.is_final = true;
-        let (from, to) = (call.caller.party.is_outside(), setup.caller.is_outside());
+        let (from, to) = (call.caller.party.is_outside(), leg.party.is_outside());
         let record = &mut call.record;
         record.direction = transfer::direction([from, to]);
         record.through = call.caller.party.through();
-        record.answered_by = Some(setup.caller.name());
+        record.answered_by = Some(by.clone());
         record.answer = Some(context.now.unix);
         record.status = Some(200);
-        record.callee_call_id = Some(setup::text(setup.request.call_id()));
+        record.callee_call_id = Some(setup::text(&leg.dialog.call_id));
         let fields = [
             ("id", record.id.clone()),
-            ("by", setup.caller.name()),
-            ("rang", rung),
+            ("by", by),
+            ("rang", rung.unwrap_or_default()),
         ];
+        call.branches.push(answered_branch(leg, context.now.mono));
         context.event("pickup", fields.to_vec());
-        keep_record(context, record.clone());
+        keep_record(context, call.record.clone());
         call.cancel_branches(branch::COMPLETED_ELSEWHERE, context);
-        self.release_media(handle, context);
-        let Some(call) = self.get(handle) else { return };
-        let is_counted = (call.counted.iter())
-            .any(|(party, side)| *party == setup.caller && *side != Side::Outside);
-        if !is_counted {
-            self.count_in(handle, &setup.caller, Side::Callee);
-        }
-        let offer = session::Description::of(setup.request);
-        self.answer_picked_up(owner, &answer, offer, context);
+        self.release_media(ringing.call, context);
+    }
+
+    /// What follows once both have been answered, or are about to be.
+    pub(super) fn is_picked_up(&mut self, handle: CallHandle, context: &mut Context<'_>) {
         self.touch(handle);
         self.watch_both(handle);
         self.listen(handle, context);
@@ -164,8 +196,9 @@ impl Calls {
         leg.dialog.local.extend_from_slice(&tag.compose());
         (leg.phone, leg.stream) = (setup.caller_phone, setup.caller_stream);
         leg.is_up = true;
-        leg.is_behind_nat = media::is_behind_nat(request, &setup.flow);
-        leg.is_proven = setup.is_caller_proven;
+        leg.is_behind_nat = setup.is_behind_nat;
+        leg.trust = setup.trust;
+        leg.is_withheld = setup.is_withheld();
         leg.watch.learn(request);
         let asked = session::Asked::of(request);
         leg.watch
@@ -195,7 +228,7 @@ impl Calls {
     }
 
     /// The caller's INVITE is answered, and he is joined with whoever has picked up.
-    fn answer_picked_up(
+    pub(super) fn answer_picked_up(
         &mut self,
         owner: Owner,
         answer: &FirstAnswer,
@@ -309,7 +342,7 @@ impl Leg {
 }
 
 /// What the caller's INVITE is answered with when his call is picked up.
-enum FirstAnswer {
+pub(super) enum FirstAnswer {
     /// Nobody sends: he has made an offer, which is not the other's.
     Nothing(String),
     /// The other's offer: he has made none.
@@ -317,28 +350,47 @@ enum FirstAnswer {
 }
 
 impl Call {
-    /// What the caller is answered first; `None`: the two cannot be joined.
-    fn first_answer(&self, taking: &Message<'_>, id: u64) -> Option<FirstAnswer> {
+    /// Whether it rings, and may be answered by one more.
+    pub(super) fn can_be_taken(&self) -> bool {
+        let is_free = self.state == State::Ringing
+            && !self.is_final
+            && !self.is_declined()
+            && !self.provisionals.has_answer();
+        is_free && self.branches.len() < CALLEE_LEGS_MAX
+    }
+
+    /// What the caller is answered first; `None`: the two cannot be joined. `taking`: the INVITE of whoever takes the call,
+    /// unless he is to be asked for his offer anew.
+    pub(super) fn first_answer(
+        &self,
+        taking: Option<&Message<'_>>,
+        id: u64,
+    ) -> Option<FirstAnswer> {
         if self.transfer.is_some() {
             return Some(FirstAnswer::Nothing(String::new()));
         }
         let kept = self.invitation.as_ref()?;
         let request = crate::message::parse(&kept.request).ok()?;
-        match (request.body().is_empty(), taking.body().is_empty()) {
-            (true, true) => None,
-            (true, false) => Some(FirstAnswer::Offer),
-            (false, _) => {
-                let ours = self.caller.dialog.ours.ip();
-                let answer = || FirstAnswer::Nothing(silent_session(&request, ours, id));
-                offers_plain_audio(&request).then(answer)
-            }
+        let has_offer = taking.map(|taking| !taking.body().is_empty());
+        match (request.body().is_empty(), has_offer) {
+            (true, Some(false)) => return None,
+            (true, Some(true)) => return Some(FirstAnswer::Offer),
+            (true, None) => {}
+            (false, _) if offers_plain_audio(&request) => {}
+            (false, _) => return None,
         }
+        let ours = self.caller.dialog.ours.ip();
+        Some(FirstAnswer::Nothing(silent_session(&request, ours, id)))
     }
 }
 
 impl Branch {
     /// It rings at somebody, who may still answer.
     fn rings(&self, call: &Call) -> bool {
-        call.state == State::Ringing && !call.is_final && self.status.is_none() && !self.is_left
+        call.state == State::Ringing
+            && !call.is_final
+            && !call.provisionals.has_answer()
+            && self.status.is_none()
+            && !self.is_left
     }
 }

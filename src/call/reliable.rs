@@ -116,6 +116,11 @@ impl Provisionals {
         self.waiting.clear();
     }
 
+    /// Whether somebody has answered, and the caller hears of it with his PRACK.
+    pub fn has_answer(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// RFC 3262 §3: no 2xx while SDP in a provisional response is not acknowledged. One that waits is needless then, unless it
     /// has the offer that the INVITE lacks.
     fn holds_success(&self, is_late: bool) -> bool {
@@ -147,17 +152,23 @@ impl Calls {
         if (call.branches.get(owner.leg as usize)).is_none_or(|branch| branch.is_left) {
             return;
         }
+        let rang = call.early_dialogs();
         let Some(leg) = call.early_dialog(owner.leg, response) else {
             return;
         };
-        if call.transfer.is_some() {
-            if call.ring_nobody(Owner { leg, ..owner }, response, context) {
-                self.transfer_rings(owner.call, response.status(), context);
-            }
-            return self.touch(owner.call);
+        let owner = Owner { leg, ..owner };
+        let (is_transfer, mut is_new) = (call.transfer.is_some(), false);
+        match is_transfer {
+            true => is_new = call.ring_nobody(owner, response, context),
+            false => call.ring_caller(owner, response, context),
         }
-        call.ring_caller(Owner { leg, ..owner }, response, context);
-        self.touch(owner.call);
+        // Nothing else of it is shown: a phone may say it as often as it likes.
+        if call.early_dialogs() != rang {
+            self.touch(owner.call);
+        }
+        if is_new {
+            self.transfer_rings(owner.call, response.status(), context);
+        }
     }
 
     /// PRACK (§3). From the caller it acknowledges the response that is on its way; callees have none of ours.
@@ -188,6 +199,8 @@ impl Calls {
         context
             .transactions
             .acknowledge_provisional(now, call.invite);
+        // Whoever knows its number has received it.
+        call.is_proven(CALLER, context);
         self.pass_prack(located, sent, arrival, context);
         self.release_success(located.call, context);
         if let Some(call) = self.get(located.call) {
@@ -256,8 +269,7 @@ impl Calls {
         let Some(call) = self.get(owner.call) else {
             return false;
         };
-        let holds = call.provisionals.holds_success(!call.had_offer);
-        if call.state != State::Ringing || call.is_final || !holds {
+        if call.state != State::Ringing || call.is_final || !call.awaits_prack() {
             return false;
         }
         let held = &mut call.provisionals.held;
@@ -315,6 +327,11 @@ impl Calls {
 }
 
 impl Call {
+    /// Whether the caller's 2xx has to wait for a PRACK (§3).
+    pub(super) fn awaits_prack(&self) -> bool {
+        self.provisionals.holds_success(!self.had_offer)
+    }
+
     /// A provisional response of a callee, in its early dialog.
     fn ring_caller(&mut self, owner: Owner, response: &Message<'_>, context: &mut Context<'_>) {
         let number = self.reliable_number(response);

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::media::Said;
+use super::media::{Said, Unfit};
 use super::target::{Identity, Target};
 use super::*;
-use crate::media::Full;
 use crate::message::compose::{Composer, append_address, reason_phrase};
 use crate::message::{HeaderName, Message};
 
@@ -61,8 +60,10 @@ pub struct Setup<'a> {
     pub caller_stream: Option<(Flow, SocketAddr)>,
     /// Which of his phones he calls from, if it is registered.
     pub caller_phone: Option<Phone>,
+    /// He is behind a NAT, as his phone has registered or as this INVITE says.
+    pub is_behind_nat: bool,
     /// Whether he receives what we send him: whoever is known by his address alone over UDP has yet to show it.
-    pub is_caller_proven: bool,
+    pub trust: Trust,
     /// User part of our Contact towards a line that calls; empty: as towards all others.
     pub caller_contact: Box<[u8]>,
     /// How long a call of that line rings; `None`: as all others.
@@ -81,6 +82,13 @@ pub struct Setup<'a> {
     pub hunt: Option<Box<Hunt>>,
     /// Where to; at most [`crate::limits::BRANCHES_MAX`] are rung.
     pub targets: Vec<Target>,
+}
+
+impl Setup<'_> {
+    /// The caller does not want to be known.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.from.is_anonymous() || carriage::hides_identity(self.request)
+    }
 }
 
 impl Calls {
@@ -147,8 +155,9 @@ impl Calls {
         caller.dialog.contact_user = setup.caller_contact.clone();
         caller.phone = setup.caller_phone;
         caller.stream = setup.caller_stream;
-        caller.is_behind_nat = media::is_behind_nat(setup.request, &setup.flow);
-        caller.is_proven = setup.is_caller_proven;
+        caller.is_behind_nat = setup.is_behind_nat;
+        caller.trust = setup.trust;
+        caller.is_withheld = setup.is_withheld();
         caller.watch.learn(setup.request);
         let asked = session::Asked::of(setup.request);
         // What he is sent before the answer may have to be offered again as well.
@@ -197,6 +206,7 @@ impl Calls {
             transfer: None,
             referral: None,
             join: None,
+            promise: None,
         });
         self.live += 1;
         self.count_in(handle, &setup.caller, Side::Caller);
@@ -294,7 +304,7 @@ impl Calls {
         let mut leg = Leg::new(dialog, target.party.clone(), home, secret);
         leg.phone = target.phone;
         leg.stream = target.stream;
-        leg.is_behind_nat = media::is_target_behind_nat(target);
+        leg.is_behind_nat = target.is_behind_nat;
         if let Some(line) = &target.line {
             leg.hides_caller = invitation.is_anonymous();
             leg.presented = line.presented(leg.hides_caller, context.buffer);
@@ -313,26 +323,22 @@ impl Calls {
             payer: target.payer.clone(),
             pays: false,
             alternatives: target.alternatives.clone(),
+            had_offer: false,
             asked_at: context.now.mono,
             is_heard: false,
             is_left: false,
             media: None,
         });
         // A user is in a call once; each call to a trunk takes a line of it.
-        let is_counted = !target.party.is_outside()
-            && (call.counted.iter())
-                .any(|(party, side)| *party == target.party && *side != Side::Outside);
+        let is_counted = !target.party.is_outside() && call.counts(&target.party);
         let owner = Owner {
             call: handle,
             leg: leg_index,
             purpose: Purpose::Invite,
         };
-        if call
-            .invite(owner, (client, via_branch), invitation, context)
-            .is_err()
-        {
-            // No port is left for its media.
-            call.end_branch(leg_index, 503, EndedBy::Server);
+        let invited = call.invite(owner, (client, via_branch), invitation, context);
+        if let Err(unfit) = invited {
+            call.end_branch(leg_index, unfit.status(), EndedBy::Server);
             return;
         }
         if !is_counted {
@@ -389,22 +395,22 @@ impl Calls {
 }
 
 impl Call {
-    /// Sends the INVITE of a branch; not if there is no port for its media.
+    /// Sends the INVITE of a branch; not if its media must be relayed and cannot be.
     fn invite(
         &mut self,
         owner: Owner,
         (client, via_branch): (ClientId, crate::transaction::Branch),
         invitation: &Invitation<'_>,
         context: &mut Context<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Unfit> {
         let from_outside = self.caller.party.is_outside();
         let request = invitation.request;
         let offer = Said::offer(CALLER, request);
         let body = match self.passes(owner.leg, offer, context) {
             Ok(body) => body,
-            Err(full) => {
+            Err(unfit) => {
                 context.transactions.release(client);
-                return Err(full);
+                return Err(unfit);
             }
         };
         let Some(branch) = self.branches.get_mut(owner.leg as usize) else {
@@ -412,6 +418,7 @@ impl Call {
         };
         let leg = &mut branch.leg;
         (branch.client, branch.cseq) = (client, leg.dialog.next_cseq());
+        branch.had_offer = !request.body().is_empty();
         let hops = request.max_forwards().unwrap_or(70).saturating_sub(1);
         let mut composer = leg.dialog.compose_relayed(
             context.buffer,
@@ -427,7 +434,10 @@ impl Call {
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
         // Whoever is outside takes no call of ours in another's place.
         let mut options: Vec<&[u8]> = Vec::with_capacity(3);
-        options.extend((self.provisionals.is_offered()).then_some(&b"100rel"[..]));
+        // The PRACK of an offer that comes so could not wait until whoever is transferred has answered it.
+        let has_reliable =
+            self.provisionals.is_offered() && (branch.had_offer || self.transfer.is_none());
+        options.extend(has_reliable.then_some(&b"100rel"[..]));
         options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
         options.extend(has_timer.then_some(&b"timer"[..]));
         if !options.is_empty() {

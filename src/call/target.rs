@@ -27,6 +27,8 @@ pub struct Target {
     pub party: Party,
     /// Which of his phones, if he is called at a binding.
     pub phone: Option<Phone>,
+    /// He is a phone behind a NAT.
+    pub is_behind_nat: bool,
     /// A connection that he has open to us beside a UDP flow, and our address on it.
     pub stream: Option<(Flow, SocketAddr)>,
     /// To towards him.
@@ -39,6 +41,8 @@ pub struct Target {
     pub role: Role,
     /// The local user among whose outside calls it counts; `None`: nobody, or it is none.
     pub payer: Option<Party>,
+    /// It is a call for help: it is nobody's, whoever sends it on.
+    pub is_exempt: bool,
     /// What a line asks for.
     pub line: Option<Box<OnLine>>,
     /// Whom to try if he fails.

@@ -142,6 +142,10 @@ impl Calls {
         };
         (leg.dialog.flow, leg.dialog.ours) = (arrival.flow, arrival.ours);
         leg.lost = None;
+        // Our tag is in nothing but what was sent to him: he hears us, even if his ACK never comes.
+        if let Some((server, _)) = leg.unacknowledged {
+            context.transactions.is_heard(server);
+        }
         if request.max_forwards() == Some(0) && request.method() != Method::Bye {
             arrival.answer(483, None, context);
             return;
@@ -205,6 +209,7 @@ impl Calls {
         context.transactions.acknowledge(server);
         let bye = leg.bye_after_ack.take();
         call.is_proven(located.leg, context);
+        let is_promised = call.is_heard(context.now.mono);
         if brings_answer {
             let kind = request.value(HeaderName::ContentType).unwrap_or_default();
             let branch = if other == CALLER { located.leg } else { other };
@@ -215,6 +220,9 @@ impl Calls {
             }
         }
         let is_joining = call.join.is_some();
+        if is_promised {
+            self.heard.push_back(located.call);
+        }
         if let Some(reason) = bye {
             self.end_leg(located.call, located.leg, &reason, context);
         }
@@ -331,9 +339,12 @@ impl Calls {
             true => call.passes(callee, Said::offer(from, request), context),
             false => Ok(Cow::Borrowed(request.body())),
         };
-        let Ok(body) = body else {
-            context.transactions.release(client);
-            return refused(503, None, context);
+        let body = match body {
+            Ok(body) => body,
+            Err(unfit) => {
+                context.transactions.release(client);
+                return refused(unfit.status(), None, context);
+            }
         };
         let Some(server) = context.transactions.open_server(
             context.now.mono,
@@ -510,6 +521,7 @@ impl Calls {
             self.peer_is_gone(owner, status == 481, context);
         }
         self.watch_both(owner.call);
+        self.listen(owner.call, context);
         self.sweep(owner.call);
     }
 
@@ -666,11 +678,17 @@ impl Call {
             return;
         };
         let (from, to) = (relay.from, relay.to);
-        let is_exchange = makes_offer(relay.method, b"v=0") && response.status() < 300;
+        let is_exchange = makes_offer(relay.method, b"v=0");
+        let branch = if from == CALLER { to } else { from };
         let said = Said::response(to, response, relay.had_offer);
-        let body = match is_exchange && !response.body().is_empty() {
-            true => self.passes_anyway(if from == CALLER { to } else { from }, said, context),
-            false => Cow::Borrowed(response.body()),
+        let body = match response.body() {
+            [] => Cow::Borrowed(&b""[..]),
+            _ if is_exchange && response.status() < 300 => {
+                self.passes_anyway(branch, said, context)
+            }
+            // RFC 3261 §21.4.26: it tells of what could be agreed upon, with the addresses of a side that is not to be seen.
+            _ if is_exchange && self.has_relay(branch) => Cow::Borrowed(&b""[..]),
+            body => Cow::Borrowed(body),
         };
         let Some(relay) = self.relays.get(position) else {
             return;

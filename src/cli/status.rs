@@ -25,7 +25,16 @@ pub fn text(status: &Value, terminal: bool) -> String {
     let mut row = |title: &str, text: String| rows.push(vec![title.to_owned(), text]);
     let uptime = number("uptime_s").map_or_else(|| "-".into(), span);
     row("sipkeep", format!("{}, up {uptime}", at("version")));
-    for name in ["users", "registrations", "calls", "lines", "trunks", "bans"] {
+    let counts = [
+        "users",
+        "registrations",
+        "calls",
+        "lines",
+        "trunks",
+        "bans",
+        "messages",
+    ];
+    for name in counts {
         row(name, at(&format!("counts.{name}")));
     }
     row(
@@ -123,7 +132,7 @@ mod tests {
     fn everything_of_a_status_is_shown() {
         let status = json!({
             "version": "0.1.0", "uptime_s": 7_500, "mode": "enforce",
-            "counts": {"users": 3, "registrations": 2, "calls": 1, "lines": 0, "trunks": 0, "bans": 4},
+            "counts": {"users": 3, "registrations": 2, "calls": 1, "lines": 0, "trunks": 0, "bans": 4, "messages": 5},
             "memory_bytes": 12_345_678, "latency_us": {"p50": 40, "p99": 90, "p999": 200},
             "guard": {"dropped": 17,
                 "kernel": {"active": false, "bans": 0, "capacity": 0, "reason": "not yet"},
@@ -140,6 +149,7 @@ calls          1
 lines          0
 trunks         0
 bans           4
+messages       5
 memory         12.3 MB
 latency        40 us; 99 %: 90 us; 99.9 %: 200 us
 guard          enforce, 17 packets discarded

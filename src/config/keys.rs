@@ -213,7 +213,7 @@ const REGISTRAR: &[KeySpec] = &[
     key(
         "nat_keepalive",
         "4s",
-        "how often a phone behind a NAT is sent four bytes over UDP; 0: never",
+        "how often a phone behind a NAT is sent four bytes over UDP, or an OPTIONS; 0: never",
     ),
     key(
         "bindings_per_user_max",
@@ -353,10 +353,10 @@ const USER: &[KeySpec] = &[
         "20s",
         "how long it rings before that",
     ),
-    later(
+    key(
         "store_messages",
         "no",
-        "keep text messages until the phone is back",
+        "text messages are kept until a phone is there",
     ),
 ];
 

@@ -242,6 +242,8 @@ pub struct User {
     pub do_not_disturb: bool,
     /// Who gets his calls in his place.
     pub forwards: Forwards,
+    /// MESSAGEs that do not reach him are kept until he is there.
+    pub stores_messages: bool,
     /// Line of the section in the file.
     pub line: usize,
 }

@@ -666,6 +666,7 @@ impl Reader {
             levels: self.list(fields, "levels", value::level),
             do_not_disturb: self.value(fields, "do_not_disturb", value::yes),
             forwards: self.forwards(fields),
+            stores_messages: self.value(fields, "store_messages", value::yes),
             line: fields.line,
         }
     }

@@ -379,8 +379,8 @@ const WRONG: &[(&str, &[&str])] = &[
         &["2: [guard] kernel_filter: \"yes\" is none of auto, off"],
     ),
     (
-        "[user 1]\nstore_messages = no",
-        &["2: [user 1] store_messages: not yet in this version"],
+        "[user 1]\nstore_messages = 7",
+        &["2: [user 1] store_messages: \"7\" is none of yes, no"],
     ),
     // Durations
     (

@@ -26,8 +26,9 @@ impl Endpoint {
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| self.trunk_reached(name)).collect())
             }
-            Command::Dialled { users } => {
-                Answer::Dialled(users.iter().map(|name| self.dialled_by(name)).collect())
+            Command::Users { users } => {
+                let user = |name: &String| (self.dialled_by(name), self.pages.kept_for(name));
+                Answer::Users(users.iter().map(user).collect())
             }
             Command::Lines { after, limit } => {
                 Answer::Lines(self.lines.page(now, after.as_deref(), limit))
@@ -64,6 +65,7 @@ impl Endpoint {
                 lines: self.lines.count(),
                 trunks: self.config.trunks.len(),
                 bans: self.guard.ban_count(),
+                messages: self.pages.kept(),
             },
             guard: GuardStatus {
                 // What `mode = observe` would have dropped.
@@ -174,6 +176,8 @@ impl Endpoint {
             b"SIP;cause=200;text=\"Ended by the administrator\"",
             &mut context,
         );
+        self.calls_go_on(now);
+        self.light_lamps(now);
         Answer::Done
     }
 }

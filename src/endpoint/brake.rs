@@ -27,12 +27,16 @@ impl Endpoint {
         asking: &mut Asking<'_>,
         payer: Option<Payer<'_>>,
     ) -> Result<Rung, super::route::Refusal> {
-        let payer = payer.filter(|_| !alternatives.is_emergency);
+        let is_emergency = alternatives.is_emergency;
+        let payer = payer.filter(|_| !is_emergency);
         let number = payer.as_ref().map(|_| alternatives.number.clone());
         let mut rung = self.hop_targets(now, alternatives, asking)?;
+        if is_emergency {
+            let outside = rung.targets.iter_mut().filter(|target| is_unpaid(target));
+            outside.for_each(|target| target.is_exempt = true);
+        }
         // What somebody has sent on is his.
-        let goes_outside =
-            (rung.targets.iter()).any(|target| target.party.is_outside() && target.payer.is_none());
+        let goes_outside = rung.targets.iter().any(is_unpaid);
         if let (Some(payer), Some(number)) = (payer, number)
             && goes_outside
         {
@@ -102,9 +106,12 @@ impl Endpoint {
 
 /// Says of those that are outside that they count among this user's outside calls.
 pub(super) fn charge(targets: &mut [Target], payer: Option<&Party>) {
-    for target in targets {
-        if target.party.is_outside() && target.payer.is_none() {
-            target.payer = payer.cloned();
-        }
+    for target in targets.iter_mut().filter(|target| is_unpaid(target)) {
+        target.payer = payer.cloned();
     }
+}
+
+/// Whether a target is an outside call for which somebody has yet to answer.
+fn is_unpaid(target: &Target) -> bool {
+    target.party.is_outside() && target.payer.is_none() && !target.is_exempt
 }

@@ -6,7 +6,9 @@
 use super::brake::Payer;
 use super::route::{Lead, Refusal};
 use super::*;
-use crate::call::{Cause, Diverted, Forwarding, Hunt, Identity, Onward, Party, Role, Target};
+use crate::call::{
+    Cause, Dialler, Diverted, Forwarding, Hunt, Identity, Onward, Party, Role, Target, Why,
+};
 use crate::config::Strategy;
 use crate::limits::FORWARDS_MAX;
 use crate::source::GroupId;
@@ -35,7 +37,9 @@ pub(super) struct Asking<'a> {
     pub caller: (&'a Party, &'a Flow),
     /// The phone that has the call go there, for the log.
     pub source: IpAddr,
-    /// Who has sent the call on, the last one last: it is he who dials.
+    /// Who dials, if it is not the caller.
+    pub by: Option<Dialler>,
+    /// Who has sent the call on, the last one last: then it is he who dials.
     pub chain: Vec<Diverted>,
     /// Outside calls of whoever dials that are about to begin beside this one.
     pub more: usize,
@@ -53,6 +57,7 @@ impl<'a> Asking<'a> {
         Self {
             caller: (caller, flow),
             source: flow.remote.ip(),
+            by: None,
             chain: Vec::new(),
             more: 0,
             is_member: false,
@@ -68,7 +73,20 @@ impl<'a> Asking<'a> {
             Party::User(user, _) => Some(*user),
             Party::Trunk(..) | Party::Line(..) => None,
         };
+        let by = match &onward.why {
+            Why::Next { hunt, .. } => hunt.by.clone(),
+            Why::Transferred(_) => onward.by.dialler(onward.flow.remote.ip()),
+            // Of what is tried in the place of his outside call he dials the rest too.
+            Why::Failed(..) => {
+                let payer = onward.payer.as_ref();
+                payer.and_then(|payer| payer.dialler(flow.remote.ip()))
+            }
+            Why::Redirected(_) | Why::Unreached { .. } => None,
+        };
+        let source = by.as_ref().map_or(flow.remote.ip(), |by| by.source);
         Self {
+            source,
+            by,
             chain: onward.chain.clone(),
             is_member: onward.is_member,
             seen: onward.rung.iter().filter_map(id).collect(),
@@ -118,13 +136,13 @@ impl Endpoint {
 
     /// Who dials; `None`: since the last reload there is no such user any more.
     fn dialling(&self, asking: &Asking<'_>) -> Option<Party> {
-        match asking.chain.last() {
-            None => Some(asking.caller.0.clone()),
-            Some(last) => {
-                let user = self.auth.user(last.by.as_bytes())?;
-                Some(Party::User(user, last.by.clone()))
-            }
-        }
+        let by = asking.by.as_ref().map(|by| &by.name);
+        let name = asking.chain.last().map(|last| &last.by).or(by);
+        let Some(name) = name else {
+            return Some(asking.caller.0.clone());
+        };
+        let user = self.auth.user(name.as_bytes())?;
+        Some(Party::User(user, name.clone()))
     }
 
     /// A user: his phones, or where his calls go on to.
@@ -136,15 +154,16 @@ impl Endpoint {
         asking: &mut Asking<'_>,
     ) -> Result<Rung, Refusal> {
         let is_caller = matches!(asking.caller.0, Party::User(own, _) if *own == user);
-        // Who calls a group that he is in means the others.
-        let is_left_out = asking.is_member && is_caller;
-        if is_left_out || asking.seen.contains(&user) {
-            return Err((480, None));
-        }
-        asking.seen.push(user);
         let Some(config) = self.config.users.get(user.0 as usize) else {
             return Err((480, None));
         };
+        // Who calls a group that he is in, or transfers a call to it, means the others.
+        let by = asking.by.as_ref();
+        let is_he = is_caller || by.is_some_and(|by| *by.name == *config.name);
+        if asking.is_member && is_he || asking.seen.contains(&user) {
+            return Err((480, None));
+        }
+        asking.seen.push(user);
         if let Some(to) = self.features.forward_always(config) {
             let to = to.to_owned();
             return self.send_on(now, user, Cause::Always, to.as_bytes(), asking);
@@ -156,7 +175,12 @@ impl Endpoint {
         if is_busy || is_off {
             let status = if is_busy { 486 } else { 480 };
             let to = own(forwards.busy).ok_or((status, None))?;
-            let rung = self.send_on(now, user, Cause::Busy, to.as_bytes(), asking);
+            let cause = if is_busy {
+                Cause::Busy
+            } else {
+                Cause::Disturbed
+            };
+            let rung = self.send_on(now, user, cause, to.as_bytes(), asking);
             return rung.map_err(|_| (status, None));
         }
         let flow = is_caller.then_some(asking.caller.1);
@@ -228,11 +252,14 @@ impl Endpoint {
             return Err((480, None));
         };
         let name: Box<str> = config.name.as_str().into();
-        // A member's calls do not go on to a group: there is one at a time.
-        if asking.is_member || asking.been.contains(&name) {
+        if asking.been.contains(&name) {
             return Err((480, None));
         }
         asking.been.push(name.clone());
+        if asking.is_member {
+            let members = config.members.clone();
+            return self.ring_instead(now, &members, number, asking);
+        }
         let users = (config.members.iter())
             .filter_map(|member| self.config.users.get(member.0 as usize))
             .map(|user| Box::from(user.name.as_str()));
@@ -248,12 +275,36 @@ impl Endpoint {
             number: number.into(),
             left,
             rings,
+            by: asking.by.clone(),
             chain: asking.chain.clone(),
             been: asking.been.clone(),
         });
         match strategy {
             Strategy::All => self.ring_all(now, hunt, asking),
             Strategy::Linear | Strategy::Circular => self.ring_next(now, hunt, asking),
+        }
+    }
+
+    /// The members of a group in the place of a member of another one who has sent his calls there: a call is in one group at a
+    /// time, so all of them at once, and for as long as he would have been rung.
+    fn ring_instead(
+        &mut self,
+        now: Now,
+        members: &[UserId],
+        number: &[u8],
+        asking: &mut Asking<'_>,
+    ) -> Result<Rung, Refusal> {
+        let mut targets = Vec::new();
+        let mut refusal = (480, None);
+        for member in members {
+            match self.ring_user(now, *member, number, asking) {
+                Ok(rung) => add_new(&mut targets, rung.targets),
+                Err((status, _)) => refusal = busiest(refusal, status),
+            }
+        }
+        match targets.is_empty() {
+            true => Err(refusal),
+            false => Ok(targets.into()),
         }
     }
 
@@ -268,13 +319,7 @@ impl Endpoint {
         let mut refusal = (480, None);
         while let Some(member) = hunt.left.pop() {
             match self.ring_member(now, &member, &hunt, asking) {
-                Ok(found) => {
-                    let is_new = |one: &Target| {
-                        !(targets.iter()).any(|own| own.flow == one.flow && own.uri == one.uri)
-                    };
-                    let found: Vec<Target> = found.into_iter().filter(is_new).collect();
-                    targets.extend(found);
-                }
+                Ok(found) => add_new(&mut targets, found),
                 Err(status) => refusal = busiest(refusal, status),
             }
         }
@@ -372,6 +417,15 @@ pub(super) fn told_of(targets: &mut [Target], chain: &[Diverted], number: &[u8])
                 told_as,
             })
         });
+    }
+}
+
+/// Adds those of `found` that are not rung already.
+fn add_new(targets: &mut Vec<Target>, found: Vec<Target>) {
+    for one in found {
+        if !(targets.iter()).any(|own| own.flow == one.flow && own.uri == one.uri) {
+            targets.push(one);
+        }
     }
 }
 

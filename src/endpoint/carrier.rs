@@ -177,6 +177,7 @@ impl Endpoint {
             ours: self.contact_address(&flow),
             party: hop.party()?.clone(),
             phone: None,
+            is_behind_nat: false,
             stream: None,
             to: Identity {
                 user: number.to_vec(),
@@ -188,6 +189,7 @@ impl Endpoint {
             forwarding: None,
             role: crate::call::Role::default(),
             payer: None,
+            is_exempt: false,
             line: Some(Box::new(on_line)),
             alternatives: None,
         })

@@ -15,8 +15,14 @@ pub struct Census {
     pub moved_legs: usize,
     /// MESSAGEs outside dialogs that wait for an answer.
     pub pages: usize,
+    /// MESSAGEs that wait for users who are not there.
+    pub letters: usize,
     /// Subscriptions.
     pub subscriptions: usize,
+    /// Calls that the table of each user's calls lacks, or has in vain.
+    pub misplaced: usize,
+    /// How often a call was looked at for lamp keys so far.
+    pub looks: u64,
     /// Addresses that are asked at the moment whether they can be reached, and lines that wait for the answer to a REGISTER: a
     /// transaction each.
     pub asked: usize,
@@ -65,7 +71,10 @@ impl Endpoint {
             call_timers: self.calls.timers(),
             moved_legs: self.calls.moved_legs(),
             pages: self.pages.count(),
+            letters: self.pages.kept(),
             subscriptions: self.subscriptions.count(),
+            misplaced: self.calls.misplaced(),
+            looks: self.calls.looks(),
             asked: self.reach.count().1 + self.lines.waiting(),
             transactions_live: self.transactions.live(),
             transactions_completed: self.transactions.completed(),

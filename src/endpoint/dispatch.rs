@@ -54,7 +54,7 @@ impl Endpoint {
             if is_outside && method == Method::Ack && self.absorbs_elsewhere(now, request, flow) {
                 return;
             }
-            self.user_spoke(request, flow);
+            self.user_spoke(now, request, flow);
             self.reach.called(now.mono, flow.transport, flow.remote);
         }
         // Until its sender is known, to where it came from and nowhere else.
@@ -73,12 +73,15 @@ impl Endpoint {
 
     /// A user by address has spoken. Within a dialog From does not tell those who share an address apart: towards a callee it
     /// is the number that was dialled.
-    fn user_spoke(&mut self, request: &Message<'_>, flow: &Flow) {
+    fn user_spoke(&mut self, now: Now, request: &Message<'_>, flow: &Flow) {
         let first = self.peers.users(flow).next();
         let is_alone = || (self.peers.users(flow)).all(|user| Some(user) == first);
         let is_told = request.to().tag().is_none() || is_alone();
         if let Some(user) = self.user_at(request, flow).filter(|_| is_told) {
             self.peers.spoke(user, flow);
+            if let Some(own) = self.config.users.get(user.0 as usize) {
+                self.pages.is_back(now.mono, &own.name, true);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use ahash::RandomState;
 use super::route::{Lead, Refusal};
 use super::*;
 use crate::config::{Route, User, without_separators};
+use crate::message::HeaderName;
 use crate::source::Who;
 use crate::store::FeatureRow;
 
@@ -132,8 +133,19 @@ impl Features {
 }
 
 impl Endpoint {
-    /// The feature code that a user dials. A user or group of that name goes before it, and a route that is for such codes:
-    /// one whose prefix begins with a star.
+    /// Whether a number is none of our codes whatever it begins with: a user or group of that name goes before them, and a
+    /// route that is for such codes, one whose prefix begins with a star.
+    pub(super) fn is_no_code(&self, dialled: &[u8]) -> bool {
+        let bare = without_separators(dialled);
+        let is_name =
+            |number: &[u8]| self.auth.user(number).is_some() || self.groups.find(number).is_some();
+        let route = Route::of(&self.config.routes, &bare);
+        is_name(dialled)
+            || is_name(&bare)
+            || route.is_some_and(|route| route.prefix.starts_with('*'))
+    }
+
+    /// The feature code that a user dials.
     pub(super) fn feature_code(
         &self,
         arrival: &crate::call::Arrival<'_>,
@@ -143,19 +155,15 @@ impl Endpoint {
         let Who::User(user) = identity else {
             return None;
         };
-        let is_name = self.auth.user(dialled).is_some() || self.groups.find(dialled).is_some();
-        let route = Route::of(&self.config.routes, &without_separators(dialled));
-        let is_routed = route.is_some_and(|route| route.prefix.starts_with('*'));
-        if !self.config.call.feature_codes || is_name || is_routed {
+        if !self.config.call.feature_codes || self.is_no_code(dialled) {
             return None;
         }
         let code = Code::of(dialled)?;
         (self.is_ours(arrival.request, &arrival.flow)).then_some((user, code))
     }
 
-    /// Does what a code says; why not, if it cannot be done.
-    pub(super) fn dial_feature(&mut self, id: UserId, code: &Code) -> Result<(), Refusal> {
-        let user = (self.config.users.get(id.0 as usize)).ok_or((404, None))?;
+    /// Whether what a code says can be done.
+    pub(super) fn can_dial_feature(&self, id: UserId, code: &Code) -> Result<(), Refusal> {
         if let Code::Forward(number) = code {
             if number.is_empty() {
                 return Err((484, None));
@@ -171,6 +179,13 @@ impl Endpoint {
                 Lead::User(_) | Lead::Group(_) | Lead::Onward(_) => {}
             }
         }
+        Ok(())
+    }
+
+    /// Does what a code says; why not, if it cannot be done.
+    pub(super) fn dial_feature(&mut self, id: UserId, code: &Code) -> Result<(), Refusal> {
+        self.can_dial_feature(id, code)?;
+        let user = (self.config.users.get(id.0 as usize)).ok_or((404, None))?;
         self.features.dial(user, code, &mut self.changes);
         let (key, value) = match code {
             Code::Forward(number) => (
@@ -185,6 +200,36 @@ impl Endpoint {
         self.event(log::Level::Info, "feature", fields);
         self.keep_changes();
         Ok(())
+    }
+
+    /// Does what was dialled by those who had to show first that they are there. Whether it still can be done is asked anew.
+    pub(super) fn callers_are_heard(&mut self, now: Now) {
+        while let Some(heard) = self.calls.next_heard() {
+            let dialled = heard.dialled.as_bytes();
+            let request = crate::message::parse(&heard.request).ok();
+            let replaces = request.and_then(|request| request.value(HeaderName::Replaces));
+            let who = heard.caller.who();
+            let picked = match who {
+                Who::User(user) if self.config.users.get(user.0 as usize).is_some() => {
+                    self.to_pick_up(replaces, who, dialled)
+                }
+                // Since the last reload there is no such user any more.
+                _ => Some(Err((403, None))),
+            };
+            let done = match (picked, who, Code::of(dialled)) {
+                (Some(picked), ..) => picked.map(Some),
+                (None, Who::User(user), Some(code)) => {
+                    self.dial_feature(user, &code).map(|()| None)
+                }
+                _ => Err((404, None)),
+            };
+            let (calls, mut context) = self.split(now);
+            match done {
+                Ok(None) => calls.is_done(heard.call, &mut context),
+                Ok(Some(ringing)) => calls.pick_up_heard(heard.call, ringing, &mut context),
+                Err((status, _)) => calls.cannot_be_done(heard.call, status, &mut context),
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::invite::dialled_number;
 use super::*;
 use crate::api::Rfc3339;
 use crate::auth::{Presented, Verified};
-use crate::call::{Arrival, Located, Party};
+use crate::call::{Arrival, Located, Party, is_behind_nat};
 use crate::config::without_separators;
 use crate::guard::{Charged, Standing};
 use crate::message::compose::{Composer, reason_phrase};
@@ -473,9 +473,15 @@ impl Endpoint {
     fn challenge(&mut self, now: Now, unknown: &Unknown<'_>, standing: Standing, stale: bool) {
         let source = unknown.flow().source();
         let tag = self.request_tag(unknown.request());
+        // Phones learn from our answers where they are, and say nothing else from then on: only the first request, of which
+        // nothing is remembered, shows that there is a NAT.
+        let request = unknown.request();
+        let is_behind_nat =
+            is_behind_nat(request, unknown.flow()) || self.auth.is_marked(request.bytes());
+        let kind = (stale, is_behind_nat);
         self.header_lines.clear();
         self.auth
-            .challenge(now, source, stale, &mut self.header_lines);
+            .challenge(now, source, kind, &mut self.header_lines);
         let mut composer = Composer::response_to(
             &mut self.buffer,
             unknown.request(),

@@ -15,8 +15,10 @@ impl Endpoint {
         let Some(standing) = self.admit(now, flow, bytes) else {
             return;
         };
-        // Keep-alives of phones behind NAT: CRLF, or a few zero bytes.
-        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        // Keep-alives of phones behind NAT: CRLF, or a few zero bytes; and what they answer to ours.
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0))
+            || self.keepalive.is_answer(flow, bytes)
+        {
             return;
         }
         self.message(now, flow, standing, bytes);
@@ -33,7 +35,8 @@ impl Endpoint {
             admission = self.guard.admit_watched(now, source, is_stream, is_live);
         }
         if let Admission::Excess(standing) = admission {
-            let (ours, branch) = (self.is_answering(bytes), raw_branch(bytes));
+            let ours = self.is_answering(bytes) || self.keepalive.is_answer(flow, bytes);
+            let branch = raw_branch(bytes);
             admission = (self.guard).admit_excess(now, source, standing, ours, branch);
         }
         if admission == Admission::Crowded {

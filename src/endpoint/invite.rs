@@ -7,6 +7,8 @@ use super::*;
 use crate::call::{
     ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
 };
+use crate::location::Binding;
+use crate::media::Trust;
 use crate::message::compose::append_socket_address;
 use crate::message::{HeaderName, NameAddr, Uri};
 use crate::source::Who;
@@ -40,16 +42,16 @@ impl Endpoint {
         if let Some(wanted) = self.wants_to_pick_up(arrival, identity, &dialled) {
             let (calls, mut context) = self.split(now);
             return match wanted {
-                Ok(ringing) => calls.pick_up(&setup, ringing, &mut context),
+                Ok(ringing) => calls.pick_up(setup, ringing, &mut context),
                 Err((status, disposition)) => {
                     calls.turn_away(&setup, status, disposition, &mut context);
                 }
             };
         }
         let code = self.feature_code(arrival, identity, &dialled);
-        let is_done = code.is_some();
+        let (is_code, is_proven) = (code.is_some(), setup.trust != Trust::Owed);
         let refusal = match code {
-            Some((user, code)) => self.feature(arrival, user, &code),
+            Some((user, code)) => self.feature(arrival, user, &code, is_proven),
             None => self.targets(now, arrival, identity, &dialled, &mut setup),
         };
         let (calls, mut context) = self.split(now);
@@ -57,7 +59,8 @@ impl Endpoint {
             Some((status, disposition)) => {
                 calls.turn_away(&setup, status, disposition, &mut context);
             }
-            None if is_done => calls.confirm(setup, &mut context),
+            None if is_code && is_proven => calls.confirm(setup, &mut context),
+            None if is_code => calls.promise(setup, &mut context),
             None => {
                 calls.start(setup, &mut context);
             }
@@ -168,6 +171,10 @@ impl Endpoint {
     ) -> Setup<'a> {
         let (request, flow) = (arrival.request, arrival.flow);
         let (caller, caller_home, caller_name, from) = self.caller(arrival, identity);
+        let binding = match identity {
+            Who::User(user) => (self.location.bindings(user)).find(|own| own.flow() == flow),
+            Who::Trunk(_) | Who::Line(_) => None,
+        };
         Setup {
             request,
             flow,
@@ -179,14 +186,16 @@ impl Endpoint {
                 Who::User(user) => self.stream_beside(user, &flow),
                 Who::Trunk(_) | Who::Line(_) => None,
             },
-            caller_phone: match identity {
-                Who::User(user) => (self.location.bindings(user))
-                    .find(|binding| binding.flow() == flow)
-                    .map(|binding| self.location.phone(binding)),
-                Who::Trunk(_) | Who::Line(_) => None,
+            caller_phone: binding.map(|binding| self.location.phone(binding)),
+            is_behind_nat: binding.is_some_and(Binding::is_behind_nat)
+                || crate::call::is_behind_nat(request, &flow),
+            trust: match identity {
+                _ if flow.connection.is_some() => Trust::Whole,
+                Who::User(user) if self.peers.is_user(&flow, user) => Trust::Owed,
+                Who::User(_) => Trust::Whole,
+                // A carrier's media may be at another address than its signalling, and begin before the answer.
+                Who::Trunk(_) | Who::Line(_) => Trust::Bounded,
             },
-            is_caller_proven: !(arrival.flow.connection.is_none()
-                && matches!(identity, Who::User(user) if self.peers.is_user(&flow, user))),
             caller_contact: match identity {
                 Who::Line(line) => self.lines.token(line).into(),
                 Who::User(_) | Who::Trunk(_) => Box::default(),
@@ -234,9 +243,19 @@ impl Endpoint {
         (setup.targets, setup.hunt) = (rung.targets, rung.hunt);
         let has_come_back =
             |target: &Target| target.has_come_back(arrival.request, arrival.ours.ip());
-        setup.targets.retain(|target| !has_come_back(target));
-        if setup.targets.is_empty() {
-            return Some((480, None));
+        loop {
+            setup.targets.retain(|target| !has_come_back(target));
+            if !setup.targets.is_empty() {
+                break;
+            }
+            // Of a group there may be others.
+            let Some(hunt) = setup.hunt.take() else {
+                return Some((480, None));
+            };
+            match self.ring_next(now, hunt, &mut asking) {
+                Ok(rung) => (setup.targets, setup.hunt) = (rung.targets, rung.hunt),
+                Err(refusal) => return Some(refusal),
+            }
         }
         // A user's calls may go on to the outside.
         if (setup.targets.iter()).all(|target| target.party.is_outside()) {
@@ -258,15 +277,25 @@ impl Endpoint {
         is_full.then_some((486, Some("rejected")))
     }
 
-    /// A user dials a feature code; why it is not done, if it is not.
-    fn feature(&mut self, arrival: &Arrival<'_>, user: UserId, code: &Code) -> Option<Refusal> {
+    /// A user dials a feature code; why it is not done, if it is not. Of whom nothing shows that he is there, it is done
+    /// later (`call::promise`).
+    fn feature(
+        &mut self,
+        arrival: &Arrival<'_>,
+        user: UserId,
+        code: &Code,
+        is_proven: bool,
+    ) -> Option<Refusal> {
         if let Some(refusal) = self.has_no_room(Who::User(user)) {
             return Some(refusal);
         }
         if !crate::call::Calls::can_confirm(arrival.request) {
             return Some((488, None));
         }
-        self.dial_feature(user, code).err()
+        match is_proven {
+            true => self.dial_feature(user, code).err(),
+            false => self.can_dial_feature(user, code).err(),
+        }
     }
 
     pub(super) fn is_busy(&self, user: UserId) -> bool {
@@ -310,12 +339,14 @@ impl Endpoint {
             ours: self.contact_address(&binding.flow()),
             party: party.clone(),
             phone: Some(self.location.phone(binding)),
+            is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
             stream: None,
             to: to.clone(),
             caller_id: None,
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         }));
@@ -336,12 +367,14 @@ impl Endpoint {
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
+                is_behind_nat: false,
                 stream: self.stream_beside(user, &flow),
                 to,
                 caller_id: None,
                 forwarding: None,
                 role: Role::default(),
                 payer: None,
+                is_exempt: false,
                 line: None,
                 alternatives: None,
             }));

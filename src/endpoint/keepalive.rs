@@ -4,49 +4,85 @@
 //! The way from outside to a phone lasts for as long as packets take it; how long without any nobody knows but the NAT.
 //! Once it is lost only the phone can make another one, by registering again, so a longer interval cannot be tried out. The
 //! interval is therefore the file's, a short one, and grows with the number of such phones alone: all of them together get
-//! [`NAT_KEEPALIVES_PER_SECOND`] at most.
+//! [`NAT_KEEPALIVES_PER_SECOND`] at most, and a tenth of that at a time.
+//!
+//! Some NATs count only what comes from inside (RFC 4787 REQ-6 asks for no more). So every [`ASKED`] it is an OPTIONS in
+//! place of the four bytes: its answer comes from inside. Nothing waits for that, and it is discarded unread.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use ahash::RandomState;
 
 use super::Endpoint;
+use crate::dialog::Dialog;
 use crate::limits::NAT_KEEPALIVES_PER_SECOND;
 use crate::location::Binding;
-use crate::message::{Host, Uri};
-use crate::source::{Flow, Sink};
+use crate::message::Method;
+use crate::source::{Flow, Sink, UserId};
 use crate::time::Instant;
+use crate::token::hex;
+use crate::transport::raw_branch;
 
 /// What is sent.
 const KEEPALIVE: &[u8] = b"\r\n\r\n";
 /// Those that are due within this time go together.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// So many of them: the others go the next time.
+const AT_ONCE: usize = NAT_KEEPALIVES_PER_SECOND / 10;
+/// How long a phone is not asked anything: NATs forget what says nothing for 30 s or more.
+const ASKED: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct KeepAlive {
     /// In the order of their times.
-    queue: VecDeque<(Instant, Flow)>,
-    known: HashSet<Flow, RandomState>,
+    queue: VecDeque<Next>,
+    /// What the branch of the last OPTIONS on a flow was made from; 0: there was none.
+    known: HashMap<Flow, u64, RandomState>,
+    /// Nothing goes before.
+    rests_until: Instant,
+}
+
+/// A flow that waits for its turn.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    at: Instant,
+    /// When something came or may have come from inside.
+    asked: Instant,
+    flow: Flow,
 }
 
 impl KeepAlive {
     pub(super) fn new(hasher: RandomState) -> Self {
         Self {
             queue: VecDeque::new(),
-            known: HashSet::with_hasher(hasher),
+            known: HashMap::with_hasher(hasher),
+            rests_until: Instant::default(),
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.queue.front().map(|(at, _)| *at)
+        self.queue.front().map(|next| next.at.max(self.rests_until))
     }
 
     /// How long a flow waits between two.
     fn interval(&self, own: Duration) -> Duration {
         let least = self.known.len().div_ceil(NAT_KEEPALIVES_PER_SECOND);
         own.max(Duration::from_secs(least as u64))
+    }
+
+    /// The interval may have been a longer one when those before were queued.
+    fn queue(&mut self, next: Next) {
+        let place = self.queue.partition_point(|other| other.at <= next.at);
+        self.queue.insert(place, next);
+    }
+
+    /// Whether this answers the last OPTIONS that went there.
+    pub(super) fn is_answer(&self, flow: &Flow, bytes: &[u8]) -> bool {
+        bytes.starts_with(b"SIP/2.0 ")
+            && (self.known.get(flow))
+                .is_some_and(|token| *token != 0 && raw_branch(bytes) == Some(&branch(*token)[..]))
     }
 }
 
@@ -56,22 +92,49 @@ impl Endpoint {
         let Some(own) = self.config.registrar.nat_keepalive else {
             return;
         };
-        if flow.connection.is_none() && self.keepalive.known.insert(*flow) {
-            let at = now.plus(self.keepalive.interval(own));
-            // The interval may have been a longer one when those before were queued.
-            let place = (self.keepalive.queue).partition_point(|(other, _)| *other <= at);
-            self.keepalive.queue.insert(place, (at, *flow));
+        if flow.connection.is_none() && !self.keepalive.known.contains_key(flow) {
+            self.keepalive.known.insert(*flow, 0);
+            let next = Next {
+                at: now.plus(self.keepalive.interval(own)),
+                asked: now,
+                flow: *flow,
+            };
+            self.keepalive.queue(next);
         }
     }
 
-    /// Those who have registered before: a new configuration, or a restart.
+    /// Those who have registered before: a new configuration, or a restart. They do not all come at once.
     pub(super) fn keep_all_alive(&mut self, now: Instant) {
         self.keepalive.queue.clear();
         self.keepalive.known.clear();
-        let flows = (self.location.recent()).filter(|binding| is_behind_nat(binding));
+        let flows = (self.location.recent()).filter(|binding| binding.is_behind_nat());
         let flows: Vec<Flow> = flows.map(Binding::flow).collect();
         for flow in flows {
             self.keep_phone_alive(now, &flow);
+        }
+        let Some(own) = self.config.registrar.nat_keepalive else {
+            return;
+        };
+        let interval = self.keepalive.interval(own);
+        let count = self.keepalive.queue.len() as u32;
+        for (next, place) in self.keepalive.queue.iter_mut().zip(1..) {
+            next.at = now.plus(interval * place / count);
+        }
+    }
+
+    /// A phone of this user's is behind a NAT, as it has said: it counts as that from now on.
+    pub(super) fn is_behind_nat(&mut self, now: Instant, user: UserId, flow: &Flow) {
+        (self.location).set_behind_nat(user, flow, &mut self.changes);
+        self.keep_changes();
+        self.keep_phone_alive(now, flow);
+    }
+
+    /// The same of those who have said so within calls.
+    pub(super) fn take_nats(&mut self, now: Instant) {
+        while let Some((user, flow)) = self.media.next_behind_nat() {
+            if self.location.has_flow(&flow) == Some(user) {
+                self.is_behind_nat(now, user, &flow);
+            }
         }
     }
 
@@ -83,25 +146,218 @@ impl Endpoint {
         if self.keepalive.next_deadline().is_none_or(|at| at > now) {
             return;
         }
+        self.keepalive.rests_until = now.plus(TOGETHER);
         let until = now.plus(TOGETHER);
-        let next = now.plus(self.keepalive.interval(own));
-        while let Some(&(_, flow)) = self.keepalive.queue.front().filter(|(at, _)| *at <= until) {
+        let interval = self.keepalive.interval(own);
+        for _ in 0..AT_ONCE {
+            let due = self.keepalive.queue.front().copied();
+            let Some(mut next) = due.filter(|next| next.at <= until) else {
+                return;
+            };
             self.keepalive.queue.pop_front();
-            if self.location.has_flow(&flow).is_none() {
-                self.keepalive.known.remove(&flow);
+            let Some(binding) = self.location.on_flow(&next.flow) else {
+                self.keepalive.known.remove(&next.flow);
                 continue;
+            };
+            if now.plus(interval) > next.asked.plus(ASKED) {
+                next.asked = now;
+                let target = (binding.request_uri().into(), binding.path().into());
+                self.ask_phone(&next.flow, target);
+            } else {
+                self.out.send(&next.flow, KEEPALIVE);
             }
-            self.out.send(&flow, KEEPALIVE);
-            self.keepalive.queue.push_back((next, flow));
+            next.at = now.plus(interval);
+            self.keepalive.queue(next);
         }
+    }
+
+    /// One OPTIONS to a phone at a Contact, by its Path.
+    fn ask_phone(&mut self, flow: &Flow, (contact, path): (Box<[u8]>, Box<[u8]>)) {
+        let token = self.tokens.next_u64().max(1);
+        self.keepalive.known.insert(*flow, token);
+        let call_id = hex::<16>(self.tokens.next_u64());
+        let ours = self.contact_address(flow);
+        let dialog = Dialog {
+            call_id: call_id.into(),
+            local: self.own_address(ours),
+            remote: [b"<", &contact[..], b">"].concat(),
+            remote_tag: Box::default(),
+            remote_target: contact,
+            route_set: path,
+            local_cseq: 1,
+            remote_cseq: None,
+            flow: *flow,
+            ours,
+            contact_user: Box::default(),
+        };
+        let branch = branch(token);
+        let mut composer = dialog.compose(&mut self.buffer, Method::Options, 1, &branch);
+        composer.field("User-Agent", &[b"sipkeep"]);
+        composer.finish(None, b"");
+        self.out.send(flow, &self.buffer);
     }
 }
 
-/// A phone says in its Contact that it is elsewhere than where it came from, and no proxy stands between.
-fn is_behind_nat(binding: &Binding) -> bool {
-    let flow = binding.flow();
-    let source = flow.remote.ip().to_canonical();
-    binding.path().is_empty()
-        && Uri::parse(binding.request_uri())
-            .is_ok_and(|uri| matches!(uri.host, Host::Address(address) if address != source))
+/// The branch of an OPTIONS. It is no transaction's: these are longer.
+fn branch(token: u64) -> [u8; 24] {
+    let mut branch = *b"z9hG4bKk0123456789abcdef";
+    let (_, end) = branch.split_at_mut(8);
+    end.copy_from_slice(&hex::<16>(token));
+    branch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::action::Output;
+    use crate::config::Config;
+    use crate::endpoint::Input;
+    use crate::source::Transport;
+    use crate::store::{BindingRow, Snapshot};
+    use crate::time::{Now, UnixTime};
+
+    fn at(ms: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(ms * 1_000),
+            unix: UnixTime::from_millis(1_772_366_400_000 + ms),
+        }
+    }
+
+    /// A phone of the same user's, as the file has it.
+    fn row(index: u16, is_behind_nat: bool) -> BindingRow {
+        let remote = SocketAddr::from(([198, 51, 100, 7], 2_000 + index));
+        BindingRow {
+            user: "100".to_owned(),
+            contact: format!("sip:100@{remote}").into_bytes(),
+            path: Vec::new(),
+            call_id: remote.to_string().into_bytes(),
+            cseq: 1,
+            q: 1_000,
+            instance: Vec::new(),
+            reg_id: 0,
+            user_agent: Vec::new(),
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote,
+            since: at(0).unix,
+            expires: at(3_600_000).unix,
+            is_behind_nat,
+        }
+    }
+
+    fn endpoint(bindings: Vec<BindingRow>) -> Endpoint {
+        let text = "[server]\nlisten = udp:192.0.2.1:5060\n[user 100]\npassword = x-Wonder-71\n\
+            [registrar]\nnat_keepalive = 4s\n";
+        let config = Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+        let kept = Snapshot {
+            bindings,
+            ..Snapshot::default()
+        };
+        let mut endpoint = Endpoint::new(at(0), config, [7; 32], kept);
+        endpoint.clear_outputs();
+        endpoint
+    }
+
+    /// What goes out at each time until then: to whom, and whether it is an OPTIONS.
+    fn run(endpoint: &mut Endpoint, until: u64) -> BTreeMap<u64, Vec<(u16, Vec<u8>)>> {
+        let mut all: BTreeMap<u64, Vec<(u16, Vec<u8>)>> = BTreeMap::new();
+        while let Some(next) = endpoint.keepalive.next_deadline() {
+            let ms = next.as_micros().div_ceil(1_000);
+            if ms > until {
+                break;
+            }
+            endpoint.handle_input(at(ms), Input::Tick);
+            for output in endpoint.outputs() {
+                if let Output::Datagram { flow, bytes } = output {
+                    let sent = (flow.remote.port(), bytes.to_vec());
+                    all.entry(ms).or_default().push(sent);
+                }
+            }
+            endpoint.clear_outputs();
+        }
+        all
+    }
+
+    #[test]
+    fn after_a_restart_they_do_not_all_come_at_once_and_go_on_in_order() {
+        let mut phones: Vec<BindingRow> = (0..4_000).map(|index| row(index, true)).collect();
+        phones.push(row(5_000, false));
+        let mut endpoint = endpoint(phones);
+        let sent = run(&mut endpoint, 60_000);
+        let mut last: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut asked: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut rested = 0;
+        for (&ms, sent) in &sent {
+            assert!(sent.len() <= AT_ONCE && ms >= rested, "{ms}");
+            rested = ms + 100;
+            for (port, bytes) in sent {
+                let passed = ms - last.insert(*port, ms).unwrap_or(0);
+                assert!(passed <= 4_400, "{passed} ms");
+                if bytes != KEEPALIVE {
+                    let passed = ms - asked.insert(*port, ms).unwrap_or(0);
+                    assert!(
+                        (20_000..=30_200).contains(&passed),
+                        "asked after {passed} ms"
+                    );
+                }
+            }
+        }
+        assert_eq!((last.len(), asked.len()), (4_000, 4_000));
+        let queue = &endpoint.keepalive.queue;
+        assert!(queue.iter().is_sorted_by_key(|next| next.at));
+    }
+
+    #[test]
+    fn the_order_is_kept_where_the_interval_shrinks() {
+        let mut endpoint = endpoint((0..20).map(|index| row(index, true)).collect());
+        let flow = row(3, true).remote;
+        let mut next = *endpoint.keepalive.queue.front().unwrap();
+        next.at = Instant::from_micros(9_000_000);
+        next.flow.remote = flow;
+        // One that was queued when there were many.
+        endpoint
+            .keepalive
+            .queue
+            .retain(|own| own.flow.remote != flow);
+        endpoint.keepalive.queue.push_back(next);
+        let sent = run(&mut endpoint, 30_000);
+        let times = sent
+            .iter()
+            .filter(|(_, sent)| sent.iter().any(|(port, _)| *port == 2_000));
+        let times: Vec<u64> = times.map(|(ms, _)| *ms).collect();
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] <= 4_200),
+            "{times:?}"
+        );
+    }
+
+    #[test]
+    fn what_a_phone_answers_is_known_and_what_others_say_is_not() {
+        let mut endpoint = endpoint(vec![row(1, true)]);
+        let sent = run(&mut endpoint, 30_000);
+        let mut asked = sent
+            .values()
+            .flatten()
+            .filter(|(_, bytes)| bytes != KEEPALIVE);
+        let (_, options) = asked.next().expect("it is asked");
+        let options = String::from_utf8(options.clone()).unwrap();
+        assert!(options.starts_with("OPTIONS sip:100@198.51.100.7:2001 SIP/2.0\r\n"));
+        let answer = options.replace(
+            "OPTIONS sip:100@198.51.100.7:2001 SIP/2.0",
+            "SIP/2.0 200 OK",
+        );
+        let flow = endpoint.location.recent().next().unwrap().flow();
+        let is_answer =
+            |flow: &Flow, bytes: &str| endpoint.keepalive.is_answer(flow, bytes.as_bytes());
+        assert!(is_answer(&flow, &answer));
+        assert!(!is_answer(&flow, &options));
+        assert!(!is_answer(&flow, &answer.replace("z9hG4bKk", "z9hG4bKk0")));
+        let mut other = flow;
+        other.remote.set_port(9);
+        assert!(!is_answer(&other, &answer));
+    }
 }

@@ -30,25 +30,23 @@ pub(super) fn sight<'a>(
 }
 
 impl Lamps for Sight<'_> {
-    fn dialogs(&self, watched: &str, watcher: UserId) -> Vec<ShownDialog> {
-        let (mut dialogs, may_know) = match self.auth.user(watched.as_bytes()) {
-            Some(user) => (
-                self.calls.shown(user),
-                user == watcher || may_pick_up(self.config, watcher, user),
-            ),
-            None => match group(self.config, watched) {
-                Some(group) => (
-                    self.calls.shown_of_group(&group.name, &group.members),
-                    group.members.contains(&watcher),
-                ),
-                // Gone from the file.
-                None => return Vec::new(),
-            },
-        };
-        for dialog in dialogs.iter_mut().filter(|_| !may_know) {
-            (dialog.remote, dialog.ids) = (None, None);
+    fn dialogs(&self, watched: &str) -> Vec<ShownDialog> {
+        match self.auth.user(watched.as_bytes()) {
+            Some(user) => self.calls.shown(user),
+            None => group(self.config, watched).map_or_else(Vec::new, |group| {
+                self.calls.shown_of_group(&group.name, &group.members)
+            }),
         }
-        dialogs
+    }
+
+    fn may_know(&self, watched: &str, watcher: UserId) -> bool {
+        match self.auth.user(watched.as_bytes()) {
+            Some(user) => user == watcher || may_pick_up(self.config, watcher, user),
+            None => {
+                let group = group(self.config, watched);
+                group.is_some_and(|group| group.members.contains(&watcher))
+            }
+        }
     }
 }
 
@@ -61,7 +59,8 @@ impl Endpoint {
     /// Tells lamp keys what has changed.
     pub(super) fn light_lamps(&mut self, now: Now) {
         let touched = self.calls.take_touched();
-        if touched.is_empty() {
+        let touched_groups = self.calls.take_touched_groups();
+        if touched.is_empty() && touched_groups.is_empty() {
             return;
         }
         let (users, mut context) = self.users(now);
@@ -72,7 +71,8 @@ impl Endpoint {
             names.extend(own.map(|own| own.name.as_str()));
         }
         let has_touched = |group: &&crate::config::Group| {
-            group.members.iter().any(|member| touched.contains(member))
+            touched_groups.contains(group.name.as_str())
+                || group.members.iter().any(|member| touched.contains(member))
         };
         let groups = config.groups.iter().filter(has_touched);
         names.extend(groups.map(|group| group.name.as_str()));

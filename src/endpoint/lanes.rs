@@ -115,6 +115,7 @@ mod tests {
             remote,
             since: now().unix,
             expires: now().unix.plus(Duration::from_secs(expires_s)),
+            is_behind_nat: false,
         }
     }
 

@@ -248,7 +248,7 @@ impl Endpoint {
             location,
             transactions: Transactions::new(&seed, live_max, completed_max),
             calls: Calls::new(now.mono, &config),
-            pages: Pages::new(hasher()),
+            pages: Pages::new(now, kept.messages, hasher()),
             subscriptions: Subscriptions::new(now.mono, hasher()),
             lines: Lines::new(now, &config.lines, line_key, hasher()),
             media: Media::new(&config, Tokens::new(&seed, "media"), hasher()),
@@ -275,6 +275,7 @@ impl Endpoint {
             lane_changes: 0,
             config,
         };
+        endpoint.forget_letters();
         endpoint.lines_moved(now);
         endpoint.keep_all_alive(now.mono);
         endpoint
@@ -288,6 +289,7 @@ impl Endpoint {
             Input::StreamBytes { connection, bytes } => self.stream_bytes(now, connection, bytes),
             Input::StreamClosed { connection } => self.stream_closed(now, connection),
             Input::Route { remote, local } => {
+                self.media.have(local);
                 if self.routes.insert(remote, local) != Some(local) {
                     self.lines_rerouted(now, remote);
                 }
@@ -307,9 +309,9 @@ impl Endpoint {
                 (self.places).unreachable(now.mono, socket, &mut self.out);
             }
             Input::MediaFailed { pair, is_taken } => {
-                if let Some(media) = self.media.failed(now.mono, pair, is_taken) {
+                if let Some((media, goes_on)) = self.media.failed(now.mono, pair, is_taken) {
                     let (calls, mut context) = self.split(now);
-                    calls.media_failed(media, &mut context);
+                    calls.media_failed(media, goes_on, &mut context);
                 }
             }
             Input::Tick => self.tick(now),
@@ -317,7 +319,10 @@ impl Endpoint {
         if self.places_seen != self.places.changes() {
             self.places_moved(now);
         }
+        self.callers_are_heard(now);
         self.calls_go_on(now);
+        self.take_nats(now.mono);
+        self.letters_go(now);
         self.light_lamps(now);
     }
 
@@ -351,8 +356,11 @@ impl Endpoint {
         self.lines.reload(now, &config.lines);
         self.groups.reload(&self.config, &config);
         self.features.reload(&config, &mut self.changes);
+        self.forget_letters();
         self.config = config;
         self.keep_all_alive(now.mono);
+        let (calls, context) = self.split(now);
+        calls.listen_to_all(&context);
         self.lines_moved(now);
         self.lane_changes += 1;
         self.keep_changes();

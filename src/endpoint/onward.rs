@@ -75,7 +75,7 @@ impl Endpoint {
             Cause::NoAnswer => forwards.no_answer.clone(),
             // It is registered, so whoever called has waited for an answer.
             Cause::Offline => (forwards.offline.clone()).or_else(|| forwards.no_answer.clone()),
-            Cause::Always | Cause::Deflected => None,
+            Cause::Always | Cause::Disturbed | Cause::Deflected | Cause::DeflectedRinging => None,
         });
         let to = to.ok_or((480, None))?;
         self.send_on(now, *user, cause, to.as_bytes(), asking)
@@ -157,6 +157,10 @@ impl Endpoint {
         if self.config.users.get(by.0 as usize).is_none() {
             return Err((480, None));
         }
-        self.send_on(now, by, Cause::Deflected, &number, asking)
+        let cause = match onward.has_rung {
+            true => Cause::DeflectedRinging,
+            false => Cause::Deflected,
+        };
+        self.send_on(now, by, cause, &number, asking)
     }
 }

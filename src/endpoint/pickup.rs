@@ -6,6 +6,7 @@
 use super::route::Refusal;
 use super::*;
 use crate::call::{Arrival, Replaces, Ringing};
+use crate::config::without_separators;
 use crate::message::HeaderName;
 use crate::source::Who;
 
@@ -26,15 +27,10 @@ impl Endpoint {
         dialled: &[u8],
     ) -> Option<Result<Ringing, Refusal>> {
         let replaces = arrival.request.value(HeaderName::Replaces);
-        let found = match replaces {
-            Some(replaces) => self.named(identity, replaces),
-            None => {
-                let Who::User(user) = identity else {
-                    return None;
-                };
-                self.meant(user, self.picked(arrival, dialled)?)
-            }
-        };
+        if replaces.is_none() && !self.is_ours(arrival.request, &arrival.flow) {
+            return None;
+        }
+        let found = self.to_pick_up(replaces, identity, dialled)?;
         let Who::User(user) = identity else {
             return Some(found);
         };
@@ -42,19 +38,43 @@ impl Endpoint {
             if self.is_stopping {
                 return Err((503, Some("rejected")));
             }
-            if self.is_busy(user) {
+            // What rings at himself is among his calls already.
+            if self.is_busy(user) && !self.calls.is_counted_in(ringing, user) {
                 return Err((486, Some("rejected")));
             }
             Ok(ringing)
         }))
     }
 
+    /// The same of whoever may have one call more.
+    pub(super) fn to_pick_up(
+        &self,
+        replaces: Option<&[u8]>,
+        identity: Who,
+        dialled: &[u8],
+    ) -> Option<Result<Ringing, Refusal>> {
+        if let Some(replaces) = replaces {
+            return Some(self.named(identity, replaces));
+        }
+        let Who::User(user) = identity else {
+            return None;
+        };
+        Some(self.meant(user, &self.picked(dialled)?))
+    }
+
     /// What stands behind the code; `None`: something else was dialled.
-    fn picked<'a>(&self, arrival: &Arrival<'_>, dialled: &'a [u8]) -> Option<&'a [u8]> {
-        let code = self.config.call.pickup.as_ref()?;
-        let number = dialled.strip_prefix(code.as_bytes())?;
-        let is_ours = self.is_ours(arrival.request, &arrival.flow);
-        (is_ours && self.auth.user(dialled).is_none()).then_some(number)
+    fn picked(&self, dialled: &[u8]) -> Option<Vec<u8>> {
+        let code = self.config.call.pickup.as_ref()?.as_bytes();
+        if self.is_no_code(dialled) {
+            return None;
+        }
+        let is_name =
+            |number: &&[u8]| self.auth.user(number).is_some() || self.groups.find(number).is_some();
+        let bare = without_separators(dialled);
+        let exact = dialled.strip_prefix(code).filter(is_name);
+        exact
+            .or_else(|| bare.strip_prefix(code))
+            .map(<[u8]>::to_vec)
     }
 
     /// What rings longest in the groups of a user; or at the user, or for the group, with this number.

@@ -92,7 +92,7 @@ impl Endpoint {
     }
 
     /// Our side of such a question, with a tag: nobody's name, so that no peer looks for a user.
-    fn own_address(&mut self, ours: SocketAddr) -> Vec<u8> {
+    pub(super) fn own_address(&mut self, ours: SocketAddr) -> Vec<u8> {
         let mut local = b"<sip:".to_vec();
         match self.config.server.domains.first() {
             Some(domain) => local.extend_from_slice(domain.as_bytes()),

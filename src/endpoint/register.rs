@@ -33,6 +33,7 @@ impl Endpoint {
                 .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
+        let is_behind_nat = self.shows_nat(arrival.request, &arrival.flow, user);
         self.header_lines.clear();
         let (peers, config, ours) = (&self.peers, &self.config, arrival.ours);
         let registered = registrar::register(
@@ -65,9 +66,11 @@ impl Endpoint {
             .field("Server", &[b"sipkeep"]);
         composer.finish(None, b"");
         self.send(now, &arrival, registered.status);
-        let flow = &arrival.flow;
-        if registered.status == 200 && crate::call::is_behind_nat(arrival.request, flow) {
-            self.keep_phone_alive(now.mono, flow);
+        if registered.status == 200 {
+            self.phone_is_back(now, user, &arrival);
+        }
+        if registered.status == 200 && is_behind_nat {
+            self.is_behind_nat(now.mono, user, &arrival.flow);
         }
         let bindings = self.location.bindings(user).count();
         if registered.status != 200 || bindings != bindings_before {
@@ -92,6 +95,31 @@ impl Endpoint {
             };
             self.event(log::Level::Info, name, fields);
         }
+    }
+
+    /// A phone has registered, which is more than to ask who has: what waits for its user can go to him.
+    fn phone_is_back(&mut self, now: Now, user: UserId, arrival: &Arrival<'_>) {
+        let request = arrival.request;
+        let is_of_request = |binding: &Binding| {
+            (binding.call_id(), binding.cseq) == (request.call_id(), request.cseq().number)
+        };
+        let own = self.config.users.get(user.0 as usize);
+        if let Some(own) = own
+            && self.location.bindings(user).any(is_of_request)
+        {
+            self.pages.is_back(now.mono, &own.name, false);
+        }
+    }
+
+    /// Whether a phone that registers is behind a NAT: it says so, said so when it was challenged, or before it knew its
+    /// address outside.
+    fn shows_nat(&self, request: &Message<'_>, flow: &Flow, user: UserId) -> bool {
+        let is_there = |binding: &Binding| {
+            binding.is_behind_nat() && binding.flow().remote.ip() == flow.remote.ip()
+        };
+        crate::call::is_behind_nat(request, flow)
+            || self.auth.is_marked(request.bytes())
+            || self.location.bindings(user).any(is_there)
     }
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other

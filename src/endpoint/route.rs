@@ -320,6 +320,7 @@ impl Endpoint {
             ours: self.contact_address(&flow),
             party: hop.party()?.clone(),
             phone: None,
+            is_behind_nat: false,
             stream: None,
             to: Identity {
                 user: number.to_vec(),
@@ -334,6 +335,7 @@ impl Endpoint {
             forwarding: None,
             role: Role::default(),
             payer: None,
+            is_exempt: false,
             line: None,
             alternatives: None,
         })

@@ -63,6 +63,8 @@ pub struct Binding {
     /// Number of this binding, never used again; a refresh keeps it.
     pub serial: u64,
     flow: PackedFlow,
+    /// The phone is behind a NAT, as its REGISTER or a session description of its has shown.
+    pub(super) is_behind_nat: bool,
     /// Neighbours in the list of bindings with the same flow.
     pub(super) next: u32,
     pub(super) previous: u32,
@@ -120,6 +122,7 @@ impl Binding {
             refreshed: 0,
             serial: 0,
             flow: PackedFlow::new(&new.flow),
+            is_behind_nat: false,
             next: u32::MAX,
             previous: u32::MAX,
             newer: u32::MAX,
@@ -170,6 +173,11 @@ impl Binding {
         self.flow.unpack()
     }
 
+    /// Whether the phone is behind a NAT.
+    pub fn is_behind_nat(&self) -> bool {
+        self.is_behind_nat
+    }
+
     /// Bytes on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.bytes.len()
@@ -215,6 +223,7 @@ impl Binding {
             remote: flow.remote,
             since: self.since,
             expires: self.expires,
+            is_behind_nat: self.is_behind_nat,
         })
     }
 }

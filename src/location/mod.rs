@@ -149,6 +149,7 @@ impl Location {
             {
                 binding.since = row.since;
                 binding.expires = row.expires;
+                binding.is_behind_nat = row.is_behind_nat;
             }
         }
     }
@@ -214,10 +215,15 @@ impl Location {
     /// Whose registration came on this very flow: same transport, address and port, on a stream the same connection. Of several
     /// users the one whose binding came on it last.
     pub fn has_flow(&self, flow: &Flow) -> Option<UserId> {
+        self.on_flow(flow).map(|binding| binding.user)
+    }
+
+    /// That binding.
+    pub fn on_flow(&self, flow: &Flow) -> Option<&Binding> {
         let mut slot = self.flows.get(&self.flow_key(flow)).copied().unwrap_or(NIL);
         while let Some(binding) = self.binding(slot) {
             if binding.flow().is_same_peer(flow) {
-                return Some(binding.user);
+                return Some(binding);
             }
             slot = binding.next;
         }
@@ -244,6 +250,10 @@ impl Location {
         if new.flow.connection.is_none() && self.has_flow(&new.flow).is_none() {
             self.flow_changes += 1;
         }
+        // A phone that changes its Contact is where it was: some find out what their NAT makes of them, and write that.
+        let address = new.flow.remote.ip();
+        let is_same = |own: &Binding| own.is_behind_nat && own.flow().remote.ip() == address;
+        binding.is_behind_nat = self.bindings(user).any(is_same);
         let old = replaces.and_then(|BindingId(slot)| self.unlist(slot));
         match &old {
             Some(old) => {
@@ -276,6 +286,22 @@ impl Location {
             self.note_left(&old.flow());
         }
         Some(BindingId(slot))
+    }
+
+    /// A user's phone on this flow is behind a NAT.
+    pub fn set_behind_nat(&mut self, user: UserId, flow: &Flow, changes: &mut Vec<Change>) {
+        let is_new =
+            |binding: &Binding| binding.flow().is_same_peer(flow) && !binding.is_behind_nat;
+        let new = self.entries(user).filter(|(_, binding)| is_new(binding));
+        let new: Vec<BindingId> = new.map(|(id, _)| id).collect();
+        for BindingId(slot) in new {
+            if let Some(binding) = self.binding_mut(slot) {
+                binding.is_behind_nat = true;
+            }
+            if let (Some(binding), Some(name)) = (self.binding(slot), self.user_name(user)) {
+                changes.push(Change::Binding(binding.row(name)));
+            }
+        }
     }
 
     /// Removes a binding.

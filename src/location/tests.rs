@@ -18,6 +18,7 @@ fn user(name: &str) -> config::User {
         levels: Vec::new(),
         do_not_disturb: false,
         forwards: config::Forwards::default(),
+        stores_messages: false,
         line: 1,
     }
 }
@@ -596,4 +597,46 @@ fn a_phone_is_found_at_its_binding_and_by_its_name_once_that_is_gone() {
         location.remove(back, &mut Vec::new());
         location.remove(other, &mut Vec::new());
     }
+}
+
+#[test]
+fn a_phone_behind_a_nat_is_that_whatever_contact_it_registers_from_there() {
+    let mut location = Location::new(&users(2), &SEED);
+    let mut changes = Vec::new();
+    let user = UserId(0);
+    let is = |location: &Location| -> Vec<bool> {
+        (location.bindings(user))
+            .map(Binding::is_behind_nat)
+            .collect()
+    };
+    let first = new("sip:a@10.0.0.5", flow(1), 60);
+    let id = location.put(at_ms(0), user, None, &first, &mut changes);
+    assert_eq!(is(&location), [false]);
+    location.set_behind_nat(UserId(1), &flow(1), &mut changes);
+    location.set_behind_nat(user, &flow(2), &mut changes);
+    assert_eq!((is(&location), changes.len()), (vec![false], 1));
+    location.set_behind_nat(user, &flow(1), &mut changes);
+    location.set_behind_nat(user, &flow(1), &mut changes);
+    assert_eq!((is(&location), changes.len()), (vec![true], 2));
+    assert!(rows(&changes)[1].is_behind_nat);
+    // Its NAT gives it another port; then it writes the address that it has found out.
+    let other = new("sip:a@203.0.113.7:2", flow(2), 60);
+    location.put(at_ms(1), user, None, &other, &mut changes);
+    location.put(at_ms(1), UserId(1), None, &other, &mut changes);
+    assert_eq!(is(&location), [true, true]);
+    assert!(!location.bindings(UserId(1)).any(Binding::is_behind_nat));
+    // After a restart.
+    let mut again = Location::new(&users(2), &SEED);
+    again.restore(at_ms(2), &rows(&changes)[1..2]);
+    assert_eq!(is(&again), [true]);
+    // Somewhere else nobody knows.
+    let moved = Flow {
+        remote: "198.51.100.9:1".parse().unwrap(),
+        ..flow(1)
+    };
+    let elsewhere = new("sip:a@10.0.0.5", moved, 60);
+    location.put(at_ms(3), user, id, &elsewhere, &mut changes);
+    let mut flags = is(&location);
+    flags.sort_unstable();
+    assert_eq!(flags, [false, true]);
 }

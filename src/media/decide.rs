@@ -43,6 +43,14 @@ pub(super) fn is_hidden(near: &Near<'_>, place: &Place, said: IpAddr) -> bool {
         && (place.is_behind_nat || !near.contains(place.host) || said.is_loopback())
 }
 
+/// Whether a phone at this place shows by what it describes that it is behind a NAT: a private address that is not the one
+/// its signalling comes from, which comes from outside, or from a network of ours that the private one is not in.
+pub(super) fn shows_nat(near: &Near<'_>, place: &Place, said: IpAddr) -> bool {
+    let is_listed = |address| near.0.iter().any(|network| network.contains(address));
+    let is_elsewhere = !near.contains(place.host) || is_listed(place.host) && !is_listed(said);
+    said != place.host && is_private(said) && !said.is_loopback() && is_elsewhere
+}
+
 pub(super) fn is_needed(
     near: &Near<'_>,
     places: &[Place; 2],

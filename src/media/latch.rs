@@ -2,14 +2,33 @@
 //! from, since behind a NAT nobody knows his own address.
 //!
 //! Only its host counts as it: the one that its signalling comes from, or the one that it describes. What comes from
-//! elsewhere neither passes nor is learned from (`latch = any` takes whoever comes first). The port is learned, and is
-//! fixed after [`PACKETS`] packets of one SSRC, until it describes itself again: neighbours behind the same NAT cannot take
-//! its place then.
+//! elsewhere neither passes nor is learned from (`latch = any` takes whoever comes first). The port is learned: the one that
+//! it has named before any other, and for good after [`PACKETS`] packets of one SSRC from one port, until it describes
+//! itself again: neighbours behind the same NAT cannot take its place then. What has no SSRC in a stream of RTP (STUN, DTLS)
+//! says where it is only as long as nothing else does, and never for good.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// Packets from one port, with one SSRC, after which no other one counts.
 pub(super) const PACKETS: u8 = 5;
+/// Ports and SSRCs that are counted at a time: audio and video of a bundle, and a neighbour's.
+const COUNTED: usize = 4;
+
+/// How sure we are of what was learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Sure {
+    /// Nothing was heard since it has described itself.
+    #[default]
+    Not,
+    /// By what is no media.
+    ByOther,
+    /// By media.
+    ByMedia,
+    /// By media from the port that it has named.
+    AsSaid,
+    /// For good.
+    Fixed,
+}
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +36,15 @@ pub(super) struct Latch {
     /// Where it says.
     pub said: Option<SocketAddr>,
     learned: Option<SocketAddr>,
-    ssrc: Option<u32>,
+    sure: Sure,
+    counts: [Count; COUNTED],
+}
+
+/// Packets from a port: of the two hosts that count one will have it. None at all: a free place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    ssrc: u32,
+    port: u16,
     packets: u8,
 }
 
@@ -29,24 +56,52 @@ impl Latch {
             self.learned = None;
         }
         self.said = said;
-        self.packets = 0;
-        self.ssrc = None;
+        self.sure = Sure::Not;
+        self.counts = Default::default();
     }
 
-    /// A packet from a host that may be it: whether it is taken.
-    pub fn hear(&mut self, from: SocketAddr, ssrc: Option<u32>) -> bool {
-        let is_known = self.learned == Some(from);
-        if self.packets >= PACKETS {
-            return is_known;
+    /// A packet from a host that may be it: whether it is taken. `is_media`: it is what the stream carries.
+    pub fn hear(&mut self, from: SocketAddr, ssrc: Option<u32>, is_media: bool) -> bool {
+        if self.sure == Sure::Fixed {
+            return self.learned == Some(from);
         }
-        let goes_on = is_known && self.ssrc == ssrc;
-        self.packets = if goes_on {
-            self.packets.saturating_add(1)
-        } else {
-            1
+        let sure = match is_media {
+            false => Sure::ByOther,
+            true if self.said == Some(from) => Sure::AsSaid,
+            true => Sure::ByMedia,
         };
-        (self.learned, self.ssrc) = (Some(from), ssrc);
+        if sure < self.sure {
+            return true;
+        }
+        (self.learned, self.sure) = (Some(from), sure);
+        if is_media && self.count(from.port(), ssrc.unwrap_or(0)) >= PACKETS {
+            self.sure = Sure::Fixed;
+        }
         true
+    }
+
+    /// How many packets have come from this port with this SSRC, this one with them. One that finds no place takes that of
+    /// whoever has fewest.
+    fn count(&mut self, port: u16, ssrc: u32) -> u8 {
+        let is_it = |own: &Count| own.packets > 0 && (own.port, own.ssrc) == (port, ssrc);
+        let place = match self.counts.iter().position(is_it) {
+            Some(known) => self.counts.get_mut(known),
+            None => {
+                let fewest = self.counts.iter_mut().min_by_key(|own| own.packets);
+                fewest.map(|own| {
+                    own.packets = 0;
+                    own
+                })
+            }
+        };
+        let Some(place) = place else { return 0 };
+        let packets = place.packets.saturating_add(1);
+        *place = Count {
+            ssrc,
+            port,
+            packets,
+        };
+        packets
     }
 
     /// Where it is.

@@ -25,6 +25,7 @@
     )
 )]
 
+mod aim;
 mod decide;
 mod latch;
 mod ports;
@@ -32,19 +33,21 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ahash::RandomState;
 
 use crate::action::Outputs;
-use crate::config::{Config, MediaLatch, MediaRelay, Prefix};
-use crate::limits::SDP_STREAMS_MAX;
+use crate::config::{Config, MediaLatch, MediaRelay, Prefix, PublicAddress};
+use crate::limits::{RINGING_PAIRS_MIN, RINGING_PAIRS_PART, SDP_STREAMS_MAX};
 use crate::sdp::{Shown, Stream};
-use crate::source::{Component, MediaPair};
+use crate::source::{Component, Flow, MediaPair, UserId};
 use crate::time::Instant;
 use crate::token::Tokens;
 
+use aim::Aims;
 use decide::Near;
 pub use decide::is_private;
 use ports::Ports;
@@ -81,6 +84,8 @@ impl Side {
 pub enum Exchange {
     /// It holds once it is answered.
     Offer,
+    /// The same as [`Self::Answer`], but within an answered call it holds no longer if the offer is refused in the end.
+    Preview,
     /// It holds, and so does the other side's offer.
     Answer,
 }
@@ -94,8 +99,24 @@ pub struct Place {
     pub local: IpAddr,
     /// The same as it is shown to it.
     pub shown: IpAddr,
+    /// The link that both are on, if their addresses are link-local (RFC 4007 §6).
+    pub scope: u32,
     /// Its signalling comes from another address than it says itself.
     pub is_behind_nat: bool,
+    /// Whether what is sent to it may go wherever it says.
+    pub trust: Trust,
+}
+
+/// Whether a side is known to receive what it is sent. Its address alone says nothing over UDP: it may be forged, and the
+/// session description with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is: it has credentials or a connection, or has acknowledged something.
+    Whole,
+    /// It is a configured peer's address. Away from that address only a few packets go.
+    Bounded,
+    /// Nothing goes to it as yet, or comes from it.
+    Owed,
 }
 
 /// No port is left.
@@ -119,6 +140,13 @@ struct Owned {
     side: Side,
 }
 
+/// Phones that are found to be behind a NAT in one input.
+const FOUND_MAX: usize = 64;
+/// Addresses of ours that are known at a time.
+const OWN_ADDRESSES_MAX: usize = 64;
+/// Packets a second, of all calls, to sides of [`Trust::Bounded`] away from their addresses.
+const BOUNDED_PER_SECOND: u32 = 1_000;
+
 /// All relays.
 #[derive(Clone)]
 pub struct Media {
@@ -130,7 +158,17 @@ pub struct Media {
     relay: MediaRelay,
     latch: MediaLatch,
     local_networks: Vec<Prefix>,
+    /// Addresses of ours: the file's, and those that relays have.
+    own: Vec<IpAddr>,
+    /// Ports that we listen on.
+    listens: Vec<u16>,
     timeout: Option<Duration>,
+    /// Packets of the present second to sides of [`Trust::Bounded`] away from their addresses.
+    bounded: (u64, u32),
+    /// Pairs that the ringing calls of each user have, by his name.
+    ringing: HashMap<u64, usize, RandomState>,
+    /// Phones that were found to be behind a NAT.
+    behind_nat: Vec<(UserId, Flow)>,
     /// Packets that nobody was to be sent.
     dropped: u64,
 }
@@ -138,6 +176,7 @@ pub struct Media {
 impl Media {
     /// No relay yet.
     pub fn new(config: &Config, tokens: Tokens, hasher: RandomState) -> Self {
+        let ringing = HashMap::with_hasher(hasher.clone());
         let mut media = Self {
             sessions: slab::Slab::new(),
             next_serial: 1,
@@ -146,7 +185,12 @@ impl Media {
             relay: config.media.relay,
             latch: config.media.latch,
             local_networks: Vec::new(),
+            own: Vec::new(),
+            listens: Vec::new(),
             timeout: None,
+            bounded: (0, 0),
+            ringing,
+            behind_nat: Vec::new(),
             dropped: 0,
         };
         media.reload(config);
@@ -161,6 +205,23 @@ impl Media {
         self.local_networks
             .clone_from(&config.server.local_networks);
         self.timeout = config.call.media_timeout;
+        let listens = config.server.listen.iter().map(|listen| listen.address);
+        self.listens = listens.clone().map(|address| address.port()).collect();
+        let public = match config.server.public_address {
+            Some(PublicAddress::Address(address)) => Some(address),
+            _ => None,
+        };
+        for address in listens.map(|address| address.ip()).chain(public) {
+            self.have(address);
+        }
+    }
+
+    /// We have this address: nothing but media goes there.
+    pub fn have(&mut self, address: IpAddr) {
+        let is_new = !address.is_unspecified() && !self.own.contains(&address);
+        if is_new && self.own.len() < OWN_ADDRESSES_MAX {
+            self.own.push(address);
+        }
     }
 
     /// Whether a call between these two is relayed; `offer` is what the first of them says, if anything.
@@ -173,13 +234,105 @@ impl Media {
         }
     }
 
+    /// Whether a phone shows by its description that it is behind a NAT.
+    pub fn shows_nat(&self, place: &Place, streams: &[Stream]) -> bool {
+        let near = Near(&self.local_networks);
+        let said = (streams.iter().filter(|stream| stream.is_relayable()))
+            .filter_map(|stream| stream.address);
+        let mut said = said.into_iter();
+        said.any(|said| decide::shows_nat(&near, place, said))
+    }
+
+    /// Such a phone of this user's is on this flow; [`Media::next_behind_nat`] tells. One too many is found by its next call.
+    pub fn found_behind_nat(&mut self, user: UserId, flow: Flow) {
+        if self.behind_nat.len() < FOUND_MAX {
+            self.behind_nat.push((user, flow));
+        }
+    }
+
+    /// The next of those that were found.
+    pub fn next_behind_nat(&mut self) -> Option<(UserId, Flow)> {
+        self.behind_nat.pop()
+    }
+
     /// Begins a relay between the caller's place and the callee's. Until [`Media::open`] nothing passes if it is not open.
     pub fn begin(&mut self, now: Instant, places: [Place; 2], is_open: bool) -> MediaId {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
+        for place in &places {
+            self.have(place.local);
+            self.have(place.shown);
+        }
         let session = Session::new(serial, places, is_open, now);
         let index = self.sessions.insert(session) as u32;
         MediaId { index, serial }
+    }
+
+    /// A relay is for a call of this user's that rings: its ports are among his share of them until it is answered.
+    pub fn rings_for(&mut self, id: MediaId, user: &str) {
+        let key = self.ringing.hasher().hash_one(user);
+        if let Some(session) = self.session_mut(id) {
+            session.sharer = Some(key);
+        }
+    }
+
+    /// The call is answered: it has the ports that it has, and those of streams that are refused are given back.
+    pub fn answered(&mut self, id: MediaId, out: &mut Outputs) {
+        let Some(session) = self.session_mut(id) else {
+            return;
+        };
+        let (sharer, pairs) = (session.sharer.take(), session.pairs());
+        let closed = session.answered();
+        self.shares(sharer, pairs, 0);
+        self.close(None, closed, out);
+    }
+
+    /// Pairs of a user's share that were one number and are another now.
+    fn shares(&mut self, sharer: Option<u64>, before: usize, now: usize) {
+        let Some(sharer) = sharer else { return };
+        let share = self.ringing.entry(sharer).or_default();
+        *share = share.saturating_sub(before).saturating_add(now);
+        if *share == 0 {
+            self.ringing.remove(&sharer);
+        }
+    }
+
+    /// Gives pairs back.
+    fn close(
+        &mut self,
+        sharer: Option<u64>,
+        closed: Vec<(u16, Option<MediaPair>)>,
+        out: &mut Outputs,
+    ) {
+        self.shares(sharer, closed.len(), 0);
+        for (port, pair) in closed {
+            self.ports.release(port);
+            if let Some(pair) = pair {
+                self.pairs.try_remove(pair.0 as usize);
+                out.close_media(pair);
+            }
+        }
+    }
+
+    /// Keeps ports for the streams of an offer.
+    fn reserve(&mut self, id: MediaId, streams: &[Stream]) -> Result<(), Full> {
+        let Some(session) =
+            (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
+        else {
+            return Ok(());
+        };
+        let (sharer, before) = (session.sharer, session.pairs());
+        if let Some(sharer) = sharer {
+            let most = (self.ports.range() / RINGING_PAIRS_PART).max(RINGING_PAIRS_MIN);
+            let share = self.ringing.get(&sharer).copied().unwrap_or(0);
+            if share.saturating_add(session.lacks(streams)) > most {
+                return Err(Full);
+            }
+        }
+        session.reserve(streams, &mut self.ports)?;
+        let now = session.pairs();
+        self.shares(sharer, before, now);
+        Ok(())
     }
 
     /// What one side says of its streams, and where it says so from now.
@@ -195,29 +348,31 @@ impl Media {
         exchange: Exchange,
         out: &mut Outputs,
     ) -> Result<(), Full> {
+        let streams = streams.get(..SDP_STREAMS_MAX).unwrap_or(streams);
+        // An answer has no streams that its offer had not.
+        if exchange == Exchange::Offer {
+            self.reserve(id, streams)?;
+        }
         let Some(session) =
             (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
         else {
             return Ok(());
         };
-        let streams = streams.get(..SDP_STREAMS_MAX).unwrap_or(streams);
-        session.reserve(streams, &mut self.ports)?;
         session.moved(side, host);
-        let near = Near(&self.local_networks);
-        let closed = session.describe(now, side, streams, exchange, &near);
-        for (port, pair) in closed {
-            self.ports.release(port);
-            if let Some(pair) =
-                pair.and_then(|pair| self.pairs.try_remove(pair.0 as usize).map(|_| pair))
-            {
-                out.close_media(pair);
-            }
-        }
+        let aims = Aims {
+            near: Near(&self.local_networks),
+            own: &self.own,
+            listens: &self.listens,
+            ports: &self.ports,
+        };
+        let closed = session.describe(now, side, streams, exchange, &aims);
+        let sharer = session.sharer;
+        self.close(sharer, closed, out);
         Ok(())
     }
 
-    /// What the side across from `from` is shown of these streams: our address and a port for each that is relayed. They
-    /// are open from now on.
+    /// What the side across from `from` is shown of these streams: our address and a port for each that is relayed, which
+    /// is open from now on; 0 for those that have none.
     pub fn show(
         &mut self,
         id: MediaId,
@@ -228,7 +383,7 @@ impl Media {
         let session =
             (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)?;
         let to = from.other();
-        let (local, shown) = session.addresses(to);
+        let (local, shown, scope) = session.addresses(to);
         let mut ports = Vec::with_capacity(streams.len());
         for (index, stream) in streams.iter().enumerate().take(SDP_STREAMS_MAX) {
             if !stream.is_relayable() {
@@ -241,7 +396,7 @@ impl Media {
             };
             let first = streams.iter().position(is_same).unwrap_or(index);
             let Some(half) = session.half_mut(first, to) else {
-                ports.push(None);
+                ports.push(Some(0));
                 continue;
             };
             if let (Some(port), None) = (half.port, half.pair) {
@@ -252,9 +407,9 @@ impl Media {
                 };
                 let pair = MediaPair(self.pairs.insert(owned) as u32);
                 half.pair = Some(pair);
-                out.open_media(pair, SocketAddr::new(local, port));
+                out.open_media(pair, aim::with_scope(local, port, scope));
             }
-            ports.push(half.port);
+            ports.push(half.port.or(Some(0)));
         }
         Some((shown, ports))
     }
@@ -288,14 +443,13 @@ impl Media {
         let one = Stream {
             is_audio: true,
             is_datagrams: true,
+            is_rtp: true,
             port: 1,
             address: None,
             rtcp: None,
             direction: crate::sdp::Direction::SendRecv,
         };
-        let session =
-            (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial);
-        session.map_or(Ok(()), |session| session.reserve(&[one], &mut self.ports))
+        self.reserve(id, &[one])
     }
 
     /// An offer within a session was refused: what held before holds on.
@@ -320,29 +474,27 @@ impl Media {
         let Some(session) = self.sessions.try_remove(id.index as usize) else {
             return;
         };
-        for (port, pair) in session.into_ports() {
-            self.ports.release(port);
-            if let Some(pair) = pair {
-                self.pairs.try_remove(pair.0 as usize);
-                out.close_media(pair);
-            }
-        }
+        self.close(session.sharer, session.into_ports().collect(), out);
     }
 
     /// The sockets of a pair could not be opened; `is_taken`: another program has one of the ports, which is left alone for a
-    /// while. Whose it was.
-    pub fn failed(&mut self, now: Instant, pair: MediaPair, is_taken: bool) -> Option<MediaId> {
+    /// while. Whose it was, and whether another stream of it goes on.
+    pub fn failed(
+        &mut self,
+        now: Instant,
+        pair: MediaPair,
+        is_taken: bool,
+    ) -> Option<(MediaId, bool)> {
         let owned = *self.pairs.get(pair.0 as usize)?;
         let session = self.sessions.get_mut(owned.session as usize)?;
         let serial = session.serial;
+        let goes_on = session.has_others(owned.stream.into());
         let half = session.half_mut(owned.stream as usize, owned.side)?;
         if let Some(port) = half.port.filter(|_| is_taken) {
             self.ports.shun(now, port);
         }
-        Some(MediaId {
-            index: owned.session,
-            serial,
-        })
+        let index = owned.session;
+        Some((MediaId { index, serial }, goes_on))
     }
 
     /// A packet that came to a port of ours: where it goes on to; `None`: nowhere. The same bytes are to be sent.
@@ -369,13 +521,22 @@ impl Media {
     ) -> Option<Forward> {
         let owned = *self.pairs.get(pair.0 as usize)?;
         let session = self.sessions.get_mut(owned.session as usize)?;
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        // From a port of ours: somebody named one as his, and the packet would go round for ever.
-        if self.ports.is_used(from.port()) && session.is_ours(from.ip()) {
+        let from = aim::canonical(from);
+        let place = (owned.stream as usize, owned.side, component);
+        let forward = session.forward(now, place, from, packet, self.latch)?;
+        // A carrier may send a call back to us: then one relay's media goes to another's port, and on from there to somebody
+        // else. Nothing goes that way twice, so nothing goes round, whatever descriptions say.
+        let is_ours =
+            |place: SocketAddr| self.own.contains(&place.ip()) && self.ports.is_used(place.port());
+        if is_ours(from) && is_ours(forward.remote) {
             return None;
         }
-        let place = (owned.stream as usize, owned.side, component);
-        session.forward(now, place, from, packet, self.latch)
+        if session.is_bounded(owned.side.other(), forward.remote)
+            && !(session.takes_one() && takes_one(&mut self.bounded, now))
+        {
+            return None;
+        }
+        Some(forward)
     }
 
     /// When a relay has had no audio for as long as a call may have none, if nothing comes until then; `None`: it needs
@@ -404,4 +565,14 @@ impl Media {
     fn session_mut(&mut self, id: MediaId) -> Option<&mut Session> {
         (self.sessions.get_mut(id.index as usize)).filter(|own| own.serial == id.serial)
     }
+}
+
+/// Whether one more packet may go in this second.
+fn takes_one((second, count): &mut (u64, u32), now: Instant) -> bool {
+    let present = now.as_micros() / 1_000_000;
+    if *second != present {
+        (*second, *count) = (present, 0);
+    }
+    *count = count.saturating_add(1);
+    *count <= BOUNDED_PER_SECOND
 }

@@ -91,9 +91,20 @@ impl Ports {
         self.shunned.push_back((now.plus(SHUNNED), port));
     }
 
+    /// Whether it is one of those that calls may get, or of a pair that somebody has.
+    pub fn is_in_range(&self, port: u16) -> bool {
+        let pair = port.checked_sub(self.first).map(|offset| offset / 2);
+        pair.is_some_and(|pair| pair < self.pairs) || self.is_used(port)
+    }
+
     /// Whether it is one of a pair that somebody has.
     pub fn is_used(&self, port: u16) -> bool {
         self.used.contains(&(port & !1))
+    }
+
+    /// Pairs that there are, used or not.
+    pub fn range(&self) -> usize {
+        self.pairs.into()
     }
 
     pub fn len(&self) -> usize {

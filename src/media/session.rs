@@ -2,14 +2,18 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::decide::{Near, is_hidden};
+use super::aim::{Aims, is_of_rtp, is_port, is_sip};
 use super::latch::{Latch, kind};
 use super::ports::Ports;
-use super::{Exchange, Forward, Full, Place, Side};
+use super::{Exchange, Forward, Full, Place, Side, Trust};
 use crate::config::MediaLatch;
+use crate::limits::RELAYED_STREAMS_MAX;
 use crate::sdp::{Direction, Stream};
 use crate::source::{Component, MediaPair};
 use crate::time::Instant;
+
+/// Packets of a call to a side of [`Trust::Bounded`] away from its address: five seconds of audio.
+const BOUNDED_PACKETS: u16 = 250;
 
 /// One side of a stream.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +37,14 @@ pub(super) struct Session {
     streams: Vec<[Half; 2]>,
     /// An offer that changes a session and has no answer yet.
     offered: Option<(Side, Vec<Stream>)>,
+    /// As they were before an answer that may not hold.
+    former: Option<Vec<[Half; 2]>>,
+    is_answered: bool,
+    /// Whose share of the ports it takes while it rings.
+    pub sharer: Option<u64>,
     is_open: bool,
+    /// Packets that may still go to a side of [`Trust::Bounded`] away from its address.
+    bounded: u16,
     /// When audio came last, or might have begun to.
     heard: Instant,
 }
@@ -66,25 +77,11 @@ impl Half {
         })
     }
 
-    fn describe(&mut self, stream: Stream, place: &Place, near: &Near<'_>) {
+    fn describe(&mut self, stream: Stream, place: &Place, aims: &Aims<'_>) {
         self.said = Some(stream);
-        // Where it cannot be reached where it says, its NAT may have kept the port.
-        let host = |said: IpAddr| match is_hidden(near, place, said) {
-            true => place.host,
-            false => said,
-        };
-        let is_right = |remote: &SocketAddr| {
-            let address = remote.ip();
-            stream.is_relayable()
-                && remote.port() != 0
-                && !address.is_unspecified()
-                && (!address.is_loopback() || place.host.is_loopback())
-                && address.is_ipv4() == place.local.is_ipv4()
-        };
         let at = |address: Option<IpAddr>, port| {
-            address
-                .map(|address| SocketAddr::new(host(address), port))
-                .filter(is_right)
+            let address = address.filter(|_| stream.is_relayable());
+            address.and_then(|address| aims.at(place, SocketAddr::new(address, port)))
         };
         self.rtp.describe(at(stream.address, stream.port));
         let rtcp = match stream.rtcp {
@@ -105,12 +102,17 @@ impl Session {
             places,
             streams: Vec::new(),
             offered: None,
+            former: None,
+            is_answered: false,
+            sharer: None,
             is_open,
+            bounded: BOUNDED_PACKETS,
             heard: now,
         }
     }
 
-    fn place(&self, side: Side) -> &Place {
+    /// One side.
+    pub fn place(&self, side: Side) -> &Place {
         let [caller, callee] = &self.places;
         match side {
             Side::Caller => caller,
@@ -118,17 +120,23 @@ impl Session {
         }
     }
 
-    /// The address that a side's ports are bound to, and the one it is shown.
-    pub fn addresses(&self, side: Side) -> (IpAddr, IpAddr) {
+    /// The address that a side's ports are bound to, the one it is shown, and their link.
+    pub fn addresses(&self, side: Side) -> (IpAddr, IpAddr, u32) {
         let place = self.place(side);
-        (place.local, place.shown)
+        (place.local, place.shown, place.scope)
     }
 
-    /// Whether an address is one of ours that media is relayed at.
-    pub fn is_ours(&self, address: IpAddr) -> bool {
-        self.places
-            .iter()
-            .any(|place| place.local == address || place.shown == address)
+    /// Whether only so many packets go there, which is where this side is to be.
+    pub fn is_bounded(&self, side: Side, remote: SocketAddr) -> bool {
+        let place = self.place(side);
+        place.trust == Trust::Bounded && place.host != remote.ip()
+    }
+
+    /// Takes one of them; `false`: none is left.
+    pub fn takes_one(&mut self) -> bool {
+        let left = self.bounded.checked_sub(1);
+        self.bounded = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Signalling of a side comes from this host now.
@@ -156,14 +164,41 @@ impl Session {
         })
     }
 
+    /// Pairs that it has.
+    pub fn pairs(&self) -> usize {
+        let halves = self.streams.iter().flatten();
+        halves.filter(|half| half.port.is_some()).count()
+    }
+
+    /// Which of these streams are relayed: the first few that can be.
+    fn relayed(streams: &[Stream]) -> impl Iterator<Item = usize> {
+        let all = streams.iter().enumerate();
+        let relayable = all.filter(|(_, stream)| stream.is_relayable());
+        relayable.map(|(index, _)| index).take(RELAYED_STREAMS_MAX)
+    }
+
+    /// Pairs that it would have to be given for these streams.
+    pub fn lacks(&self, streams: &[Stream]) -> usize {
+        let of = |index: usize| match self.streams.get(index) {
+            Some(halves) => halves.iter().filter(|half| half.port.is_none()).count(),
+            None => 2,
+        };
+        Self::relayed(streams).map(of).sum()
+    }
+
     /// Ports for both sides of all these streams.
     pub fn reserve(&mut self, streams: &[Stream], ports: &mut Ports) -> Result<(), Full> {
         if self.streams.len() < streams.len() {
+            // Nearly all calls have one, and a vector would take room for four.
+            let more = streams.len().saturating_sub(self.streams.len());
+            self.streams.reserve_exact(more);
             self.streams.resize_with(streams.len(), Default::default);
         }
         let mut taken = Vec::new();
-        let wanted = self.streams.iter_mut().zip(streams);
-        let halves = (wanted.filter(|(_, stream)| stream.is_relayable())).flat_map(|(own, _)| own);
+        let relayed: Vec<usize> = Self::relayed(streams).collect();
+        let wanted = self.streams.iter_mut().enumerate();
+        let wanted = wanted.filter(|(index, _)| relayed.contains(index));
+        let halves = wanted.flat_map(|(_, own)| own);
         let mut result = Ok(());
         for half in halves.filter(|half| half.port.is_none()) {
             match ports.reserve() {
@@ -195,25 +230,50 @@ impl Session {
         side: Side,
         streams: &[Stream],
         exchange: Exchange,
-        near: &Near<'_>,
+        aims: &Aims<'_>,
     ) -> Vec<(u16, Option<MediaPair>)> {
         let is_first = self
             .streams
             .iter()
             .flatten()
             .all(|half| half.said.is_none());
+        match exchange {
+            Exchange::Preview if self.is_answered => {
+                self.former.get_or_insert_with(|| self.streams.clone());
+            }
+            _ => self.former = None,
+        }
         if exchange == Exchange::Offer && !is_first {
             self.offered = Some((side, streams.to_vec()));
             return Vec::new();
         }
         if let Some((offerer, offered)) = (self.offered.take()).filter(|(own, _)| *own != side) {
-            self.take(offerer, &offered, near);
+            self.take(offerer, &offered, aims);
         }
-        self.take(side, streams, near);
+        self.take(side, streams, aims);
         self.heard = now;
-        if exchange == Exchange::Offer {
-            return Vec::new();
+        match exchange {
+            Exchange::Answer if self.is_answered => self.refused(),
+            _ => Vec::new(),
         }
+    }
+
+    /// The call is answered: from now on nobody else may take a stream that has been refused.
+    pub fn answered(&mut self) -> Vec<(u16, Option<MediaPair>)> {
+        match std::mem::replace(&mut self.is_answered, true) {
+            false => self.refused(),
+            true => Vec::new(),
+        }
+    }
+
+    /// Whether another stream than this one is relayed.
+    pub fn has_others(&self, stream: usize) -> bool {
+        let mut all = self.streams.iter().enumerate();
+        all.any(|(index, halves)| index != stream && halves.iter().all(|half| half.pair.is_some()))
+    }
+
+    /// Takes the ports of streams that one side has refused.
+    fn refused(&mut self) -> Vec<(u16, Option<MediaPair>)> {
         let is_over = |halves: &&mut [Half; 2]| {
             let refused = |half: &Half| half.said.is_some() && !half.is_live();
             halves.iter().any(refused)
@@ -223,23 +283,39 @@ impl Session {
             .collect()
     }
 
-    fn take(&mut self, side: Side, streams: &[Stream], near: &Near<'_>) {
+    fn take(&mut self, side: Side, streams: &[Stream], aims: &Aims<'_>) {
         let place = *self.place(side);
         for (index, stream) in streams.iter().enumerate() {
             if let Some(half) = self.half_mut(index, side) {
-                half.describe(*stream, &place, near);
+                half.describe(*stream, &place, aims);
             }
         }
     }
 
-    /// No answer comes to the offer.
+    /// No answer comes to the offer, or none that holds.
     pub fn withdraw(&mut self) {
         self.offered = None;
+        for (own, former) in self
+            .streams
+            .iter_mut()
+            .zip(self.former.take().unwrap_or_default())
+        {
+            for (own, former) in own.iter_mut().zip(former) {
+                *own = Half {
+                    port: own.port,
+                    pair: own.pair,
+                    ..former
+                };
+            }
+        }
     }
 
     /// Packets pass from now on.
     pub fn open(&mut self, now: Instant) {
         self.is_open = true;
+        for place in &mut self.places {
+            place.trust = Trust::Whole;
+        }
         self.heard = now;
     }
 
@@ -262,8 +338,20 @@ impl Session {
         if latch == MediaLatch::Signalled && !is_host {
             return None;
         }
+        if !is_port(from.port()) {
+            return None;
+        }
         let is_audio = half.said.is_none_or(|said| said.is_audio);
-        if !half.latch_mut(component).hear(from, kind.ssrc) {
+        let has_rtp = half.said.is_none_or(|said| said.is_rtp);
+        let is_media = !has_rtp || kind.ssrc.is_some();
+        if !half.latch_mut(component).hear(from, kind.ssrc, is_media) {
+            return None;
+        }
+        let passes = match has_rtp {
+            true => is_of_rtp(packet),
+            false => !is_sip(packet),
+        };
+        if !passes {
             return None;
         }
         if is_audio && kind.is_rtp && component == Component::Rtp {

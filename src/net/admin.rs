@@ -154,6 +154,9 @@ struct UserItem<'a> {
     forward_no_answer: Option<&'a str>,
     forward_no_answer_after: String,
     forward_offline: Option<&'a str>,
+    store_messages: bool,
+    /// MESSAGEs that wait until he is there.
+    messages_waiting: usize,
     dialled: Dialled,
 }
 
@@ -199,7 +202,7 @@ struct RouteItem<'a> {
 }
 
 impl<'a> UserItem<'a> {
-    fn of(user: &'a User, dialled: Dialled) -> Self {
+    fn of(user: &'a User, (dialled, messages_waiting): (Dialled, usize)) -> Self {
         let addresses = user.address_texts();
         let User {
             name,
@@ -226,6 +229,8 @@ impl<'a> UserItem<'a> {
             forward_no_answer: forwards.no_answer.as_deref(),
             forward_no_answer_after: duration_text(forwards.no_answer_after),
             forward_offline: forwards.offline.as_deref(),
+            store_messages: user.stores_messages,
+            messages_waiting,
             dialled,
         }
     }
@@ -460,12 +465,12 @@ impl<C: Core> Admin<'_, C> {
     fn user_items<'u>(&mut self, users: impl IntoIterator<Item = &'u User>) -> Vec<UserItem<'u>> {
         let users: Vec<&User> = users.into_iter().collect();
         let names = users.iter().map(|user| user.name.clone()).collect();
-        let answer = (self.core).command(self.now, Command::Dialled { users: names });
-        let mut dialled = match answer {
-            Answer::Dialled(dialled) => dialled.into_iter(),
+        let answer = (self.core).command(self.now, Command::Users { users: names });
+        let mut known = match answer {
+            Answer::Users(known) => known.into_iter(),
             _ => Vec::new().into_iter(),
         };
-        let item = |user| UserItem::of(user, dialled.next().unwrap_or_default());
+        let item = |user| UserItem::of(user, known.next().unwrap_or_default());
         users.into_iter().map(item).collect()
     }
 
@@ -500,7 +505,7 @@ impl<C: Core> Admin<'_, C> {
             Answer::Registrations(page) => Response::json(200, &page),
             Answer::Calls(page) => Response::json(200, &page),
             Answer::Bans(page) => Response::json(200, &page),
-            Answer::Dialled(dialled) => Response::json(200, &dialled),
+            Answer::Users(users) => Response::json(200, &users),
             Answer::Lines(page) => Response::json(200, &page),
             Answer::Line(line) => Response::json(200, &line),
             Answer::Banned(ban) => Response::json(201, &ban),

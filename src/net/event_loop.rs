@@ -50,13 +50,12 @@ use crate::time::{Instant, Now};
 pub(super) const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const HTTP_LISTENER: Token = Token(2);
+const MEDIA: Token = Token(3);
 const UDP: usize = 1 << 10;
 const TCP_LISTENERS: usize = 2 << 10;
 const HTTP: usize = 3 << 10;
 const NAMES: usize = 4 << 10;
 const STREAMS: usize = 5 << 10;
-/// Above all connections that there can be.
-const MEDIA: usize = 1 << 28;
 const _: () = assert!(SOCKETS_MAX <= 1 << 10 && LISTEN_MAX <= 1 << 10);
 const _: () = assert!(NAME_QUERIES_MAX <= 1 << 10);
 
@@ -207,6 +206,8 @@ impl<C: Core> Shell<C> {
         } = bound;
         let lanes = Lanes::new(&udp);
         let names = Names::new(NAMES, running.name_files.clone());
+        let media = MediaSockets::new(&registry, MEDIA, clock.mono());
+        let media = media.map_err(|error| error.to_string())?;
         let rest = Rest::new(clock.mono(), udp.strangers_buffer_bytes());
         let mut shell = Self {
             core,
@@ -215,7 +216,7 @@ impl<C: Core> Shell<C> {
                 udp,
                 streams,
                 names,
-                media: MediaSockets::new(MEDIA),
+                media,
                 store,
             },
             poll,
@@ -300,7 +301,7 @@ impl<C: Core> Shell<C> {
         self.lanes
             .keep_up(&self.clock, &self.core, &mut self.io.udp);
         self.receive_datagrams(events)?;
-        self.serve_media();
+        self.serve_media()?;
         self.serve_names();
         self.serve_streams();
         self.serve_http();
@@ -351,7 +352,6 @@ impl<C: Core> Shell<C> {
     fn take_events(&mut self, events: &Events) {
         for event in events {
             match event.token().0 {
-                token if token >= MEDIA => self.io.media.socket_ready(token - MEDIA),
                 token if token >= STREAMS => {
                     self.io.streams.connection_ready(token - STREAMS, event);
                 }
@@ -371,6 +371,7 @@ impl<C: Core> Shell<C> {
                     }
                 }
                 _ if event.token() == SIGNALS => self.drain_signal_pipe(),
+                _ if event.token() == MEDIA => self.io.media.events_ready(),
                 // The waker: answers are collected in `serve_http`.
                 _ => {}
             }
@@ -745,7 +746,7 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
                 bytes,
             } => names.ask(registry, socket, over, server, bytes),
             Output::CloseQuery { socket } => names.close(socket),
-            Output::OpenMedia { pair, address } => media.open(registry, pair, address),
+            Output::OpenMedia { pair, address } => media.open(pair, address),
             Output::CloseMedia { pair } => media.close(pair),
             // Handed over below.
             Output::Keep(_) => {}

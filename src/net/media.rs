@@ -3,23 +3,31 @@
 //!
 //! SIP is handled before: in a turn of the loop only [`PACKETS`] packets are taken from all of them together, and of those
 //! [`PART`] from one socket before the next has its turn. What cannot be sent is lost, as a packet on the way would be.
+//!
+//! They have a poll of their own, which the loop's poll watches. Where there are many packets, waking for each of them
+//! takes longer than reading it. Then the loop watches them no more, and a timer says when to look at them (`rest`).
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
-use super::sys::{Outgoing, ReceiveBatch, SendBatch};
+use super::rest::{Busy, MEDIA_REST};
+use super::sys::{Outgoing, ReceiveBatch, SendBatch, Timer};
 use crate::media::Forward;
 use crate::source::{Component, MediaPair};
+use crate::time::Instant;
 
-/// Packets of one turn: at 4 µs each SIP waits for a millisecond at most.
-const PACKETS: usize = 256;
+/// Packets of one turn: at 4 µs each SIP waits for a quarter of a millisecond at most.
+const PACKETS: usize = 64;
 /// Packets of one socket at a time.
-const PART: usize = 16;
+const PART: usize = 8;
+/// Sockets that the poll names at a time.
+const EVENTS: usize = 1024;
 
 /// An even port and the next.
 struct Pair {
@@ -35,7 +43,16 @@ struct Port {
 
 /// See the module.
 pub(super) struct MediaSockets {
-    first_token: usize,
+    poll: Poll,
+    events: Events,
+    /// In the loop's poll.
+    token: Token,
+    /// The poll may have events.
+    has_events: bool,
+    busy: Busy,
+    /// They are left alone until the timer says so.
+    is_resting: bool,
+    timer: Timer,
     /// By number.
     pairs: Vec<Option<Pair>>,
     /// Those that may have something to read, in turn.
@@ -85,26 +102,44 @@ impl Pair {
 }
 
 impl MediaSockets {
-    /// Tokens of its sockets begin at `first_token`.
-    pub(super) fn new(first_token: usize) -> Self {
-        Self {
-            first_token,
+    /// `token`: of the event by which the loop's poll says that [`events_ready`](Self::events_ready).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn new(registry: &Registry, token: Token, now: Instant) -> io::Result<Self> {
+        let media = Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS),
+            token,
+            has_events: false,
+            busy: Busy::new(now),
+            is_resting: false,
+            timer: Timer::new()?,
             pairs: Vec::new(),
             ready: VecDeque::new(),
             failed: VecDeque::new(),
             send: SendBatch::new(),
             unsent: 0,
-        }
+        };
+        media.watch(registry)?;
+        let descriptor = media.timer.as_raw_fd();
+        registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE)?;
+        Ok(media)
+    }
+
+    fn watch(&self, registry: &Registry) -> io::Result<()> {
+        let descriptor = self.poll.as_raw_fd();
+        registry.register(&mut SourceFd(&descriptor), self.token, Interest::READABLE)
     }
 
     /// Opens a pair; [`next_failed`](Self::next_failed) tells if that could not be.
-    pub(super) fn open(&mut self, registry: &Registry, pair: MediaPair, address: SocketAddr) {
+    pub(super) fn open(&mut self, pair: MediaPair, address: SocketAddr) {
         let index = pair.0 as usize;
         if self.pairs.len() <= index {
             self.pairs.resize_with(index + 1, || None);
         }
-        let tokens = [0, 1].map(|component| Token(self.first_token + 2 * index + component));
-        match Pair::open(registry, tokens, address) {
+        let tokens = [0, 1].map(|component| Token(2 * index + component));
+        match Pair::open(self.poll.registry(), tokens, address) {
             Ok(opened) => self.pairs[index] = Some(opened),
             Err(error) => self.failed.push_back((pair, error)),
         }
@@ -123,13 +158,32 @@ impl MediaSockets {
         self.failed.pop_front()
     }
 
-    /// An event of a socket.
-    pub(super) fn socket_ready(&mut self, token: usize) {
-        let component = match token % 2 {
-            0 => Component::Rtp,
-            _ => Component::Rtcp,
-        };
-        self.queue(MediaPair((token / 2) as u32), component);
+    /// Sockets have something to be read, or may after a rest.
+    pub(super) fn events_ready(&mut self) {
+        self.has_events = true;
+    }
+
+    /// Takes what events there are.
+    fn take_events(&mut self) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let mut count = 0;
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            let Token(token) = event.token();
+            let component = match token % 2 {
+                0 => Component::Rtp,
+                _ => Component::Rtcp,
+            };
+            self.queue(MediaPair((token / 2) as u32), component);
+            count += 1;
+        }
+        events.clear();
+        self.events = events;
+        self.has_events = count == EVENTS;
+        Ok(())
     }
 
     fn queue(&mut self, pair: MediaPair, component: Component) {
@@ -141,21 +195,61 @@ impl MediaSockets {
         }
     }
 
-    /// Whether something waits to be read.
+    /// Whether something waits to be read, and no event tells it.
     pub(super) fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.has_events
     }
 
     /// Sends on what waits, as much as a turn allows.
+    ///
+    /// # Errors
+    /// The kernel gives no more events.
     pub(super) fn serve(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        batch: &mut ReceiveBatch,
+        way: impl FnMut((MediaPair, Component), SocketAddr, &[u8]) -> Option<Forward>,
+    ) -> io::Result<()> {
+        if !self.has_work() {
+            return Ok(());
+        }
+        // Also while some are in the queue: one that is never empty keeps no other from getting there.
+        self.take_events()?;
+        let packets = self.send_on(batch, way);
+        self.busy.count(now, packets);
+        if self.has_work() {
+            return Ok(());
+        }
+        self.rest_or_listen(registry)
+    }
+
+    /// Everything has been read: leaves the sockets alone for a while if there is much, else has the loop's poll watch them.
+    fn rest_or_listen(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.busy.is_busy() {
+            if !self.is_resting {
+                registry.deregister(&mut SourceFd(&self.poll.as_raw_fd()))?;
+            }
+            self.is_resting = true;
+            return self.timer.set(MEDIA_REST);
+        }
+        if std::mem::replace(&mut self.is_resting, false) {
+            self.watch(registry)?;
+        }
+        Ok(())
+    }
+
+    /// How many packets were received.
+    fn send_on(
         &mut self,
         batch: &mut ReceiveBatch,
         mut way: impl FnMut((MediaPair, Component), SocketAddr, &[u8]) -> Option<Forward>,
-    ) {
+    ) -> usize {
+        let mut packets = 0;
         let mut left = PACKETS;
         while left > 0 {
             let Some((pair, component)) = self.ready.pop_front() else {
-                return;
+                break;
             };
             // Closed meanwhile; another that has its number now queues itself.
             let Some(Some(opened)) = self.pairs.get_mut(pair.0 as usize) else {
@@ -175,6 +269,7 @@ impl MediaSockets {
                 Err(_) => continue,
             };
             left = left.saturating_sub(received.max(1));
+            packets += received;
             let mut outgoing = [Outgoing::NONE; PART];
             let mut count = 0;
             let mut to = None;
@@ -199,6 +294,7 @@ impl MediaSockets {
                 self.queue(pair, component);
             }
         }
+        packets
     }
 
     fn send(&mut self, pair: Option<MediaPair>, component: Component, packets: &[Outgoing<'_>]) {
@@ -249,12 +345,15 @@ mod tests {
         }
     }
 
+    const TOKEN: Token = Token(7);
+
     fn wait(poll: &mut Poll, media: &mut MediaSockets) {
         let mut events = Events::with_capacity(16);
         poll.poll(&mut events, Some(Duration::from_secs(5)))
             .unwrap();
         for event in &events {
-            media.socket_ready(event.token().0 - 7);
+            assert_eq!(event.token(), TOKEN);
+            media.events_ready();
         }
     }
 
@@ -264,12 +363,13 @@ mod tests {
         const EACH: u8 = 200;
         let mut poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        let mut media = MediaSockets::new(7);
+        let now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(&registry, TOKEN, now).unwrap();
         let (one, other) = (MediaPair(0), MediaPair(3));
         let here = free_port();
-        media.open(&registry, one, here);
+        media.open(one, here);
         let there = free_port();
-        media.open(&registry, other, there);
+        media.open(other, there);
         assert!(media.next_failed().is_none());
         let (alice, bob, bobs_rtcp) = (phone(), phone(), phone());
         let next = |address: SocketAddr| SocketAddr::new(address.ip(), address.port() + 1);
@@ -285,7 +385,7 @@ mod tests {
                 wait(&mut poll, &mut media);
             }
             let before = order.len();
-            media.serve(&mut batch, |(pair, component), from, _| {
+            let way = |(pair, component), from, _: &[u8]| {
                 assert_eq!((pair, from), (one, alice.local_addr().unwrap()));
                 order.push(component);
                 let to = match component {
@@ -296,7 +396,8 @@ mod tests {
                     pair: other,
                     remote: to.local_addr().unwrap(),
                 })
-            });
+            };
+            media.serve(now, &registry, &mut batch, way).unwrap();
             assert!(order.len() - before < PACKETS + PART);
             turns += 1;
             assert!(turns < 100, "only {} came", order.len());
@@ -319,17 +420,96 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_at_one_port_keeps_no_other_waiting() {
+        let poll = Poll::new().unwrap();
+        let now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(poll.registry(), TOKEN, now).unwrap();
+        let (flooded, other) = (free_port(), free_port());
+        media.open(MediaPair(0), flooded);
+        let alice = phone();
+        let flood = || {
+            for _ in 0..PACKETS {
+                alice.send_to(b"x", flooded).unwrap();
+            }
+        };
+        flood();
+        flood();
+        let mut batch = ReceiveBatch::new();
+        media.events_ready();
+        media
+            .serve(now, poll.registry(), &mut batch, |_, _, _| None)
+            .unwrap();
+        assert!(media.has_work());
+        media.open(MediaPair(1), other);
+        alice.send_to(b"y", other).unwrap();
+        flood();
+        let mut heard = Vec::new();
+        let way = |(pair, _), _, packet: &[u8]| {
+            heard.push((pair, packet.to_vec()));
+            None
+        };
+        media.serve(now, poll.registry(), &mut batch, way).unwrap();
+        assert!(heard.contains(&(MediaPair(1), b"y".to_vec())));
+        assert!(media.has_work());
+    }
+
+    /// Where there is much, nothing but the timer wakes the loop; where there is little again, each packet does.
+    #[test]
+    fn much_is_read_after_a_rest() {
+        let mut poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let mut now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(&registry, TOKEN, now).unwrap();
+        let (one, other) = (MediaPair(0), MediaPair(1));
+        let here = free_port();
+        media.open(one, here);
+        media.open(other, free_port());
+        let (alice, bob) = (phone(), phone());
+        let to = bob.local_addr().unwrap();
+        let mut batch = ReceiveBatch::new();
+        let mut heard = 0;
+        // Packets that come in 10 ms each, and whether they are so many that media rests then.
+        for (packets, is_resting) in [(60, true), (60, true), (1, false), (1, false)] {
+            for _ in 0..packets {
+                alice.send_to(b"x", here).unwrap();
+            }
+            heard += packets;
+            now = now.plus(Duration::from_millis(10));
+            while heard > 0 {
+                wait(&mut poll, &mut media);
+                while media.has_work() {
+                    let way = |_, _, _: &[u8]| {
+                        heard -= 1;
+                        let pair = other;
+                        Some(Forward { pair, remote: to })
+                    };
+                    media.serve(now, &registry, &mut batch, way).unwrap();
+                }
+            }
+            assert_eq!(media.is_resting, is_resting);
+            for _ in 0..packets {
+                bob.recv(&mut [0; 10]).unwrap();
+            }
+        }
+        let mut events = Events::with_capacity(16);
+        let nothing = Some(Duration::from_millis(20));
+        poll.poll(&mut events, nothing).unwrap();
+        assert!(events.is_empty(), "the timer goes on");
+    }
+
+    #[test]
     fn a_port_that_somebody_has_is_told() {
         let poll = Poll::new().unwrap();
-        let mut media = MediaSockets::new(7);
+        let now = Instant::from_micros(0);
+        let mut media = MediaSockets::new(poll.registry(), TOKEN, now).unwrap();
         let address = free_port();
         let holder = UdpSocket::bind(SocketAddr::new(address.ip(), address.port() + 1)).unwrap();
-        media.open(poll.registry(), MediaPair(0), address);
+        media.open(MediaPair(0), address);
         let (pair, error) = media.next_failed().unwrap();
         assert_eq!((pair, error.kind()), (MediaPair(0), ErrorKind::AddrInUse));
         // Nothing of it is left.
         drop(holder);
-        media.open(poll.registry(), MediaPair(0), address);
+        media.open(MediaPair(0), address);
         assert!(media.next_failed().is_none());
     }
 }

@@ -9,8 +9,9 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
 use libc::{c_int, c_void, socklen_t};
 
@@ -34,6 +35,8 @@ pub struct Received<'a> {
     pub remote: SocketAddr,
     /// The address it was sent to, with the interface of a link-local one.
     pub local: Option<(IpAddr, u32)>,
+    /// When the kernel got it, of Unix time, if [`receive_timestamps`] was asked for.
+    pub stamp: Option<Duration>,
     /// The payload.
     pub bytes: &'a [u8],
 }
@@ -148,6 +151,7 @@ impl ReceiveBatch {
         let mut received = Received {
             remote,
             local: None,
+            stamp: None,
             bytes: &self.bytes[start..start + length],
         };
         read_control(&header.msg_hdr, &mut received);
@@ -186,6 +190,12 @@ fn read_control(message: &libc::msghdr, received: &mut Received<'_>) {
                     0
                 };
                 received.local = Some((address.into(), scope));
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if whole(size_of::<libc::timespec>()) => {
+                // SAFETY: as above.
+                let stamp = unsafe { ptr::read_unaligned(data.cast::<libc::timespec>()) };
+                let (seconds, nanos) = (stamp.tv_sec.max(0) as u64, stamp.tv_nsec as u32);
+                received.stamp = Some(Duration::new(seconds, nanos));
             }
             _ => {}
         }
@@ -539,6 +549,14 @@ fn attach(socket: BorrowedFd<'_>, option: c_int, program: &[Instruction]) -> io:
     }
 }
 
+/// Asks for the time at which the kernel got each datagram (socket(7) `SO_TIMESTAMPNS`), for who measures.
+///
+/// # Errors
+/// The kernel's.
+pub fn receive_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+}
+
 fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let pointer: *const c_void = ptr::from_ref(&value).cast();
     // SAFETY: `pointer` is that of a c_int that lives until the call returns, and the length is its own.
@@ -558,11 +576,64 @@ fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -
     }
 }
 
+/// Wakes a poll at a time that may be a fraction of a millisecond away: timerfd_create(2). What it is registered with gets
+/// an event each time that it is over, edge-triggered, without its being read.
+pub(super) struct Timer(OwnedFd);
+
+impl Timer {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = libc::TFD_NONBLOCK | libc::TFD_CLOEXEC;
+        // SAFETY: takes no pointers.
+        let descriptor = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just opened, and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Sets it, once, to less than a second from now. Zero is taken for a nanosecond.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn set(&self, time: Duration) -> io::Result<()> {
+        let zero = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let setting = libc::itimerspec {
+            it_interval: zero,
+            it_value: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: time.subsec_nanos().max(1) as _,
+            },
+        };
+        // SAFETY: `setting` is a whole itimerspec that lives until the call returns; the old setting is not asked for.
+        let result =
+            unsafe { libc::timerfd_settime(self.0.as_raw_fd(), 0, &setting, ptr::null_mut()) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// Lets this process open as many files (connections) as its hard limit allows; the limit then.
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn raise_file_limit() -> io::Result<u64> {
+pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -627,7 +698,6 @@ pub(super) fn interface_addresses() -> io::Result<Vec<IpAddr>> {
 mod tests {
     use std::net::UdpSocket;
     use std::os::fd::AsFd;
-    use std::time::Duration;
 
     use super::*;
 
@@ -712,6 +782,49 @@ mod tests {
         let nothing = receive.receive(server.as_fd()).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(receive.datagrams().count(), 0);
+    }
+
+    #[test]
+    fn time_of_receipt_is_told() {
+        let server = socket("127.0.0.1:0");
+        receive_timestamps(server.as_fd()).unwrap();
+        let unix = || std::time::UNIX_EPOCH.elapsed().unwrap();
+        let before = unix();
+        let client = peer("127.0.0.1:0");
+        client.send_to(b"x", server.local_addr().unwrap()).unwrap();
+        let mut receive = ReceiveBatch::new();
+        receive.receive(server.as_fd()).unwrap();
+        // The first who asks for it in a while may be told when it was read.
+        let after = unix();
+        let stamp = receive.datagrams().next().unwrap().stamp.unwrap();
+        assert!((before..=after).contains(&stamp), "{stamp:?}");
+    }
+
+    #[test]
+    fn timer_wakes_a_poll_each_time_that_it_is_set() {
+        let timer = Timer::new().unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let descriptor = timer.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&descriptor);
+        let token = mio::Token(5);
+        poll.registry()
+            .register(&mut source, token, mio::Interest::READABLE)
+            .unwrap();
+        let mut events = mio::Events::with_capacity(4);
+        for _ in 0..3 {
+            let begun = std::time::Instant::now();
+            timer.set(Duration::from_micros(300)).unwrap();
+            poll.poll(&mut events, Some(Duration::from_secs(5)))
+                .unwrap();
+            let time = begun.elapsed();
+            assert!(events.iter().any(|event| event.token() == token));
+            assert!(
+                (300..2_500_000).contains(&time.as_micros()),
+                "{time:?} and not 300 us"
+            );
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            assert!(events.is_empty());
+        }
     }
 
     /// What waits in a socket and what it lost for want of buffer.

@@ -137,8 +137,9 @@ impl Core for Echo {
             }
             Command::Hangup { call } => Answer::NotFound(format!("no such call: {call}")),
             Command::Line { .. } => Answer::NotFound("no such line".into()),
-            Command::Dialled { users } => {
-                Answer::Dialled(users.iter().map(|name| dialled(name)).collect())
+            Command::Users { users } => {
+                let user = |name: &String| (dialled(name), usize::from(name == "101"));
+                Answer::Users(users.iter().map(user).collect())
             }
             Command::Reached { trunks } => {
                 Answer::Reached(trunks.iter().map(|name| reached(name)).collect())
@@ -778,7 +779,7 @@ fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
 
 const WITH_HTTP: &str = "[user 100]\npassword = kx7-mmq2-9\ndisplay_name = Anna\ncalls_max = 2\nlevels = far, night\n\
     do_not_disturb = yes\nforward_busy = 102\n\
-    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\nforward_always = 100\ndo_not_disturb = yes\n[user 102]\n\
+    [user 101]\naddresses = 192.0.2.7, [2001:db8::7]:5062\nforward_always = 100\ndo_not_disturb = yes\nstore_messages = yes\n[user 102]\n\
     [trunk office]\naddresses = 198.51.100.4:5060, 198.51.100.5\nincoming = 100\ncaller_id = +49301\n\
     request_uri_parameters = user=phone;x=1\nuri_format = tel\ncalls_in_max = 2\ncalls_out_max = 0\nnext = trunk:spare\n\
     [trunk spare]\naddresses = 198.51.100.6\ntransport = tcp\nkeepalive = 0\n\
@@ -1047,12 +1048,12 @@ fn api_lists_users_and_trunks_without_secrets() {
     let (status, page) = bench.ask("GET /api/v1/users?limit=2", "");
     let anna = serde_json::json!({ "name": "100", "display_name": "Anna", "addresses": [], "calls_max": 2, "levels": ["far", "night"],
         "do_not_disturb": true, "forward_always": "101", "forward_busy": "102", "forward_no_answer": null,
-        "forward_no_answer_after": "20s", "forward_offline": null,
+        "forward_no_answer_after": "20s", "forward_offline": null, "store_messages": false, "messages_waiting": 0,
         "dialled": { "forward_always": "101", "do_not_disturb": null } });
     let by_address = serde_json::json!(
         { "name": "101", "display_name": "", "addresses": ["192.0.2.7", "[2001:db8::7]:5062"], "calls_max": null, "levels": [],
         "do_not_disturb": false, "forward_always": null, "forward_busy": null, "forward_no_answer": null,
-        "forward_no_answer_after": "20s", "forward_offline": null,
+        "forward_no_answer_after": "20s", "forward_offline": null, "store_messages": true, "messages_waiting": 1,
         "dialled": { "forward_always": "", "do_not_disturb": false } });
     assert_eq!(status, 200);
     assert_eq!(
@@ -1066,6 +1067,37 @@ fn api_lists_users_and_trunks_without_secrets() {
     );
     assert_eq!(bench.ask("GET /api/v1/users/100", ""), (200, anna));
     assert_eq!(bench.ask("GET /api/v1/users/999", "").0, 404);
+}
+
+#[test]
+fn api_lists_blocks_of_users_and_groups_with_them() {
+    let text = format!(
+        "{WITH_HTTP}[user gate]\naddresses = 192.0.2.80, 192.0.2.64/28, 2001:db8:7::/64\nstore_messages = yes\n\
+         [user yard]\naddresses = 203.0.113.0/24\n[group 200]\nmembers = gate, 100, yard\nstrategy = linear\n"
+    );
+    let mut bench = Bench::with(&text);
+    let addresses = |user: &serde_json::Value| user["addresses"].clone();
+    let gate = bench.ask("GET /api/v1/users/gate", "").1;
+    assert_eq!(
+        addresses(&gate),
+        serde_json::json!(["192.0.2.80", "192.0.2.64/28", "2001:db8:7::/64"])
+    );
+    assert_eq!(
+        (&gate["store_messages"], &gate["messages_waiting"]),
+        (&true.into(), &0.into())
+    );
+    let page = bench.ask("GET /api/v1/users?after=gate", "").1;
+    let listed: Vec<_> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(addresses)
+        .collect();
+    assert_eq!(listed, [serde_json::json!(["203.0.113.0/24"])]);
+    assert_eq!(
+        bench.ask("GET /api/v1/groups/200", "").1["members"],
+        serde_json::json!(["gate", "100", "yard"])
+    );
 }
 
 #[test]

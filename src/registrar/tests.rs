@@ -35,6 +35,7 @@ fn user(name: &str) -> config::User {
         levels: Vec::new(),
         do_not_disturb: false,
         forwards: config::Forwards::default(),
+        stores_messages: false,
         line: 1,
     }
 }
@@ -175,6 +176,7 @@ fn a_first_registration() {
             remote: desk.flow.remote,
             since: at(0).unix,
             expires: at(600).unix,
+            is_behind_nat: false,
         }))]
     );
     let binding = desk.location.bindings(USER).next().unwrap();

@@ -26,11 +26,11 @@ pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = Line<'_>> {
         })
 }
 
-/// `m=KIND PORT[/COUNT] PROTOCOL ...`.
+/// `m=KIND PORT[/COUNT] PROTOCOL ...`. Between two fields there may be several blanks.
 pub(super) struct Media<'a> {
     pub kind: &'a [u8],
     pub port: u16,
-    /// What stands between the digits of the port and the line's end.
+    /// What stands behind the port and its count, from the blank on.
     pub rest: &'a [u8],
     pub protocol: &'a [u8],
 }
@@ -59,19 +59,21 @@ impl<'a> Line<'a> {
         let value = self.value();
         let at = value.iter().position(|byte| *byte == b' ')?;
         let (kind, rest) = value.split_at_checked(at)?;
-        let rest = rest.strip_prefix(b" ")?;
+        let rest = rest.trim_ascii_start();
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (port, rest) = rest.split_at_checked(digits)?;
         // `/COUNT`, which nobody uses for more than one.
-        let mut fields = rest.split(|byte| *byte == b' ');
-        let count = fields.next()?;
+        let end = rest.iter().position(|byte| *byte == b' ')?;
+        let (count, rest) = rest.split_at_checked(end)?;
         let is_count = |count: &[u8]| count.iter().all(u8::is_ascii_digit);
         let is_right = count.is_empty() || count.strip_prefix(b"/").is_some_and(is_count);
         Some(Media {
             kind,
             port: number(port)?,
             rest,
-            protocol: fields.next().filter(|_| is_right && !kind.is_empty())?,
+            protocol: fields(rest)
+                .next()
+                .filter(|_| is_right && !kind.is_empty())?,
         })
     }
 
@@ -94,10 +96,16 @@ impl<'a> Line<'a> {
 
 /// `ADDRESS` of `IN IP4 ADDRESS`.
 pub(super) fn network_address(value: &[u8]) -> Option<&[u8]> {
-    let mut fields = value.trim_ascii_end().split(|byte| *byte == b' ');
+    let mut fields = fields(value.trim_ascii_end());
     let is_right = fields.next()? == b"IN" && matches!(fields.next()?, b"IP4" | b"IP6");
-    let address = fields.next().filter(|address| !address.is_empty());
-    address.filter(|_| is_right && fields.next().is_none())
+    let address = fields.next()?;
+    (is_right && fields.next().is_none()).then_some(address)
+}
+
+/// What stands between blanks.
+fn fields(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let fields = text.split(|byte| *byte == b' ');
+    fields.filter(|field| !field.is_empty())
 }
 
 /// An address as text, if it is that of one host. A scope is of no meaning to others.

@@ -7,7 +7,8 @@
 //! What a relay changes: the address of `c=` lines and of `o=` (the other side is to see nothing of who is behind the
 //! relay), the port of `m=` lines, `a=rtcp` (RFC 3605). What it takes out: lines of ICE (RFC 8839), whose candidates name
 //! addresses past the relay; without them both sides use `c=` and `m=`. A stream with port 0 is refused or not there, and
-//! one over TCP is not relayed: these stay as they are, and so does the address `0.0.0.0` or `::`, an old way to hold.
+//! one over TCP, or whose `m=` line nobody understands, is not relayed: these stay as they are. The address `0.0.0.0` or `::`,
+//! an old way to hold, stays one of these.
 //!
 //! What is no description at all, or has more streams than [`SDP_STREAMS_MAX`], is not read: it is passed on as it is.
 #![cfg_attr(
@@ -74,8 +75,10 @@ pub struct Rtcp {
 pub struct Stream {
     /// Its media is `audio`.
     pub is_audio: bool,
-    /// It is over UDP: anything but `TCP`, `TCP/...`.
+    /// It is over UDP: anything but `TCP`, `TCP/...`. `false` too if its line is not understood.
     pub is_datagrams: bool,
+    /// What it carries is RTP, whatever protects it: `RTP/AVP`, `UDP/TLS/RTP/SAVPF`.
+    pub is_rtp: bool,
     /// Its port; 0: the stream is refused or over.
     pub port: u16,
     /// Its address, or the session's; `None`: there is none, or it is a name or a multicast address.
@@ -101,7 +104,7 @@ impl Stream {
 /// Why bytes are not read as a session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// They do not begin with `v=0`, or hold an `m=` line that says nothing.
+    /// They do not begin with `v=0`.
     Malformed,
     /// There are more than [`SDP_STREAMS_MAX`] streams.
     TooManyStreams,
@@ -113,7 +116,10 @@ pub enum Unreadable {
 /// It is none, or has too many.
 pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
     let mut lines = lines(description);
-    if lines.next().is_none_or(|line| line.text != b"v=0") {
+    if lines
+        .next()
+        .is_none_or(|line| line.text.trim_ascii_end() != b"v=0")
+    {
         return Err(Unreadable::Malformed);
     }
     let mut streams: Vec<Stream> = Vec::new();
@@ -124,11 +130,13 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
                 if streams.len() >= SDP_STREAMS_MAX {
                     return Err(Unreadable::TooManyStreams);
                 }
-                let media = line.media().ok_or(Unreadable::Malformed)?;
+                let media = line.media();
+                let protocol = media.as_ref().map(|media| media.protocol);
                 streams.push(Stream {
-                    is_audio: media.kind == b"audio",
-                    is_datagrams: !is_tcp(media.protocol),
-                    port: media.port,
+                    is_audio: media.as_ref().is_some_and(|media| media.kind == b"audio"),
+                    is_datagrams: protocol.is_some_and(|protocol| !is_tcp(protocol)),
+                    is_rtp: protocol.is_some_and(is_rtp),
+                    port: media.as_ref().map_or(0, |media| media.port),
                     address,
                     rtcp: None,
                     direction,
@@ -136,9 +144,11 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
             }
             (b'c', None) => address = line.connection(),
             (b'c', Some(stream)) => stream.address = line.connection(),
-            (b'a', None) => direction = Direction::of(line.value()).unwrap_or(direction),
+            (b'a', None) => {
+                direction = Direction::of(line.value().trim_ascii_end()).unwrap_or(direction)
+            }
             (b'a', Some(stream)) => {
-                if let Some(own) = Direction::of(line.value()) {
+                if let Some(own) = Direction::of(line.value().trim_ascii_end()) {
                     stream.direction = own;
                 } else if let Some(rtcp) = line.rtcp() {
                     stream.rtcp = Some(Rtcp {
@@ -156,6 +166,11 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
 fn is_tcp(protocol: &[u8]) -> bool {
     let first = protocol.split(|byte| *byte == b'/').next();
     first.is_some_and(|first| first.eq_ignore_ascii_case(b"TCP"))
+}
+
+fn is_rtp(protocol: &[u8]) -> bool {
+    let mut parts = protocol.split(|byte| *byte == b'/');
+    parts.any(|part| part.eq_ignore_ascii_case(b"RTP"))
 }
 
 /// Whether a line belongs to ICE (RFC 8839 §5).

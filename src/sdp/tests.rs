@@ -42,6 +42,7 @@ fn streams_are_read_with_what_the_session_says() {
     let audio = Stream {
         is_audio: true,
         is_datagrams: true,
+        is_rtp: true,
         port: 49170,
         address: host("10.0.0.5"),
         rtcp: Some(Rtcp {
@@ -58,6 +59,7 @@ fn streams_are_read_with_what_the_session_says() {
         ..audio
     };
     let fax = Stream {
+        is_rtp: false,
         port: 49180,
         address: host("2001:db8::5"),
         ..video
@@ -69,19 +71,29 @@ fn streams_are_read_with_what_the_session_says() {
 #[test]
 fn odd_descriptions_are_read() {
     let of = |text: &str| read(text.as_bytes());
-    for text in [
-        "",
-        "v=1\r\n",
-        "m=audio 1 RTP/AVP 0\r\n",
-        "v=0\r\nm=audio\r\n",
-        "v=0\nm=audio x RTP/AVP 0",
-    ] {
+    for text in ["", "v=1\r\n", "m=audio 1 RTP/AVP 0\r\n", "v=0x\r\n"] {
         assert_eq!(of(text), Err(Unreadable::Malformed), "{text:?}");
     }
-    assert_eq!(
-        of("v=0\r\nm=audio 70000 RTP/AVP 0"),
-        Err(Unreadable::Malformed)
-    );
+    // A line that nobody understands is no stream that could be relayed; the others are.
+    for odd in [
+        "m=audio",
+        "m=audio x RTP/AVP 0",
+        "m=audio 70000 RTP/AVP 0",
+        "m=",
+        "m=audio 4",
+        "m=audio 4/x RTP/AVP 0",
+    ] {
+        let streams = of(&format!(
+            "v=0 \r\n{odd}\r\nm=audio  4000  RTP/AVP  0\r\nc=IN  IP4 10.0.0.5\r\na=inactive \r\n"
+        ));
+        let streams = streams.unwrap();
+        assert!(!streams[0].is_relayable(), "{odd}");
+        let host = IpAddr::from([10, 0, 0, 5]);
+        let other = streams[1];
+        assert_eq!((other.port, other.address), (4000, Some(host)));
+        assert!(other.is_relayable() && other.is_rtp);
+        assert_eq!(other.direction, Direction::Inactive);
+    }
     let many = |count| format!("v=0\n{}", "m=audio 4 RTP/AVP 0\n".repeat(count));
     assert_eq!(of(&many(SDP_STREAMS_MAX)).unwrap().len(), SDP_STREAMS_MAX);
     assert_eq!(
@@ -193,6 +205,44 @@ fn hold_by_address_and_one_port_for_both_stay_what_they_are() {
         "v=0\r\nc=IN IP4 10.0.0.5\r\nm=audio 4000 RTP/AVP 0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n";
     let out = rewritten(browser, &[Some(20000)]);
     assert!(out.ends_with("a=rtcp:20001 IN IP4 0.0.0.0\r\n"), "{out}");
+}
+
+#[test]
+fn hold_by_address_is_told_in_the_family_that_is_shown() {
+    let v6 = Shown {
+        address: "2001:db8::1".parse().unwrap(),
+        ports: &[Some(20000)],
+    };
+    let mut out = Vec::new();
+    let text = b"v=0\nc=IN IP4 0.0.0.0\nm=audio 4000 RTP/AVP 0\na=rtcp:9 IN IP4 0.0.0.0\n";
+    rewrite(text, &v6, &mut out);
+    let expected = "v=0\nc=IN IP6 ::\nm=audio 20000 RTP/AVP 0\na=rtcp:20001 IN IP6 ::\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let text = "v=0\nm=audio 4000 RTP/AVP 0\nc=IN IP6 ::\n";
+    let out = rewritten(text, &[Some(20000)]);
+    assert_eq!(out, "v=0\nm=audio 20000 RTP/AVP 0\nc=IN IP4 0.0.0.0\n");
+}
+
+#[test]
+fn of_several_ports_one_is_shown_and_an_address_behind_attributes_is_the_only_one() {
+    let text =
+        "v=0\nm=audio  4000/2  RTP/AVP  0\na=x\nc=IN IP4 10.0.0.5\nm=\nm=audio 4 RTP/AVP 0\n";
+    assert_eq!(
+        rewritten(text, &[Some(20000), None, Some(20002)]),
+        "v=0\nm=audio 20000  RTP/AVP  0\na=x\nc=IN IP4 192.0.2.1\nm=\n\
+         m=audio 20002 RTP/AVP 0\nc=IN IP4 192.0.2.1\n"
+    );
+}
+
+#[test]
+fn a_stream_that_finds_no_port_is_refused() {
+    let text = "v=0\nc=IN IP4 10.0.0.5\nm=audio 4000 RTP/AVP 0\nm=video 4002 RTP/AVP 31\n\
+        c=IN IP4 10.0.0.6\na=rtcp:4003 IN IP4 10.0.0.6\na=candidate:1\na=rtpmap:31 H261/90000\n";
+    assert_eq!(
+        rewritten(text, &[Some(20000), Some(0)]),
+        "v=0\nc=IN IP4 192.0.2.1\nm=audio 20000 RTP/AVP 0\nm=video 0 RTP/AVP 31\n\
+         c=IN IP4 192.0.2.1\na=rtpmap:31 H261/90000\n"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{is_ice, is_tcp};
 pub struct Shown<'a> {
     /// The address of all of them.
     pub address: IpAddr,
-    /// The port of each; its RTCP has the next one. `None`, or no element: it stays as it is.
+    /// The port of each; its RTCP has the next one. 0: it is refused. `None`, or no element: it stays as it is.
     pub ports: &'a [Option<u16>],
 }
 
@@ -22,6 +22,14 @@ impl Shown<'_> {
         let kind = if address.is_ipv4() { "IP4" } else { "IP6" };
         // Writing to a Vec does not fail.
         let _ = write!(out, "IN {kind} {address}");
+    }
+
+    /// The address that means "none", in the family that is shown.
+    fn write_none(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self.address.is_ipv4() {
+            true => b"IN IP4 0.0.0.0",
+            false => b"IN IP6 ::",
+        });
     }
 }
 
@@ -36,6 +44,8 @@ struct Section<'a> {
     old_port: u16,
     /// What its `c=` line shall be, if it has none of its own.
     owed: Option<Owed<'a>>,
+    /// Which streams have one of their own, wherever it stands.
+    has_own: Vec<bool>,
 }
 
 /// A `c=` line that is to be put in.
@@ -52,7 +62,10 @@ pub fn rewrite(description: &[u8], shown: &Shown<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(description);
         return;
     }
-    let mut section = Section::default();
+    let mut section = Section {
+        has_own: connected(description),
+        ..Section::default()
+    };
     let mut session = None;
     for line in lines(description) {
         if !matches!(line.kind(), b'i' | b'c') {
@@ -64,13 +77,10 @@ pub fn rewrite(description: &[u8], shown: &Shown<'_>, out: &mut Vec<u8>) {
                 session = Some(line);
                 write_connection(&line, shown, out);
             }
-            b'c' => {
-                section.owed = None;
-                match section.port {
-                    Some(_) => write_connection(&line, shown, out),
-                    None => write_line(&line, out),
-                }
-            }
+            b'c' => match section.port {
+                Some(_) => write_connection(&line, shown, out),
+                None => write_line(&line, out),
+            },
             b'o' => write_origin(&line, shown, out),
             b'a' if is_ice(&line) && (section.count == 0 || section.port.is_some()) => {}
             b'a' => section.attribute(&line, shown, out),
@@ -78,6 +88,19 @@ pub fn rewrite(description: &[u8], shown: &Shown<'_>, out: &mut Vec<u8>) {
         }
     }
     section.settle(shown, out);
+}
+
+/// Which streams have a `c=` line of their own. It belongs before the attributes, but not everybody puts it there.
+fn connected(description: &[u8]) -> Vec<bool> {
+    let mut all = Vec::new();
+    for line in lines(description) {
+        match (line.kind(), all.last_mut()) {
+            (b'm', _) => all.push(false),
+            (b'c', Some(last)) => *last = true,
+            _ => {}
+        }
+    }
+    all
 }
 
 impl<'a> Section<'a> {
@@ -91,6 +114,7 @@ impl<'a> Section<'a> {
     ) {
         let media = line.media();
         let port = shown.ports.get(self.count).copied().flatten();
+        let has_own = self.has_own.get(self.count).is_some_and(|has| *has);
         self.count = self.count.saturating_add(1);
         self.owed = None;
         self.old_port = media.as_ref().map_or(0, |media| media.port);
@@ -105,7 +129,7 @@ impl<'a> Section<'a> {
                 out.extend_from_slice(media.rest);
                 out.extend_from_slice(line.end);
                 // Without any address (RFC 8866 §5.7 wants one) the other side would not know where to send.
-                self.owed = session.is_none().then_some(Owed {
+                self.owed = (session.is_none() && !has_own).then_some(Owed {
                     kept: None,
                     end: line.end,
                 });
@@ -113,7 +137,8 @@ impl<'a> Section<'a> {
             _ => {
                 write_line(line, out);
                 // The session's address is not its own any more.
-                self.owed = session.filter(|_| self.old_port != 0).map(|own| Owed {
+                let is_owed = self.old_port != 0 && !has_own;
+                self.owed = session.filter(|_| is_owed).map(|own| Owed {
                     kept: Some(own.text),
                     end: line.end,
                 });
@@ -145,6 +170,9 @@ impl<'a> Section<'a> {
         let (Some(port), Some(rtcp)) = (self.port, line.rtcp()) else {
             return write_line(line, out);
         };
+        if port == 0 {
+            return;
+        }
         // With the stream's own port it says that both are one (RFC 5761 §5.1.3).
         let is_one = rtcp.port == self.old_port;
         let port = if is_one { port } else { port.saturating_add(1) };
@@ -152,9 +180,8 @@ impl<'a> Section<'a> {
         match rtcp.address {
             None => {}
             Some(address) if is_unspecified(address) => {
-                let rest = line.value().iter().position(|byte| *byte == b' ');
-                let rest = rest.and_then(|at| line.value().get(at..));
-                out.extend_from_slice(rest.unwrap_or_default());
+                out.push(b' ');
+                shown.write_none(out);
             }
             Some(_) => {
                 out.push(b' ');
@@ -171,11 +198,11 @@ fn write_line(line: &Line<'_>, out: &mut Vec<u8>) {
 }
 
 fn write_connection(line: &Line<'_>, shown: &Shown<'_>, out: &mut Vec<u8>) {
-    if network_address(line.value()).is_some_and(is_unspecified) {
-        return write_line(line, out);
-    }
     out.extend_from_slice(b"c=");
-    shown.write_address(out);
+    match network_address(line.value()).is_some_and(is_unspecified) {
+        true => shown.write_none(out),
+        false => shown.write_address(out),
+    }
     out.extend_from_slice(line.end);
 }
 

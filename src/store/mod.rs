@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub destinations: Vec<DestinationRow>,
     /// What users have dialled for their calls.
     pub features: Vec<FeatureRow>,
+    /// MESSAGEs that wait for users who were not there, the first one first.
+    pub messages: Vec<MessageRow>,
     /// The nonce key of the last run and when that run made it.
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     /// The key that our Contacts on lines are made with.
@@ -45,6 +47,8 @@ pub struct BindingRow {
     pub remote: SocketAddr,
     pub since: UnixTime,
     pub expires: UnixTime,
+    /// The phone is behind a NAT.
+    pub is_behind_nat: bool,
 }
 
 /// What tells a binding from all others. Contact URIs alone do not: two phones behind different NATs may register the same
@@ -136,6 +140,39 @@ impl FeatureRow {
     }
 }
 
+/// A MESSAGE that waits for a user who was not there, as in table `messages`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageRow {
+    /// The key: grows, so that it tells their order.
+    pub id: u64,
+    /// For whom.
+    pub user: String,
+    /// When it came.
+    pub received: UnixTime,
+    /// When it means nothing any more, by its sender's word (Expires) or by its age.
+    pub expires: UnixTime,
+    /// Who sent it, for the log: a user's name or a number.
+    pub sender: String,
+    /// Call-ID, CSeq number and From tag of his request: it is kept once.
+    pub request: Vec<u8>,
+    /// From towards the user: the display name as it stands in a header.
+    pub from_display: Vec<u8>,
+    /// Its user part, unescaped.
+    pub from_user: Vec<u8>,
+    /// Its host; `None`: our address as the user's phone knows it.
+    pub from_host: Option<String>,
+    /// It is a telephone number without a host.
+    pub from_tel: bool,
+    /// The number that was written to, which To shows.
+    pub dialled: Vec<u8>,
+    /// Max-Forwards that it goes on with.
+    pub max_forwards: u8,
+    /// Header lines that go on with it, each ended by CRLF; with Date, and Content-Type if it has one.
+    pub headers: Vec<u8>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 /// A call record, field for field as in table `call_records`; `disposition` empty while the call is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -216,6 +253,10 @@ pub enum Change {
     DestinationGone(Box<DestinationKey>),
     /// A user has dialled something for his calls; a row in which he has dialled nothing is gone.
     Feature(Box<FeatureRow>),
+    /// A MESSAGE is to wait for its user.
+    Message(Box<MessageRow>),
+    /// The one of this id waits no longer.
+    MessageGone(u64),
     /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended.
     Record(Box<CallRecord>),
     /// This run's nonce key.

@@ -13,8 +13,46 @@ use crate::time::Instant;
 
 /// What there is to see. The endpoint knows the calls, and who may see how much of them.
 pub trait Lamps {
-    /// The calls of a user or group, what rings first, as this user may see them.
-    fn dialogs(&self, watched: &str, watcher: UserId) -> Vec<ShownDialog>;
+    /// The calls of a user or group, what rings first. Of one that is gone from the file there are none.
+    fn dialogs(&self, watched: &str) -> Vec<ShownDialog>;
+    /// Whether this user may see with whom, and what is needed to take a call that rings.
+    fn may_know(&self, watched: &str, watcher: UserId) -> bool;
+}
+
+/// What there is to see of one name, looked up once however many watch it.
+pub(super) struct View<'a> {
+    lamps: &'a dyn Lamps,
+    watched: &'a str,
+    /// For those who may not know everything, and for those who may.
+    seen: [Option<Vec<ShownDialog>>; 2],
+}
+
+impl<'a> View<'a> {
+    pub fn new(lamps: &'a dyn Lamps, watched: &'a str) -> Self {
+        Self {
+            lamps,
+            watched,
+            seen: [None, None],
+        }
+    }
+
+    /// The calls as this user may see them.
+    pub fn of(&mut self, watcher: UserId) -> &[ShownDialog] {
+        let may_know = self.lamps.may_know(self.watched, watcher);
+        let [veiled, whole] = &mut self.seen;
+        let whole = whole.get_or_insert_with(|| self.lamps.dialogs(self.watched));
+        if may_know {
+            return whole;
+        }
+        veiled.get_or_insert_with(|| {
+            let veil = |dialog: &ShownDialog| ShownDialog {
+                remote: None,
+                ids: None,
+                ..dialog.clone()
+            };
+            whole.iter().map(veil).collect()
+        })
+    }
 }
 
 /// What one subscription to calls has been told.
@@ -56,16 +94,17 @@ impl Lamp {
         if now >= end {
             (self.second, self.told) = (now, 0);
         }
-        if self.told >= LAMP_CHANGES_MAX {
-            return Some(end);
-        }
-        self.told += 1;
-        None
+        (self.told >= LAMP_CHANGES_MAX).then_some(end)
+    }
+
+    /// A change is told.
+    pub fn tells(&mut self) {
+        self.told = self.told.saturating_add(1);
     }
 
     /// The body of the next NOTIFY.
-    pub fn body(&mut self, mut dialogs: Vec<ShownDialog>) -> Vec<u8> {
-        dialogs.truncate(LAMP_DIALOGS_MAX);
+    pub fn body(&mut self, dialogs: &[ShownDialog]) -> Vec<u8> {
+        let dialogs = dialogs.get(..LAMP_DIALOGS_MAX).unwrap_or(dialogs);
         let mut xml = Vec::with_capacity(512);
         xml.extend_from_slice(
             b"<?xml version=\"1.0\"?>\r\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" version=\"",
@@ -79,11 +118,11 @@ impl Lamp {
             begin(over, &mut xml);
             xml.extend_from_slice(b"><state>terminated</state></dialog>\r\n");
         }
-        for dialog in &dialogs {
+        for dialog in dialogs {
             self.write(dialog, &mut xml);
         }
         xml.extend_from_slice(b"</dialog-info>\r\n");
-        self.shown = dialogs;
+        self.shown = dialogs.to_vec();
         self.version = self.version.wrapping_add(1);
         xml
     }
@@ -181,7 +220,7 @@ mod tests {
     fn what_a_stranger_writes_stays_text() {
         let now = Instant::from_micros(0);
         let mut lamp = Lamp::new("bob", b"sip:bob@h?a&b", now);
-        let xml = text(lamp.body(vec![ringing("1")]));
+        let xml = text(lamp.body(&[ringing("1")]));
         assert!(xml.contains("version=\"0\" state=\"full\" entity=\"sip:bob@h?a&amp;b\""));
         assert!(xml.contains("call-id=\"c&quot;1\" local-tag=\"l\" remote-tag=\"r\""));
         assert!(xml.contains("<identity>sip:%3C%22&amp;'@h"), "{xml}");
@@ -194,14 +233,14 @@ mod tests {
     fn what_is_over_is_said_once() {
         let mut lamp = Lamp::new("bob", b"sip:bob@h", Instant::from_micros(0));
         assert!(lamp.shows(&[]));
-        lamp.body(vec![ringing("1")]);
+        lamp.body(&[ringing("1")]);
         assert!(lamp.shows(&[ringing("1")]) && !lamp.shows(&[ringing("2")]));
-        let xml = text(lamp.body(Vec::new()));
+        let xml = text(lamp.body(&[]));
         assert!(xml.contains("version=\"1\""));
         assert!(xml.contains(
             "<dialog id=\"1\" direction=\"recipient\"><state>terminated</state></dialog>"
         ));
-        let xml = text(lamp.body(Vec::new()));
+        let xml = text(lamp.body(&[]));
         assert!(xml.contains("version=\"2\"") && !xml.contains("<dialog "));
     }
 
@@ -209,8 +248,8 @@ mod tests {
     fn a_body_is_bounded() {
         let mut lamp = Lamp::new("bob", b"sip:bob@h", Instant::from_micros(0));
         let many = |from: usize| (from..from + 100).map(|id| ringing(&id.to_string()));
-        lamp.body(many(0).collect());
-        let xml = text(lamp.body(many(100).collect()));
+        lamp.body(&many(0).collect::<Vec<_>>());
+        let xml = text(lamp.body(&many(100).collect::<Vec<_>>()));
         assert_eq!(xml.matches("<state>early").count(), LAMP_DIALOGS_MAX);
         assert_eq!(xml.matches("<state>terminated").count(), LAMP_DIALOGS_MAX);
         let all: Vec<ShownDialog> = many(100).collect();
@@ -223,6 +262,7 @@ mod tests {
         let mut lamp = Lamp::new("bob", b"sip:bob@h", at(0));
         for _ in 0..LAMP_CHANGES_MAX {
             assert_eq!(lamp.waits_until(at(10)), None);
+            lamp.tells();
         }
         assert_eq!(lamp.waits_until(at(20)), Some(at(1_000)));
         assert_eq!(lamp.waits_until(at(1_000)), None);

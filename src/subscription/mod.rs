@@ -32,7 +32,7 @@ use crate::limits::{
 };
 use crate::message::compose::append_number;
 use crate::message::{HeaderName, Message, Method};
-use lamp::Lamp;
+use lamp::{Lamp, View};
 
 use crate::source::{Flow, SubscriptionId, UserId};
 use crate::time::Instant;
@@ -347,17 +347,19 @@ impl Subscriptions {
             own.deadline = deadline;
             self.arm(now, id.index, deadline);
         }
-        self.notify(id, lamps, context);
+        let watched = self.watched_by(id);
+        self.notify(id, &mut View::new(lamps, &watched), context);
     }
 
     /// Something has happened to the calls of these users, or to groups' that they are in.
     pub fn touched(&mut self, names: &[&str], lamps: &dyn Lamps, context: &mut Context<'_>) {
         for name in names {
             let slots = self.watchers.get(*name).cloned().unwrap_or_default();
+            let mut view = View::new(lamps, name);
             for index in slots {
                 let serial = self.slots.get(index as usize).map(|own| own.serial);
                 if let Some(serial) = serial {
-                    self.changed(SubscriptionId { index, serial }, lamps, context);
+                    self.changed_as(SubscriptionId { index, serial }, &mut view, context);
                 }
             }
         }
@@ -370,6 +372,20 @@ impl Subscriptions {
 
     /// The state may be another: says so, now or when it may be said.
     fn changed(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
+        let watched = self.watched_by(id);
+        self.changed_as(id, &mut View::new(lamps, &watched), context);
+    }
+
+    /// The name that a subscription watches; empty: none.
+    fn watched_by(&self, id: SubscriptionId) -> Box<str> {
+        let own = self.slots.get(id.index as usize);
+        let own = own.filter(|own| own.serial == id.serial);
+        let lamp = own.and_then(|own| own.lamp.as_ref());
+        lamp.map(|lamp| lamp.watched.clone()).unwrap_or_default()
+    }
+
+    /// The same with what there is to see. What may not be said yet is not looked at either.
+    fn changed_as(&mut self, id: SubscriptionId, view: &mut View<'_>, context: &mut Context<'_>) {
         let now = context.now.mono;
         let Some(own) = self.get(id) else { return };
         if own.is_waiting {
@@ -378,25 +394,26 @@ impl Subscriptions {
         }
         own.is_due = false;
         if let Some(lamp) = &mut own.lamp {
-            if lamp.shows(&lamps.dialogs(&lamp.watched, own.user)) {
-                return;
-            }
             if let Some(at) = lamp.waits_until(now) {
                 own.is_due = true;
                 return self.arm(now, id.index, at);
             }
+            if lamp.shows(view.of(own.user)) {
+                return;
+            }
+            lamp.tells();
         }
-        self.notify(id, lamps, context);
+        self.notify(id, view, context);
     }
 
     /// Says the state, now or as soon as the NOTIFY before has its answer.
-    fn notify(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
+    fn notify(&mut self, id: SubscriptionId, view: &mut View<'_>, context: &mut Context<'_>) {
         let Some(own) = self.get(id) else { return };
         own.is_due = own.is_waiting;
         if own.is_waiting {
             return;
         }
-        own.is_waiting = own.send_notify(id, true, lamps, context);
+        own.is_waiting = own.send_notify(id, true, view, context);
         if !own.is_waiting {
             // No transaction was free. The phone misses its NOTIFY, and subscribes anew (§4.1.2.4).
             self.remove(id.index);
@@ -405,8 +422,10 @@ impl Subscriptions {
 
     /// Says the state for the last time.
     fn end(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
+        let watched = self.watched_by(id);
         if let Some(own) = self.get(id) {
-            own.send_notify(id, false, lamps, context);
+            let view = &mut View::new(lamps, &watched);
+            own.send_notify(id, false, view, context);
             self.remove(id.index);
         }
     }
@@ -489,7 +508,7 @@ impl Subscription {
         &mut self,
         id: SubscriptionId,
         is_active: bool,
-        lamps: &dyn Lamps,
+        view: &mut View<'_>,
         context: &mut Context<'_>,
     ) -> bool {
         let Some((client, branch)) = context.transactions.reserve() else {
@@ -512,7 +531,7 @@ impl Subscription {
         });
         composer.field("User-Agent", &[b"sipkeep"]);
         let body = match &mut self.lamp {
-            Some(lamp) => lamp.body(lamps.dialogs(&lamp.watched, self.user)),
+            Some(lamp) => lamp.body(view.of(self.user)),
             None => b"Messages-Waiting: no\r\n".to_vec(),
         };
         composer.finish(Some(self.package.content_type()), &body);

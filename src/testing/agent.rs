@@ -267,6 +267,14 @@ impl Agent {
         }
     }
 
+    /// Replaces (RFC 3891) that names one of its calls, counted from the latest.
+    pub fn replaces(&self, which: usize) -> Option<String> {
+        let dialog = self.dialogs.iter().rev().nth(which)?;
+        let to = dialog.remote.1.as_deref()?;
+        let (call_id, from) = (&dialog.call_id, &dialog.local.1);
+        Some(format!("{call_id};to-tag={to};from-tag={from}"))
+    }
+
     fn token(&mut self, kind: &str) -> String {
         self.counter += 1;
         format!("{}-{kind}{}", self.name, self.counter)

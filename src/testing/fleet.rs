@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use super::phone::led::Move;
 use super::phone::{Phone, Sent};
 use super::world::{Delivery, Seen, World};
 use crate::source::Transport;
@@ -84,6 +85,15 @@ impl Fleet {
     /// A phone writes to a number.
     pub fn write(&mut self, index: usize, number: &str) {
         self.act(index, |phone, now, sent| phone.write(now, number, sent));
+    }
+
+    /// A phone does what it is told, unless it is off. `false`: there was nothing to be done.
+    pub fn make(&mut self, index: usize, order: &Move) -> bool {
+        let mut is_done = false;
+        self.act(index, |phone, now, sent| {
+            is_done = !phone.is_off && phone.make(now, order, sent);
+        });
+        is_done
     }
 
     fn act(&mut self, index: usize, act: impl FnOnce(&mut Phone, Instant, &mut Sent)) {

@@ -28,7 +28,7 @@ fn source() -> Source {
 /// Any bytes as a nonce, and as a minted nonce with those bytes laid over it.
 pub fn nonce(data: &[u8]) {
     let mut nonces = Nonces::new(now(), &SEED, None);
-    let minted = nonces.mint(now(), source(), b"sipkeep");
+    let minted = nonces.mint(now(), source(), b"sipkeep", false);
     assert!(nonces.fresh(now(), source(), b"sipkeep", &minted).is_some());
     let mut changed = minted;
     changed
@@ -36,6 +36,7 @@ pub fn nonce(data: &[u8]) {
         .zip(data)
         .for_each(|(to, from)| *to ^= from);
     for text in [data, changed.as_slice()] {
+        let _any_bytes_may_be_asked = crate::nonce::is_marked(text);
         let is_fresh = nonces.fresh(now(), source(), b"sipkeep", text).is_some();
         assert_eq!(is_fresh, text == minted, "not minted, but fresh");
     }
@@ -50,7 +51,7 @@ pub fn auth_digest(data: &[u8]) {
     };
     let mut authenticator = Authenticator::new(now(), &config, &SEED, None);
     let mut challenge = Vec::new();
-    authenticator.challenge(now(), source(), false, &mut challenge);
+    authenticator.challenge(now(), source(), (false, false), &mut challenge);
     let nonce = challenge
         .split(|byte| *byte == b'"')
         .nth(3)

@@ -2,8 +2,8 @@
 //!
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
 //! `scenario` plays such scripts from text files; `phone` plays itself, and a `fleet` of them lives with the server on a
-//! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should. `siege` has them besieged, `fraud` one of
-//! them robbed of his password. With a `carrier` before it a phone is where external lines register: for a `day`, or a
+//! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should, in `races` so that whatever may cross
+//! does. `siege` has them besieged, `fraud` one of them robbed of his password. With a `carrier` before it a phone is where external lines register: for a `day`, or a
 //! `thousand` of them at once.
 //! `invariants` is what must hold in all of these.
 
@@ -23,6 +23,7 @@ pub mod fuzz_stream;
 pub mod invariants;
 pub mod network;
 pub mod phone;
+pub mod races;
 pub mod random;
 pub mod scenario;
 pub mod siege;

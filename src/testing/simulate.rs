@@ -97,8 +97,9 @@ impl Office {
         // Two phones share a user, so that calls fork.
         for number in 0..PHONES - 1 {
             text.push_str(&format!(
-                "[user {}]\npassword = Sim-Phone-{number}\n",
-                100 + number
+                "[user {}]\npassword = Sim-Phone-{number}\nstore_messages = {}\n",
+                100 + number,
+                ["yes", "no"][number as usize % 2]
             ));
         }
         let config =

@@ -17,7 +17,7 @@ use crate::names::{Hosts, Servers};
 use crate::source::{Component, ConnectionId, Flow, MediaPair, Over, SocketId, Source, Transport};
 use crate::store::{
     BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
-    Snapshot,
+    MessageRow, Snapshot,
 };
 use crate::time::{Instant, Now, UnixTime};
 
@@ -56,6 +56,7 @@ struct Kept {
     known: BTreeMap<Source, UnixTime>,
     destinations: BTreeMap<DestinationKey, DestinationRow>,
     features: BTreeMap<String, FeatureRow>,
+    messages: BTreeMap<u64, MessageRow>,
     nonce_key: Option<([u8; 32], UnixTime)>,
     line_key: Option<[u8; 32]>,
 }
@@ -90,6 +91,12 @@ impl Kept {
             Change::Feature(row) => {
                 self.features.insert(row.user.clone(), (**row).clone());
             }
+            Change::Message(row) => {
+                self.messages.insert(row.id, (**row).clone());
+            }
+            Change::MessageGone(id) => {
+                self.messages.remove(id);
+            }
             Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
             Change::LineKey(key) => self.line_key = Some(*key),
             // Kept by the world itself, with how often.
@@ -109,6 +116,7 @@ impl Kept {
                 .collect(),
             destinations: self.destinations.values().cloned().collect(),
             features: self.features.values().cloned().collect(),
+            messages: self.messages.values().cloned().collect(),
             nonce_key: self.nonce_key,
             line_key: self.line_key,
         }
@@ -340,6 +348,17 @@ impl World {
         self.take_outputs();
     }
 
+    /// As the store does at the next start: what was up when the power went was interrupted. How many calls that were.
+    pub fn interrupt(&mut self) -> usize {
+        let up = self.records.values_mut().filter(|(_, over, _)| *over == 0);
+        let mut count = 0;
+        for (_, over, record) in up {
+            (*over, record.disposition) = (1, "interrupted");
+            count += 1;
+        }
+        count
+    }
+
     /// What stands in the server's resolv.conf and hosts.
     fn tell_name_files(&mut self) {
         let servers = Servers {
@@ -372,6 +391,19 @@ impl World {
         self.server.set_ip(local);
         (self.endpoint).handle_input(self.now, Input::Route { remote, local });
         self.take_outputs();
+    }
+
+    /// The relay's port could not be opened: another program has it.
+    pub fn fail_media(&mut self, port: u16) {
+        let mut pairs = self.media.iter();
+        let pair = pairs
+            .find(|(_, even)| **even == port)
+            .map(|(pair, _)| *pair);
+        if let Some(pair) = pair {
+            let is_taken = true;
+            (self.endpoint).handle_input(self.now, Input::MediaFailed { pair, is_taken });
+            self.take_outputs();
+        }
     }
 
     /// Bytes to the server from `from` at this moment, past the network.

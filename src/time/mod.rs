@@ -1,5 +1,6 @@
 //! Time as a value. Nothing below `net` reads a clock: the time is an argument.
 
+pub mod date;
 pub mod queue;
 pub mod wheel;
 

@@ -416,6 +416,12 @@ impl<O: Copy> Servers<O> {
         }
     }
 
+    pub fn is_heard(&mut self, id: ServerId) {
+        if let Some(server) = self.get(id) {
+            server.watched = None;
+        }
+    }
+
     pub fn next_unheard(&mut self) -> Option<u32> {
         self.unheard.pop()
     }

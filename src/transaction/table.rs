@@ -189,6 +189,11 @@ impl<O: Copy> Transactions<O> {
         self.servers.watch(key, user);
     }
 
+    /// The answer to a watched INVITE was heard, be it that no ACK comes.
+    pub fn is_heard(&mut self, id: ServerId) {
+        self.servers.is_heard(id);
+    }
+
     /// Whose INVITE, of those watched, no ACK came for within 64·T1, whatever the final response was (Timer H, §13.3.1.4):
     /// after [`Transactions::expire`], until `None`.
     pub fn next_unheard(&mut self) -> Option<u32> {

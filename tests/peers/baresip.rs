@@ -39,16 +39,25 @@ impl Baresip {
         address: Ipv4Addr,
         (user, transport, hertz): (&str, &str, u32),
     ) -> Self {
+        Self::with_account(address, &Self::account(server, user, transport), hertz)
+    }
+
+    /// A user's account at the server.
+    pub fn account(server: &Server, user: &str, transport: &str) -> String {
         let host = server.network.server();
-        let account = format!(
+        format!(
             "<sip:{user}@{host};transport={transport}>;auth_user={user};auth_pass={};regint=60",
             password(user)
-        );
-        Self::with_account(address, &account, hertz)
+        )
     }
 
     /// The same with an account as baresip writes it.
     pub fn with_account(address: Ipv4Addr, account: &str, hertz: u32) -> Self {
+        Self::with(address, &format!("{account};answermode=auto"), hertz)
+    }
+
+    /// The same, which answers as the account says.
+    pub fn with(address: Ipv4Addr, account: &str, hertz: u32) -> Self {
         let folder = TempDir::new().unwrap();
         let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         let modules = modules();
@@ -70,7 +79,7 @@ impl Baresip {
         // Without a line feed at its end.
         file("uuid", "8c5bd0c4-0f6e-4b0e-9a3c-7d4b2c1a0f5e");
         file("contacts", "");
-        file("accounts", &format!("{account};answermode=auto\n"));
+        file("accounts", &format!("{account}\n"));
         let mut tool = Tool::with("baresip", ["-f", folder.path().to_str().unwrap()]);
         tool.command.env("HOME", folder.path());
         let running = tool.start();
@@ -143,15 +152,21 @@ impl Baresip {
 }
 
 impl Baresip {
-    /// What it heard in its last call that is over, as WAV.
-    #[track_caller]
-    pub fn heard(&self) -> Vec<u8> {
+    /// What it has recorded, in the order of time.
+    pub fn records(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.to_string_lossy().ends_with("-dec.wav"))
             .collect();
         files.sort();
+        files
+    }
+
+    /// What it heard in its last call that is over, as WAV.
+    #[track_caller]
+    pub fn heard(&self) -> Vec<u8> {
+        let files = self.records();
         let last = files
             .last()
             .unwrap_or_else(|| panic!("it recorded nothing: {}", self.running.stdout()));

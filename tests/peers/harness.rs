@@ -30,19 +30,25 @@ pub const STOP: Duration = Duration::from_secs(5);
 
 /// 127.x.y.0/24 of one test: the server is .1, its phones and strangers are others.
 #[derive(Clone, Copy, Debug)]
-pub struct Network([u8; 2]);
+pub struct Network([u8; 3]);
 
 impl Network {
     /// One that no other test of this run has; other runs on this machine very likely have another 127.x.
     pub fn take() -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let run = u8::try_from(std::process::id() % 200).unwrap();
-        Self([20 + run, NEXT.fetch_add(1, Ordering::Relaxed)])
+        Self([127, 20 + run, NEXT.fetch_add(1, Ordering::Relaxed)])
+    }
+
+    /// Another /24, in a network namespace that has it.
+    pub const fn of(first: [u8; 3]) -> Self {
+        Self(first)
     }
 
     /// An address of it.
-    pub fn host(self, last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.0[0], self.0[1], last)
+    pub const fn host(self, last: u8) -> Ipv4Addr {
+        let [a, b, c] = self.0;
+        Ipv4Addr::new(a, b, c, last)
     }
 
     /// The server's.
@@ -52,7 +58,8 @@ impl Network {
 
     /// `{net}` of a configuration or script becomes `127.x.y`.
     pub fn fill(self, text: &str) -> String {
-        text.replace("{net}", &format!("127.{}.{}", self.0[0], self.0[1]))
+        let [a, b, c] = self.0;
+        text.replace("{net}", &format!("{a}.{b}.{c}"))
     }
 }
 

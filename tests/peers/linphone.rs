@@ -1,7 +1,6 @@
 //! Linphone's console program as a telephone without a sound card.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -19,6 +18,11 @@ pub struct Linphone {
 impl Linphone {
     /// Registers `user`, answers every call, says a tone of `hertz` and records what it hears.
     pub fn start(server: &Server, user: &str, hertz: u32) -> Self {
+        Self::start_with(server, (user, hertz), &["-a"])
+    }
+
+    /// The same with these options, of which `-a` is to answer.
+    pub fn start_with(server: &Server, (user, hertz): (&str, u32), options: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         let port = 20_000 + std::process::id() % 20_000;
@@ -31,7 +35,8 @@ impl Linphone {
         fs::write(path("tone.wav"), sound::tone(hertz)).unwrap();
         // Where it keeps its database; it does not make the folder itself.
         fs::create_dir_all(path(".local/share/linphone")).unwrap();
-        let mut tool = Tool::with("linphonec", ["-a", "-c", path("rc").to_str().unwrap()]);
+        let mut tool = Tool::with("linphonec", ["-c", path("rc").to_str().unwrap()]);
+        tool.command.args(options);
         tool.command.env("HOME", folder.path());
         let mut running = tool.spoken_to().start();
         running.wait_for("linphonec>", Duration::from_secs(15));
@@ -48,7 +53,18 @@ impl Linphone {
 
     /// What it heard, as WAV.
     pub fn heard(&self) -> Vec<u8> {
-        let path: PathBuf = self.folder.path().join("heard.wav");
-        fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        self.file()
+            .unwrap_or_else(|error| panic!("{error}: {}", self.running.stdout()))
+    }
+
+    /// What it has heard so far, if it was ever in a call.
+    pub fn recorded(&self) -> Vec<i16> {
+        let file = self.file().unwrap_or_default();
+        // Its header is written at the end of a call.
+        sound::samples_from(&file, 44)
+    }
+
+    fn file(&self) -> std::io::Result<Vec<u8>> {
+        fs::read(self.folder.path().join("heard.wav"))
     }
 }

@@ -17,6 +17,7 @@ mod line_registers;
 mod lines;
 mod linphone;
 mod many;
+mod nat;
 mod phones;
 mod pjsua2;
 mod power;

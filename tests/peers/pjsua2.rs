@@ -47,6 +47,18 @@ impl Pjsua2 {
     pub fn start_at(
         server: SocketAddr,
         address: Ipv4Addr,
+        who: (&str, &str),
+        options: &[&str],
+    ) -> Self {
+        let mut phone = Self::launch(server, address, who, options);
+        phone.wait_for("registered");
+        phone
+    }
+
+    /// The same without waiting.
+    pub fn launch(
+        server: SocketAddr,
+        address: Ipv4Addr,
         (user, transport): (&str, &str),
         options: &[&str],
     ) -> Self {
@@ -63,12 +75,10 @@ impl Pjsua2 {
                 "90",
             ])
             .args(options);
-        let mut phone = Self {
+        Self {
             running: tool.spoken_to().start(),
             seen: 0,
-        };
-        phone.wait_for("registered");
-        phone
+        }
     }
 
     pub fn tell(&mut self, command: &str) {

@@ -28,6 +28,8 @@ pub struct Sipp {
     stay_ms: u32,
     answer: Option<&'static str>,
     talk_ms: u32,
+    ring_ms: u32,
+    echoes: bool,
     many: Option<Many>,
     places: Vec<(&'static str, String)>,
     auth_uri: Option<String>,
@@ -70,6 +72,8 @@ impl Sipp {
             stay_ms: 0,
             answer: None,
             talk_ms: 1_000,
+            ring_ms: 500,
+            echoes: false,
             many: None,
             places: Vec::new(),
             auth_uri: None,
@@ -136,6 +140,18 @@ impl Sipp {
     /// How long a caller who hangs up talks before.
     pub fn talk(mut self, ms: u32) -> Self {
         self.talk_ms = ms;
+        self
+    }
+
+    /// How long `answer` rings.
+    pub fn ring(mut self, ms: u32) -> Self {
+        self.ring_ms = ms;
+        self
+    }
+
+    /// It says what it hears.
+    pub fn echo(mut self) -> Self {
+        self.echoes = true;
         self
     }
 
@@ -209,6 +225,9 @@ impl Sipp {
             }
         };
         command.arg("-timeout_error");
+        if self.echoes {
+            command.args(["-rtp_echo", "-mi", &self.address.to_string()]);
+        }
         if let Some(uri) = &self.auth_uri {
             command.args(["-auth_uri", uri]);
         }
@@ -234,7 +253,8 @@ impl Sipp {
             .replace("@STATUS@", &self.status.to_string())
             .replace("@HEADER@", &self.header)
             .replace("@STAY@", &self.stay_ms.to_string())
-            .replace("@TALK@", &self.talk_ms.to_string());
+            .replace("@TALK@", &self.talk_ms.to_string())
+            .replace("@RING@", &self.ring_ms.to_string());
         for (name, place) in &self.places {
             text = text.replace(&format!("@{name}@"), place);
         }

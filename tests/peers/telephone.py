@@ -1,20 +1,24 @@
 """A telephone of PJSUA2 without a sound card, for tests/peers/pjsua2.rs.
 
-telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [100rel] [timer] [unregistered]
+telephone.py SERVER ADDRESS USER PASSWORD TRANSPORT SECONDS [100rel] [timer] [unregistered] [manual] [tone=FILE]
 
 With 100rel it requires reliable provisional responses, with timer a session timer of 90 s. Unregistered it only says that
-it is registered; SERVER is a proxy then.
+it is registered; SERVER is a proxy then. Manually it only rings until it is told to answer. With
+a tone it says that file over and over, in G.711.
 
 Registers at SERVER from ADDRESS, answers every call, and does what it reads, a command a line:
 
     call NUMBER     hold       update            dtmf DIGITS (RFC 4733)
     call URI        resume     codec NAME        info DIGITS (INFO)
-    hangup
+    hangup          answer
+    blind NUMBER    consult NUMBER, attended (a second call beside the one that is on hold; both are joined)
     rx (says how many RTP packets it has received)
+    record FILE     saved (what it hears from now until then is in the file)
     quit
 
 Says what happens, one event a line: registered, incoming, confirmed, media STATE DIRECTION CODEC, rx N, digit D METHOD,
-transaction METHOD CODE (of requests of its own within the call), disconnected CODE, end. Ends after SECONDS at the latest.
+transaction METHOD CODE (of requests of its own within the call), transferred CODE, saved, disconnected CODE, end. Ends after
+SECONDS at the latest.
 """
 
 import os
@@ -26,6 +30,7 @@ import pjsua2 as pj
 
 server, address, user, password, transport, seconds = sys.argv[1:7]
 options = sys.argv[7:]
+tone = next((option[5:] for option in options if option.startswith("tone=")), None)
 deadline = time.monotonic() + float(seconds)
 suffix = ";transport=tcp" if transport == "tcp" else ""
 MEDIA = {
@@ -59,14 +64,19 @@ class Call(pj.Call):
             if media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
                 # Something must be sent: the sound of the conference bridge's master port, which is silence.
                 audio = self.getAudioMedia(index)
-                endpoint.audDevManager().getCaptureDevMedia().startTransmit(audio)
+                source().startTransmit(audio)
                 audio.startTransmit(endpoint.audDevManager().getPlaybackDevMedia())
+                if account.recorder:
+                    audio.startTransmit(account.recorder)
                 codec = self.getStreamInfo(index).codecName
             say("media", MEDIA[media.status], media.dir, codec)
 
     def onDtmfDigit(self, parameters):
         method = {pj.PJSUA_DTMF_METHOD_RFC2833: "rtp", pj.PJSUA_DTMF_METHOD_SIP_INFO: "info"}
         say("digit", parameters.digit, method[parameters.method])
+
+    def onCallTransferStatus(self, parameters):
+        say("transferred", parameters.statusCode)
 
     def onCallTsxState(self, parameters):
         transaction = parameters.e.body.tsxState.tsx
@@ -76,6 +86,10 @@ class Call(pj.Call):
 
 class Account(pj.Account):
     call = None
+    # On hold while another one is asked.
+    held = None
+    player = None
+    recorder = None
     registered = False
 
     def onRegState(self, parameters):
@@ -90,10 +104,53 @@ class Account(pj.Account):
         # The reference is kept: a collected Call is a call hung up.
         self.call = Call(self, parameters.callId)
         say("incoming")
-        for code in (180, 200):
-            answer = pj.CallOpParam()
-            answer.statusCode = code
-            self.call.answer(answer)
+        respond(180)
+        if "manual" not in options:
+            respond(200)
+
+
+def respond(code):
+    answer = pj.CallOpParam()
+    answer.statusCode = code
+    account.call.answer(answer)
+
+
+def source():
+    """What it says: its tone, or silence."""
+    if tone is None:
+        return endpoint.audDevManager().getCaptureDevMedia()
+    if account.player is None:
+        account.player = pj.AudioMediaPlayer()
+        account.player.createPlayer(tone)
+    return account.player
+
+
+def record(path):
+    account.file = path
+    account.recorder = pj.AudioMediaRecorder()
+    account.recorder.createRecorder(path)
+    # The list lives as long as the information does.
+    information = account.call.getInfo()
+    for index, media in enumerate(information.media):
+        if media.status == pj.PJSUA_CALL_MEDIA_ACTIVE:
+            account.call.getAudioMedia(index).startTransmit(account.recorder)
+
+
+def save():
+    """Ends the recorder. That is done by another thread; the length in the file's header is written last."""
+    account.recorder = None
+    for _ in range(100):
+        with open(account.file, "rb") as file:
+            if any(file.read(44)[40:]):
+                break
+        endpoint.libHandleEvents(10)
+    say("saved")
+
+
+def dial(number):
+    account.call = Call(account)
+    uri = number if ":" in number else f"sip:{number}@{server}{suffix}"
+    account.call.makeCall(uri, pj.CallOpParam(True))
 
 
 def prefer(codec):
@@ -115,11 +172,11 @@ def obey(line):
     word, _, rest = line.strip().partition(" ")
     call = account.call
     if word == "call":
-        account.call = Call(account)
-        uri = rest if ":" in rest else f"sip:{rest}@{server}{suffix}"
-        account.call.makeCall(uri, pj.CallOpParam(True))
+        dial(rest)
     elif word == "hangup":
         call.hangup(pj.CallOpParam())
+    elif word == "answer":
+        respond(200)
     elif word == "hold":
         call.setHold(pj.CallOpParam())
     elif word == "resume":
@@ -135,6 +192,17 @@ def obey(line):
         digits(rest, pj.PJSUA_DTMF_METHOD_RFC2833)
     elif word == "info":
         digits(rest, pj.PJSUA_DTMF_METHOD_SIP_INFO)
+    elif word == "blind":
+        call.xfer(f"sip:{rest}@{server}", pj.CallOpParam())
+    elif word == "consult":
+        account.held = call
+        dial(rest)
+    elif word == "attended":
+        account.held.xferReplaces(call, pj.CallOpParam())
+    elif word == "record":
+        record(rest)
+    elif word == "saved":
+        save()
     elif word == "rx":
         say("rx", call.getStreamStat(0).rtcp.rxStat.pkt)
     elif word == "quit":
@@ -151,6 +219,8 @@ configuration.uaConfig.threadCnt = 0
 configuration.uaConfig.mainThreadOnly = True
 # Silence is sent too, so that packets can be counted.
 configuration.medConfig.noVad = True
+if tone:
+    configuration.medConfig.clockRate = 8000
 configuration.logConfig.level = 0
 configuration.logConfig.consoleLevel = 0
 endpoint.libInit(configuration)
@@ -161,6 +231,10 @@ listening.port = 5060
 kind = {"udp": pj.PJSIP_TRANSPORT_UDP, "tcp": pj.PJSIP_TRANSPORT_TCP}[transport]
 endpoint.transportCreate(kind, listening)
 endpoint.libStart()
+if tone:
+    for information in endpoint.codecEnum2():
+        if not information.codecId.startswith("PCM"):
+            endpoint.codecSetPriority(information.codecId, 0)
 
 settings = pj.AccountConfig()
 settings.idUri = f"sip:{user}@{server}"
@@ -192,7 +266,7 @@ while running and time.monotonic() < deadline:
         running = obey(line)
 
 # The last references to the call go while the library still runs.
-account.call = None
+account.call = account.held = account.player = account.recorder = None
 account.shutdown()
 for _ in range(50):
     endpoint.libHandleEvents(10)

@@ -245,6 +245,52 @@ fn nothing_but_the_sockets_address_makes_anybody_a_user_by_address() {
     );
 }
 
+/// The branch of a request of ours is known to whoever has seen it. What he answers from elsewhere is an answer, for many peers
+/// answer from elsewhere; but nothing goes to where it came from, or to what it names, and it costs nobody his credentials.
+#[test]
+fn an_answer_with_the_right_branch_from_a_wrong_address_leads_nobody_there() {
+    let wrong = [STRANGER, "198.51.100.4:5099", "198.51.100.5:5060", OTHER];
+    for (n, status) in [100, 180, 183, 200, 302, 401, 407, 486, 503]
+        .into_iter()
+        .enumerate()
+    {
+        for from in wrong {
+            let mut site = Site::new();
+            let call = invite("9004420", "102");
+            let outgoing = site.udp(USER, call.text()).to(TRUNK).to_owned();
+            let lines = format!(
+                "Contact: <sip:9@{from}>\r\nRecord-Route: <sip:{from};lr>\r\n\
+                 WWW-Authenticate: Digest realm=\"x\", nonce=\"n{n}\"\r\n\
+                 Proxy-Authenticate: Digest realm=\"x\", nonce=\"n{n}\"\r\n"
+            );
+            let mut outcome = site.udp(from, answer(&outgoing, status, "f", &lines, ""));
+            let to = header(&outgoing, "To").unwrap().to_owned();
+            if status < 200 {
+                // Whoever is really there is not kept out by it.
+                let lines = format!("Contact: <sip:9@{TRUNK}>\r\n");
+                let answered = site.udp(TRUNK, answer(&outgoing, 200, "right", &lines, ""));
+                assert!(
+                    answered.statuses().contains(&200),
+                    "{status} {from}: {answered:#?}"
+                );
+                outcome.sent.extend(answered.sent);
+            }
+            let later = site.pass(Duration::from_secs(40));
+            outcome.sent.extend(later.sent);
+            outcome.opened.extend(later.opened);
+            let (user, trunk): (std::net::SocketAddr, _) =
+                (USER.parse().unwrap(), TRUNK.parse().unwrap());
+            assert!(!outcome.sent.is_empty() || status == 100, "{status} {from}");
+            for (remote, text) in &outcome.sent {
+                let context = || format!("{status} from {from}, to {to}: {remote} {text}");
+                assert!([user, trunk].contains(remote), "{}", context());
+                assert!(!text.contains("Authorization: "), "{}", context());
+            }
+            assert!(outcome.opened.is_empty(), "{status} {from}");
+        }
+    }
+}
+
 fn invite(number: &str, by: &str) -> Request {
     let mut request = Request::new("INVITE").by(by).sdp();
     request.uri = format!("sip:{number}@192.0.2.100");
@@ -295,6 +341,33 @@ fn three_calls_that_nobody_acknowledges_stop_the_users_outside_calls_for_an_hour
     assert_eq!(outside(&mut site), [403]);
     site.pass(Duration::from_secs(101));
     assert_eq!(outside(&mut site), [100]);
+}
+
+/// Who hangs up in the dialog has heard the answer, be it that each ACK of his is lost.
+#[test]
+fn calls_that_their_caller_ends_are_heard() {
+    let mut site = Site::new();
+    for n in 0..4 {
+        let call = invite(&format!("900442{n}"), "102");
+        let outgoing = site.udp(USER, call.text()).to(TRUNK).to_owned();
+        let lines = "Contact: <sip:1@198.51.100.4>\r\n";
+        let outcome = site.udp(TRUNK, answer(&outgoing, 200, "c", lines, ""));
+        let answered = outcome.to(USER).to_owned();
+        assert!(answered.starts_with("SIP/2.0 200"), "{answered}");
+        let mut bye = Request {
+            method: "BYE".to_owned(),
+            to: header(&answered, "To").unwrap().to_owned(),
+            lines: String::new(),
+            body: String::new(),
+            ..call.clone()
+        };
+        bye.cseq += 1;
+        let outcome = site.udp(USER, bye.text());
+        assert_eq!(outcome.statuses(), [200], "{outcome:#?}");
+        assert!(!is_stopped(&site.pass(Duration::from_secs(100))), "{n}");
+    }
+    let outcome = site.udp(USER, invite("9004424", "102").text());
+    assert_eq!(outcome.statuses(), [100]);
 }
 
 #[test]

@@ -5,8 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use sipkeep::config::Config;
-use sipkeep::limits::{PAGES_PER_SENDER_MAX, SUBSCRIPTIONS_PER_USER_MAX};
-use sipkeep::store::Snapshot;
+use sipkeep::limits::{
+    LETTER_AGE_MAX, LETTER_BYTES_MAX, LETTER_SWEEP, LETTERS_PER_USER_MAX, PAGES_PER_SENDER_MAX,
+    SUBSCRIPTIONS_PER_USER_MAX,
+};
+use sipkeep::store::{Change, MessageRow, Snapshot};
 
 use super::harness::{
     CONFIG, Call, OTHER, Outcome, Request, Site, USER, answer, header, status, tag,
@@ -62,6 +65,58 @@ fn messages_to_a_silent_phone_are_so_many_at_a_time() {
     assert_eq!(site.endpoint.census().pages, 0);
     let outcome = site.udp(USER, message("102", "103").text());
     assert!(outcome.to(OTHER).starts_with("MESSAGE "), "{outcome:?}");
+}
+
+/// What waits for a user who is not there is bounded, and what was accepted stays.
+#[test]
+fn messages_that_wait_for_a_user_are_so_many_and_go_after_their_time() {
+    let config = format!("{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n");
+    let mut site = Site::of(&config);
+    let written = |site: &mut Site, body: &str| {
+        let mut request = message("102", "104");
+        request.body = body.to_owned();
+        site.udp(USER, request.text())
+    };
+    for _ in 0..LETTERS_PER_USER_MAX {
+        let outcome = written(&mut site, "hello");
+        assert_eq!(outcome.statuses(), [202]);
+        let kept = |change: &Change| matches!(change, Change::Message(row) if row.user == "104");
+        assert!(outcome.kept.iter().any(kept), "{outcome:?}");
+    }
+    let outcome = written(&mut site, "one more");
+    assert_eq!((outcome.statuses(), outcome.kept.len()), (vec![480], 0));
+    assert_eq!(site.endpoint.census().letters, LETTERS_PER_USER_MAX);
+    let gone = site.pass(LETTER_AGE_MAX + LETTER_SWEEP).events;
+    let gone = gone.iter().filter(|(name, _)| *name == "message_expired");
+    assert_eq!(gone.count(), LETTERS_PER_USER_MAX);
+    assert_eq!(site.endpoint.census().letters, 0);
+    let outcome = written(&mut site, &"x".repeat(LETTER_BYTES_MAX));
+    assert_eq!(outcome.statuses(), [480]);
+    let outcome = written(&mut site, &"x".repeat(LETTER_BYTES_MAX - 512));
+    assert_eq!(outcome.statuses(), [202]);
+}
+
+/// What waited when the last run ended waits on, but for whoever is no user any more.
+#[test]
+fn messages_wait_over_a_restart_for_users_only() {
+    let config = format!("{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n");
+    let mut site = Site::of(&config);
+    let outcome = site.udp(USER, message("102", "104").text());
+    let messages: Vec<MessageRow> = (outcome.kept.into_iter())
+        .filter_map(|change| match change {
+            Change::Message(row) => Some(*row),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(messages.len(), 1);
+    for (config, letters) in [(config.as_str(), 1), (CONFIG, 0)] {
+        let kept = Snapshot {
+            messages: messages.clone(),
+            ..Snapshot::default()
+        };
+        let site = Site::restarted(config, site.now, kept);
+        assert_eq!(site.endpoint.census().letters, letters);
+    }
 }
 
 #[test]

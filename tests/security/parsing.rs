@@ -327,6 +327,11 @@ fn bodies_are_never_looked_into() {
                 .line(&format!("Content-Type: {kind}"));
             request.body = body.to_owned();
             let outcome = site.udp(USER, request.text());
+            if kind == "application/sdp" && !body.is_empty() {
+                // He is behind a NAT, and what is to be relayed cannot be read.
+                assert_eq!(outcome.statuses(), [100, 488]);
+                continue;
+            }
             // What the caller says is what the callee is told, byte for byte.
             assert!(outcome.to(OTHER).ends_with(&format!("\r\n\r\n{body}")));
             site.pass(std::time::Duration::from_secs(300));

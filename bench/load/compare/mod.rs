@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::arguments::{Arguments, Compare};
-use server::{Kind, Server, pinned};
+use crate::process;
+use server::{Kind, Server};
 
 /// Where the phones and the load in general come from.
 const PHONES: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 2);
@@ -39,8 +40,7 @@ pub struct Setup {
     load: PathBuf,
     server: PathBuf,
     kamailio: Option<PathBuf>,
-    load_core: usize,
-    server_core: usize,
+    cores: Option<(usize, usize)>,
     password: String,
     seconds: f64,
     folder: PathBuf,
@@ -74,8 +74,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         load: std::env::current_exe().map_err(|error| error.to_string())?,
         server: wanted.server.clone(),
         kamailio: wanted.kamailio.clone(),
-        load_core: wanted.load_core,
-        server_core: wanted.server_core,
+        cores: wanted.cores,
         password: arguments.password.clone(),
         seconds: arguments.measured.as_secs_f64(),
         folder: folder.0.clone(),
@@ -106,7 +105,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let path = output.join("runs.jsonl");
     let said = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut lines = fs::File::create(&path).map_err(said)?;
-    for number in 0..wanted.runs {
+    for number in 0..wanted.rounds {
         for row in &mut rows {
             let Some(server) = &servers[row.server] else {
                 continue;
@@ -129,7 +128,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     drop(servers);
     let mut text = format!(
         "{} runs of {} s each, {}; medians\n\n",
-        wanted.runs,
+        wanted.rounds,
         setup.seconds,
         machine()
     );
@@ -138,7 +137,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let svg = output.join("compare.svg");
     fs::write(&svg, svg::draw(&lines)).map_err(|error| format!("{}: {error}", svg.display()))?;
     if "memory".contains(&wanted.rows) {
-        let _ = writeln!(text, "\n{}", memory::measure(&setup, wanted.runs)?);
+        let _ = writeln!(text, "\n{}", memory::measure(&setup, wanted.rounds)?);
     }
     let path = output.join("compare.md");
     fs::write(&path, &text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -237,7 +236,7 @@ fn load(setup: &Setup, server: &Server, words: &[String]) -> Result<Value, Strin
     let is_flood = words.first().is_some_and(|word| word == "flood");
     let bind = if is_flood { BANNED } else { PHONES };
     let users = format!("1000-{}", 999 + USERS);
-    let mut command = pinned(setup.load_core, &setup.load);
+    let mut command = process::on_core(&setup.load, setup.cores.map(|cores| cores.0));
     command
         .args(words.iter().take(1))
         .args([

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Setup;
+use crate::process;
 
 /// Where they all listen, on a port each.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
@@ -70,7 +71,7 @@ impl Server {
         }
         let log = std::fs::File::create(folder.join("log")).map_err(said)?;
         let begun = Instant::now();
-        let child = pinned(setup.server_core, &program)
+        let child = process::on_core(&program, setup.cores.map(|cores| cores.1))
             .args(words)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(said)?)
@@ -188,13 +189,6 @@ fn signal(child: &Child, name: &str) {
         .args(["-s", name, "--", &format!("-{}", child.id())])
         .stderr(Stdio::null())
         .status();
-}
-
-/// A command that runs on one core.
-pub fn pinned(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg(program);
-    command
 }
 
 type Start = (PathBuf, Vec<String>, Option<(&'static str, String)>);

@@ -4,6 +4,7 @@
 //! be one of the same user: whoever knows the tags of somebody else's call has it transferred by nobody.
 
 use super::*;
+use crate::message::HeaderName;
 use crate::transaction::ClientId;
 
 impl Calls {
@@ -152,14 +153,19 @@ impl Calls {
             branch.leg = leg.unwrap_or_else(|| branch.leg.clone());
         }
         let caller = call.caller.party.clone();
-        let (own, others) = std::mem::take(&mut call.counted)
+        let source = call.caller.dialog.flow.remote.ip();
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut call.counted)
             .into_iter()
             .partition(|(party, side)| *party == caller && *side == Side::Caller);
         call.counted = own;
         let (had_offer, invite_cseq) = (call.had_offer, call.invite_cseq);
         let is_offered = call.provisionals.is_offered();
         let (invitation, later) = (call.invitation.take(), std::mem::take(&mut call.later));
-        let hunt = call.hunt.take();
+        let hunt = call.hunt.take().map(|mut hunt| {
+            // Whoever is rung from now on is rung by his rights as before.
+            hunt.by = hunt.by.or_else(|| caller.dialler(source));
+            hunt
+        });
         let (passed, until, rings) = (call.passed.clone(), call.rings_until, call.rings);
         let silent: Vec<u8> = (0u8..)
             .zip(&branches)
@@ -174,19 +180,19 @@ impl Calls {
             ];
             call.record.direction = direction(is_outside);
             call.record.through = (call.caller.party.through()).or(first.and_then(Party::through));
-            call.counted = others;
             (call.branches, call.later) = (branches, later);
             (call.had_offer, call.invite_cseq) = (had_offer, invite_cseq);
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);
             (call.passed, call.rings_until, call.rings) = (passed, until, rings);
             call.hunt = hunt;
-            // Whoever is rung from now on is shown the other party.
+            // Whoever is rung from now on is shown the other party, and has no offer of the one who has gone.
             let shown = call.invitation.take().map(|own| own.from);
             call.invitation = invitation.zip(shown).map(|(mut kept, shown)| {
-                kept.from = shown;
+                (kept.request, kept.from) = (without_offer(&kept.request), shown);
                 kept
             });
         }
+        self.counted_over(second, others, handle);
         self.touch(handle);
         self.arm(until, Timer::RingTimeout(handle));
         for leg in silent {
@@ -199,6 +205,32 @@ impl Calls {
         self.sweep(second);
         self.tell(located.call, 180, context);
     }
+}
+
+/// An INVITE without its body: who is rung with it makes the offer.
+fn without_offer(request: &[u8]) -> Box<[u8]> {
+    // It parsed when it came.
+    let Ok(request) = crate::message::parse(request) else {
+        return request.into();
+    };
+    let mut buffer = Vec::with_capacity(request.bytes().len());
+    let mut composer = Composer::request(&mut buffer, b"INVITE", request.request_uri());
+    for line in request.lines() {
+        let is_of_body = matches!(
+            line.name,
+            HeaderName::ContentLength
+                | HeaderName::ContentType
+                | HeaderName::ContentDisposition
+                | HeaderName::ContentEncoding
+                | HeaderName::ContentLanguage
+                | HeaderName::MimeVersion
+        );
+        if let (false, Ok(name)) = (is_of_body, std::str::from_utf8(line.raw_name)) {
+            composer.field(name, &[line.value]);
+        }
+    }
+    composer.finish(None, b"");
+    buffer.into()
 }
 
 /// The branch of a leg that was a caller's.
@@ -217,6 +249,7 @@ pub(in crate::call) fn answered_branch(leg: Leg, now: Instant) -> Branch {
         payer: None,
         pays: false,
         alternatives: None,
+        had_offer: false,
         asked_at: now,
         is_heard: true,
         is_left: false,

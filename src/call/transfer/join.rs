@@ -15,17 +15,14 @@
 //! 491, and one of ours that meets theirs (491) is sent again. If one does not take the offer there is no call.
 
 use super::*;
-use crate::call::media::{NO_PORT, Said};
+use crate::call::media::{NO_MEDIA, Said};
 use crate::call::session::{Description, Refresh};
-use crate::media::Full;
 use crate::message::Message;
 
 /// How long two sides are tried to be joined: as long as a 2xx waits for its ACK.
-const JOIN_MAX: Duration = crate::limits::T1_64;
+pub(in crate::call) const JOIN_MAX: Duration = crate::limits::T1_64;
 /// How long one waits for something else on the leg to come to its end.
-const BUSY: Duration = Duration::from_millis(500);
-/// Reason of the BYE to both where one does not take the other's offer (RFC 3326).
-const NO_MEDIA: &[u8] = b"SIP;cause=488;text=\"No common media\"";
+pub(in crate::call) const BUSY: Duration = Duration::from_millis(500);
 
 /// The exchange as far as it has come.
 #[derive(Clone, Debug)]
@@ -96,9 +93,9 @@ impl Calls {
             Some((from, offer)) => {
                 match call.passes(call.winner, Said::kept(*from, offer), context) {
                     Ok(body) => Some((&*offer.kind, body)),
-                    Err(Full) => {
+                    Err(unfit) => {
                         context.transactions.release(client);
-                        return self.end_joined(handle, NO_PORT, context);
+                        return self.end_joined(handle, unfit.reason(), context);
                     }
                 }
             }

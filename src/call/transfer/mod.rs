@@ -22,7 +22,7 @@ mod place;
 mod refer;
 
 pub(super) use attended::answered_branch;
-pub(super) use join::Join;
+pub(super) use join::{BUSY, JOIN_MAX, Join};
 pub(super) use place::Place;
 pub use refer::Replaces;
 
@@ -207,6 +207,7 @@ impl Calls {
             chain: Vec::new(),
             rung: Vec::new(),
             is_member: false,
+            has_rung: false,
             why: Why::Transferred(Box::default()),
         };
         let new = Call {
@@ -254,6 +255,7 @@ impl Calls {
             })),
             referral: None,
             join: None,
+            promise: None,
         };
         let handle = CallHandle {
             index: self.slots.insert(new) as u32,
@@ -366,7 +368,7 @@ impl Calls {
     }
 
     /// Whoever is counted for a leg is counted in another call now.
-    fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
+    pub(super) fn count_over(&mut self, from: CallHandle, leg: u8, to: CallHandle) {
         let Some(call) = self.get(from) else { return };
         let Some(party) = call.leg(leg).map(|leg| leg.party.clone()) else {
             return;
@@ -384,9 +386,7 @@ impl Calls {
         moved.extend(own.map(|at| call.counted.swap_remove(at)));
         let paid = payer.and_then(|payer| call.counted.iter().position(|one| *one == payer));
         moved.extend(paid.map(|at| call.counted.swap_remove(at)));
-        if let Some(call) = self.get(to) {
-            call.counted.extend(moved);
-        }
+        self.counted_over(from, moved, to);
     }
 
     /// Whether this leg was that of somebody who transfers: the call goes on without him, in the one to the target.
@@ -409,16 +409,28 @@ impl Calls {
         true
     }
 
-    /// A call is over while a transfer of it is under way: nobody is left for whom the target would ring.
-    pub(super) fn end_transfer(&mut self, handle: CallHandle, context: &mut Context<'_>) {
+    /// A call is over while a transfer of it is under way: nobody is left for whom the target would ring. That is its party's
+    /// doing, or ours, with this reason.
+    pub(super) fn end_transfer(
+        &mut self,
+        handle: CallHandle,
+        by: EndedBy,
+        reason: &[u8],
+        context: &mut Context<'_>,
+    ) {
         let referral = self.get(handle).and_then(|call| call.referral.as_mut());
         let Some(to) = referral.and_then(|referral| referral.to.take()) else {
             return;
         };
         if let Some(call) = self.get(to) {
-            call.cancel_branches(b"", context);
+            call.cancel_branches(reason, context);
         }
-        self.refuse(to, 487, EndedBy::Caller, context);
+        let (status, by) = match by {
+            EndedBy::Server => (480, by),
+            // Whoever is transferred is the caller there.
+            EndedBy::Caller | EndedBy::Callee => (487, EndedBy::Caller),
+        };
+        self.refuse(to, status, by, context);
         self.sweep(to);
     }
 

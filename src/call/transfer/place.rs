@@ -30,7 +30,7 @@ impl Calls {
     }
 
     /// Takes a leg out of a call, to be put into another one as `to`. What stays there sends and receives nothing.
-    pub(super) fn take_leg(
+    pub(in crate::call) fn take_leg(
         &mut self,
         from: CallHandle,
         leg_index: u8,
@@ -90,9 +90,10 @@ impl Leg {
     pub(super) fn husk(&self) -> Self {
         let mut husk = Self::new(self.dialog.clone(), self.party.clone(), self.home, 0);
         husk.hides_caller = self.hides_caller;
+        husk.is_withheld = self.is_withheld;
         husk.is_behind_nat = self.is_behind_nat;
         // Nothing is relayed to somebody who is not there.
-        husk.is_proven = false;
+        husk.trust = Trust::Owed;
         husk
     }
 

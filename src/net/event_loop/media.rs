@@ -4,10 +4,7 @@ use super::*;
 
 impl<C: Core> Shell<C> {
     /// Sockets in turn, so many packets in all; what is left waits until SIP has had its turn.
-    pub(super) fn serve_media(&mut self) {
-        if !self.io.media.has_work() {
-            return;
-        }
+    pub(super) fn serve_media(&mut self) -> io::Result<()> {
         let Self {
             core,
             io,
@@ -16,9 +13,12 @@ impl<C: Core> Shell<C> {
             ..
         } = self;
         let now = clock.mono();
-        (io.media).serve(receive_lane, |place, from, bytes| {
+        let Io {
+            media, registry, ..
+        } = io;
+        media.serve(now, registry, receive_lane, |place, from, bytes| {
             core.forward(now, place, from, bytes)
-        });
+        })
     }
 }
 

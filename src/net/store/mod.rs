@@ -468,6 +468,18 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         .map(|loaded| kept("features", loaded))?,
         false => Vec::new(),
     };
+    let messages = match schema::version(connection)? >= schema::WITH_MESSAGES {
+        true => rows::load(
+            connection,
+            &format!(
+                "SELECT * FROM messages ORDER BY id LIMIT {}",
+                limits::LETTERS_MAX
+            ),
+            rows::message,
+        )
+        .map(|loaded| kept("messages", loaded))?,
+        false => Vec::new(),
+    };
     let destinations = match schema::version(connection)? >= schema::WITH_DESTINATIONS {
         true => rows::load(
             connection,
@@ -500,6 +512,7 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
         known,
         destinations,
         features,
+        messages,
         nonce_key: loaded.nonce_key,
         line_key: loaded.line_key,
     };

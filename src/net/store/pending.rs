@@ -10,6 +10,7 @@ use crate::limits;
 use crate::source::Source;
 use crate::store::{
     BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
+    MessageRow,
 };
 use crate::time::UnixTime;
 
@@ -30,6 +31,7 @@ pub(super) struct Lost {
     pub records: u64,
     pub destinations: u64,
     pub features: u64,
+    pub messages: u64,
 }
 
 impl Lost {
@@ -40,6 +42,7 @@ impl Lost {
         self.records += other.records;
         self.destinations += other.destinations;
         self.features += other.features;
+        self.messages += other.messages;
     }
 
     pub(super) fn is_none(&self) -> bool {
@@ -51,9 +54,15 @@ impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} call records, {} changes of bans, {} of registrations, {} of known sources, {} of outside numbers \
-             and {} of what users dialled",
-            self.records, self.bans, self.bindings, self.known, self.destinations, self.features
+            "{} call records, {} changes of bans, {} of registrations, {} of known sources, {} of outside numbers, \
+             {} of what users dialled and {} of messages that wait",
+            self.records,
+            self.bans,
+            self.bindings,
+            self.known,
+            self.destinations,
+            self.features,
+            self.messages
         )
     }
 }
@@ -66,6 +75,7 @@ pub(super) struct Pending {
     pub known: HashMap<Source, UnixTime>,
     pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
     pub features: HashMap<String, Box<FeatureRow>>,
+    pub messages: HashMap<u64, Option<Box<MessageRow>>>,
     pub records: HashMap<String, Box<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     pub line_key: Option<[u8; 32]>,
@@ -151,6 +161,24 @@ impl Pending {
                     &mut lost.features,
                 );
             }
+            Change::Message(row) => {
+                put(
+                    &mut self.messages,
+                    limits::STORE_MESSAGES_MAX,
+                    row.id,
+                    Some(row),
+                    &mut lost.messages,
+                );
+            }
+            Change::MessageGone(id) => {
+                put(
+                    &mut self.messages,
+                    limits::STORE_MESSAGES_MAX,
+                    id,
+                    None,
+                    &mut lost.messages,
+                );
+            }
             Change::Record(record) => {
                 let key = record.id.clone();
                 put(
@@ -213,6 +241,15 @@ impl Pending {
                 &mut lost.features,
             );
         }
+        for (key, value) in later.messages {
+            put(
+                &mut self.messages,
+                limits::STORE_MESSAGES_MAX,
+                key,
+                value,
+                &mut lost.messages,
+            );
+        }
         for (key, value) in later.records {
             put(
                 &mut self.records,
@@ -232,6 +269,7 @@ impl Pending {
             + self.known.len()
             + self.destinations.len()
             + self.features.len()
+            + self.messages.len()
             + self.records.len()
             + usize::from(self.nonce_key.is_some())
             + usize::from(self.line_key.is_some())

@@ -12,7 +12,7 @@ use crate::api::{Cdr, Rfc3339};
 use crate::source::{Source, Transport};
 use crate::store::{
     BanReason, BanRow, BindingKey, BindingRow, CallRecord, DestinationKey, DestinationRow,
-    FeatureRow,
+    FeatureRow, MessageRow,
 };
 use crate::time::UnixTime;
 
@@ -148,6 +148,8 @@ pub(super) fn binding(row: &Row<'_>) -> Result<StoredBinding, String> {
         remote: parsed::<SocketAddr>(row, "source")?,
         since: time(row, "since")?,
         expires: time(row, "expires")?,
+        // NULL, or not there, in a file of an older sipkeep.
+        is_behind_nat: row.get("behind_nat").unwrap_or_default(),
     };
     Ok(StoredBinding { row, granted_s })
 }
@@ -183,9 +185,9 @@ pub(super) fn put_binding(
     connection
         .prepare_cached(
             "REPLACE INTO registrations (user, contact, source, local, transport, user_agent, since, expires,
-               granted_s, path, call_id, cseq, q, instance, reg_id)
+               granted_s, path, call_id, cseq, q, instance, reg_id, behind_nat)
              VALUES (:user, :contact, :source, :local, :transport, :user_agent, :since, :expires,
-               :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id)",
+               :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id, :behind_nat)",
         )?
         .execute(named_params! {
             ":user": row.user,
@@ -197,6 +199,7 @@ pub(super) fn put_binding(
             ":since": written(row.since),
             ":expires": written(row.expires),
             ":granted_s": granted_s,
+            ":behind_nat": row.is_behind_nat,
             ":path": readable(&row.path),
             ":call_id": readable(&row.call_id),
             ":cseq": row.cseq,
@@ -350,6 +353,59 @@ pub(super) fn put_feature(connection: &Connection, row: &FeatureRow) -> rusqlite
             "REPLACE INTO features (user, forward_always, do_not_disturb) VALUES (?1, ?2, ?3)",
         )?
         .execute(params![row.user, row.forward_always, row.do_not_disturb])
+        .map(drop)
+}
+
+pub(super) fn message(row: &Row<'_>) -> Result<MessageRow, String> {
+    Ok(MessageRow {
+        id: number(row, "id")?,
+        user: string(row, "user")?,
+        received: time(row, "received")?,
+        expires: time(row, "expires")?,
+        sender: string(row, "sender")?,
+        request: bytes(row, "request")?,
+        from_display: bytes(row, "from_display")?,
+        from_user: bytes(row, "from_user")?,
+        from_host: optional(row, "from_host", string)?,
+        from_tel: number::<i64>(row, "from_tel")? != 0,
+        dialled: bytes(row, "dialled")?,
+        max_forwards: number(row, "max_forwards")?,
+        headers: bytes(row, "headers")?,
+        body: bytes(row, "body")?,
+    })
+}
+
+pub(super) fn put_message(connection: &Connection, row: &MessageRow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "REPLACE INTO messages (id, user, received, expires, sender, request, from_display, from_user, from_host,
+               from_tel, dialled, max_forwards, headers, body)
+             VALUES (:id, :user, :received, :expires, :sender, :request, :from_display, :from_user, :from_host,
+               :from_tel, :dialled, :max_forwards, :headers, :body)",
+        )?
+        .execute(named_params! {
+            ":id": integer(row.id),
+            ":user": row.user,
+            ":received": written(row.received),
+            ":expires": written(row.expires),
+            ":sender": row.sender,
+            ":request": readable(&row.request),
+            ":from_display": readable(&row.from_display),
+            ":from_user": readable(&row.from_user),
+            ":from_host": row.from_host,
+            ":from_tel": row.from_tel,
+            ":dialled": readable(&row.dialled),
+            ":max_forwards": row.max_forwards,
+            ":headers": readable(&row.headers),
+            ":body": readable(&row.body),
+        })
+        .map(drop)
+}
+
+pub(super) fn remove_message(connection: &Connection, id: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM messages WHERE id = ?1")?
+        .execute([integer(id)])
         .map(drop)
 }
 

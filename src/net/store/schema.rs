@@ -3,9 +3,9 @@
 //!
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
-//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 is this layout. What an older file lacks is added
-//! when it is opened for writing. A higher one belongs to a newer sipkeep and is refused, since guessing at it could destroy
-//! what it holds.
+//! these but no `reason` in `call_records`, 3 has that but no `features`, 4 these but no `messages`, 5 has no `behind_nat` in
+//! `registrations`, 6 is this layout. What an older file lacks is added when it is opened for writing. A higher one belongs
+//! to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
 
@@ -21,11 +21,13 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 4;
+const VERSION: i64 = 6;
 /// The first one with table `destinations`.
 pub(super) const WITH_DESTINATIONS: i64 = 2;
 /// The first one with table `features`.
 pub(super) const WITH_FEATURES: i64 = 4;
+/// The first one with table `messages`.
+pub(super) const WITH_MESSAGES: i64 = 5;
 /// `PRAGMA application_id`: "sipk". Tells our file from another program's database.
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
@@ -125,8 +127,31 @@ CREATE TABLE features (          -- what users have dialled for their calls; NUL
 );
 ";
 
+/// What version 5 has more than version 4.
+const MESSAGES: &str = "
+CREATE TABLE messages (          -- text messages that wait for users who were not there
+  id INTEGER PRIMARY KEY NOT NULL,
+  user TEXT NOT NULL,            -- for whom
+  received TEXT NOT NULL,
+  expires TEXT NOT NULL,
+  sender TEXT NOT NULL,          -- a user's name or a number
+  request TEXT NOT NULL,         -- Call-ID, CSeq number and From tag of his request
+  from_display TEXT NOT NULL,    -- From as the user is shown it
+  from_user TEXT NOT NULL,
+  from_host TEXT,                -- NULL: our address
+  from_tel INTEGER NOT NULL,
+  dialled TEXT NOT NULL,
+  max_forwards INTEGER NOT NULL,
+  headers TEXT NOT NULL,
+  body TEXT NOT NULL
+);
+";
+
+/// What version 6 has more than version 5: 1 for a phone behind a NAT.
+const BEHIND_NAT: &str = "ALTER TABLE registrations ADD COLUMN behind_nat INTEGER";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
-const COLUMNS: [(&str, &str); 8] = [
+const COLUMNS: [(&str, &str); 9] = [
     ("secrets", "name, value"),
     ("meta", "key, value"),
     (
@@ -135,11 +160,16 @@ const COLUMNS: [(&str, &str); 8] = [
     ),
     ("known", "source, last_success"),
     ("features", "user, forward_always, do_not_disturb"),
+    (
+        "messages",
+        "id, user, received, expires, sender, request, from_display, from_user, from_host, from_tel, dialled, \
+         max_forwards, headers, body",
+    ),
     ("destinations", "user, number, first_called, last_called"),
     (
         "registrations",
         "user, contact, source, local, transport, user_agent, since, expires, granted_s, path, call_id, cseq, q, \
-         instance, reg_id",
+         instance, reg_id, behind_nat",
     ),
     ("call_records", super::rows::RECORD_COLUMNS),
 ];
@@ -319,7 +349,7 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES]
+        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, MESSAGES, BEHIND_NAT]
             .into_iter()
             .zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
@@ -447,6 +477,9 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         let mut insert = transaction.prepare(&insert)?;
         let columns = match table {
             "call_records" => record_columns(&old),
+            "registrations" if old.prepare("SELECT behind_nat FROM registrations").is_err() => {
+                columns.replace(", behind_nat", ", NULL")
+            }
             _ => columns.to_owned(),
         };
         for order in ["DESC", "ASC"] {

@@ -9,6 +9,7 @@ use super::*;
 use crate::source::{Source, Transport};
 use crate::store::{
     BanReason, BanRow, BindingRow, CallRecord, DestinationKey, DestinationRow, FeatureRow,
+    MessageRow,
 };
 
 /// The records of these tests have fixed dates, whatever today is.
@@ -48,6 +49,7 @@ fn binding(user: &str, contact: &[u8], expires: UnixTime) -> BindingRow {
         remote: "[2001:db8::7]:5062".parse().expect("an address"),
         since: UnixTime::from_millis(1_772_366_400_123),
         expires,
+        is_behind_nat: true,
     }
 }
 
@@ -76,6 +78,25 @@ fn feature(user: &str, forward_always: &str) -> FeatureRow {
         user: user.into(),
         forward_always: Some(forward_always.into()),
         do_not_disturb: None,
+    }
+}
+
+fn message(id: u64, user: &str) -> MessageRow {
+    MessageRow {
+        id,
+        user: user.into(),
+        received: UnixTime::from_millis(1_772_366_400_123),
+        expires: soon(600),
+        sender: "101".into(),
+        request: b"a84b4c76e66710@pc33 1 a73kszlfl".to_vec(),
+        from_display: "\"J\u{fc}rgen\"".into(),
+        from_user: b"101".to_vec(),
+        from_host: Some("pbx.example".into()),
+        from_tel: false,
+        dialled: user.into(),
+        max_forwards: 69,
+        headers: b"Content-Type: text/plain\r\nDate: Sun, 01 Mar 2026 12:00:00 GMT\r\n".to_vec(),
+        body: b"two\r\nlines, and \xff\0".to_vec(),
     }
 }
 
@@ -178,7 +199,12 @@ fn every_change_comes_back() {
         UnixTime::from_millis(1_772_366_400_001),
     ));
     store.keep(Change::LineKey([0x5a; 32]));
+    let messages = [message(3, "100"), message(17, "101")];
+    for row in messages.iter().rev().chain([&message(4, "100")]) {
+        store.keep(Change::Message(Box::new(row.clone())));
+    }
     on_disk(&store);
+    store.keep(Change::MessageGone(4));
     store.keep(gone("102", b"sip:gone@x"));
     store.keep(Change::BanGone("203.0.113.9".parse().expect("a source")));
     store
@@ -191,6 +217,7 @@ fn every_change_comes_back() {
 
     let (store, mut snapshot, secrets) = open(&path);
     assert_eq!(snapshot.bindings.len(), 3);
+    assert_eq!(snapshot.messages, messages);
     for row in &bindings {
         assert!(
             snapshot.bindings.contains(row),
@@ -391,6 +418,11 @@ fn old_rows_are_removed() {
         ago(31),
     ));
     store.keep(Change::Binding(Box::new(binding("100", b"sip:x", ago(1)))));
+    store.keep(Change::Message(Box::new(MessageRow {
+        expires: ago(2),
+        ..message(1, "100")
+    })));
+    store.keep(Change::Message(Box::new(message(2, "100"))));
     store.close(CLOSE).expect("closed");
     // The start leaves out what is over, and removes nothing: the clock may be wrong yet.
     let (store, snapshot, _) = open(&path);
@@ -442,6 +474,7 @@ fn old_rows_are_removed() {
         "203.0.113.4"
     );
     assert_eq!(list("SELECT count(*) || '' FROM registrations"), "0");
+    assert_eq!(list("SELECT group_concat(id) FROM messages"), "2");
 }
 
 #[test]
@@ -495,6 +528,10 @@ fn people_read_it_with_sqlite3() {
         do_not_disturb: Some(true),
         ..feature("100", "")
     })));
+    store.keep(Change::Message(Box::new(MessageRow {
+        body: b"call me".to_vec(),
+        ..message(1, "100")
+    })));
     on_disk(&store);
     let sql = "SELECT value IS NOT NULL FROM meta WHERE key = 'created';
         SELECT user, contact, source, transport, since FROM registrations;
@@ -502,6 +539,7 @@ fn people_read_it_with_sqlite3() {
         SELECT id, start, answer, \"end\" IS NULL, disposition FROM call_records;
         SELECT user, number, first_called, last_called FROM destinations;
         SELECT * FROM features;
+        SELECT id, user, received, sender, body FROM messages;
         SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name;
         PRAGMA journal_mode; PRAGMA user_version; PRAGMA integrity_check;";
     let output = match std::process::Command::new("sqlite3")
@@ -528,8 +566,9 @@ fn people_read_it_with_sqlite3() {
          r1|2026-03-01T12:00:00.000Z|2026-03-01T12:00:02.000Z|1|answered\n\
          100|004420|2026-03-01T12:00:00.000Z|2026-03-02T12:00:00.000Z\n\
          100||1\n\
-         bans\ncall_records\ndestinations\nfeatures\nknown\nmeta\nregistrations\nsecrets\n\
-         wal\n4\nok\n",
+         1|100|2026-03-01T12:00:00.123Z|101|call me\n\
+         bans\ncall_records\ndestinations\nfeatures\nknown\nmessages\nmeta\nregistrations\nsecrets\n\
+         wal\n6\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
@@ -554,6 +593,7 @@ fn the_process_that_is_killed() {
             contact.as_bytes(),
             soon(600),
         ))));
+        store.keep(Change::Message(Box::new(message(serial, "100"))));
         let source = Source::of(std::net::Ipv4Addr::from_bits(serial as u32).into());
         store.keep(Change::Ban(Box::new(BanRow {
             source,
@@ -653,6 +693,9 @@ fn a_killed_process_keeps_its_promise() {
             .find(|row| row.contact == contact)
             .expect("a binding");
         assert!(row.expires > soon(500) && row.expires <= soon(600));
+        // As many as are read at a start.
+        let is_kept = snapshot.messages.iter().any(|row| row.id == serial as u64);
+        assert!(is_kept || serial >= limits::LETTERS_MAX);
     }
     assert!(snapshot.bans.len() >= promised.len());
     store.close(CLOSE).expect("closed");

@@ -512,6 +512,15 @@ impl Writer {
         for feature in self.backlog.features.values() {
             tolerate("features", rows::put_feature(transaction, feature))?;
         }
+        for (id, message) in &self.backlog.messages {
+            tolerate(
+                "messages",
+                match message {
+                    Some(row) => rows::put_message(transaction, row),
+                    None => rows::remove_message(transaction, *id),
+                },
+            )?;
+        }
         for record in self.backlog.records.values() {
             tolerate("call_records", rows::put_record(transaction, record))?;
         }
@@ -688,6 +697,11 @@ pub(super) fn remove_old(
         "DELETE FROM destinations WHERE rowid IN
            (SELECT rowid FROM destinations ORDER BY last_called DESC LIMIT -1 OFFSET ?1)",
         [i64::try_from(limits::DESTINATIONS_MAX).unwrap_or(i64::MAX)],
+    )?;
+    // Those that could not be read; others the endpoint removes.
+    transaction.execute(
+        "DELETE FROM messages WHERE datetime(expires, '+1 day') < datetime(?1)",
+        [&text],
     )?;
     let removed = transaction.execute(
         "DELETE FROM call_records WHERE rowid IN

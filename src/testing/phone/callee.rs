@@ -25,6 +25,10 @@ impl Phone {
                         .get(&id)
                         .is_some_and(|call| call.phase == Phase::Ringing)
                 {
+                    if let Some(call) = self.calls.get(&id) {
+                        let call_id = &call.dialog.call_id;
+                        self.diary.ends(now, call_id, End::HeardCancel);
+                    }
                     self.cancelled(now, id, out);
                 }
             }
@@ -36,6 +40,8 @@ impl Phone {
                 let is_up = known.and_then(|id| self.calls.get_mut(&id));
                 let status = match is_up {
                     Some(call) => {
+                        let end = End::HeardBye;
+                        self.diary.ends(now, &call.dialog.call_id, end);
                         (call.phase, call.since) = (Phase::Over, now);
                         if let Some((server, _)) = call.unacknowledged.take() {
                             self.transactions.acknowledge(server);
@@ -46,9 +52,9 @@ impl Phone {
                 };
                 self.complete(now, request, status, out);
             }
-            Method::Message | Method::Notify => {
-                self.complete(now, request, 200, out);
-            }
+            Method::Message => self.complete(now, request, 200, out),
+            Method::Notify => self.notified(now, known, request, out),
+            Method::Update => self.updated(now, known, request, out),
             _ => {
                 let is_up = known
                     .and_then(|id| self.calls.get(&id))
@@ -65,13 +71,49 @@ impl Phone {
         status: u16,
         out: &mut Sent,
     ) {
+        self.complete_with(now, request, status, "", out);
+    }
+
+    /// With a session description, unless that is empty.
+    fn complete_with(
+        &mut self,
+        now: Instant,
+        request: &Message<'_>,
+        status: u16,
+        body: &str,
+        out: &mut Sent,
+    ) {
         let key = self.transactions.key(request);
         let reason = reason_phrase(status);
         let tag = b"phone";
-        Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, tag)
-            .finish(None, b"");
+        let mut composer =
+            Composer::response_to(&mut self.buffer, request, &self.flow, status, reason, tag);
+        if !body.is_empty() {
+            let contact = contact(&self.user, self.address, self.transport);
+            composer.field("Contact", &[contact.as_bytes()]);
+        }
+        composer.finish(Some(b"application/sdp"), body.as_bytes());
         self.transactions
             .complete(now, key, &self.flow, &self.buffer, out);
+    }
+
+    /// UPDATE (RFC 3311 §5.2): an offer in it is answered, unless another one is under way.
+    fn updated(&mut self, now: Instant, known: Option<u32>, request: &Message<'_>, out: &mut Sent) {
+        let call = known.and_then(|id| self.calls.get(&id));
+        let has_offer = !request.body().is_empty();
+        let status = match call {
+            Some(call) if !matches!(call.phase, Phase::Calling | Phase::Up) => 481,
+            Some(call) if has_offer && call.phase == Phase::Up && call.client.is_some() => 491,
+            Some(call) if has_offer && call.unacknowledged.is_some() => 500,
+            Some(_) => 200,
+            None => 481,
+        };
+        let answer = if has_offer && status == 200 {
+            session(&self.user, self.address)
+        } else {
+            String::new()
+        };
+        self.complete_with(now, request, status, &answer, out);
     }
 
     /// A call comes in. The phone rings and is answered, or is busy, or nobody is at home.
@@ -90,6 +132,10 @@ impl Phone {
         let bytes = request.bytes().to_vec();
         let added = self.add(now, dialog, Phase::Ringing, Some((server, bytes)), tag);
         assert_eq!(added, id);
+        if self.habits.is_led {
+            self.rings_led(now, id, out);
+            return;
+        }
         if self.habits.whims > 0 {
             self.rings_oddly(now, id, out);
             return;
@@ -160,6 +206,8 @@ impl Phone {
         self.respond(now, id, status, "", out);
         self.enter(now, id, Phase::Over);
         if let Some(call) = self.calls.get_mut(&id) {
+            let end = End::Refused(status);
+            self.diary.ends(now, &call.dialog.call_id, end);
             call.server = None;
         }
     }
@@ -172,6 +220,7 @@ impl Phone {
             return;
         }
         (call.phase, call.since) = (Phase::Up, now);
+        self.diary.answered(now, &call.dialog.call_id);
         call.dialog.local.extend_from_slice(b";tag=");
         call.dialog.local.extend_from_slice(&call.tag);
         let invite = call.server.clone();

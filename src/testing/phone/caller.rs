@@ -128,6 +128,7 @@ impl Phone {
         let Some(mut dialog) = self.calls.get(&id).map(|call| call.dialog.clone()) else {
             return;
         };
+        self.diary.ends(now, &dialog.call_id, End::SaidBye);
         self.send_request(now, &mut dialog, Method::Bye, What::Bye(id), "", out);
         if let Some(call) = self.calls.get_mut(&id) {
             call.dialog = dialog;
@@ -171,9 +172,12 @@ impl Phone {
         let call_id = String::from_utf8_lossy(&call.dialog.call_id).into_owned();
         self.outcomes.insert(call_id, Outcome::Final(status));
         if status >= 300 {
+            let end = End::WasRefused(status);
+            self.diary.ends(now, &call.dialog.call_id, end);
             self.enter(now, id, Phase::Over);
             return;
         }
+        self.diary.answered(now, &call.dialog.call_id);
         call.dialog.establish(response);
         let is_cancelled = call.is_cancelled;
         self.enter(now, id, Phase::Up);
@@ -188,6 +192,9 @@ impl Phone {
 
     /// What happens in a call that is up.
     pub(super) fn plan_call(&mut self, now: Instant, id: u32) {
+        if self.habits.is_led {
+            return;
+        }
         let talk = self.random.between(0, self.habits.talk_ms_max);
         self.later(now, talk, Todo::HangUp(id));
         if self.random.chance(300) {
@@ -300,6 +307,10 @@ impl Phone {
             }
             401 if self.learns_within(id, response) => {
                 self.invite(now, id, What::Reinvite(id), out);
+            }
+            491 => {
+                self.diary.glares += 1;
+                self.tries_again(now, id);
             }
             // RFC 3261 §12.2.1.2: the peer has forgotten the call.
             408 | 481 => self.hang_up(now, id, out),

@@ -6,8 +6,10 @@
 
 mod callee;
 mod caller;
+pub mod led;
 mod register;
 mod reliable;
+pub mod story;
 mod whims;
 
 use std::cmp::Reverse;
@@ -15,6 +17,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::story::{Diary, End};
 use super::agent::{DOMAIN, session};
 use super::carrier::{Carrier, Verdict};
 use super::random::Random;
@@ -60,6 +63,8 @@ pub struct Habits {
     /// After a message of a call it does something that nobody expects, per mille (`whims`). With any it is called, and
     /// calls, in all the ways that there are.
     pub whims: u32,
+    /// It rings until a play tells it what to do (`led`).
+    pub is_led: bool,
 }
 
 impl Default for Habits {
@@ -75,6 +80,7 @@ impl Default for Habits {
             answer_ms_max: 8_000,
             talk_ms_max: 60_000,
             whims: 0,
+            is_led: false,
         }
     }
 }
@@ -263,8 +269,12 @@ pub struct Phone {
     pub lost: Vec<Lost>,
     /// What it did unasked.
     pub whims_done: u32,
+    /// What it has seen.
+    pub diary: Diary,
     /// Refer-To of its next REFER.
     refers_to: Option<String>,
+    /// Its REGISTER takes its bindings back.
+    is_leaving: bool,
     /// What it does when. Set it before the phone does anything.
     pub habits: Habits,
     /// It is the call server of this carrier.
@@ -318,7 +328,9 @@ impl Phone {
             registered_at: None,
             lost: Vec::new(),
             whims_done: 0,
+            diary: Diary::default(),
             refers_to: None,
+            is_leaving: false,
             proves_within: false,
             habits: Habits::default(),
             carrier: None,
@@ -522,6 +534,7 @@ impl Phone {
                     && let Some(client) = call.client
                 {
                     call.is_cancelled = true;
+                    self.diary.ends(now, &call.dialog.call_id, End::Cancelled);
                     self.transactions.cancel(now, client, b"", out);
                 }
             }
@@ -541,6 +554,8 @@ impl Phone {
     ) -> u32 {
         let id = self.next_call;
         self.next_call += 1;
+        let is_own = phase == Phase::Calling;
+        self.diary.begins(now, &dialog.call_id, is_own);
         let call = Call {
             dialog,
             phase,
@@ -592,6 +607,9 @@ impl Phone {
         if let (Method::Refer, Some(to)) = (method, &self.refers_to) {
             composer.field("Refer-To", &[to.as_bytes()]);
         }
+        if method == Method::Register && self.is_leaving {
+            composer.number("Expires", 0);
+        }
         if method == Method::Subscribe {
             composer.field("Event", &[b"message-summary"]);
             composer.number("Expires", SUBSCRIPTION_S);
@@ -602,6 +620,9 @@ impl Phone {
             _ => "application/sdp",
         };
         composer.finish(Some(kind.as_bytes()), body.as_bytes());
+        if method == Method::Invite {
+            self.diary.asks(&dialog.call_id, cseq);
+        }
         self.transactions
             .send(now, client, method, &self.flow, &self.buffer, what, out);
         Some(client)
@@ -642,8 +663,11 @@ impl Phone {
         if self.is_off {
             return;
         }
-        if self.carrier.is_some() && bytes.iter().all(|byte| b"\r\n".contains(byte)) {
-            self.pinged(&mut Sent::default());
+        if bytes.iter().all(|byte| b"\r\n".contains(byte)) {
+            // Phones discard it (RFC 3261 §7.5).
+            if self.carrier.is_some() {
+                self.pinged(&mut Sent::default());
+            }
             return;
         }
         let message = match parse(bytes) {
@@ -676,6 +700,7 @@ impl Phone {
     }
 
     fn response(&mut self, now: Instant, response: &Message<'_>, out: &mut Sent) {
+        self.diary.hears(response);
         let Some((id, what)) = self.transactions.receive_response(now, response, out) else {
             return;
         };

@@ -6,12 +6,22 @@ impl Phone {
     /// Registers, or refreshes.
     pub fn register(&mut self, now: Instant, out: &mut Sent) {
         (self.todo).retain(|Reverse((_, todo))| *todo != Todo::Refresh);
+        self.is_leaving = false;
         self.register_challenges = 0;
         self.is_refreshing = true;
         self.send_register(now, out);
         if let Some(every) = self.habits.hammers_ms {
             self.later(now, every, Todo::Refresh);
         }
+    }
+
+    /// Takes its bindings back (§10.2.2).
+    pub(super) fn unregister(&mut self, now: Instant, out: &mut Sent) {
+        (self.todo).retain(|Reverse((_, todo))| *todo != Todo::Refresh);
+        self.is_leaving = true;
+        self.register_challenges = 0;
+        self.is_refreshing = true;
+        self.send_register(now, out);
     }
 
     /// The next registration, unless one is begun by the clock anyway.
@@ -71,6 +81,10 @@ impl Phone {
                     self.is_registered = false;
                     self.register_later(now, self.habits.retry_ms);
                 }
+            }
+            200..=299 if self.is_leaving => {
+                self.is_registered = false;
+                self.is_refreshing = false;
             }
             200..=299 => {
                 self.is_registered = true;

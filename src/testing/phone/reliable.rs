@@ -74,6 +74,7 @@ impl Phone {
             return;
         }
         *last = number;
+        self.diary.pracks += 1;
         if !response.body().is_empty() {
             call.reliable.answered.push(tag);
         }

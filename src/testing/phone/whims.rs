@@ -91,15 +91,7 @@ impl Phone {
                 && !call.dialog.remote_tag.is_empty()
                 && matches!(call.phase, Phase::Calling | Phase::Up)
         });
-        let replaces = others.next_back().map(|(_, call)| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let (call_id, to) = (text(&call.dialog.call_id), text(&call.dialog.remote_tag));
-            let from = match call.dialog.local_tag() {
-                b"" => text(&call.tag),
-                own => text(own),
-            };
-            format!("?Replaces={call_id}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}")
-        });
+        let replaces = others.next_back().map(|(_, call)| led::replaces(call));
         let replaces = replaces.filter(|_| self.random.chance(500));
         let number = match self.random.below(10) {
             0 => "777".to_owned(),

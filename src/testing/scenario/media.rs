@@ -36,6 +36,18 @@ impl Player {
         Ok(())
     }
 
+    /// The port that the agent was last told to send the media of a stream to could not be opened.
+    pub(super) fn loses_port(&mut self, name: &str, words: &Words) -> Result<(), String> {
+        let index = (self.agents.iter()).position(|agent| agent.name == name);
+        let index = index.ok_or_else(|| format!("{name}: nobody"))?;
+        let stream = words.option("stream").map_or(Ok(0), str::parse::<usize>);
+        let stream = stream.map_err(|_| "not a stream")?;
+        let described = self.described[index].get(stream);
+        let port = described.ok_or("it was told of no such stream")?.port;
+        self.world.fail_media(port);
+        Ok(())
+    }
+
     /// The next packet that came to the agent's host, or to `at`.
     pub(super) fn hears(&mut self, index: usize, words: &Words) -> Result<(), String> {
         let own = self.agents[index].address.ip();

@@ -34,7 +34,7 @@
 //!
 //! Events are looked at as one likes: `event outside_limit user=alice` is the first of that name that was not looked at.
 //!
-//! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`,
+//! Besides: `A calls B`, `A talks to B`, `A hangs up on B` stand for the usual lines; `server stops`, `server restarts` (after a power cut), `server hangs up`, `server loses port of A` (that it was last told to send media to; `stream=1`),
 //! `server bans ADDRESS`, `server unbans ADDRESS`, `server reloads KEY=VALUE` (another value of a key that stands in the configuration once), `server has calls=1 registrations=2 subscriptions=0`; `A closes` (its connection), `A vanishes` (its connection is dead without a FIN);
 //! `A > again` (the last bytes once more), `A > ping`, `A < ping`, `A < pong`, `A < closed`, `A > bytes "…\r\n"`. Options of `>`: those of
 //! [`Wishes`](super::agent::Wishes), `from=ADDRESS` (a forged source), `segment=hold` (goes with the next bytes of the stream),

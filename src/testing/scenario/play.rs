@@ -108,7 +108,13 @@ impl Player {
             last = line.at;
             let result = self.may_be_early(line).and_then(|early| {
                 self.advance(line.at, early)?;
-                self.step(line)
+                self.step(line)?;
+                match self.world.endpoint.census().misplaced {
+                    0 => Ok(()),
+                    calls => Err(format!(
+                        "{calls} calls are not where their users are looked for"
+                    )),
+                }
             });
             self.outcome(line.number, &line.text, result)?;
         }
@@ -457,6 +463,7 @@ impl Player {
                 self.setup.0 = read(&self.config)?;
                 self.world.reload(self.setup.0.clone());
             }
+            ["loses", "port", "of", name] => self.loses_port(name, words)?,
             ["registers", name] => {
                 let line = (*name).to_owned();
                 let answer = self.world.command(Command::RegisterLine { line });
@@ -532,7 +539,9 @@ impl Player {
                 "registrations" => census.bindings,
                 "bans" => census.bans,
                 "pages" => census.pages,
+                "messages" => census.letters,
                 "subscriptions" => census.subscriptions,
+                "looks" => census.looks as usize,
                 "destinations" => census.destinations,
                 "transactions" => census.transactions_live,
                 "connections" => census.streams,

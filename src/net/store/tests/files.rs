@@ -69,7 +69,7 @@ fn newer_and_foreign_files_are_refused_untouched() {
     for (name, sql, word) in [
         (
             "newer.db",
-            "PRAGMA application_id = 1936289899; PRAGMA user_version = 5; CREATE TABLE x (y)",
+            "PRAGMA application_id = 1936289899; PRAGMA user_version = 7; CREATE TABLE x (y)",
             "newer",
         ),
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
@@ -104,7 +104,8 @@ fn a_file_of_version_1_is_carried_over() {
     Connection::open(&path)
         .and_then(|old| {
             old.execute_batch(
-                "DROP TABLE features; DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
+                "DROP TABLE messages; DROP TABLE features; DROP TABLE destinations; ALTER TABLE call_records DROP COLUMN reason;
+                 ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 1; VACUUM",
             )
         })
@@ -114,23 +115,51 @@ fn a_file_of_version_1_is_carried_over() {
     assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 1));
 
     let (store, snapshot, secrets) = open(&path);
-    assert_eq!(snapshot.bindings, [row]);
+    let known = BindingRow {
+        is_behind_nat: false,
+        ..row
+    };
+    assert_eq!(snapshot.bindings, [known]);
     assert!(snapshot.destinations.is_empty());
     assert!(snapshot.features.is_empty());
-    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 4));
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 6));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
-        .and_then(|old| old.execute_batch("DROP TABLE features; PRAGMA user_version = 3"))
+        .and_then(|old| {
+            old.execute_batch(
+                "DROP TABLE messages; DROP TABLE features;
+                 ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 3",
+            )
+        })
         .expect("as it was a little later");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
-    assert_eq!((snapshot.features.len(), version()), (0, 4));
+    assert_eq!((snapshot.features.len(), version()), (0, 6));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch(
+                "DROP TABLE messages; ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 4",
+            )
+        })
+        .expect("as it was later still");
     let (store, snapshot, _) = open(&path);
+    assert_eq!((snapshot.messages.len(), version()), (0, 6));
     assert_eq!(snapshot.features, [feature("100", "200")]);
+    store.keep(Change::Message(Box::new(message(1, "100"))));
+    store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch(
+                "ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 5",
+            )
+        })
+        .expect("as it was before this");
+    let (store, snapshot, _) = open(&path);
+    assert_eq!((snapshot.messages.len(), version()), (1, 6));
     assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
     store.close(CLOSE).expect("closed");
 }
@@ -146,7 +175,8 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     Connection::open(&path)
         .and_then(|old| {
             old.execute_batch(
-                "DROP TABLE features; ALTER TABLE call_records DROP COLUMN reason;
+                "DROP TABLE messages; DROP TABLE features; ALTER TABLE call_records DROP COLUMN reason;
+                 ALTER TABLE registrations DROP COLUMN behind_nat;
                  PRAGMA user_version = 2; VACUUM",
             )
         })
@@ -183,7 +213,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     store.close(CLOSE).expect("closed");
     let version = Connection::open(&path)
         .and_then(|file| file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
-    assert_eq!(version, Ok(4));
+    assert_eq!(version, Ok(6));
 }
 
 fn set_aside_files(folder: &Path) -> Vec<PathBuf> {

@@ -34,6 +34,12 @@ enum Step {
         number: Option<u8>,
         off: Option<bool>,
     },
+    Write {
+        id: u8,
+    },
+    Read {
+        id: u8,
+    },
     Answer {
         call: u8,
     },
@@ -55,6 +61,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3_u8).prop_map(|number| Step::Forget { number }),
         2 => (0..3_u8, any::<Option<u8>>(), any::<Option<bool>>())
             .prop_map(|(user, number, off)| Step::Dial { user, number, off }),
+        2 => (0..3_u8).prop_map(|id| Step::Write { id }),
+        1 => (0..3_u8).prop_map(|id| Step::Read { id }),
         2 => (0..5_u8).prop_map(|call| Step::Answer { call }),
         2 => (0..5_u8).prop_map(|call| Step::End { call }),
         1 => Just(Step::Flush),
@@ -70,6 +78,7 @@ struct Model {
     bans: BTreeMap<Source, BanRow>,
     destinations: BTreeMap<DestinationKey, DestinationRow>,
     features: BTreeMap<String, FeatureRow>,
+    messages: BTreeMap<u64, MessageRow>,
     records: BTreeMap<String, &'static str>,
 }
 
@@ -133,6 +142,15 @@ impl Model {
                 }
                 Change::Feature(Box::new(row))
             }
+            Step::Write { id } => {
+                let row = message(id.into(), "100");
+                self.messages.insert(row.id, row.clone());
+                Change::Message(Box::new(row))
+            }
+            Step::Read { id } => {
+                self.messages.remove(&id.into());
+                Change::MessageGone(id.into())
+            }
             Step::Answer { call } => {
                 let id = call.to_string();
                 if self.records.contains_key(&id) {
@@ -160,6 +178,8 @@ impl Model {
         destinations.sort_by(|a, b| a.key.cmp(&b.key));
         let expected: Vec<_> = self.destinations.values().cloned().collect();
         assert_eq!(destinations, expected);
+        let expected: Vec<_> = self.messages.values().cloned().collect();
+        assert_eq!(snapshot.messages, expected);
         let mut features = snapshot.features;
         features.sort_by(|a, b| a.user.cmp(&b.user));
         assert_eq!(

@@ -1,0 +1,313 @@
+//! MESSAGEs that wait for users who were not there: how many there may be, in which order they go, and when they are over. What
+//! is said of them to the outside is `page`'s matter.
+//!
+//! ```text
+//!              put           begins               taken by a phone, refused for good, too old
+//!   (nothing) ─────▶ waits ─────────▶ under way ─────────────────────────────────────────────▶ (nothing)
+//!                      ▲                  │ nobody there
+//!                      └──────────────────┘
+//! ```
+//!
+//! Each change is kept with the state file, so that a restart finds what was accepted. A message that a phone took in the moment
+//! of a power cut may come to it twice; none is lost.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::*;
+use crate::limits::{LETTER_RETRY, LETTER_SWEEP, LETTERS_MAX, LETTERS_PER_USER_MAX};
+use crate::store::MessageRow;
+use crate::time::UnixTime;
+
+/// Of one user.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    /// Never empty.
+    letters: VecDeque<MessageRow>,
+    /// The first one is on its way to him.
+    is_under_way: bool,
+    /// When it last did not get there.
+    failed: Option<Instant>,
+}
+
+/// All that wait. By the users' names, since a reload changes numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    users: BTreeMap<Box<str>, Waiting>,
+    count: usize,
+    next_id: u64,
+    /// When it is looked for those that are over.
+    sweep_at: Option<Instant>,
+}
+
+impl Mailbox {
+    /// What was kept.
+    pub fn new(now: Now, mut rows: Vec<MessageRow>) -> Self {
+        let mut mailbox = Self {
+            users: BTreeMap::new(),
+            count: 0,
+            next_id: 1,
+            sweep_at: None,
+        };
+        rows.sort_by_key(|row| row.id);
+        for row in rows {
+            mailbox.next_id = mailbox.next_id.max(row.id.saturating_add(1));
+            mailbox.insert(now, row);
+        }
+        mailbox
+    }
+
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The same for one user.
+    pub fn waiting(&self, user: &str) -> usize {
+        self.users.get(user).map_or(0, |user| user.letters.len())
+    }
+
+    /// The next one for a user, if he has any and none is under way.
+    pub fn next(&self, user: &str) -> Option<&MessageRow> {
+        let user = self.users.get(user).filter(|user| !user.is_under_way)?;
+        user.letters.front()
+    }
+
+    /// Whether one is on its way to this user.
+    pub fn is_under_way(&self, user: &str) -> bool {
+        self.users.get(user).is_some_and(|user| user.is_under_way)
+    }
+
+    /// Whether it is too early to try a user again who is only heard from.
+    pub fn has_just_failed(&self, now: Instant, user: &str) -> bool {
+        let failed = self.users.get(user).and_then(|user| user.failed);
+        failed.is_some_and(|at| now.since(at) < LETTER_RETRY)
+    }
+
+    /// Whether one more can wait for a user.
+    pub fn has_room(&self, user: &str) -> bool {
+        self.waiting(user) < LETTERS_PER_USER_MAX && self.count < LETTERS_MAX
+    }
+
+    /// Has a copy of `letter` wait for a user; its id, or that of the same request which waits already. `None`: there is no room.
+    pub fn put(
+        &mut self,
+        now: Now,
+        user: &str,
+        letter: &MessageRow,
+        out: &mut Outputs,
+    ) -> Option<u64> {
+        let own = self.users.get(user).map(|user| &user.letters);
+        let is_same =
+            |row: &&MessageRow| row.request == letter.request && row.sender == letter.sender;
+        if let Some(same) = own.and_then(|own| own.iter().find(is_same)) {
+            return Some(same.id);
+        }
+        if !self.has_room(user) {
+            return None;
+        }
+        let row = MessageRow {
+            id: self.next_id,
+            user: user.to_owned(),
+            ..letter.clone()
+        };
+        self.next_id = self.next_id.saturating_add(1);
+        out.keep(Change::Message(Box::new(row.clone())));
+        let id = row.id;
+        self.insert(now, row);
+        Some(id)
+    }
+
+    fn insert(&mut self, now: Now, row: MessageRow) {
+        self.count += 1;
+        self.sweep_at.get_or_insert(now.mono.plus(LETTER_SWEEP));
+        let user = self.users.entry(row.user.as_str().into()).or_default();
+        user.letters.push_back(row);
+    }
+
+    /// One waits no longer.
+    pub fn remove(&mut self, user: &str, id: u64, out: &mut Outputs) -> Option<MessageRow> {
+        let waiting = self.users.get_mut(user)?;
+        let at = waiting.letters.iter().position(|row| row.id == id)?;
+        let row = waiting.letters.remove(at)?;
+        self.count -= 1;
+        if waiting.letters.is_empty() {
+            self.users.remove(user);
+        }
+        out.keep(Change::MessageGone(id));
+        Some(row)
+    }
+
+    /// The first one is on its way to its user.
+    pub fn begins(&mut self, user: &str) {
+        if let Some(user) = self.users.get_mut(user) {
+            user.is_under_way = true;
+        }
+    }
+
+    /// It is so no longer; `failed`: it waits as before.
+    pub fn ends(&mut self, now: Instant, user: &str, failed: bool) {
+        if let Some(user) = self.users.get_mut(user) {
+            user.is_under_way = false;
+            user.failed = failed.then_some(now);
+        }
+    }
+
+    /// Users whom a new configuration does not have lose what waits for them.
+    pub fn reload(&mut self, is_user: impl Fn(&str) -> bool, out: &mut Outputs) {
+        let gone = |row: &MessageRow| !is_user(&row.user);
+        self.remove_all(gone, out);
+    }
+
+    /// When [`Mailbox::expire`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.sweep_at
+    }
+
+    /// Those that are over, taken out, the first one first.
+    pub fn expire(&mut self, now: Now, out: &mut Outputs) -> Vec<MessageRow> {
+        if self.sweep_at.is_none_or(|at| at > now.mono) {
+            return Vec::new();
+        }
+        let over = self.remove_all(|row| is_over(row, now.unix), out);
+        self.sweep_at = (self.count > 0).then(|| now.mono.plus(LETTER_SWEEP));
+        over
+    }
+
+    fn remove_all(
+        &mut self,
+        is_gone: impl Fn(&MessageRow) -> bool,
+        out: &mut Outputs,
+    ) -> Vec<MessageRow> {
+        let rows = self.users.values().flat_map(|user| &user.letters);
+        let gone: Vec<(Box<str>, u64)> = rows
+            .filter(|row| is_gone(row))
+            .map(|row| (row.user.as_str().into(), row.id))
+            .collect();
+        gone.into_iter()
+            .filter_map(|(user, id)| self.remove(&user, id, out))
+            .collect()
+    }
+}
+
+/// Whether it means nothing any more.
+pub(super) fn is_over(row: &MessageRow, now: UnixTime) -> bool {
+    row.expires <= now
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::Output;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(seconds * 1_000_000),
+            unix: UnixTime::from_millis(seconds * 1_000),
+        }
+    }
+
+    fn letter(request: &str) -> MessageRow {
+        MessageRow {
+            sender: "alice".into(),
+            request: request.into(),
+            expires: UnixTime::from_millis(10_000_000),
+            ..MessageRow::default()
+        }
+    }
+
+    fn ids(mailbox: &Mailbox, user: &str) -> Vec<u64> {
+        let user = mailbox.users.get(user);
+        user.map_or_else(Vec::new, |user| {
+            user.letters.iter().map(|row| row.id).collect()
+        })
+    }
+
+    /// What was kept, in few words.
+    fn kept(out: &mut Outputs) -> Vec<String> {
+        let mut kept = Vec::new();
+        for output in out.iter() {
+            match output {
+                Output::Keep(Change::Message(row)) => kept.push(format!("{} {}", row.id, row.user)),
+                Output::Keep(Change::MessageGone(id)) => kept.push(format!("-{id}")),
+                other => panic!("{other:?}"),
+            }
+        }
+        out.clear();
+        kept
+    }
+
+    #[test]
+    fn they_wait_in_order_each_once_and_go_on_after_a_restart() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        for (user, request) in [("bob", "1"), ("carol", "1"), ("bob", "2"), ("bob", "1")] {
+            assert!(
+                mailbox
+                    .put(at(0), user, &letter(request), &mut out)
+                    .is_some()
+            );
+        }
+        assert_eq!(kept(&mut out), ["1 bob", "2 carol", "3 bob"]);
+        assert_eq!((mailbox.count(), mailbox.waiting("bob")), (3, 2));
+        assert_eq!(mailbox.next("bob").map(|row| row.id), Some(1));
+        mailbox.begins("bob");
+        assert!(mailbox.next("bob").is_none() && mailbox.is_under_way("bob"));
+        mailbox.ends(at(10).mono, "bob", true);
+        assert!(mailbox.has_just_failed(at(69).mono, "bob"));
+        assert!(!mailbox.has_just_failed(at(70).mono, "bob"));
+        assert!(mailbox.remove("bob", 1, &mut out).is_some());
+        assert!(mailbox.remove("bob", 1, &mut out).is_none());
+        assert_eq!(kept(&mut out), ["-1"]);
+
+        // As the state file hands them over, in any order.
+        let rows = [("bob", 7), ("bob", 3)].map(|(user, id)| MessageRow {
+            id,
+            user: user.into(),
+            ..letter(&id.to_string())
+        });
+        let mut mailbox = Mailbox::new(at(0), rows.into());
+        assert_eq!(ids(&mailbox, "bob"), [3, 7]);
+        assert_eq!(mailbox.put(at(0), "bob", &letter("7"), &mut out), Some(7));
+        assert_eq!(mailbox.put(at(0), "bob", &letter("8"), &mut out), Some(8));
+    }
+
+    #[test]
+    fn a_full_one_takes_none_and_loses_none() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        for index in 0..LETTERS_MAX {
+            let user = (index / LETTERS_PER_USER_MAX).to_string();
+            let letter = letter(&index.to_string());
+            assert!(mailbox.put(at(0), &user, &letter, &mut out).is_some());
+            let is_last = (index + 1) % LETTERS_PER_USER_MAX == 0;
+            let one_more = self::letter("one more");
+            assert!(!is_last || mailbox.put(at(0), &user, &one_more, &mut out).is_none());
+        }
+        assert!(mailbox.put(at(0), "new", &letter("x"), &mut out).is_none());
+        assert_eq!(mailbox.count(), LETTERS_MAX);
+        assert!(mailbox.remove("0", 1, &mut out).is_some());
+        assert!(mailbox.put(at(0), "new", &letter("x"), &mut out).is_some());
+    }
+
+    #[test]
+    fn old_ones_go_and_so_do_those_of_users_who_are_gone() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        let short = MessageRow {
+            expires: UnixTime::from_millis(3_700_000),
+            ..letter("short")
+        };
+        assert_eq!(mailbox.next_deadline(), None);
+        for (user, letter) in [("bob", &letter("1")), ("bob", &short), ("carol", &short)] {
+            assert!(mailbox.put(at(1), user, letter, &mut out).is_some());
+        }
+        assert_eq!(mailbox.next_deadline(), Some(at(3_601).mono));
+        assert!(mailbox.expire(at(3_600), &mut out).is_empty());
+        assert!(mailbox.expire(at(3_601), &mut out).is_empty());
+        kept(&mut out);
+        let over = mailbox.expire(at(7_201), &mut out);
+        assert_eq!(over.iter().map(|row| row.id).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(kept(&mut out), ["-2", "-3"]);
+        mailbox.reload(|user| user != "bob", &mut out);
+        assert_eq!(kept(&mut out), ["-1"]);
+        assert!(mailbox.expire(at(10_801), &mut out).is_empty());
+        assert_eq!((mailbox.count(), mailbox.next_deadline()), (0, None));
+    }
+}
