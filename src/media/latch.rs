@@ -84,18 +84,14 @@ impl Latch {
     /// whoever has fewest.
     fn count(&mut self, port: u16, ssrc: u32) -> u8 {
         let is_it = |own: &Count| own.packets > 0 && (own.port, own.ssrc) == (port, ssrc);
-        let place = match self.counts.iter().position(is_it) {
+        let known = self.counts.iter().position(is_it);
+        let place = match known {
             Some(known) => self.counts.get_mut(known),
-            None => {
-                let fewest = self.counts.iter_mut().min_by_key(|own| own.packets);
-                fewest.map(|own| {
-                    own.packets = 0;
-                    own
-                })
-            }
+            None => self.counts.iter_mut().min_by_key(|own| own.packets),
         };
         let Some(place) = place else { return 0 };
-        let packets = place.packets.saturating_add(1);
+        let before = if known.is_some() { place.packets } else { 0 };
+        let packets = before.saturating_add(1);
         *place = Count {
             ssrc,
             port,
