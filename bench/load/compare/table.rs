@@ -118,11 +118,9 @@ mod tests {
 
     #[test]
     fn medians_and_ratios() {
-        let runs = |values: &[f64]| {
-            values
-                .iter()
-                .map(|cpu| serde_json::json!({ "cpu_us": cpu, "rate": 7.0, "lost": 1 }))
-        };
+        fn run(cpu: &f64) -> Value {
+            serde_json::json!({ "cpu_us": cpu, "rate": 7.0, "lost": 1 })
+        }
         let row = |floor, values: &[f64]| Row {
             work: "w".to_owned(),
             who: "x",
@@ -130,7 +128,7 @@ mod tests {
             words: Vec::new(),
             floor,
             aim: None,
-            runs: runs(values).collect(),
+            runs: values.iter().map(run).collect(),
         };
         let lines = lines(&[
             row(0, &[4.0, 2.0, 3.0]),
