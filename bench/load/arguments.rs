@@ -11,14 +11,17 @@ pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
 sipkeep-load media --server PROGRAM [OPTIONS]
-sipkeep-load echo|drop --listen ADDRESS:PORT
+sipkeep-load compare --server PROGRAM [OPTIONS]
+sipkeep-load echo|drop|drop-late --listen ADDRESS:PORT
 sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
 
 Scenarios
   options        OPTIONS, answered with 200
   register-401   REGISTER without credentials, answered with 401
   register       registrations refreshed in one message, the nonce used again
+  register-new   each user registers for the first time, with a challenge; ends with the last one
   calls          INVITE, 180, 200, ACK, BYE; both sides are played here
+  held-calls     the same without BYE: --calls of them, which stay; ends with the last one
   ping           OPTIONS, and whatever comes back is the answer: for the echo loop
   flood          a scanner's INVITEs; no answer is expected
   forged         REGISTERs of strangers, each of another source: --sources of them, once
@@ -43,6 +46,13 @@ second; then with scanners' flood, too. Memory for each call is compared with th
   --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
   --target       where the server listens (127.9.0.1:15060, HTTP on the next port)
 
+compare measures the server PROGRAM, Kamailio and loops that only receive and send, all on the same core, in turns.
+  --kamailio PROGRAM   Kamailio (kamailio, if it is there; \"no\": without it)
+  --rounds N           turns; the table has their medians (5)
+  --rows TEXT          only rows whose name has this in it
+  --cores A,B          processors: of the load, of the servers (0,1; - for any)
+  --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
+
 Load
   --window N     closed loop: so many at a time (128)
   --rate N       open loop: so many a second; latency counts from when each was due
@@ -55,6 +65,7 @@ Load
   --bind ADDRESS       own address (127.0.0.1)
   --flows N            register: sockets that the users are spread over (1)
   --trunk ADDR         calls: all come from there, without registration
+  --calls N            held-calls: how many (500)
   --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
                        each below fd00::/16, which must be local (bench/forged makes it so)
 
@@ -62,9 +73,10 @@ Report
   --pid PID      the server's process: its CPU time for each message, its memory
   --json         one line of JSON
 
-echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. forward has two ports for
-each call, one behind the other from the one that is named on, and sends what comes to one of them out of the other to whom that
-was heard from last; with --rest it looks every 0.2 ms. They end with SIGTERM.";
+echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. drop-late waits for a
+millisecond whenever something has come, so that batches fill. forward has two ports for each call, one behind the other from
+the one that is named on, and sends what comes to one of them out of the other to whom that was heard from last; with --rest
+it looks every 0.2 ms. They end with SIGTERM.";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +85,9 @@ pub enum Scenario {
     Options,
     Register401,
     Register,
+    RegisterNew,
     Calls,
+    HeldCalls,
     Ping,
     Flood,
     Forged,
@@ -86,18 +100,22 @@ impl Scenario {
             Self::Options => "options",
             Self::Register401 => "register-401",
             Self::Register => "register",
+            Self::RegisterNew => "register-new",
             Self::Calls => "calls",
+            Self::HeldCalls => "held-calls",
             Self::Ping => "ping",
             Self::Flood => "flood",
             Self::Forged => "forged",
         }
     }
 
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Options,
         Self::Register401,
         Self::Register,
+        Self::RegisterNew,
         Self::Calls,
+        Self::HeldCalls,
         Self::Ping,
         Self::Flood,
         Self::Forged,
@@ -110,6 +128,7 @@ impl Scenario {
 pub enum Loop {
     Echo,
     Drop,
+    DropLate,
 }
 
 /// What to do.
@@ -141,6 +160,8 @@ pub enum Command {
         /// Processors of the load and of the server.
         cores: Option<(usize, usize)>,
     },
+    /// Compare servers.
+    Compare(Compare),
     /// Be a server that does nothing.
     Loop {
         /// Which.
@@ -157,6 +178,36 @@ pub enum Command {
         /// It does not wake for each packet.
         rests: bool,
     },
+}
+
+/// What to compare with what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compare {
+    /// The server.
+    pub server: PathBuf,
+    /// Kamailio; `None`: without it.
+    pub kamailio: Option<PathBuf>,
+    /// Turns.
+    pub rounds: usize,
+    /// Rows that have this in their name.
+    pub rows: String,
+    /// Processors of the load and of the servers.
+    pub cores: Option<(usize, usize)>,
+    /// Folder of the results.
+    pub output: PathBuf,
+}
+
+impl Default for Compare {
+    fn default() -> Self {
+        Self {
+            server: PathBuf::new(),
+            kamailio: Some("kamailio".into()),
+            rounds: 5,
+            rows: String::new(),
+            cores: Some((0, 1)),
+            output: "target/compare".into(),
+        }
+    }
 }
 
 /// How requests are paced.
@@ -188,6 +239,8 @@ pub struct Arguments {
     pub flows: usize,
     /// Where calls come from without registration.
     pub trunk: Option<IpAddr>,
+    /// Calls that stay.
+    pub calls: usize,
     pub pid: Option<u32>,
     pub json: bool,
 }
@@ -211,6 +264,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
     let (mut target, mut listen, mut server) = (None, None, None);
     let (mut rates, mut user_id) = (None, None);
+    let mut compare = Compare::default();
     let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
     let (mut measured, mut rests) = (None, false);
     let mut arguments = Arguments {
@@ -226,6 +280,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         sources: 1,
         flows: 1,
         trunk: None,
+        calls: 500,
         pid: None,
         json: false,
     };
@@ -261,6 +316,12 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 }
             }
             Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
+            Long("kamailio") => {
+                let path = PathBuf::from(parser.value()?);
+                compare.kamailio = Some(path).filter(|path| path.as_os_str() != "no");
+            }
+            Long("rows") => compare.rows = parser.value()?.string()?,
+            Long("output") => compare.output = PathBuf::from(parser.value()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
             Long("user-id") => user_id = Some(parser.value()?.parse()?),
             Long("rates") => rates = Some(flood_rates(&parser.value()?.string()?)?),
@@ -271,9 +332,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     }
     let word = word.ok_or("a scenario is missing")?;
     arguments.measured = measured.unwrap_or(arguments.measured);
+    arguments.calls = calls;
     let kind = match word.as_str() {
         "echo" => Some(Loop::Echo),
         "drop" => Some(Loop::Drop),
+        "drop-late" => Some(Loop::DropLate),
         _ => None,
     };
     if let Some(kind) = kind {
@@ -312,6 +375,12 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             rates: rates.unwrap_or_else(|| vec![50e3, 100e3, 200e3]),
             user_id,
         };
+        return Ok(arguments);
+    }
+    if word == "compare" {
+        compare.server = server.ok_or("--server is missing")?;
+        (compare.rounds, compare.cores) = (rounds, cores);
+        arguments.command = Command::Compare(compare);
         return Ok(arguments);
     }
     let scenario = (Scenario::ALL.into_iter())
@@ -428,6 +497,8 @@ mod tests {
             &["options", "--target", "127.0.0.1:1", "--users", "9-5"],
             &["register", "--target", "127.0.0.1:1", "--flows", "0"],
             &["lanes"],
+            &["compare"],
+            &["compare", "--server", "x", "--rounds", "0"],
             &["lanes", "--server", "x", "--rates", "5,-1"],
             &["media"],
             &["media", "--server", "x", "--calls", "0"],

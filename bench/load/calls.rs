@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use sipkeep::message::compose::Composer;
 use sipkeep::message::{HeaderName, Message, Method, parse};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command, Scenario as Name};
 use crate::engine::{Job, Scenario, Verdict};
 use crate::message::{self, User};
 use crate::socket::{Outbox, Udp};
@@ -47,6 +47,8 @@ pub struct Calls {
     buffer: Vec<u8>,
     /// Whom all calls come from, without registration or password.
     trunk: Option<IpAddr>,
+    /// Calls that stay, still to be made; `None`: they end with a BYE.
+    held: Option<usize>,
 }
 
 impl Calls {
@@ -70,6 +72,7 @@ impl Calls {
             numbers: arguments.users,
             buffer: Vec::new(),
             trunk: arguments.trunk,
+            held: (arguments.command == Command::Load(Name::HeldCalls)).then_some(arguments.calls),
         })
     }
 
@@ -119,6 +122,11 @@ impl Calls {
         composer
             .field("Via", &[via.as_bytes(), &message::branch(job)])
             .number("Max-Forwards", 70);
+        // RFC 3261 §12.1.2: a proxy that stays in the way has said so, the last one first.
+        let routes: Vec<&[u8]> = answer.values(HeaderName::RecordRoute).collect();
+        for route in routes.iter().rev() {
+            composer.field("Route", &[route]);
+        }
         copy(
             &mut composer,
             answer,
@@ -181,6 +189,10 @@ impl Calls {
         match answer.status() {
             180..200 => Verdict::Rings,
             100..180 => Verdict::Waits,
+            200..300 if self.held.is_some() => match self.acknowledge(answer, job, out) {
+                true => Verdict::Done,
+                false => Verdict::Failed,
+            },
             200..300 => {
                 let is_composed = self.acknowledge(answer, job, out)
                     && self.within(answer, b"BYE", next, request);
@@ -240,6 +252,11 @@ impl Scenario for Calls {
     }
 
     fn begin(&mut self, job: Job, request: &mut Vec<u8>) -> bool {
+        match &mut self.held {
+            Some(0) => return false,
+            Some(left) => *left -= 1,
+            None => {}
+        }
         let slot = job.slot as usize;
         if self.calls.len() <= slot {
             self.calls.resize_with(slot + 1, Call::default);
@@ -298,6 +315,9 @@ impl Scenario for Calls {
                 Composer::response_to(&mut self.buffer, &request, &flow, status, reason, tag);
             if request.method() == Method::Invite {
                 composer.field("Contact", &[contact.as_bytes()]);
+                for route in request.values(HeaderName::RecordRoute) {
+                    composer.field("Record-Route", &[route]);
+                }
             }
             let kind = (!body.is_empty()).then_some(&b"application/sdp"[..]);
             composer.finish(kind, body);
@@ -318,6 +338,10 @@ impl Scenario for Calls {
     }
 
     fn end(&mut self, _slot: u32) {}
+
+    fn is_complete(&self) -> bool {
+        self.held == Some(0)
+    }
 
     fn messages_of_job(&self) -> u32 {
         // In: INVITE, 180, 200, ACK, BYE, 200. Out: 100, INVITE, 180, 200, ACK, BYE, 200.

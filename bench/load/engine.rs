@@ -94,6 +94,10 @@ pub trait Scenario {
     fn serve(&mut self, socket: usize, bytes: &[u8], out: &mut Outbox);
     /// The job is over, however it ended.
     fn end(&mut self, slot: u32);
+    /// All that it had to do has begun: the run is over with the last job.
+    fn is_complete(&self) -> bool {
+        false
+    }
     /// Whether its own requests may come back as answers.
     fn is_echo(&self) -> bool {
         false
@@ -224,7 +228,8 @@ impl<S: Scenario> Engine<S> {
                 self.is_warm = true;
                 begun = Measured::start(arguments)?;
             }
-            if now < end_at {
+            let is_complete = self.scenario.is_complete() && self.free.len() == self.slots.len();
+            if now < end_at && !is_complete {
                 self.begin_jobs(now, &mut pacer);
             } else if ended.is_none() {
                 ended = Some((begun.end(arguments)?, self.tally.done));

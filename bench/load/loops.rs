@@ -11,6 +11,9 @@ use sipkeep::net::sys::{BATCH, Outgoing, ReceiveBatch};
 use crate::arguments::Loop;
 use crate::socket::{Udp, Waiter};
 
+/// How long `drop-late` lets datagrams gather.
+const LATE: Duration = Duration::from_millis(1);
+
 /// Echoes or drops until SIGTERM or SIGINT; then how many came.
 ///
 /// # Errors
@@ -30,6 +33,10 @@ fn turn_until_signal(kind: Loop, listen: SocketAddr) -> std::io::Result<String> 
     let mut received = 0;
     while !stop.load(Ordering::Relaxed) {
         waiter.wait(&mut sockets, Duration::from_millis(100))?;
+        if kind == Loop::DropLate {
+            std::thread::sleep(LATE);
+            sockets[0].look_again();
+        }
         let count = sockets[0].receive(&mut batch)?;
         received += count;
         if kind == Loop::Echo && count > 0 {

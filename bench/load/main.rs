@@ -5,6 +5,7 @@
 
 mod arguments;
 mod calls;
+mod compare;
 mod engine;
 mod flood;
 mod forward;
@@ -51,6 +52,7 @@ fn run(arguments: &Arguments) -> Result<String, String> {
             rates,
             user_id,
         } => return lanes::run(arguments, server, rates, *user_id),
+        Command::Compare(wanted) => return compare::run(arguments, wanted),
         Command::Media {
             server,
             calls,
@@ -75,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<String, String> {
         Command::Loop { kind, listen } => return loops::run(*kind, *listen),
         Command::Load(Scenario::Flood) => flood::run(arguments)?,
         Command::Load(Scenario::Forged) => flood::run_forged(arguments)?,
-        Command::Load(Scenario::Calls) => {
+        Command::Load(Scenario::Calls | Scenario::HeldCalls) => {
             let scenario = calls::Calls::new(arguments)?;
             engine::run(arguments, scenario, || {})?
         }

@@ -21,11 +21,23 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Of a process.
+    /// Of a process and those that it has begun, as far as they run still.
     ///
     /// # Errors
     /// There is none of this number, for people.
     pub fn of(pid: u32) -> Result<Self, String> {
+        let mut sum = Self::of_one(pid)?;
+        for child in children(pid) {
+            // It may have ended just now.
+            if let Ok(time) = Self::of(child) {
+                sum.user += time.user;
+                sum.system += time.system;
+            }
+        }
+        Ok(sum)
+    }
+
+    fn of_one(pid: u32) -> Result<Self, String> {
         let (user, system) = times(&format!("/proc/{pid}/stat"))?;
         let (first_user, first_system) = times(&format!("/proc/{pid}/task/{pid}/stat"))?;
         Ok(Self {
@@ -135,10 +147,34 @@ pub fn stay_on(core: usize) -> Result<(), String> {
     output.status.success().then_some(()).ok_or(said)
 }
 
-/// Resident memory in bytes.
+/// Processes that a process has begun and not lost.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let mut numbers = Vec::new();
+    for number in text.split_ascii_whitespace() {
+        numbers.extend(number.parse::<u32>().ok());
+    }
+    numbers
+}
+
+/// Resident memory in bytes; of several processes the part of each in what they share (PSS) together.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    match children(pid).is_empty() {
+        true => kibibytes(&format!("/proc/{pid}/status"), "VmRSS:"),
+        false => proportional_bytes(pid),
+    }
+}
+
+fn proportional_bytes(pid: u32) -> Option<u64> {
+    let own = kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:")?;
+    let below = children(pid).into_iter().filter_map(proportional_bytes);
+    Some(own + below.sum::<u64>())
+}
+
+/// A line `NAME 123 kB` of a file of proc(5), in bytes.
+fn kibibytes(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1_024)
 }
@@ -175,6 +211,7 @@ mod tests {
         assert_eq!(read_times(text), Some(expected));
         assert_eq!(read_times("7 (a) S 1"), None);
         assert!(CpuTime::of(std::process::id()).is_ok());
+        assert!(proportional_bytes(std::process::id()).unwrap() > 100_000);
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
     }
 

@@ -42,7 +42,7 @@ impl Requests {
             domain: arguments.domain(),
             head: Vec::new(),
             locals: Vec::new(),
-            flows: if name == Name::Register {
+            flows: if is_registering(name) {
                 arguments.flows
             } else {
                 1
@@ -97,6 +97,10 @@ impl Requests {
     }
 }
 
+const fn is_registering(name: Name) -> bool {
+    matches!(name, Name::Register | Name::RegisterNew)
+}
+
 impl Scenario for Requests {
     const SOCKETS: usize = 1;
 
@@ -123,21 +127,24 @@ impl Scenario for Requests {
     }
 
     fn prepare(&mut self, sockets: &mut [Udp], run: u32) -> Result<(), String> {
-        if self.name != Name::Register {
+        if !is_registering(self.name) {
             return Ok(());
         }
         let new = |number| User::new(number, &self.domain, &self.password, run);
         self.users = (self.numbers.0..=self.numbers.1).map(new).collect();
+        self.idle = (0..self.users.len()).collect();
+        if self.name == Name::RegisterNew {
+            return Ok(());
+        }
         for flow in 0..self.flows {
             let users = self.users.iter_mut().skip(flow).step_by(self.flows);
             message::register_all(users, sockets, flow, self.target, &self.domain, run)?;
         }
-        self.idle = (0..self.users.len()).collect();
         Ok(())
     }
 
     fn begin(&mut self, job: Job, request: &mut Vec<u8>) -> bool {
-        if self.name != Name::Register {
+        if !is_registering(self.name) {
             self.compose(job, request);
             return true;
         }
@@ -163,11 +170,11 @@ impl Scenario for Requests {
         _out: &mut Outbox,
     ) -> Verdict {
         match (self.name, message::status(bytes)) {
-            (Name::Ping, _) | (Name::Options | Name::Register, 200) | (Name::Register401, 401) => {
-                Verdict::Done
-            }
-            (Name::Register, 401) => {
-                // The nonce has been forgotten or is too old.
+            (Name::Ping, _)
+            | (Name::Options | Name::Register | Name::RegisterNew, 200)
+            | (Name::Register401, 401) => Verdict::Done,
+            (Name::Register | Name::RegisterNew, 401) => {
+                // There was no nonce yet; or it has been forgotten or is too old.
                 let Some(user) = self.playing.get(next.slot as usize).copied().flatten() else {
                     return Verdict::Failed;
                 };
@@ -205,7 +212,13 @@ impl Scenario for Requests {
 
     fn end(&mut self, slot: u32) {
         let user = self.playing.get_mut(slot as usize).and_then(Option::take);
-        self.idle.extend(user);
+        if self.name == Name::Register {
+            self.idle.extend(user);
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.name == Name::RegisterNew && self.idle.is_empty()
     }
 
     fn is_echo(&self) -> bool {
@@ -213,6 +226,6 @@ impl Scenario for Requests {
     }
 
     fn messages_of_job(&self) -> u32 {
-        2
+        if self.name == Name::RegisterNew { 4 } else { 2 }
     }
 }
