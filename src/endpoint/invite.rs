@@ -354,11 +354,20 @@ impl Endpoint {
             // With a port in the file there. Of a block nobody knows where in it he is until he speaks.
             let has_port = address.is_some_and(|peer| peer.port.is_some());
             let spoken = self.peers.last_flow(user).filter(|_| !has_port);
-            let flow = (spoken.copied())
+            // Who speaks over TCP has no port to be connected to, only the connection that he has opened.
+            let stream = (self.peers.last_stream(user))
+                .filter(|flow| {
+                    flow.connection
+                        .is_some_and(|own| self.connections.is_open(own))
+                })
+                .copied();
+            let flow = (stream.filter(|_| !has_port))
+                .or(spoken.copied())
                 .or_else(|| {
                     let peer = peers::socket_address(&address?);
                     self.flow_to(now, peer, Transport::Udp)
                 })
+                .or(stream)
                 .filter(|flow| !is_own_flow(flow));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),

@@ -25,6 +25,16 @@ struct Entry {
     is_trusted: bool,
 }
 
+/// Where a user by address last spoke from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spoken {
+    datagram: Option<Flow>,
+    /// The connection, open or not.
+    stream: Option<Flow>,
+    /// That was later.
+    is_stream_last: bool,
+}
+
 /// Who is who by address alone.
 #[derive(Clone, Debug)]
 pub struct Peers {
@@ -35,10 +45,8 @@ pub struct Peers {
     sources: HashSet<Source, RandomState>,
     /// Where each line's server and proxy are, as far as that is known: beside the addresses that it has in the file.
     line_hosts: Vec<Vec<PeerAddress>>,
-    /// Where users without a configured port last spoke from.
-    last_flows: HashMap<UserId, Flow, RandomState>,
-    /// The connection that each user last spoke on, open or not.
-    streams: HashMap<UserId, Flow, RandomState>,
+    /// Where users by address last spoke from.
+    spoken: HashMap<UserId, Spoken, RandomState>,
     hasher: RandomState,
 }
 
@@ -50,8 +58,7 @@ impl Peers {
             blocks: Blocks::new(),
             sources: HashSet::with_hasher(hasher.clone()),
             line_hosts: vec![Vec::new(); config.lines.len()],
-            last_flows: HashMap::with_hasher(hasher.clone()),
-            streams: HashMap::with_hasher(hasher.clone()),
+            spoken: HashMap::with_hasher(hasher.clone()),
             hasher,
         };
         peers.fill(config);
@@ -61,13 +68,20 @@ impl Peers {
     /// A new configuration in place of `old`; `user` finds a user's place in it.
     pub fn reload(&mut self, old: &Config, config: &Config, user: impl Fn(&str) -> Option<UserId>) {
         let mut peers = Self::new(config, self.hasher.clone());
-        for (id, flow) in self.last_flows.iter().chain(&self.streams) {
+        for (id, spoken) in &self.spoken {
             let name = old.users.get(id.0 as usize).map(|user| user.name.as_str());
-            // An address that the file no longer gives him is perhaps another's by now.
-            if let Some(id) = name.and_then(&user)
-                && peers.is_user(flow, id)
-            {
-                peers.spoke(id, flow);
+            let Some(id) = name.and_then(&user) else {
+                continue;
+            };
+            let flows = match spoken.is_stream_last {
+                true => [spoken.datagram, spoken.stream],
+                false => [spoken.stream, spoken.datagram],
+            };
+            for flow in flows.iter().flatten() {
+                // An address that the file no longer gives him is perhaps another's by now.
+                if peers.is_user(flow, id) {
+                    peers.spoke(id, flow);
+                }
             }
         }
         *self = peers;
@@ -213,29 +227,33 @@ impl Peers {
 
     /// A user by address has spoken: without a configured port, that is where he is called.
     pub fn spoke(&mut self, user: UserId, flow: &Flow) {
-        // Called over UDP: a connection that he opened may be gone by then.
-        let flows = match flow.transport {
-            Transport::Udp => &mut self.last_flows,
-            Transport::Tcp => &mut self.streams,
-        };
-        if flows.get(&user) != Some(flow) {
-            flows.insert(user, *flow);
+        let spoken = self.spoken.entry(user).or_default();
+        spoken.is_stream_last = flow.transport == Transport::Tcp;
+        match flow.transport {
+            Transport::Udp => spoken.datagram = Some(*flow),
+            Transport::Tcp => spoken.stream = Some(*flow),
         }
     }
 
     /// The connection that a user last spoke on from the address of a UDP flow that is his: known of users by address
     /// only, since behind a NAT an address is not one peer's.
     pub fn stream_beside(&self, user: UserId, flow: &Flow) -> Option<&Flow> {
-        let stream = self.streams.get(&user)?;
+        let stream = self.spoken.get(&user)?.stream.as_ref()?;
         let is_beside = flow.transport == Transport::Udp
             && stream.remote.ip() == flow.remote.ip()
             && self.is_user(flow, user);
         is_beside.then_some(stream)
     }
 
-    /// Where a user by address last spoke from.
+    /// Where a user by address last spoke from over UDP.
     pub fn last_flow(&self, user: UserId) -> Option<&Flow> {
-        self.last_flows.get(&user)
+        self.spoken.get(&user)?.datagram.as_ref()
+    }
+
+    /// The connection, open or not, that a user by address spoke on last, if he has not spoken over UDP since then.
+    pub fn last_stream(&self, user: UserId) -> Option<&Flow> {
+        let spoken = self.spoken.get(&user)?;
+        spoken.stream.as_ref().filter(|_| spoken.is_stream_last)
     }
 
     fn fill(&mut self, config: &Config) {
@@ -455,6 +473,27 @@ mod tests {
     }
 
     #[test]
+    fn a_user_is_called_over_the_connection_that_he_spoke_on_last() {
+        let read = |text: &str| Config::read(text, Path::new(".")).expect("a good configuration");
+        let config = read("[user 100]\naddresses = 192.0.2.1\n");
+        let mut peers = Peers::new(&config, RandomState::with_seeds(1, 2, 3, 4));
+        let stream = flow(Transport::Tcp, "192.0.2.1:7000");
+        let datagram = flow(Transport::Udp, "192.0.2.1:5060");
+        for (last, found) in [
+            (&stream, Some(&stream)),
+            (&datagram, None),
+            (&stream, Some(&stream)),
+            (&datagram, None),
+        ] {
+            peers.spoke(UserId(0), last);
+            assert_eq!(peers.last_stream(UserId(0)), found);
+            peers.reload(&config, &config, |_| Some(UserId(0)));
+            assert_eq!(peers.last_stream(UserId(0)), found, "after a reload");
+        }
+        assert_eq!(peers.last_flow(UserId(0)), Some(&datagram));
+    }
+
+    #[test]
     fn a_connection_is_beside_a_flow_of_the_same_address_only() {
         let mut peers = peers(
             "[user 100]\naddresses = 192.0.2.1, 192.0.2.2\n[trunk t]\naddresses = 192.0.2.9\n",
@@ -463,7 +502,7 @@ mod tests {
         peers.spoke(UserId(0), &stream);
         assert!(
             peers.last_flow(UserId(0)).is_none(),
-            "he is called over UDP"
+            "he has not spoken over UDP"
         );
         for (transport, remote, found) in [
             (Transport::Udp, "192.0.2.1:5060", Some(&stream)),
