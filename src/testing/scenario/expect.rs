@@ -75,7 +75,8 @@ pub fn check(
             continue;
         }
         if name == BODY {
-            check_value(name, value, &text(message.body()), variables)?;
+            let value = text(&unescaped(value));
+            check_value(name, &value, &text(message.body()), variables)?;
             continue;
         }
         let found = header(&message, name).ok_or(format!("there is no header {name}"))?;

@@ -19,12 +19,7 @@ impl Player {
         let described = self.described[index].get(usize::from(stream));
         let described = described.ok_or("it was told of no such stream")?;
         let is_rtcp = u16::from(what == "rtcp");
-        let packet = match what {
-            "rtp" => vec![0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, ssrc, 0x55],
-            "rtcp" => vec![0x80, 200, 0, 1, 0, 0, 0, ssrc],
-            "udptl" => vec![0, ssrc],
-            _ => return Err("neither rtp nor rtcp nor udptl".into()),
-        };
+        let packet = packet_of(what, ssrc).ok_or("neither rtp nor srtp, dtls, rtcp nor udptl")?;
         let from = match words.option("from") {
             Some(from) => from
                 .parse()
@@ -60,9 +55,7 @@ impl Player {
         let packet = found.and_then(|place| self.heard.remove(place));
         let found = match &packet {
             None => "nothing".to_owned(),
-            Some((_, bytes)) if bytes.first() == Some(&0) => "udptl".into(),
-            Some((_, bytes)) if bytes.get(1) == Some(&200) => "rtcp".into(),
-            Some(_) => "rtp".into(),
+            Some((_, bytes)) => kind(bytes).to_owned(),
         };
         let wanted = words.plain.first().map_or("", String::as_str);
         if found != wanted {
@@ -72,14 +65,50 @@ impl Player {
             ));
         }
         if let (Some(ssrc), Some((_, bytes))) = (words.option("ssrc"), &packet) {
-            let place = match found.as_str() {
-                "rtp" => 11,
-                "rtcp" => 7,
-                _ => 1,
-            };
-            let found = bytes.get(place).map_or("none".into(), u8::to_string);
-            return expect::check_value("ssrc", ssrc, &found, &mut self.variables);
+            let own = bytes.get(place(&found)).copied();
+            if own.and_then(|own| packet_of(&found, own)).as_ref() != Some(bytes) {
+                return Err(format!("{found} is not as it was sent: {bytes:?}"));
+            }
+            let own = own.map_or("none".into(), |own| own.to_string());
+            return expect::check_value("ssrc", ssrc, &own, &mut self.variables);
         }
         Ok(())
+    }
+}
+
+/// A packet of that kind.
+fn packet_of(kind: &str, ssrc: u8) -> Option<Vec<u8>> {
+    Some(match kind {
+        "rtp" => vec![0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, ssrc, 0x55],
+        // What is encrypted, and the tag behind it, may be any bytes (RFC 3711 §3.1).
+        "srtp" => [0x80, 8, 0, 1, 0, 0, 0, 1, 0, 0, 0, ssrc]
+            .into_iter()
+            .chain(0..=255)
+            .collect(),
+        // A handshake record of DTLS 1.2 (RFC 6347 §4.1), the number in its sequence number.
+        "dtls" => vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, ssrc, 0, 1, 1],
+        "rtcp" => vec![0x80, 200, 0, 1, 0, 0, 0, ssrc],
+        "udptl" => vec![0, ssrc],
+        _ => return None,
+    })
+}
+
+fn kind(packet: &[u8]) -> &'static str {
+    match packet {
+        [0, ..] => "udptl",
+        [22, ..] => "dtls",
+        [_, 200, ..] => "rtcp",
+        _ if packet.len() > 13 => "srtp",
+        _ => "rtp",
+    }
+}
+
+/// Where the number stands in a packet of that kind.
+fn place(kind: &str) -> usize {
+    match kind {
+        "rtp" | "srtp" => 11,
+        "dtls" => 10,
+        "rtcp" => 7,
+        _ => 1,
     }
 }

@@ -30,7 +30,7 @@
 //!
 //! Headers that stand often are written once, before the first time: `headers carried:`, lines of them, and then `| @carried`.
 //! A text in quotes is the body itself: `alice > MESSAGE sip:bob@pbx "hello\r\n"`, `bob < MESSAGE "hello\r\n"`; `| Body: *hello*`
-//! below a message is a pattern of it.
+//! below a message is a pattern of it, in which `\r\n` stands for a line's end.
 //!
 //! Events are looked at as one likes: `event outside_limit user=alice` is the first of that name that was not looked at.
 //!
@@ -48,7 +48,7 @@
 //! `server reaches LINE=udp:192.0.2.9:5060,udp:...`, `server cannot reach LINE "why"`.
 //! `server speaks from 192.0.2.1 to 198.51.100.4`: the kernel's route there, asked for where `listen` is a wildcard.
 //! `server line NAME state=refused status=403 "reason"` is what people are shown of a line, `server registers NAME` has it register now.
-//! Media: `A sends rtp ssrc=1` (also `rtcp`, `udptl`; `stream=1`, `from=ADDRESS`) goes to where A was last told to send it, from
+//! Media: `A sends rtp ssrc=1` (also `srtp`, `dtls`, `rtcp`, `udptl`; `stream=1`, `from=ADDRESS`) goes to where A was last told to send it, from
 //! the port 30000 of A's address; `B hears rtp ssrc=1`, `B hears nothing`, `at=ADDRESS` where that is not B's host. Media that
 //! nobody asks for is no mistake. `bob < INVITE sdp=192.0.2.1:*` compares addresses and ports of the streams.
 //! In a header that is sent, a word `$name` stands for what was bound, within a word `${name}`, and so it does where a URI may
