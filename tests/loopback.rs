@@ -53,9 +53,14 @@ impl Site {
     }
 
     fn write(&self, text: &str) {
+        self.write_listening("", text);
+    }
+
+    /// The same with more to listen at, as `, udp:[::1]:5060`.
+    fn write_listening(&self, more: &str, text: &str) {
         let address = self.address;
         let text = format!(
-            "[server]\nlisten = udp:{address}:5060, tcp:{address}:5060\n[http]\nlisten = {address}:8080\n{text}"
+            "[server]\nlisten = udp:{address}:5060, tcp:{address}:5060{more}\n[http]\nlisten = {address}:8080\n{text}"
         );
         std::fs::write(self.folder.path().join("config.ini"), text).unwrap();
     }
