@@ -5,16 +5,20 @@ use std::time::Duration;
 use super::harness::*;
 use sipkeep::endpoint::Input;
 
-/// An address, a port that counts over UDP, blocks of both families; the guard is off, so that everybody is answered.
+/// An address, a port that counts over UDP, blocks of both families, an address and a block that two have; the guard is off, so that everybody is answered.
 const VICTIMS: &str = "[server]\nlisten = udp:192.0.2.100:5060, tcp:192.0.2.100:5060\n[guard]\nmode = off\n\
     [user 100]\npassword = hundred-kXq7\n\
     [user 102]\naddresses = 192.0.2.2\n[user 103]\naddresses = 192.0.2.3:5070\n\
     [user 104]\naddresses = 192.0.2.64/28, ::ffff:198.51.100.64/124\n\
     [user 105]\naddresses = [2001:db8::7]:5062, 2001:db8:0:7::/64\n\
+    [user 106]\naddresses = 192.0.2.7, 192.0.2.96/28\n[user 107]\naddresses = 192.0.2.7, 192.0.2.96/28\n\
     [trunk carrier]\naddresses = 198.51.100.4:5060\nkeepalive = 0\nincoming = 102\n";
 
+/// Where 106 and 107 are, whom From tells apart: whoever is neither there is nobody.
+const SHARED: [&str; 3] = ["192.0.2.7:5060", "192.0.2.96:5060", "192.0.2.111:9999"];
+
 /// A user, where he is, and from where everything is somebody else's: beside his address, his block and his port.
-const PLACES: [(&str, &str, &[&str]); 4] = [
+const PLACES: [(&str, &str, &[&str]); 6] = [
     (
         "102",
         "192.0.2.2:5060",
@@ -38,6 +42,16 @@ const PLACES: [(&str, &str, &[&str]); 4] = [
             "[2001:db8::8]:5062",
             "[2001:db8:0:8::]:5062",
         ],
+    ),
+    (
+        "106",
+        "192.0.2.7:5060",
+        &["192.0.2.8:5060", "192.0.2.95:5060", "203.0.113.7:5060"],
+    ),
+    (
+        "107",
+        "192.0.2.111:9999",
+        &["192.0.2.6:5060", "192.0.2.112:5060", "[::192.0.2.7]:5060"],
     ),
 ];
 
@@ -170,7 +184,11 @@ fn nothing_but_the_sockets_address_makes_anybody_a_user_by_address() {
     let mut challenged = 0;
     for case in 0..cases {
         let (user, home, others) = random.of(&PLACES);
-        let from = random.of(others);
+        // Who shares an address may say there that he is one of those whose it is, and no third one.
+        let from = match random.below(4) {
+            0 if !["106", "107"].contains(&user) => random.of(&SHARED),
+            _ => random.of(others),
+        };
         let text = lie(&mut random, &call, user, home);
         // Over TCP the port of a user's own address says nothing: from there it is he.
         let is_tcp =
@@ -243,6 +261,54 @@ fn nothing_but_the_sockets_address_makes_anybody_a_user_by_address() {
         [404],
         "a block in IPv4-mapped form is IPv4"
     );
+}
+
+/// Of two who share an address From alone says which one it is, whatever else the request says.
+#[test]
+fn who_shares_an_address_is_who_from_says() {
+    let mut site = Site::of(VICTIMS);
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let names = ["100", "102", "103", "104", "106", "107", "nobody"];
+    for case in 0..1_000_u64 {
+        let (from, user) = (random.of(&SHARED), random.of(&names));
+        let other = random.of(&names);
+        let mut call = invite("102", user).contact(&format!("<sip:{other}@{from}>"));
+        for line in [
+            format!("P-Asserted-Identity: <sip:{other}@192.0.2.100>"),
+            format!("P-Preferred-Identity: <sip:{other}@192.0.2.100>"),
+            format!("Remote-Party-ID: <sip:{other}@{from}>;party=calling"),
+            format!("Referred-By: <sip:{other}@192.0.2.100>"),
+            format!("Diversion: <sip:{other}@192.0.2.100>"),
+        ] {
+            if random.below(2) == 0 {
+                call = call.line(&line);
+            }
+        }
+        let outcome = site.udp(from, call.text());
+        let context = || {
+            format!(
+                "case {case}, {user} from {from}: {outcome:#?}\n{}",
+                call.text()
+            )
+        };
+        if !["106", "107"].contains(&user) {
+            assert_eq!(outcome.statuses(), [401], "{}", context());
+            assert_eq!(outcome.sent.len(), 1, "{}", context());
+            continue;
+        }
+        let outgoing = outcome.to("192.0.2.2:5060").to_owned();
+        let shown = header(&outgoing, "From").unwrap();
+        assert!(shown.starts_with(&format!("<sip:{user}@")), "{}", context());
+        let ended = site.udp("192.0.2.2:5060", answer(&outgoing, 486, "x", "", ""));
+        let caller = ended.kept.iter().find_map(|change| match change {
+            sipkeep::store::Change::Record(record) => Some(record.caller.clone()),
+            _ => None,
+        });
+        assert_eq!(caller.as_deref(), Some(user), "case {case}: {ended:#?}");
+        site.udp(from, acknowledge(&call, ended.to(from)));
+        site.pass(Duration::from_secs(40));
+    }
+    assert_eq!(site.counts(), (0, 0, 0));
 }
 
 /// The branch of a request of ours is known to whoever has seen it. What he answers from elsewhere is an answer, for many peers
