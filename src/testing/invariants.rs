@@ -76,6 +76,11 @@ pub fn every_call_has_its_record(world: &World, honest: &[Phone]) -> Result<(), 
                 (Outcome::Final(200), [(1, 1, record)]) => {
                     matches!(record.disposition, "answered" | INTERRUPTED)
                 }
+                // He was answered first and heard in the BYE that there is nothing to take (any more).
+                (Outcome::Final(200), [(0, 1, record)]) => {
+                    record.dialled.starts_with("*8")
+                        && record.status.is_some_and(|status| status >= 400)
+                }
                 // Cancelled before the challenge came back: nobody was called.
                 (Outcome::Final(401), []) => true,
                 (Outcome::Final(status), [(0, 1, record)]) => record.status == Some(*status),
