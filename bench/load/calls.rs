@@ -84,12 +84,8 @@ impl Calls {
             return;
         };
         let local = self.locals[CALLER];
-        let via = format!("SIP/2.0/UDP {local};rport;branch=");
         let uri = callee.aor.as_bytes();
-        let mut composer = Composer::request(out, b"INVITE", uri);
-        composer
-            .field("Via", &[via.as_bytes(), &message::branch(job)])
-            .number("Max-Forwards", 70);
+        let mut composer = message::request(out, b"INVITE", uri, local, &message::branch(job));
         composer.field(
             "From",
             &[b"<", caller.aor.as_bytes(), b">;tag=", &call.call_id],
@@ -116,12 +112,9 @@ impl Calls {
         let Some(contact) = answer.contact_values().next() else {
             return false;
         };
-        let via = format!("SIP/2.0/UDP {};rport;branch=", self.locals[CALLER]);
+        let (local, branch) = (self.locals[CALLER], message::branch(job));
         let number = answer.cseq().number + u32::from(method == b"BYE");
-        let mut composer = Composer::request(out, method, contact.address.uri);
-        composer
-            .field("Via", &[via.as_bytes(), &message::branch(job)])
-            .number("Max-Forwards", 70);
+        let mut composer = message::request(out, method, contact.address.uri, local, &branch);
         // RFC 3261 §12.1.2: a proxy that stays in the way has said so, the last one first.
         let routes: Vec<&[u8]> = answer.values(HeaderName::RecordRoute).collect();
         for route in routes.iter().rev() {
@@ -145,11 +138,9 @@ impl Calls {
         let Some(callee) = self.users.get(call.pair * 2 + 1) else {
             return;
         };
-        let via = format!("SIP/2.0/UDP {};rport;branch=", self.locals[CALLER]);
-        let mut composer = Composer::request(&mut self.buffer, b"ACK", callee.aor.as_bytes());
-        composer
-            .field("Via", &[via.as_bytes(), &message::branch(job)])
-            .number("Max-Forwards", 70);
+        let (local, branch) = (self.locals[CALLER], message::branch(job));
+        let uri = callee.aor.as_bytes();
+        let mut composer = message::request(&mut self.buffer, b"ACK", uri, local, &branch);
         copy(
             &mut composer,
             answer,

@@ -66,6 +66,22 @@ pub fn status(bytes: &[u8]) -> u16 {
         .map_or(0, |text| text.parse().unwrap_or(0))
 }
 
+/// Begins a request: what all of them have before anything else.
+pub fn request<'b>(
+    out: &'b mut Vec<u8>,
+    method: &[u8],
+    uri: &[u8],
+    local: SocketAddr,
+    branch: &[u8],
+) -> Composer<'b> {
+    let via = format!("SIP/2.0/UDP {local};rport;branch=");
+    let mut composer = Composer::request(out, method, uri);
+    composer
+        .field("Via", &[via.as_bytes(), branch])
+        .number("Max-Forwards", 70);
+    composer
+}
+
 /// The way between a phone of ours and the server.
 pub fn flow(local: SocketAddr, target: SocketAddr) -> Flow {
     Flow {
@@ -170,11 +186,7 @@ impl User {
     ) {
         self.cseq += 1;
         let uri = format!("sip:{domain}");
-        let via = format!("SIP/2.0/UDP {local};rport;branch=");
-        let mut composer = Composer::request(out, b"REGISTER", uri.as_bytes());
-        composer
-            .field("Via", &[via.as_bytes(), branch])
-            .number("Max-Forwards", 70);
+        let mut composer = request(out, b"REGISTER", uri.as_bytes(), local, branch);
         composer.field("From", &[b"<", self.aor.as_bytes(), b">;tag=8a7b6c5d"]);
         composer.field("To", &[b"<", self.aor.as_bytes(), b">"]);
         composer.field("Call-ID", &[self.call_id.as_bytes()]);

@@ -44,7 +44,11 @@ impl Server {
         std::fs::create_dir(&folder).map_err(said)?;
         std::fs::write(folder.join("config.ini"), configuration).map_err(said)?;
         let mut command = process::on_core(how.program, how.core);
-        Self::configured(&mut command, &folder);
+        command
+            .arg("--config")
+            .arg(folder.join("config.ini"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
         if let Some(user_id) = how.user_id {
             use std::os::unix::process::CommandExt;
             std::os::unix::fs::chown(&folder, Some(user_id), None).map_err(said)?;
@@ -71,14 +75,6 @@ impl Server {
         Ok(server)
     }
 
-    fn configured(command: &mut Command, folder: &Path) {
-        command
-            .arg("--config")
-            .arg(folder.join("config.ini"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-    }
-
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -89,17 +85,7 @@ impl Server {
     /// # Errors
     /// It was refused, for people.
     pub fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
-        let mut command = Command::new(&self.program);
-        Self::configured(&mut command, &self.folder);
-        let output = command
-            .args(words)
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(format!("{}: {}", words.join(" "), output.status))
-        }
+        ask(&self.program, &self.folder, words)
     }
 
     /// What it tells of itself.
@@ -122,6 +108,25 @@ impl Server {
         let drops = drops.iter().map(|lane| lane["drops"].as_u64().unwrap_or(0));
         Ok(drops.chain([process::socket_drops(self.target)]).collect())
     }
+}
+
+/// A command for the server whose file is in this folder; what it prints.
+///
+/// # Errors
+/// It was refused, for people.
+pub fn ask(program: &Path, folder: &Path, words: &[&str]) -> Result<Vec<u8>, String> {
+    let output = Command::new(program)
+        .arg("--config")
+        .arg(folder.join("config.ini"))
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: {}, {said}", words.join(" "), output.status))
 }
 
 impl Drop for Server {

@@ -8,6 +8,7 @@
 //! suddenly has more streams than its offer goes on without a relay.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::*;
 use crate::media::{Exchange, Full, Place, Side as End};
@@ -119,6 +120,22 @@ impl<'m> Said<'m> {
             false => End::Callee,
         }
     }
+
+    /// The body with the ports of a relay in its `part` that is the description.
+    fn rewritten(
+        self,
+        id: MediaId,
+        part: Range<usize>,
+        streams: &[Stream],
+        context: &mut Context<'_>,
+    ) -> Cow<'m, [u8]> {
+        let of = |range: Option<&'m [u8]>| range.unwrap_or_default();
+        let mut body = of(self.body.get(..part.start)).to_vec();
+        let description = (of(self.body.get(part.clone())), streams);
+        (context.media).rewrite(id, self.end(), description, &mut body, context.out);
+        body.extend_from_slice(of(self.body.get(part.end..)));
+        Cow::Owned(body)
+    }
 }
 
 impl Call {
@@ -147,8 +164,8 @@ impl Call {
         let streams = match (read, said.exchange) {
             (Ok(streams), _) => streams,
             (Err(_), Exchange::Offer) => {
-                let is_relayed = self.must_relay(branch, &[], said.end(), context);
-                return if is_relayed {
+                let is_needed = || self.needs_relay(branch, &[], said.end(), context);
+                return if self.has_relay(branch) || is_needed().is_some() {
                     Err(Unfit::Unreadable)
                 } else {
                     as_it_is
@@ -178,11 +195,7 @@ impl Call {
         if self.state == State::Answered {
             context.media.answered(id, context.out);
         }
-        let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
-        let description = (description, streams.as_slice());
-        (context.media).rewrite(id, said.end(), description, &mut body, context.out);
-        body.extend_from_slice(said.body.get(part.end..).unwrap_or_default());
-        Ok(Cow::Owned(body))
+        Ok(said.rewritten(id, part, &streams, context))
     }
 
     /// The same where it is too late to refuse: what cannot be relayed is not.
@@ -214,11 +227,7 @@ impl Call {
         let Ok(streams) = sdp::read(description) else {
             return as_it_is;
         };
-        let mut body = said.body.get(..part.start).unwrap_or_default().to_vec();
-        let description = (description, streams.as_slice());
-        (context.media).rewrite(id, said.end(), description, &mut body, context.out);
-        body.extend_from_slice(said.body.get(part.end..).unwrap_or_default());
-        Cow::Owned(body)
+        said.rewritten(id, part, &streams, context)
     }
 
     /// A phone may say where it is in its descriptions alone: its NAT writes everything else anew. Who called it has been
@@ -253,32 +262,31 @@ impl Call {
     }
 
     fn begins_relay(&mut self, branch: u8, offer: &[Stream], from: End, context: &mut Context<'_>) {
-        if self.relay_of(branch).is_some() || !self.must_relay(branch, offer, from, context) {
+        if self.has_relay(branch) {
             return;
         }
-        let (Some(caller), Some(callee)) = (self.leg(CALLER), self.leg(branch)) else {
+        let Some(places) = self.needs_relay(branch, offer, from, context) else {
             return;
         };
-        let places = [caller.place(), callee.place()];
         let now = context.now.mono;
         let is_open = places.iter().all(|place| place.trust != Trust::Owed);
         let id = context.media.begin(now, places, is_open);
-        if let (State::Ringing, Party::User(_, name)) = (self.state, &caller.party) {
+        if let (State::Ringing, Party::User(_, name)) = (self.state, &self.caller.party) {
             context.media.rings_for(id, name);
         }
         self.set_relay(branch, Some(id));
     }
 
-    /// Whether what passes between the caller and this branch is relayed, or must be.
-    fn must_relay(&self, branch: u8, offer: &[Stream], from: End, context: &Context<'_>) -> bool {
-        self.relay_of(branch).is_some()
-            || match (self.leg(CALLER), self.leg(branch)) {
-                (Some(caller), Some(callee)) => {
-                    let places = [caller.place(), callee.place()];
-                    context.media.is_needed(&places, offer, from)
-                }
-                _ => false,
-            }
+    /// Where the caller and this branch are, if what passes between them must be relayed.
+    fn needs_relay(
+        &self,
+        branch: u8,
+        offer: &[Stream],
+        from: End,
+        context: &Context<'_>,
+    ) -> Option<[Place; 2]> {
+        let places = [self.leg(CALLER)?.place(), self.leg(branch)?.place()];
+        (context.media.is_needed(&places, offer, from)).then_some(places)
     }
 
     /// The call is answered, be it that the description had come before.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Setup;
 use crate::process;
+use crate::server::ask;
 
 /// Where they all listen, on a port each.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
@@ -114,17 +115,8 @@ impl Server {
         ) {
             return Ok(());
         }
-        let output = Command::new(&self.program)
-            .arg("--config")
-            .arg(self.folder.join("config.ini"))
-            .args(["ban", &address.to_string(), "--for", "4h"])
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(format!("ban {address}: {said}"))
+        let words = ["ban", &address.to_string(), "--for", "4h"];
+        ask(&self.program, &self.folder, &words).map(drop)
     }
 
     /// Asks with OPTIONS until it answers, as its trunk: strangers may be met with silence.

@@ -178,16 +178,7 @@ impl Signalling {
         let local = self.sockets[CALLER].local;
         let branch = message::branch(self.job(index, 1));
         let (callee, unique) = (self.users[index].aor.as_bytes(), &branch[7..]);
-        let mut composer = Composer::request(&mut bytes, b"INVITE", callee);
-        composer
-            .field(
-                "Via",
-                &[
-                    format!("SIP/2.0/UDP {local};rport;branch=").as_bytes(),
-                    &branch,
-                ],
-            )
-            .number("Max-Forwards", 70);
+        let mut composer = message::request(&mut bytes, b"INVITE", callee, local, &branch);
         let caller = format!("<sip:0301234567@{}>;tag=", local.ip());
         composer.field("From", &[caller.as_bytes(), unique]);
         composer
@@ -207,16 +198,7 @@ impl Signalling {
             .contact_values()
             .next()
             .map_or(&b"sip:unknown"[..], |contact| contact.address.uri);
-        let mut composer = Composer::request(&mut bytes, b"ACK", uri);
-        composer
-            .field(
-                "Via",
-                &[
-                    format!("SIP/2.0/UDP {local};rport;branch=").as_bytes(),
-                    &branch,
-                ],
-            )
-            .number("Max-Forwards", 70);
+        let mut composer = message::request(&mut bytes, b"ACK", uri, local, &branch);
         for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
             if let Some(value) = answer.value(name) {
                 composer.field(name.text(), &[value]);
@@ -238,16 +220,7 @@ impl Signalling {
         let branch = message::branch(self.job(u32::MAX as usize, serial));
         let user = &self.users[0];
         let uri = format!("sip:{}", self.target.ip());
-        let mut composer = Composer::request(&mut bytes, b"OPTIONS", uri.as_bytes());
-        composer
-            .field(
-                "Via",
-                &[
-                    format!("SIP/2.0/UDP {local};rport;branch=").as_bytes(),
-                    &branch,
-                ],
-            )
-            .number("Max-Forwards", 70);
+        let mut composer = message::request(&mut bytes, b"OPTIONS", uri.as_bytes(), local, &branch);
         composer.field(
             "From",
             &[b"<", user.aor.as_bytes(), b">;tag=", &branch[7..]],
