@@ -84,18 +84,7 @@ impl Call {
     /// Alice offers, Bob answers, at t = 0.
     fn talk(text: &str) -> Self {
         let mut call = Self::begin(text, [place(ALICE, false), place(BOB, false)], true);
-        call.say(
-            Side::Caller,
-            &[stream("198.51.100.10:4000")],
-            Exchange::Offer,
-            0,
-        );
-        call.say(
-            Side::Callee,
-            &[stream("198.51.100.20:5000")],
-            Exchange::Answer,
-            0,
-        );
+        call.agree(stream("198.51.100.10:4000"), stream("198.51.100.20:5000"));
         call
     }
 
@@ -115,6 +104,12 @@ impl Call {
         .unwrap();
         let shown = self.media.show(self.id, side, streams, &mut self.out);
         shown.unwrap().1
+    }
+
+    /// Offer and answer of one stream, at the beginning.
+    fn agree(&mut self, caller: Stream, callee: Stream) {
+        self.say(Side::Caller, &[caller], Exchange::Offer, 0);
+        self.say(Side::Callee, &[callee], Exchange::Answer, 0);
     }
 
     fn pair(&self, side: Side, stream: usize) -> MediaPair {
@@ -308,13 +303,7 @@ fn a_refused_offer_is_forgotten() {
 fn behind_a_nat_the_port_is_tried_at_the_signalling_host() {
     let places = [place(ALICE, true), place(BOB, false)];
     let mut call = Call::begin("", places, true);
-    call.say(Side::Caller, &[stream("10.0.0.5:4000")], Exchange::Offer, 0);
-    call.say(
-        Side::Callee,
-        &[stream("198.51.100.20:5000")],
-        Exchange::Answer,
-        0,
-    );
+    call.agree(stream("10.0.0.5:4000"), stream("198.51.100.20:5000"));
     let first = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 1);
     assert_eq!(first, Some(address("198.51.100.10:4000")));
     // A host of that private address near us is not it.
@@ -334,13 +323,7 @@ fn behind_a_nat_the_port_is_tried_at_the_signalling_host() {
 fn nothing_is_sent_to_hosts_that_cannot_be_meant() {
     for said in ["127.0.0.1:4000", "0.0.0.0:4000", "[2001:db8::9]:4000"] {
         let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], true);
-        call.say(Side::Caller, &[stream(said)], Exchange::Offer, 0);
-        call.say(
-            Side::Callee,
-            &[stream("198.51.100.20:5000")],
-            Exchange::Answer,
-            0,
-        );
+        call.agree(stream(said), stream("198.51.100.20:5000"));
         let to = call.hear(Side::Callee, Rtp, "198.51.100.20:5000", &rtp(1), 1);
         let is_hidden = said.starts_with("127");
         let signalling = is_hidden.then(|| address("198.51.100.10:4000"));
@@ -383,18 +366,7 @@ fn media_does_not_go_round_between_ports_of_ours() {
 #[test]
 fn nothing_passes_before_the_caller_has_shown_that_he_is_there() {
     let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], false);
-    call.say(
-        Side::Caller,
-        &[stream("198.51.100.10:4000")],
-        Exchange::Offer,
-        0,
-    );
-    call.say(
-        Side::Callee,
-        &[stream("198.51.100.20:5000")],
-        Exchange::Answer,
-        0,
-    );
+    call.agree(stream("198.51.100.10:4000"), stream("198.51.100.20:5000"));
     assert_eq!(
         call.hear(Side::Caller, Rtp, "198.51.100.10:4000", &rtp(1), 1),
         None

@@ -4,10 +4,13 @@
 //! a call, and so may a TCP phone's connection.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::phone::led::Move;
 use super::phone::{Phone, Sent};
+use super::random::Random;
 use super::world::{Delivery, Seen, World};
+use crate::config::Config;
 use crate::source::Transport;
 use crate::time::Instant;
 
@@ -200,5 +203,22 @@ impl Fleet {
             String::from_utf8_lossy(message.call_id()),
             message.cseq().number
         );
+    }
+}
+
+/// A configuration as it stands in a play's own text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read(text: &str) -> Result<Config, String> {
+    Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
+}
+
+/// What a phone or a carrier speaks.
+pub(super) fn any_transport(random: &mut Random) -> Transport {
+    if random.chance(300) {
+        Transport::Tcp
+    } else {
+        Transport::Udp
     }
 }

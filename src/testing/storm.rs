@@ -9,16 +9,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
-use super::fleet::{Fleet, Step};
+use super::fleet::{Fleet, Step, any_transport, read};
 use super::invariants;
 use super::network::Link;
 use super::phone::{Habits, Outcome, Phone};
 use super::random::Random;
 use super::world::World;
-use crate::config::Config;
 use crate::source::Transport;
 use crate::time::Instant;
 
@@ -424,17 +422,5 @@ impl Storm {
             *count += 1;
         }
         summary
-    }
-}
-
-fn read(text: &str) -> Result<Config, String> {
-    Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
-}
-
-fn any_transport(random: &mut Random) -> Transport {
-    if random.chance(300) {
-        Transport::Tcp
-    } else {
-        Transport::Udp
     }
 }

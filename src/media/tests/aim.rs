@@ -44,18 +44,7 @@ fn only_media_passes() {
         }
     }
     let mut call = Call::begin("", [place(ALICE, false), place(BOB, false)], true);
-    call.say(
-        Side::Caller,
-        &[fax("198.51.100.10:4000")],
-        Exchange::Offer,
-        0,
-    );
-    call.say(
-        Side::Callee,
-        &[fax("198.51.100.20:5000")],
-        Exchange::Answer,
-        0,
-    );
+    call.agree(fax("198.51.100.10:4000"), fax("198.51.100.20:5000"));
     for (packet, passes) in [
         (&sip[..], false),
         (b"sip/2.0 200 OK\r\n", false),
@@ -235,13 +224,7 @@ fn to_whoever_may_be_forged_only_a_few_packets_go_away_from_his_address() {
     };
     let begin = |said: &str| {
         let mut call = Call::begin("", [carrier, place(BOB, false)], true);
-        call.say(Side::Caller, &[stream(said)], Exchange::Offer, 0);
-        call.say(
-            Side::Callee,
-            &[stream("198.51.100.20:5000")],
-            Exchange::Answer,
-            0,
-        );
+        call.agree(stream(said), stream("198.51.100.20:5000"));
         call
     };
     let send = |call: &mut Call, ms| {
@@ -280,18 +263,7 @@ fn link_local_addresses_keep_their_link() {
         ..place(ALICE, false)
     };
     let mut call = Call::begin("", [near, place(BOB, false)], true);
-    call.say(
-        Side::Caller,
-        &[stream("[fe80::5]:4000")],
-        Exchange::Offer,
-        0,
-    );
-    call.say(
-        Side::Callee,
-        &[stream("198.51.100.20:5000")],
-        Exchange::Answer,
-        0,
-    );
+    call.agree(stream("[fe80::5]:4000"), stream("198.51.100.20:5000"));
     let opened = call.out.iter().find_map(|output| match output {
         crate::action::Output::OpenMedia { address, .. } => {
             Some(address).filter(SocketAddr::is_ipv6)

@@ -62,18 +62,7 @@ fn a_fax_has_no_ssrc_and_its_port_is_fixed_all_the_same() {
         is_rtp: false,
         ..stream(address)
     };
-    call.say(
-        Side::Caller,
-        &[fax("198.51.100.10:4000")],
-        Exchange::Offer,
-        0,
-    );
-    call.say(
-        Side::Callee,
-        &[fax("198.51.100.20:5000")],
-        Exchange::Answer,
-        0,
-    );
+    call.agree(fax("198.51.100.10:4000"), fax("198.51.100.20:5000"));
     let packet: (u16, &[u8]) = (4001, b"\x00\x01");
     assert_eq!(after(&mut call, &[packet; 5]), 4001);
     assert_eq!(after(&mut call, &[(4002, b"\x00\x01")]), 4001);

@@ -14,20 +14,18 @@ mod setup;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use self::checks::back_within;
-use self::setup::{carrier_address, read};
+use self::setup::carrier_address;
 use super::carrier::{Carrier, Policy};
 use super::dns::{Manner, Zone};
-use super::fleet::{Fleet, Step};
+use super::fleet::{Fleet, Step, read};
 use super::invariants;
 use super::network::Link;
 use super::phone::{Habits, Outcome, Phone};
 use super::random::Random;
 use super::world::World;
-use crate::config::Config;
 use crate::source::{Lane, Source, Transport};
 use crate::time::Instant;
 

@@ -26,10 +26,6 @@ fn account(carrier: usize, account: usize) -> (String, String) {
     (user, password)
 }
 
-pub(super) fn read(text: &str) -> Result<Config, String> {
-    Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
-}
-
 /// The configuration for carriers of these policies.
 fn configuration(policies: &[Policy], random: &mut Random) -> String {
     let address = server();

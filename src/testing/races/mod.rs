@@ -13,12 +13,10 @@ mod setup;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use self::clash::{CLASHES, Clash};
-use self::setup::read;
-use super::fleet::{Fleet, Step};
+use super::fleet::{Fleet, Step, any_transport, read};
 use super::invariants;
 use super::network::Link;
 use super::phone::led::Move;
@@ -26,7 +24,6 @@ use super::phone::{Habits, Phone};
 use super::random::Random;
 use super::world::World;
 use crate::api::{Answer, Command};
-use crate::config::Config;
 
 use crate::source::{Place, Transport};
 use crate::time::Instant;

@@ -27,18 +27,6 @@ fn phone_address(number: u64) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, 10 + number as u8], 5060))
 }
 
-pub(super) fn read(text: &str) -> Result<Config, String> {
-    Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
-}
-
-fn any_transport(random: &mut Random) -> Transport {
-    if random.chance(300) {
-        Transport::Tcp
-    } else {
-        Transport::Udp
-    }
-}
-
 /// The way that all go: half of the seeds lose nothing and are exact, so that what crosses is known to the microsecond.
 fn link(random: &mut Random) -> Link {
     let delay = Duration::from_millis(random.between(1, 60));
