@@ -10,6 +10,7 @@
 //! place of the four bytes: its answer comes from inside. Nothing waits for that, and it is discarded unread.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -32,16 +33,27 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = NAT_KEEPALIVES_PER_SECOND / 10;
 /// How long a phone is not asked anything: NATs forget what says nothing for 30 s or more.
 const ASKED: Duration = Duration::from_secs(30);
+/// Places of flows that are gone, beside one for each that is kept, before they are taken out.
+const QUEUE_SLACK: usize = 64;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct KeepAlive {
-    /// In the order of their times.
+    /// In the order of their times. Those whose phones are gone count for nothing, and are soon taken out.
     queue: VecDeque<Next>,
-    /// What the branch of the last OPTIONS on a flow was made from; 0: there was none.
-    known: HashMap<Flow, u64, RandomState>,
+    /// Those that are kept, by the phone's address: as many as have bindings, at most.
+    known: HashMap<SocketAddr, Kept, RandomState>,
     /// Nothing goes before.
     rests_until: Instant,
+}
+
+/// A flow that is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// Of its place in the queue: another one of this flow's is left from before its phone was gone for a while.
+    at: Instant,
+    /// What the branch of the last OPTIONS was made from; 0: there was none.
+    token: u64,
 }
 
 /// A flow that waits for its turn.
@@ -74,16 +86,37 @@ impl KeepAlive {
 
     /// The interval may have been a longer one when those before were queued.
     fn queue(&mut self, next: Next) {
-        let place = self.queue.partition_point(|other| other.at <= next.at);
+        let token = self
+            .known
+            .get(&next.flow.remote)
+            .map_or(0, |kept| kept.token);
+        let at = next.at;
+        self.known.insert(next.flow.remote, Kept { at, token });
+        let place = self.queue.partition_point(|other| other.at <= at);
         self.queue.insert(place, next);
+    }
+
+    /// Nobody is registered on this flow any more. Its place in the queue is left for later, but not a second one for each phone.
+    fn forget(&mut self, flow: &Flow) {
+        self.known.remove(&flow.remote);
+        if self.queue.len() > 2 * self.known.len() + QUEUE_SLACK {
+            let known = &self.known;
+            self.queue.retain(|next| is_place(known, next));
+        }
     }
 
     /// Whether this answers the last OPTIONS that went there.
     pub(super) fn is_answer(&self, flow: &Flow, bytes: &[u8]) -> bool {
         bytes.starts_with(b"SIP/2.0 ")
-            && (self.known.get(flow))
-                .is_some_and(|token| *token != 0 && raw_branch(bytes) == Some(&branch(*token)[..]))
+            && (self.known.get(&flow.remote))
+                .map(|kept| kept.token)
+                .is_some_and(|token| token != 0 && raw_branch(bytes) == Some(&branch(token)[..]))
     }
+}
+
+/// Whether a flow is kept, and this is its place in the queue.
+fn is_place(known: &HashMap<SocketAddr, Kept, RandomState>, next: &Next) -> bool {
+    (known.get(&next.flow.remote)).is_some_and(|kept| kept.at == next.at)
 }
 
 impl Endpoint {
@@ -92,14 +125,23 @@ impl Endpoint {
         let Some(own) = self.config.registrar.nat_keepalive else {
             return;
         };
-        if flow.connection.is_none() && !self.keepalive.known.contains_key(flow) {
-            self.keepalive.known.insert(*flow, 0);
+        let is_kept = self.keepalive.known.contains_key(&flow.remote);
+        if flow.connection.is_none() && !is_kept && self.location.on_flow(flow).is_some() {
             let next = Next {
                 at: now.plus(self.keepalive.interval(own)),
                 asked: now,
                 flow: *flow,
             };
             self.keepalive.queue(next);
+        }
+    }
+
+    /// Those whose last binding is gone are kept no longer.
+    pub(super) fn forget_left(&mut self) {
+        while let Some(flow) = self.location.next_left() {
+            if self.location.on_flow(&flow).is_none() {
+                self.keepalive.forget(&flow);
+            }
         }
     }
 
@@ -117,8 +159,10 @@ impl Endpoint {
         };
         let interval = self.keepalive.interval(own);
         let count = self.keepalive.queue.len() as u32;
-        for (next, place) in self.keepalive.queue.iter_mut().zip(1..) {
-            next.at = now.plus(interval * place / count);
+        let queue = std::mem::take(&mut self.keepalive.queue);
+        for (next, place) in queue.into_iter().zip(1..) {
+            let at = now.plus(interval * place / count);
+            self.keepalive.queue(Next { at, ..next });
         }
     }
 
@@ -149,16 +193,23 @@ impl Endpoint {
         self.keepalive.rests_until = now.plus(TOGETHER);
         let until = now.plus(TOGETHER);
         let interval = self.keepalive.interval(own);
-        for _ in 0..AT_ONCE {
+        let mut left = AT_ONCE;
+        while left > 0 {
             let due = self.keepalive.queue.front().copied();
             let Some(mut next) = due.filter(|next| next.at <= until) else {
                 return;
             };
             self.keepalive.queue.pop_front();
+            if !is_place(&self.keepalive.known, &next) {
+                continue;
+            }
             let Some(binding) = self.location.on_flow(&next.flow) else {
-                self.keepalive.known.remove(&next.flow);
+                self.keepalive.known.remove(&next.flow.remote);
                 continue;
             };
+            // Perhaps on another address of ours than before.
+            next.flow = binding.flow();
+            left -= 1;
             if now.plus(interval) > next.asked.plus(ASKED) {
                 next.asked = now;
                 let target = (binding.request_uri().into(), binding.path().into());
@@ -174,7 +225,9 @@ impl Endpoint {
     /// One OPTIONS to a phone at a Contact, by its Path.
     fn ask_phone(&mut self, flow: &Flow, (contact, path): (Box<[u8]>, Box<[u8]>)) {
         let token = self.tokens.next_u64().max(1);
-        self.keepalive.known.insert(*flow, token);
+        if let Some(kept) = self.keepalive.known.get_mut(&flow.remote) {
+            kept.token = token;
+        }
         let call_id = hex::<16>(self.tokens.next_u64());
         let ours = self.contact_address(flow);
         let dialog = Dialog {
@@ -209,7 +262,6 @@ fn branch(token: u64) -> [u8; 24] {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::net::SocketAddr;
     use std::path::Path;
 
     use super::*;
@@ -311,6 +363,86 @@ mod tests {
         assert!(queue.iter().is_sorted_by_key(|next| next.at));
     }
 
+    /// A NAT that gives a phone a new port for each REGISTER: the places that it leaves are nobody's.
+    #[test]
+    fn a_phone_that_moves_all_the_time_takes_no_place_of_others() {
+        let mut endpoint = endpoint((0..20).map(|index| row(index, true)).collect());
+        let user = endpoint.location.recent().next().expect("a phone").user;
+        let contact = |number: u64| format!("sip:roamer@198.51.100.9:{}", 10_000 + number);
+        for number in 0..20_000_u64 {
+            let now = at(1_000 + number / 2);
+            let flow = Flow {
+                transport: Transport::Udp,
+                local: "192.0.2.1:5060".parse().unwrap(),
+                remote: SocketAddr::from(([198, 51, 100, 9], 10_000 + number as u16)),
+                connection: None,
+            };
+            let old = (endpoint.location.entries(user))
+                .find(|(_, own)| own.flow().remote.ip() == flow.remote.ip())
+                .map(|(id, _)| id);
+            let contact = contact(number);
+            let new = crate::location::NewBinding {
+                contact: contact.as_bytes(),
+                params: b"",
+                instance: b"",
+                reg_id: 0,
+                path: b"",
+                call_id: b"roamer",
+                cseq: number as u32,
+                q: 1_000,
+                user_agent: b"",
+                flow,
+                lifetime: Duration::from_secs(3_600),
+            };
+            let Endpoint {
+                location, changes, ..
+            } = &mut endpoint;
+            assert!(location.put(now, user, old, &new, changes).is_some());
+            endpoint.keep_changes();
+            endpoint.is_behind_nat(now.mono, user, &flow);
+            endpoint.handle_input(now, Input::Tick);
+            endpoint.clear_outputs();
+            assert_eq!(endpoint.keepalive.known.len(), 21);
+            assert!(endpoint.keepalive.queue.len() <= 2 * 21 + QUEUE_SLACK + 1);
+        }
+        let own = Duration::from_secs(4);
+        assert_eq!(endpoint.keepalive.interval(own), own);
+        let sent = run(&mut endpoint, 30_000);
+        for port in 2_000..2_020 {
+            let has_sent = |sent: &&Vec<(u16, Vec<u8>)>| sent.iter().any(|(to, _)| *to == port);
+            let times = sent.iter().filter(|(_, sent)| has_sent(sent));
+            let times: Vec<u64> = times.map(|(ms, _)| *ms).collect();
+            assert!(times.len() >= 4, "{port}: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 4_200));
+        }
+    }
+
+    /// Places of phones that are gone are nobody's turn either.
+    #[test]
+    fn those_that_are_gone_delay_nobody() {
+        let mut endpoint = endpoint((0..200).map(|index| row(index, true)).collect());
+        let user = endpoint.location.recent().next().expect("a phone").user;
+        let gone: Vec<_> = (endpoint.location.entries(user))
+            .filter(|(_, own)| own.flow().remote.port() < 2_199)
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            let Endpoint {
+                location, changes, ..
+            } = &mut endpoint;
+            location.remove(id, changes);
+            endpoint.keep_changes();
+        }
+        assert_eq!(endpoint.keepalive.known.len(), 1);
+        assert!(endpoint.keepalive.queue.len() <= 2 + QUEUE_SLACK);
+        let sent = run(&mut endpoint, 9_000);
+        let ports: Vec<u16> = sent.values().flatten().map(|(port, _)| *port).collect();
+        assert!(
+            ports.len() >= 2 && ports.iter().all(|port| *port == 2_199),
+            "{ports:?}"
+        );
+    }
+
     #[test]
     fn the_order_is_kept_where_the_interval_shrinks() {
         let mut endpoint = endpoint((0..20).map(|index| row(index, true)).collect());
@@ -324,6 +456,13 @@ mod tests {
             .queue
             .retain(|own| own.flow.remote != flow);
         endpoint.keepalive.queue.push_back(next);
+        endpoint.keepalive.known.insert(
+            flow,
+            Kept {
+                at: next.at,
+                token: 0,
+            },
+        );
         let sent = run(&mut endpoint, 30_000);
         let times = sent
             .iter()

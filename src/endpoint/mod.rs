@@ -514,6 +514,7 @@ impl Endpoint {
         for change in self.changes.drain(..) {
             self.out.keep(change);
         }
+        self.forget_left();
     }
 
     fn event(

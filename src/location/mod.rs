@@ -45,6 +45,8 @@ pub struct Location {
     serials: u64,
     /// Grows whenever a UDP flow gets its first binding or loses its last one.
     flow_changes: u64,
+    /// Those that have lost their last one since they were asked for.
+    left: Vec<Flow>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ impl Location {
             refreshes: 0,
             serials: 0,
             flow_changes: 0,
+            left: Vec::new(),
         }
     }
 
@@ -373,6 +376,12 @@ impl Location {
         self.flow_changes
     }
 
+    /// A UDP flow that has lost its last binding since this was asked last; it may have another one by now. Whoever changes
+    /// bindings asks until there is none.
+    pub fn next_left(&mut self) -> Option<Flow> {
+        self.left.pop()
+    }
+
     /// All bindings, the one refreshed last first.
     pub fn recent(&self) -> impl Iterator<Item = &Binding> {
         let next = |binding: &&Binding| self.binding(binding.older);
@@ -462,6 +471,7 @@ impl Location {
     fn note_left(&mut self, flow: &Flow) {
         if flow.connection.is_none() && self.has_flow(flow).is_none() {
             self.flow_changes += 1;
+            self.left.push(*flow);
         }
     }
 
