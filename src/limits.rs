@@ -181,9 +181,18 @@ pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LETTERS_MAX: usize = 2_048;
 /// The same of one user.
 pub const LETTERS_PER_USER_MAX: usize = 64;
-/// Bytes of one of them: body, header lines that go with it, From and To. RFC 3428 §8 wants 1,300 at most of the whole request. A
-/// longer one gets 480.
-pub const LETTER_BYTES_MAX: usize = 4_096;
+/// Bytes of one of them: body, header lines that go with it, From and To. With what a phone's own address, Via and the like add
+/// that is a request of 1,300 bytes (RFC 3428 §8), which is one datagram: a longer one may never reach a phone over UDP. It is not
+/// kept, and gets 480.
+pub const LETTER_BYTES_MAX: usize = 900;
+/// Bytes that tell one of them from others: its sender's name, Call-ID, CSeq number and From tag. With more of them it is not kept.
+pub const LETTER_NAME_BYTES_MAX: usize = 512;
+/// How often one is tried before it goes behind the others of its user.
+pub const LETTER_TRIES: u32 = 3;
+/// One to which no phone has said anything so often, and which is [`LETTER_SILENT_AGE`] old, goes, and the log says so.
+pub const LETTER_SILENCES_MAX: u32 = 10;
+/// See [`LETTER_SILENCES_MAX`].
+pub const LETTER_SILENT_AGE: Duration = Duration::from_secs(86_400);
 /// How long one waits; then it goes, and the log says so.
 pub const LETTER_AGE_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Between two looks at which of them are over.

@@ -1,7 +1,7 @@
 //! A MESSAGE as it is kept for a user who is not there (RFC 3428 §7): what of the request goes on with it later.
 
 use super::*;
-use crate::limits::{LETTER_AGE_MAX, LETTER_BYTES_MAX};
+use crate::limits::{LETTER_AGE_MAX, LETTER_BYTES_MAX, LETTER_NAME_BYTES_MAX};
 use crate::message::HeaderName;
 use crate::store::MessageRow;
 use crate::time::date;
@@ -55,17 +55,18 @@ pub fn letter(
         headers: headers(now, request, written.from_outside, buffer),
         body: request.body().to_vec(),
     };
-    let bytes = [
-        row.sender.as_bytes(),
-        &row.request,
+    let host = row.from_host.as_deref().unwrap_or_default();
+    let sent = [
         &row.from_display,
         &row.from_user,
+        host.as_bytes(),
         &row.dialled,
         &row.headers,
         &row.body,
     ];
-    let bytes: usize = bytes.iter().map(|bytes| bytes.len()).sum();
-    (bytes <= LETTER_BYTES_MAX).then_some(row)
+    let sent: usize = sent.iter().map(|bytes| bytes.len()).sum();
+    let name = row.sender.len() + row.request.len();
+    (sent <= LETTER_BYTES_MAX && name <= LETTER_NAME_BYTES_MAX).then_some(row)
 }
 
 /// The header lines that go on with it: those that pass at once, and since when it is under way.
@@ -163,9 +164,7 @@ mod tests {
     fn what_is_too_long_or_means_nothing_later_is_not_kept() {
         assert!(letter_of("Expires: 0\r\n", "now or never").is_none());
         let longest = LETTER_BYTES_MAX
-            - letter_of("", "").map_or(0, |row| {
-                row.headers.len() + row.request.len() + "alicealicebob".len()
-            });
+            - letter_of("", "").map_or(0, |row| row.headers.len() + "alicebob".len());
         assert!(letter_of("", &"x".repeat(longest)).is_some());
         assert!(letter_of("", &"x".repeat(longest + 1)).is_none());
     }

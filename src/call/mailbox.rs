@@ -8,21 +8,36 @@
 //!                      └──────────────────┘
 //! ```
 //!
+//! They go in the order in which they came. One that has been tried often goes behind the others: what never gets to a phone (too
+//! long for its network, say) keeps none of them back. If no phone ever says anything to it, it is given up.
+//!
 //! Each change is kept with the state file, so that a restart finds what was accepted. A message that a phone took in the moment
 //! of a power cut may come to it twice; none is lost.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
-use crate::limits::{LETTER_RETRY, LETTER_SWEEP, LETTERS_MAX, LETTERS_PER_USER_MAX};
+use crate::limits::{
+    LETTER_RETRY, LETTER_SILENCES_MAX, LETTER_SILENT_AGE, LETTER_SWEEP, LETTER_TRIES, LETTERS_MAX,
+    LETTERS_PER_USER_MAX,
+};
 use crate::store::MessageRow;
 use crate::time::UnixTime;
+
+/// One that waits.
+#[derive(Clone, Debug)]
+struct Letter {
+    row: MessageRow,
+    /// How often it did not get there, in this run, and how often of these no phone said anything.
+    tries: u32,
+    silences: u32,
+}
 
 /// Of one user.
 #[derive(Clone, Debug, Default)]
 struct Waiting {
     /// Never empty.
-    letters: VecDeque<MessageRow>,
+    letters: VecDeque<Letter>,
     /// The first one is on its way to him.
     is_under_way: bool,
     /// When it last did not get there.
@@ -69,12 +84,14 @@ impl Mailbox {
     /// The next one for a user, if he has any and none is under way.
     pub fn next(&self, user: &str) -> Option<&MessageRow> {
         let user = self.users.get(user).filter(|user| !user.is_under_way)?;
-        user.letters.front()
+        user.letters.front().map(|letter| &letter.row)
     }
 
-    /// Whether one is on its way to this user.
-    pub fn is_under_way(&self, user: &str) -> bool {
-        self.users.get(user).is_some_and(|user| user.is_under_way)
+    /// Whether one is on its way to this user for the first time: what did not get there once may never do.
+    pub fn is_newly_under_way(&self, user: &str) -> bool {
+        let user = self.users.get(user).filter(|user| user.is_under_way);
+        let first = user.and_then(|user| user.letters.front());
+        first.is_some_and(|letter| letter.tries == 0)
     }
 
     /// Whether it is too early to try a user again who is only heard from.
@@ -99,7 +116,8 @@ impl Mailbox {
         let own = self.users.get(user).map(|user| &user.letters);
         let is_same =
             |row: &&MessageRow| row.request == letter.request && row.sender == letter.sender;
-        if let Some(same) = own.and_then(|own| own.iter().find(is_same)) {
+        let mut rows = own.into_iter().flatten().map(|letter| &letter.row);
+        if let Some(same) = rows.find(is_same) {
             return Some(same.id);
         }
         if !self.has_room(user) {
@@ -121,14 +139,18 @@ impl Mailbox {
         self.count += 1;
         self.sweep_at.get_or_insert(now.mono.plus(LETTER_SWEEP));
         let user = self.users.entry(row.user.as_str().into()).or_default();
-        user.letters.push_back(row);
+        user.letters.push_back(Letter {
+            row,
+            tries: 0,
+            silences: 0,
+        });
     }
 
     /// One waits no longer.
     pub fn remove(&mut self, user: &str, id: u64, out: &mut Outputs) -> Option<MessageRow> {
         let waiting = self.users.get_mut(user)?;
-        let at = waiting.letters.iter().position(|row| row.id == id)?;
-        let row = waiting.letters.remove(at)?;
+        let at = waiting.place(id)?;
+        let Letter { row, .. } = waiting.letters.remove(at)?;
         self.count -= 1;
         if waiting.letters.is_empty() {
             self.users.remove(user);
@@ -144,12 +166,32 @@ impl Mailbox {
         }
     }
 
-    /// It is so no longer; `failed`: it waits as before.
-    pub fn ends(&mut self, now: Instant, user: &str, failed: bool) {
+    /// It is so no longer, and will be removed.
+    pub fn ends(&mut self, user: &str) {
         if let Some(user) = self.users.get_mut(user) {
-            user.is_under_way = false;
-            user.failed = failed.then_some(now);
+            (user.is_under_way, user.failed) = (false, None);
         }
+    }
+
+    /// The one of this id did not get to its user, and waits as before, or behind the others. `is_silent`: no phone said anything.
+    /// `true`: that was so too often and for too long.
+    pub fn fails(&mut self, now: Now, user: &str, id: u64, is_silent: bool) -> bool {
+        let Some(user) = self.users.get_mut(user) else {
+            return false;
+        };
+        (user.is_under_way, user.failed) = (false, Some(now.mono));
+        let at = user.place(id);
+        let Some(letter) = at.and_then(|at| user.letters.get_mut(at)) else {
+            return false;
+        };
+        letter.tries = letter.tries.saturating_add(1);
+        letter.silences = letter.silences.saturating_add(u32::from(is_silent));
+        let waited = now.unix.since(letter.row.received);
+        let is_lost = letter.silences >= LETTER_SILENCES_MAX && waited >= LETTER_SILENT_AGE;
+        if letter.tries.is_multiple_of(LETTER_TRIES) && at == Some(0) {
+            user.letters.rotate_left(1);
+        }
+        is_lost
     }
 
     /// Users whom a new configuration does not have lose what waits for them.
@@ -180,12 +222,20 @@ impl Mailbox {
     ) -> Vec<MessageRow> {
         let rows = self.users.values().flat_map(|user| &user.letters);
         let gone: Vec<(Box<str>, u64)> = rows
+            .map(|letter| &letter.row)
             .filter(|row| is_gone(row))
             .map(|row| (row.user.as_str().into(), row.id))
             .collect();
         gone.into_iter()
             .filter_map(|(user, id)| self.remove(&user, id, out))
             .collect()
+    }
+}
+
+impl Waiting {
+    /// Where the one of this id is.
+    fn place(&self, id: u64) -> Option<usize> {
+        self.letters.iter().position(|letter| letter.row.id == id)
     }
 }
 
@@ -218,7 +268,7 @@ mod tests {
     fn ids(mailbox: &Mailbox, user: &str) -> Vec<u64> {
         let user = mailbox.users.get(user);
         user.map_or_else(Vec::new, |user| {
-            user.letters.iter().map(|row| row.id).collect()
+            user.letters.iter().map(|own| own.row.id).collect()
         })
     }
 
@@ -250,8 +300,8 @@ mod tests {
         assert_eq!((mailbox.count(), mailbox.waiting("bob")), (3, 2));
         assert_eq!(mailbox.next("bob").map(|row| row.id), Some(1));
         mailbox.begins("bob");
-        assert!(mailbox.next("bob").is_none() && mailbox.is_under_way("bob"));
-        mailbox.ends(at(10).mono, "bob", true);
+        assert!(mailbox.next("bob").is_none() && mailbox.is_newly_under_way("bob"));
+        assert!(!mailbox.fails(at(10), "bob", 1, false));
         assert!(mailbox.has_just_failed(at(69).mono, "bob"));
         assert!(!mailbox.has_just_failed(at(70).mono, "bob"));
         assert!(mailbox.remove("bob", 1, &mut out).is_some());
@@ -285,6 +335,48 @@ mod tests {
         assert_eq!(mailbox.count(), LETTERS_MAX);
         assert!(mailbox.remove("0", 1, &mut out).is_some());
         assert!(mailbox.put(at(0), "new", &letter("x"), &mut out).is_some());
+    }
+
+    #[test]
+    fn what_does_not_get_there_goes_behind_the_others_and_at_last_away() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        for request in ["1", "2", "3"] {
+            assert!((mailbox.put(at(0), "bob", &letter(request), &mut out)).is_some());
+        }
+        let fails = |mailbox: &mut Mailbox, now: u64, is_silent: bool| {
+            let id = mailbox.next("bob").expect("one waits").id;
+            mailbox.begins("bob");
+            (id, mailbox.fails(at(now), "bob", id, is_silent))
+        };
+        let tried: Vec<u64> = (0..7).map(|now| fails(&mut mailbox, now, true).0).collect();
+        assert_eq!(tried, [1, 1, 1, 2, 2, 2, 3]);
+        assert_eq!(ids(&mailbox, "bob"), [3, 1, 2]);
+        mailbox.begins("bob");
+        assert!(
+            !mailbox.is_newly_under_way("bob"),
+            "the others need not wait for it"
+        );
+        assert!(!mailbox.fails(at(8), "bob", 3, true));
+        assert!(!mailbox.fails(at(9), "bob", 3, true));
+        assert_eq!(ids(&mailbox, "bob"), [1, 2, 3]);
+        // A phone that says that it is not there now is one that will have it.
+        assert!((10..60).all(|now| !fails(&mut mailbox, now, false).1));
+        let day = LETTER_SILENT_AGE.as_secs();
+        assert!(
+            (60..day)
+                .step_by(60)
+                .all(|now| !fails(&mut mailbox, now, true).1)
+        );
+        assert!(fails(&mut mailbox, day, true).1);
+        // After few tries it waits as long as all others.
+        let late = MessageRow {
+            received: UnixTime::from_millis(day * 1_000),
+            ..letter("4")
+        };
+        assert!(mailbox.put(at(day), "carol", &late, &mut out).is_some());
+        let id = mailbox.next("carol").expect("one waits").id;
+        assert!((1..10).all(|n| !mailbox.fails(at((n + 1) * day), "carol", id, true)));
+        assert!(mailbox.fails(at(11 * day), "carol", id, true));
     }
 
     #[test]

@@ -84,6 +84,8 @@ struct Member {
     is_away: bool,
     /// He has been heard from since the page began: what is kept for him can go at once.
     is_back: bool,
+    /// One of his phones has said something.
+    has_answered: bool,
     /// What waits for him since this page did not reach him.
     kept: Option<u64>,
 }
@@ -239,6 +241,9 @@ impl Pages {
             status => {
                 let to_outside = page.is_from_outside();
                 let lines = carriage::keep(response, false, to_outside, context.buffer);
+                if let Some(member) = page.members.get_mut(usize::from(id.member)) {
+                    member.has_answered = true;
+                }
                 page.refused(id, status, lines.unwrap_or_default());
             }
         }
@@ -353,13 +358,12 @@ impl Pages {
         if member.is_taken || member.kept.is_some() {
             return;
         }
-        let user = member.user.clone();
         if let Origin::Mailbox(letter) = page.origin {
             let status = (!member.is_away).then(|| page.refusal.as_ref().map_or(408, |own| own.0));
-            let is_back = member.is_back;
-            self.undelivered(&user, letter, status, is_back, context);
-            return;
+            let member = member.clone();
+            return self.undelivered(letter, &member, status, context);
         }
+        let user = member.user.clone();
         let letter = page
             .letter
             .as_ref()
@@ -473,6 +477,7 @@ fn member_of(members: &mut Vec<Member>, target: &Target, keepers: &[Box<str>]) -
             is_taken: false,
             is_away: false,
             is_back: false,
+            has_answered: false,
             kept: None,
         });
         members.len() - 1

@@ -17,12 +17,6 @@ struct Readers {
     absent: Vec<Box<str>>,
 }
 
-impl Readers {
-    fn may_keep(&self) -> bool {
-        !(self.keepers.is_empty() && self.absent.is_empty())
-    }
-}
-
 impl Endpoint {
     pub(super) fn page(&mut self, now: Now, arrival: &Arrival<'_>, identity: Who) {
         let request = arrival.request;
@@ -48,9 +42,8 @@ impl Endpoint {
             Lead::Forbidden => return self.answer(now, arrival, 403),
             Lead::Nowhere => return self.answer(now, arrival, 404),
         };
-        let readers = self.readers(now, users, arrival, identity, &dialled);
         let (sender, _, sender_name, from) = self.caller(arrival, identity);
-        let letter = match readers.may_keep() {
+        let letter = match users.iter().any(|user| self.keeps(*user, identity)) {
             true => {
                 let written = Written {
                     sender: &sender_name,
@@ -62,6 +55,8 @@ impl Endpoint {
             }
             false => None,
         };
+        let kept = letter.is_some();
+        let readers = self.readers(now, users, (arrival, identity), &dialled, kept);
         if readers.targets.is_empty() {
             return self.keep_only(now, arrival, &readers.absent, letter, &sender_name);
         }
@@ -101,14 +96,20 @@ impl Endpoint {
         users.pages.start(setup, &mut context);
     }
 
-    /// Where the phones of these users are, and for whom it is kept if they are not there. What somebody writes to himself is not.
+    /// Whether what does not reach this user is kept. What somebody writes to himself is not.
+    fn keeps(&self, user: UserId, sender: Who) -> bool {
+        let config = self.config.users.get(user.0 as usize);
+        config.is_some_and(|config| config.stores_messages) && sender != Who::User(user)
+    }
+
+    /// Where the phones of these users are, and for whom it is kept if they are not there. Without `may_keep` it is for nobody.
     fn readers(
         &mut self,
         now: Now,
         users: Vec<UserId>,
-        arrival: &Arrival<'_>,
-        identity: Who,
+        (arrival, identity): (&Arrival<'_>, Who),
         dialled: &[u8],
+        may_keep: bool,
     ) -> Readers {
         let mut readers = Readers::default();
         for user in users {
@@ -116,7 +117,7 @@ impl Endpoint {
             let own = is_own.then_some(&arrival.flow);
             let found = self.user_targets(now, user, own, dialled);
             let config = self.config.users.get(user.0 as usize);
-            let keeps = config.filter(|user| user.stores_messages && !is_own);
+            let keeps = config.filter(|_| may_keep && self.keeps(user, identity));
             let Some(name) = keeps.map(|user| Box::from(user.name.as_str())) else {
                 readers.targets.extend(found);
                 continue;

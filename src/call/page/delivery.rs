@@ -14,9 +14,10 @@ impl Pages {
         self.mailbox.waiting(user)
     }
 
-    /// Whether one is on its way to this user: what is written to him now goes behind it.
+    /// Whether one is on its way to this user: what is written to him now goes behind it. Not behind one that did not get to him
+    /// before: it may be long until it does.
     pub fn is_delivering(&self, user: &str) -> bool {
-        self.mailbox.is_under_way(user)
+        self.mailbox.is_newly_under_way(user)
     }
 
     /// Whether one more can wait for him.
@@ -108,6 +109,7 @@ impl Pages {
                 is_taken: false,
                 is_away: false,
                 is_back: false,
+                has_answered: false,
                 kept: None,
             }],
             letter: None,
@@ -125,7 +127,7 @@ impl Pages {
         status: u16,
         context: &mut Context<'_>,
     ) {
-        self.mailbox.ends(context.now.mono, user, false);
+        self.mailbox.ends(user);
         if let Some(row) = self.mailbox.remove(user, letter, context.out) {
             told(&row, "message_delivered", Some(status), context);
         }
@@ -134,19 +136,27 @@ impl Pages {
     /// No phone has taken it. `status`: all have refused it for good.
     pub(super) fn undelivered(
         &mut self,
-        user: &str,
         letter: u64,
+        member: &Member,
         status: Option<u16>,
-        is_back: bool,
         context: &mut Context<'_>,
     ) {
-        self.mailbox.ends(context.now.mono, user, status.is_none());
-        if status.is_some()
+        let user = &*member.user;
+        let end = match status {
+            Some(_) => {
+                self.mailbox.ends(user);
+                Some("message_refused")
+            }
+            None => (self.mailbox)
+                .fails(context.now, user, letter, !member.has_answered)
+                .then_some("message_unanswered"),
+        };
+        if let Some(end) = end
             && let Some(row) = self.mailbox.remove(user, letter, context.out)
         {
-            told(&row, "message_refused", status, context);
+            told(&row, end, status, context);
         }
-        if status.is_some() || is_back {
+        if end.is_some() || member.is_back {
             self.is_due(user);
         }
     }
@@ -182,8 +192,9 @@ pub(super) fn is_away(status: u16) -> bool {
     matches!(status, 404 | 408 | 410 | 430 | 480 | 503 | 504)
 }
 
-/// Whether a refusal says that this message will never be taken, be it for its content (400, 406, 413, 415, 488, 493, 513, 606)
-/// or since the user does not want it (603).
+/// Whether a refusal says that this message will never be taken, be it for its content (400, 406, 413, 415, 488, 493, 513, 606),
+/// since the phone knows no such requests (405, 416, 420, 501, 505), or since the user does not want it (603).
 pub(super) fn is_for_good(status: u16) -> bool {
     matches!(status, 400 | 406 | 413 | 415 | 488 | 493 | 513 | 603 | 606)
+        || matches!(status, 405 | 416 | 420 | 501 | 505)
 }
