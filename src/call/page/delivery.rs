@@ -35,9 +35,12 @@ impl Pages {
         self.mailbox.reload(is_user, out);
     }
 
-    /// A phone of this user has registered, or `heard`: he is known by his address and has said something.
+    /// A phone of this user has registered, or `heard`: he is known by his address and has said something. Whoever is only heard
+    /// while he is being tried has not come back since.
     pub fn is_back(&mut self, now: Instant, user: &str, heard: bool) {
-        for (_, page) in &mut self.slots {
+        let is_news = |page: &Page| !(heard && matches!(page.origin, Origin::Mailbox(_)));
+        let pages = self.slots.iter_mut().map(|(_, page)| page);
+        for page in pages.filter(|page| is_news(page)) {
             for member in page.members.iter_mut().filter(|own| *own.user == *user) {
                 member.is_back = true;
             }
