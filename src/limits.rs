@@ -181,6 +181,10 @@ pub const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LETTERS_MAX: usize = 2_048;
 /// The same of one user.
 pub const LETTERS_PER_USER_MAX: usize = 64;
+/// The same that one sender has waiting: a user, or all behind a trunk or line. More than a group has members.
+pub const LETTERS_PER_SENDER_MAX: usize = 64;
+/// The same for one user.
+pub const LETTERS_PER_PAIR_MAX: usize = 16;
 /// Bytes of one of them: body, header lines that go with it, From and To. With what a phone's own address, Via and the like add
 /// that is a request of 1,300 bytes (RFC 3428 §8), which is one datagram: a longer one may never reach a phone over UDP. It is not
 /// kept, and gets 480.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::limits::{
     LETTER_RETRY, LETTER_SILENCES_MAX, LETTER_SILENT_AGE, LETTER_SWEEP, LETTER_TRIES, LETTERS_MAX,
-    LETTERS_PER_USER_MAX,
+    LETTERS_PER_PAIR_MAX, LETTERS_PER_SENDER_MAX, LETTERS_PER_USER_MAX,
 };
 use crate::store::MessageRow;
 use crate::time::UnixTime;
@@ -28,6 +28,8 @@ use crate::time::UnixTime;
 #[derive(Clone, Debug)]
 struct Letter {
     row: MessageRow,
+    /// Whose share it takes: a user's, trunk's or line's. After a restart its sender's, be that a number behind a trunk.
+    sharer: Box<str>,
     /// How often it did not get there, in this run, and how often of these no phone said anything.
     tries: u32,
     silences: u32,
@@ -49,6 +51,8 @@ struct Waiting {
 pub(super) struct Mailbox {
     users: BTreeMap<Box<str>, Waiting>,
     count: usize,
+    /// How many of each sharer.
+    shares: BTreeMap<Box<str>, usize>,
     next_id: u64,
     /// When it is looked for those that are over.
     sweep_at: Option<Instant>,
@@ -60,13 +64,15 @@ impl Mailbox {
         let mut mailbox = Self {
             users: BTreeMap::new(),
             count: 0,
+            shares: BTreeMap::new(),
             next_id: 1,
             sweep_at: None,
         };
         rows.sort_by_key(|row| row.id);
         for row in rows {
             mailbox.next_id = mailbox.next_id.max(row.id.saturating_add(1));
-            mailbox.insert(now, row);
+            let sharer = row.sender.as_str().into();
+            mailbox.insert(now, row, sharer);
         }
         mailbox
     }
@@ -100,16 +106,25 @@ impl Mailbox {
         failed.is_some_and(|at| now.since(at) < LETTER_RETRY)
     }
 
-    /// Whether one more can wait for a user.
-    pub fn has_room(&self, user: &str) -> bool {
-        self.waiting(user) < LETTERS_PER_USER_MAX && self.count < LETTERS_MAX
+    /// Whether one more of this sharer's can wait for a user.
+    pub fn has_room(&self, user: &str, sharer: &str) -> bool {
+        let letters = self
+            .users
+            .get(user)
+            .into_iter()
+            .flat_map(|user| &user.letters);
+        let own = letters.filter(|letter| *letter.sharer == *sharer).count();
+        self.waiting(user) < LETTERS_PER_USER_MAX
+            && self.count < LETTERS_MAX
+            && own < LETTERS_PER_PAIR_MAX
+            && self.shares.get(sharer).copied().unwrap_or(0) < LETTERS_PER_SENDER_MAX
     }
 
     /// Has a copy of `letter` wait for a user; its id, or that of the same request which waits already. `None`: there is no room.
     pub fn put(
         &mut self,
         now: Now,
-        user: &str,
+        (user, sharer): (&str, &str),
         letter: &MessageRow,
         out: &mut Outputs,
     ) -> Option<u64> {
@@ -120,7 +135,7 @@ impl Mailbox {
         if let Some(same) = rows.find(is_same) {
             return Some(same.id);
         }
-        if !self.has_room(user) {
+        if !self.has_room(user, sharer) {
             return None;
         }
         let row = MessageRow {
@@ -131,16 +146,18 @@ impl Mailbox {
         self.next_id = self.next_id.saturating_add(1);
         out.keep(Change::Message(Box::new(row.clone())));
         let id = row.id;
-        self.insert(now, row);
+        self.insert(now, row, sharer.into());
         Some(id)
     }
 
-    fn insert(&mut self, now: Now, row: MessageRow) {
+    fn insert(&mut self, now: Now, row: MessageRow, sharer: Box<str>) {
         self.count += 1;
+        *self.shares.entry(sharer.clone()).or_default() += 1;
         self.sweep_at.get_or_insert(now.mono.plus(LETTER_SWEEP));
         let user = self.users.entry(row.user.as_str().into()).or_default();
         user.letters.push_back(Letter {
             row,
+            sharer,
             tries: 0,
             silences: 0,
         });
@@ -150,8 +167,14 @@ impl Mailbox {
     pub fn remove(&mut self, user: &str, id: u64, out: &mut Outputs) -> Option<MessageRow> {
         let waiting = self.users.get_mut(user)?;
         let at = waiting.place(id)?;
-        let Letter { row, .. } = waiting.letters.remove(at)?;
+        let Letter { row, sharer, .. } = waiting.letters.remove(at)?;
         self.count -= 1;
+        if let Some(share) = self.shares.get_mut(&sharer) {
+            *share -= 1;
+            if *share == 0 {
+                self.shares.remove(&sharer);
+            }
+        }
         if waiting.letters.is_empty() {
             self.users.remove(user);
         }
@@ -292,7 +315,7 @@ mod tests {
         for (user, request) in [("bob", "1"), ("carol", "1"), ("bob", "2"), ("bob", "1")] {
             assert!(
                 mailbox
-                    .put(at(0), user, &letter(request), &mut out)
+                    .put(at(0), (user, "alice"), &letter(request), &mut out)
                     .is_some()
             );
         }
@@ -316,8 +339,14 @@ mod tests {
         });
         let mut mailbox = Mailbox::new(at(0), rows.into());
         assert_eq!(ids(&mailbox, "bob"), [3, 7]);
-        assert_eq!(mailbox.put(at(0), "bob", &letter("7"), &mut out), Some(7));
-        assert_eq!(mailbox.put(at(0), "bob", &letter("8"), &mut out), Some(8));
+        assert_eq!(
+            mailbox.put(at(0), ("bob", "alice"), &letter("7"), &mut out),
+            Some(7)
+        );
+        assert_eq!(
+            mailbox.put(at(0), ("bob", "alice"), &letter("8"), &mut out),
+            Some(8)
+        );
     }
 
     #[test]
@@ -326,22 +355,66 @@ mod tests {
         for index in 0..LETTERS_MAX {
             let user = (index / LETTERS_PER_USER_MAX).to_string();
             let letter = letter(&index.to_string());
-            assert!(mailbox.put(at(0), &user, &letter, &mut out).is_some());
+            let sharer = format!("s{}", index / LETTERS_PER_PAIR_MAX);
+            let who = (user.as_str(), sharer.as_str());
+            assert!(mailbox.put(at(0), who, &letter, &mut out).is_some());
             let is_last = (index + 1) % LETTERS_PER_USER_MAX == 0;
             let one_more = self::letter("one more");
-            assert!(!is_last || mailbox.put(at(0), &user, &one_more, &mut out).is_none());
+            assert!(
+                !is_last
+                    || mailbox
+                        .put(at(0), (&user, "zoe"), &one_more, &mut out)
+                        .is_none()
+            );
         }
-        assert!(mailbox.put(at(0), "new", &letter("x"), &mut out).is_none());
+        assert!(
+            mailbox
+                .put(at(0), ("new", "zoe"), &letter("x"), &mut out)
+                .is_none()
+        );
         assert_eq!(mailbox.count(), LETTERS_MAX);
         assert!(mailbox.remove("0", 1, &mut out).is_some());
-        assert!(mailbox.put(at(0), "new", &letter("x"), &mut out).is_some());
+        assert!(
+            mailbox
+                .put(at(0), ("new", "zoe"), &letter("x"), &mut out)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn one_sender_leaves_room_for_others() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        for index in 0..LETTERS_PER_SENDER_MAX {
+            let user = (index / LETTERS_PER_PAIR_MAX).to_string();
+            let one = letter(&index.to_string());
+            assert!((mailbox.put(at(0), (&user, "alice"), &one, &mut out)).is_some());
+            if (index + 1) % LETTERS_PER_PAIR_MAX == 0 {
+                assert!(!mailbox.has_room(&user, "alice") && mailbox.has_room(&user, "zoe"));
+            }
+        }
+        assert!(!mailbox.has_room("new", "alice") && mailbox.has_room("new", "zoe"));
+        let more = letter("more");
+        assert!((mailbox.put(at(0), ("new", "alice"), &more, &mut out)).is_none());
+        // What waits already is told again that it does.
+        assert_eq!(
+            mailbox.put(at(0), ("0", "alice"), &letter("0"), &mut out),
+            Some(1)
+        );
+        assert!(mailbox.remove("0", 1, &mut out).is_some());
+        assert_eq!(
+            mailbox.shares.get("alice"),
+            Some(&(LETTERS_PER_SENDER_MAX - 1))
+        );
+        assert!((mailbox.put(at(0), ("new", "alice"), &more, &mut out)).is_some());
+        mailbox.reload(|_| false, &mut out);
+        assert!(mailbox.shares.is_empty());
     }
 
     #[test]
     fn what_does_not_get_there_goes_behind_the_others_and_at_last_away() {
         let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
         for request in ["1", "2", "3"] {
-            assert!((mailbox.put(at(0), "bob", &letter(request), &mut out)).is_some());
+            assert!((mailbox.put(at(0), ("bob", "alice"), &letter(request), &mut out)).is_some());
         }
         let fails = |mailbox: &mut Mailbox, now: u64, is_silent: bool| {
             let id = mailbox.next("bob").expect("one waits").id;
@@ -373,7 +446,11 @@ mod tests {
             received: UnixTime::from_millis(day * 1_000),
             ..letter("4")
         };
-        assert!(mailbox.put(at(day), "carol", &late, &mut out).is_some());
+        assert!(
+            mailbox
+                .put(at(day), ("carol", "alice"), &late, &mut out)
+                .is_some()
+        );
         let id = mailbox.next("carol").expect("one waits").id;
         assert!((1..10).all(|n| !mailbox.fails(at((n + 1) * day), "carol", id, true)));
         assert!(mailbox.fails(at(11 * day), "carol", id, true));
@@ -388,7 +465,11 @@ mod tests {
         };
         assert_eq!(mailbox.next_deadline(), None);
         for (user, letter) in [("bob", &letter("1")), ("bob", &short), ("carol", &short)] {
-            assert!(mailbox.put(at(1), user, letter, &mut out).is_some());
+            assert!(
+                mailbox
+                    .put(at(1), (user, "alice"), letter, &mut out)
+                    .is_some()
+            );
         }
         assert_eq!(mailbox.next_deadline(), Some(at(3_601).mono));
         assert!(mailbox.expire(at(3_600), &mut out).is_empty());

@@ -369,7 +369,11 @@ impl Pages {
             .as_ref()
             .filter(|_| member.keeps && member.is_away);
         let Some(letter) = letter else { return };
-        member.kept = (self.mailbox).put(context.now, &user, letter, context.out);
+        let Origin::Sender { party, .. } = &page.origin else {
+            return;
+        };
+        let who = (&*user, &*key(party));
+        member.kept = (self.mailbox).put(context.now, who, letter, context.out);
         page.is_kept |= member.kept.is_some();
         if member.is_back {
             self.is_due(&user);

@@ -56,9 +56,15 @@ impl Endpoint {
             false => None,
         };
         let kept = letter.is_some();
-        let readers = self.readers(now, users, (arrival, identity), &dialled, kept);
+        let readers = self.readers(now, users, (arrival, identity, &sender), &dialled, kept);
         if readers.targets.is_empty() {
-            return self.keep_only(now, arrival, &readers.absent, letter, &sender_name);
+            return self.keep_only(
+                now,
+                arrival,
+                &readers.absent,
+                letter,
+                (&sender, &sender_name),
+            );
         }
         let is_full = self.is_stopping || self.pages.is_full(&sender);
         let server = match is_full {
@@ -78,7 +84,7 @@ impl Endpoint {
         let mut is_kept = false;
         if let Some(letter) = &letter {
             for user in &readers.absent {
-                is_kept |= users.pages.keep(now, user, letter, context.out);
+                is_kept |= (users.pages).keep(now, (user, &sender), letter, context.out);
             }
         }
         let setup = PageSetup {
@@ -107,7 +113,7 @@ impl Endpoint {
         &mut self,
         now: Now,
         users: Vec<UserId>,
-        (arrival, identity): (&Arrival<'_>, Who),
+        (arrival, identity, sender): (&Arrival<'_>, Who, &Party),
         dialled: &[u8],
         may_keep: bool,
     ) -> Readers {
@@ -123,7 +129,7 @@ impl Endpoint {
                 continue;
             };
             // What he is being sent came before.
-            let is_behind = self.pages.is_delivering(&name) && self.pages.has_room(&name);
+            let is_behind = self.pages.is_delivering(&name) && self.pages.has_room(&name, sender);
             match found.is_empty() || is_behind {
                 true => readers.absent.push(name),
                 false => {
@@ -142,14 +148,14 @@ impl Endpoint {
         arrival: &Arrival<'_>,
         absent: &[Box<str>],
         letter: Option<MessageRow>,
-        sender_name: &str,
+        (sender, sender_name): (&Party, &str),
     ) {
         let Some(letter) = letter.filter(|_| !self.is_stopping) else {
             return self.answer(now, arrival, 480);
         };
         let mut is_kept = false;
         for user in absent {
-            is_kept |= self.pages.keep(now, user, &letter, &mut self.out);
+            is_kept |= (self.pages).keep(now, (user, sender), &letter, &mut self.out);
         }
         let status = if is_kept { 202 } else { 480 };
         let fields = vec![

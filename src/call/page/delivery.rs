@@ -20,14 +20,21 @@ impl Pages {
         self.mailbox.is_newly_under_way(user)
     }
 
-    /// Whether one more can wait for him.
-    pub fn has_room(&self, user: &str) -> bool {
-        self.mailbox.has_room(user)
+    /// Whether one more of this sender's can wait for him.
+    pub fn has_room(&self, user: &str, sender: &Party) -> bool {
+        self.mailbox.has_room(user, &key(sender))
     }
 
     /// Has a letter wait for a user; `false`: there is no room.
-    pub fn keep(&mut self, now: Now, user: &str, letter: &MessageRow, out: &mut Outputs) -> bool {
-        self.mailbox.put(now, user, letter, out).is_some()
+    pub fn keep(
+        &mut self,
+        now: Now,
+        (user, sender): (&str, &Party),
+        letter: &MessageRow,
+        out: &mut Outputs,
+    ) -> bool {
+        let who = (user, &*key(sender));
+        self.mailbox.put(now, who, letter, out).is_some()
     }
 
     /// Users whom a new configuration does not have lose what waits for them.
