@@ -184,6 +184,16 @@ impl Pages {
                 member.waiting += 1;
             }
         }
+        // Who has no branch any more has what was not sent to him kept.
+        for target in setup.targets.iter().skip(BRANCHES_MAX) {
+            if setup
+                .keepers
+                .iter()
+                .any(|own| **own == *target.party.name())
+            {
+                member_of(&mut members, target, &setup.keepers);
+            }
+        }
         let answerable = Answerable::of(request, &arrival.flow, from_outside, context.buffer);
         *self.senders.entry(key(sender)).or_default() += 1;
         let id = self.insert(Page {
@@ -203,7 +213,7 @@ impl Pages {
         });
         let at = context.now.mono.plus(PAGE_TIMEOUT);
         self.deadlines.push_back((at, id));
-        // For whom no transaction was free.
+        // For whom no transaction was free, or no branch.
         self.members_end(id, |member| member.waiting == 0, context);
         if self.is_over(id) {
             self.conclude(id, Some(503), context);
