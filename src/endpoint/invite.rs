@@ -307,8 +307,9 @@ impl Endpoint {
         limit.is_some_and(|limit| self.calls.calls_of(user) as usize >= limit)
     }
 
-    /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address who has none, at
-    /// that address. Of two users on one flow (a gateway for several telephones) one may call the other.
+    /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address at that address if he
+    /// has none, or none that he has proved to be his. Of two users on one flow (a gateway for several telephones) one may call
+    /// the other.
     pub(super) fn user_targets(
         &mut self,
         now: Now,
@@ -350,7 +351,8 @@ impl Endpoint {
             line: None,
             alternatives: None,
         }));
-        if targets.is_empty() && is_by_address {
+        let is_proven = |target: &Target| !self.may_be_forged(&target.flow, user);
+        if is_by_address && !targets.iter().any(is_proven) {
             // With a port in the file there. Of a block nobody knows where in it he is until he speaks.
             let has_port = address.is_some_and(|peer| peer.port.is_some());
             let spoken = self.peers.last_flow(user).filter(|_| !has_port);
@@ -368,7 +370,8 @@ impl Endpoint {
                     self.flow_to(now, peer, Transport::Udp)
                 })
                 .or(stream)
-                .filter(|flow| !is_own_flow(flow));
+                .filter(|flow| !is_own_flow(flow))
+                .filter(|flow| !targets.iter().any(|own| own.flow.is_same_peer(flow)));
             targets.extend(flow.map(|flow| Target {
                 uri: request_uri(name.as_bytes(), &flow),
                 route: Vec::new(),
@@ -389,6 +392,11 @@ impl Endpoint {
             }));
         }
         targets
+    }
+
+    /// Whether a datagram's address alone says that this is the user: anybody may have forged it.
+    pub(super) fn may_be_forged(&self, flow: &Flow, user: UserId) -> bool {
+        flow.transport == Transport::Udp && self.peers.is_user(flow, user)
     }
 
     /// The connection that the peer of a UDP flow has open to us, and our address on it.

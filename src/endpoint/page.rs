@@ -43,7 +43,12 @@ impl Endpoint {
             Lead::Nowhere => return self.answer(now, arrival, 404),
         };
         let (sender, _, sender_name, from) = self.caller(arrival, identity);
-        let letter = match users.iter().any(|user| self.keeps(*user, identity)) {
+        // Who may be anybody leaves nothing that lasts.
+        let is_somebody = match identity {
+            Who::User(user) => !self.may_be_forged(&arrival.flow, user),
+            Who::Trunk(_) | Who::Line(_) => true,
+        };
+        let letter = match is_somebody && users.iter().any(|user| self.keeps(*user, identity)) {
             true => {
                 let written = Written {
                     sender: &sender_name,
