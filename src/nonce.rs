@@ -8,8 +8,9 @@
 //! else comes is stale, whoever made it. The bits come from a counter under a keyed hash: they need not be secret (the
 //! MAC is what nobody can make), but all phones behind one address must get nonces of their own, in one millisecond too.
 //! The last of them is a mark, which says that whoever was challenged is behind a NAT: he may not say so any more when he
-//! answers, and nothing is remembered of him. As he could have said it anyway, no MAC is asked for it, and its time does
-//! not count ([`is_marked`]).
+//! answers, and nothing is remembered of him. It counts for the source that it was minted for: a phone that has come home from
+//! behind a NAT brings its nonce from there. Its time does not count, nor which of the two last runs minted it: what it says
+//! lasts longer ([`Nonces::is_marked`]).
 //!
 //! Time is the wall clock of the start plus what the monotonic clock counted since, so that a jump of the wall clock
 //! neither kills nor revives a nonce.
@@ -93,6 +94,12 @@ impl Key {
         cut.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
         cut
     }
+
+    /// Whether this MAC is ours.
+    fn has_made(&self, head: &[u8], mac: &[u8], source: Source, realm: &[u8]) -> bool {
+        let own = self.mac(head, source, realm);
+        bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
+    }
 }
 
 /// HMAC-SHA-256 under this key.
@@ -106,16 +113,14 @@ fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
     Hmac::new(&block.into())
 }
 
-/// Whether a nonce has its mark, whoever made it and whenever.
-pub fn is_marked(text: &[u8]) -> bool {
+/// A nonce's bytes: before the MAC, and the MAC.
+fn decode(text: &[u8]) -> Option<([u8; HEAD_BYTES], [u8; MAC_BYTES])> {
     let mut bytes = [0; BYTES];
     let is_read =
         text.len() == TEXT_BYTES && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(BYTES);
-    let [.., last, _] = bytes
-        .first_chunk::<HEAD_BYTES>()
-        .copied()
-        .unwrap_or_default();
-    is_read && last & 1 == 1
+    let (head, mac) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+    let mac = mac.first_chunk::<MAC_BYTES>()?;
+    is_read.then_some((*head, *mac))
 }
 
 /// Mints nonces and knows its own again.
@@ -212,6 +217,17 @@ impl Nonces {
         self.minted(now, source, realm, text, keys).is_some()
     }
 
+    /// Whether this or the last run minted `text` for `source` and `realm`, whenever that was, with its mark.
+    pub fn is_marked(&self, source: Source, realm: &[u8], text: &[u8]) -> bool {
+        let Some((head, mac)) = decode(text) else {
+            return false;
+        };
+        let [.., last, number] = head;
+        let keys = std::iter::once(&self.key).chain(self.last.iter().map(|(key, _)| key));
+        let mut keys = keys.filter(|key| last & 1 == 1 && key.number == number);
+        keys.any(|key| key.has_made(&head, &mac, source, realm))
+    }
+
     fn minted<'k>(
         &self,
         now: Now,
@@ -220,15 +236,8 @@ impl Nonces {
         text: &[u8],
         keys: impl Iterator<Item = &'k Key>,
     ) -> Option<Nonce> {
-        if text.len() != TEXT_BYTES {
-            return None;
-        }
-        let mut bytes = [0; BYTES];
-        if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(BYTES) {
-            return None;
-        }
-        let (head, mac) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-        let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = *head;
+        let (head, mac) = decode(text)?;
+        let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = head;
         let minted_ms = u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]);
         // Time first: it needs no secret, and most stale nonces end here.
         let age_ms = self.millis(now).checked_sub(minted_ms)?;
@@ -236,10 +245,7 @@ impl Nonces {
             return None;
         }
         let mut keys = keys.filter(|key| key.number == number);
-        let is_ours = keys.any(|key| {
-            let own = key.mac(head, source, realm);
-            bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
-        });
+        let is_ours = keys.any(|key| key.has_made(&head, &mac, source, realm));
         let bits = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 8 | u64::from(number);
         is_ours.then_some(Nonce { minted_ms, bits })
     }
@@ -379,15 +385,35 @@ mod tests {
         let mut all = Vec::new();
         for mark in [false, true, true, false] {
             let text = nonces.mint(at(10, START), source(), REALM, mark);
-            assert_eq!(is_marked(&text), mark);
+            assert_eq!(nonces.is_marked(source(), REALM, &text), mark);
             let nonce = nonces.fresh(at(10, START), source(), REALM, &text);
             assert!(nonce.is_some());
             assert!(!all.contains(&nonce));
             all.push(nonce);
         }
         for text in [&b""[..], b"short", &[b'/'; TEXT_BYTES], &[0xff; TEXT_BYTES]] {
-            assert!(!is_marked(text));
+            assert!(!nonces.is_marked(source(), REALM, text));
         }
+    }
+
+    /// A phone that was behind a NAT elsewhere is not behind one here, and anybody can set a bit.
+    #[test]
+    fn a_mark_counts_for_its_source_alone_and_outlives_its_nonce() {
+        let mut before = nonces();
+        let text = before.mint(at(10, START), source(), REALM, true);
+        let elsewhere = "192.0.2.2".parse().unwrap();
+        assert!(!before.is_marked(elsewhere, REALM, &text));
+        assert!(!before.is_marked(source(), b"other", &text));
+        let plain = before.mint(at(10, START), source(), REALM, false);
+        let mut forged = URL_SAFE_NO_PAD.decode(plain).unwrap();
+        forged[HEAD_BYTES - 2] |= 1;
+        let forged = URL_SAFE_NO_PAD.encode(forged);
+        assert!(!before.is_marked(source(), REALM, forged.as_bytes()));
+        // The last run's, of days ago.
+        let after = Nonces::new(at(7, START + 400_000_000), &[43; 32], Some(before.key()));
+        assert!(!after.proves(at(8, 0), source(), REALM, &text));
+        assert!(after.is_marked(source(), REALM, &text));
+        assert!(!after.is_marked(elsewhere, REALM, &text));
     }
 
     #[test]

@@ -390,9 +390,10 @@ impl Authenticator {
             .any(|text| (self.nonces).proves(now, source, self.realm.as_bytes(), text))
     }
 
-    /// Whether a packet carries a nonce with its mark. It proves nothing, since anybody could have made one.
-    pub fn is_marked(&self, bytes: &[u8]) -> bool {
-        self.nonces_in(bytes).any(nonce::is_marked)
+    /// Whether a packet carries a nonce with its mark that was minted for this source. It proves nobody: it may be an old one.
+    pub fn is_marked(&self, bytes: &[u8], source: Source) -> bool {
+        let realm = self.realm.as_bytes();
+        (self.nonces_in(bytes)).any(|text| self.nonces.is_marked(source, realm, text))
     }
 
     /// What looks like a nonce of ours, at most [`PEEK_NONCES_MAX`].
@@ -850,14 +851,16 @@ mod tests {
             let value = value.strip_prefix("WWW-Authenticate: ").unwrap();
             let answer = authorization(&parsed(value), "100", "x", 1);
             let bytes = request("REGISTER", &format!("Authorization: {answer}\r\n"));
-            assert_eq!(authenticator.is_marked(&bytes), mark);
+            assert_eq!(authenticator.is_marked(&bytes, source()), mark);
+            let elsewhere = "198.51.100.77".parse().unwrap();
+            assert!(!authenticator.is_marked(&bytes, elsewhere));
             // A client's own nonce may be as long as ours.
             let client = String::from_utf8(bytes)
                 .unwrap()
                 .replace(" nonce=", " cnonce=");
-            assert!(!authenticator.is_marked(client.as_bytes()));
+            assert!(!authenticator.is_marked(client.as_bytes(), source()));
         }
-        assert!(!authenticator.is_marked(&request("REGISTER", "")));
+        assert!(!authenticator.is_marked(&request("REGISTER", ""), source()));
     }
 
     #[test]

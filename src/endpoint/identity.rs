@@ -477,7 +477,7 @@ impl Endpoint {
         // nothing is remembered, shows that there is a NAT.
         let request = unknown.request();
         let is_behind_nat =
-            is_behind_nat(request, unknown.flow()) || self.auth.is_marked(request.bytes());
+            is_behind_nat(request, unknown.flow()) || self.auth.is_marked(request.bytes(), source);
         let kind = (stale, is_behind_nat);
         self.header_lines.clear();
         self.auth

@@ -118,7 +118,7 @@ impl Endpoint {
             binding.is_behind_nat() && binding.flow().remote.ip() == flow.remote.ip()
         };
         crate::call::is_behind_nat(request, flow)
-            || self.auth.is_marked(request.bytes())
+            || self.auth.is_marked(request.bytes(), flow.source())
             || self.location.bindings(user).any(is_there)
     }
 

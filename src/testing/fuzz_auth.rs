@@ -36,7 +36,10 @@ pub fn nonce(data: &[u8]) {
         .zip(data)
         .for_each(|(to, from)| *to ^= from);
     for text in [data, changed.as_slice()] {
-        let _any_bytes_may_be_asked = crate::nonce::is_marked(text);
+        assert!(
+            !nonces.is_marked(source(), b"sipkeep", text),
+            "minted without a mark"
+        );
         let is_fresh = nonces.fresh(now(), source(), b"sipkeep", text).is_some();
         assert_eq!(is_fresh, text == minted, "not minted, but fresh");
     }
