@@ -314,7 +314,7 @@ impl Subscriptions {
             }
             self.arm(now, slot, deadline);
             if own_is_due {
-                self.changed(id, lamps, context);
+                self.deferred(id, lamps, context);
                 return true;
             }
         }
@@ -361,6 +361,22 @@ impl Subscriptions {
                 if let Some(serial) = serial {
                     self.changed_as(SubscriptionId { index, serial }, &mut view, context);
                 }
+            }
+        }
+    }
+
+    /// What may be said only now is so to all who watch the same, as a rule: they have been told the same. It is looked up once.
+    fn deferred(&mut self, id: SubscriptionId, lamps: &dyn Lamps, context: &mut Context<'_>) {
+        let watched = self.watched_by(id);
+        let Some(slots) = self.watchers.get(&watched).cloned() else {
+            return self.changed(id, lamps, context);
+        };
+        let mut view = View::new(lamps, &watched);
+        for index in slots {
+            let own = self.slots.get(index as usize);
+            if let Some(own) = own.filter(|own| own.is_due && !own.is_waiting) {
+                let serial = own.serial;
+                self.changed_as(SubscriptionId { index, serial }, &mut view, context);
             }
         }
     }
