@@ -105,6 +105,11 @@ pub enum Input<'a> {
         /// Ours.
         local: IpAddr,
     },
+    /// The addresses that this machine has: at the start, and with each new configuration. Where `listen` is a wildcard they are ours.
+    Interfaces {
+        /// Of interfaces that are up.
+        addresses: &'a [IpAddr],
+    },
     /// What resolv.conf(5) and hosts(5) say: at the start, and when they say something else. Before that nobody is asked
     /// about a name.
     NameFiles {
@@ -295,6 +300,7 @@ impl Endpoint {
                 }
                 self.places.is_reached(remote);
             }
+            Input::Interfaces { addresses } => self.have_interfaces(addresses),
             Input::NameFiles { servers, hosts } => {
                 (self.places).configure(now.mono, servers, hosts, &mut self.out);
             }
@@ -324,6 +330,19 @@ impl Endpoint {
         self.take_nats(now.mono);
         self.letters_go(now);
         self.light_lamps(now);
+    }
+
+    /// Those that we listen on are ours. Which of them lead to whom is another matter ([`Input::Route`]).
+    fn have_interfaces(&mut self, addresses: &[IpAddr]) {
+        for address in addresses.iter().filter(|address| !address.is_loopback()) {
+            let is_listened = self.config.server.listen.iter().any(|listen| {
+                let own = listen.address.ip();
+                own.is_unspecified() && own.is_ipv4() == address.is_ipv4()
+            });
+            if is_listened {
+                self.media.have(*address);
+            }
+        }
     }
 
     /// A new configuration; calls and registrations go on. The caller has checked that `listen` is unchanged.
@@ -608,4 +627,35 @@ fn transactions_max(config: &Config) -> (usize, usize) {
         live_max,
         COMPLETED_TRANSACTIONS_MIN.max(calls_max.saturating_mul(32)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// With a wildcard, calls that have been show few of our addresses.
+    #[test]
+    fn addresses_that_are_listened_on_are_ours_from_the_start() {
+        let now = Now {
+            mono: Instant::default(),
+            unix: crate::time::UnixTime::from_millis(1_772_366_400_000),
+        };
+        let machine = ["127.0.0.1", "192.0.2.1", "192.0.2.9", "2001:db8::9"];
+        let machine = machine.map(|text| text.parse::<IpAddr>().unwrap());
+        for (listen, ours) in [
+            ("udp:0.0.0.0:5060", &machine[1..3]),
+            ("udp:[::]:5060", &machine[3..]),
+            ("udp:192.0.2.1:5060", &machine[1..2]),
+        ] {
+            let text = format!("[server]\nlisten = {listen}\n");
+            let config = Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+            let mut endpoint = Endpoint::new(now, config, [7; 32], Snapshot::default());
+            let addresses = &machine;
+            endpoint.handle_input(now, Input::Interfaces { addresses });
+            let known = machine.iter().filter(|own| endpoint.media.has(**own));
+            assert!(known.eq(ours), "{listen}");
+        }
+    }
 }

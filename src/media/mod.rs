@@ -143,7 +143,7 @@ struct Owned {
 /// Phones that are found to be behind a NAT in one input.
 const FOUND_MAX: usize = 64;
 /// Addresses of ours that are known at a time.
-const OWN_ADDRESSES_MAX: usize = 64;
+const OWN_ADDRESSES_MAX: usize = 256;
 /// Packets a second, of all calls, to sides of [`Trust::Bounded`] away from their addresses.
 const BOUNDED_PER_SECOND: u32 = 1_000;
 
@@ -158,7 +158,7 @@ pub struct Media {
     relay: MediaRelay,
     latch: MediaLatch,
     local_networks: Vec<Prefix>,
-    /// Addresses of ours: the file's, and those that relays have.
+    /// Addresses of ours: the file's, this machine's where we listen on all of them, and those that relays have.
     own: Vec<IpAddr>,
     /// Ports that we listen on.
     listens: Vec<u16>,
@@ -222,6 +222,12 @@ impl Media {
         if is_new && self.own.len() < OWN_ADDRESSES_MAX {
             self.own.push(address);
         }
+    }
+
+    /// Whether it is known that we have it.
+    #[cfg(test)]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
     }
 
     /// Whether a call between these two is relayed; `offer` is what the first of them says, if anything.

@@ -237,6 +237,7 @@ impl<C: Core> Shell<C> {
             stop_by: None,
         };
         shell.read_name_files(shell.clock.now());
+        shell.read_interfaces(shell.clock.now());
         // Bans of an earlier run hold before the first packet is read.
         shell.update_filter(shell.clock.now());
         Ok(shell)
@@ -420,6 +421,7 @@ impl<C: Core> Shell<C> {
                 self.io.store.set_cdr_keep(config.server.cdr_keep);
                 self.read_name_files(now);
                 self.core.reload(now, config);
+                self.read_interfaces(now);
                 self.read_all_routes();
                 let users = self.running.config.users.len().to_string();
                 let fields = vec![("users", users), ("passwords_made", made.len().to_string())];

@@ -290,7 +290,8 @@ fn banner(config: &Config, bound: &Bound, made: &[(String, String)]) -> String {
     text
 }
 
-fn interface_addresses() -> Vec<IpAddr> {
+/// Addresses of this machine; none, and a line in the log, if they cannot be listed.
+pub(super) fn interface_addresses() -> Vec<IpAddr> {
     sys::interface_addresses().unwrap_or_else(|error| {
         ::log::warn!("addresses of this machine cannot be listed: {error}");
         Vec::new()

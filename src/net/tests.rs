@@ -53,6 +53,7 @@ pub(super) struct Echo {
     reloads: usize,
     routes: Vec<(std::net::IpAddr, std::net::IpAddr)>,
     name_servers: Vec<SocketAddr>,
+    interfaces: Vec<Vec<std::net::IpAddr>>,
     name_answers: Vec<(SocketId, Vec<u8>)>,
     unreachable: Vec<SocketId>,
     place_changes: u64,
@@ -110,6 +111,7 @@ impl Core for Echo {
             }
             Input::StreamClosed { connection } => self.closed.push(connection),
             Input::Route { remote, local } => self.routes.push((remote, local)),
+            Input::Interfaces { addresses } => self.interfaces.push(addresses.to_vec()),
             Input::NameFiles { servers, .. } => self.name_servers = servers.servers.clone(),
             Input::NameAnswer { socket, bytes, .. } => {
                 self.name_answers.push((socket, bytes.to_vec()));
@@ -744,6 +746,7 @@ fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
         bench.shell.reload(now);
         bench.shell.core.reloads
     };
+    assert_eq!(bench.shell.core.interfaces.len(), 1);
     assert_eq!(reload(&mut bench, "[user 100]\npasword = x\n"), 0);
     assert_eq!(
         reload(
@@ -768,6 +771,9 @@ fn reload_keeps_the_old_configuration_on_a_mistake_and_refuses_a_new_address() {
     assert_eq!(made.len(), 14);
     let local = std::net::IpAddr::from([127, 0, 0, 1]);
     assert_eq!(bench.shell.core.routes, [([127, 0, 0, 3].into(), local)]);
+    let interfaces = &bench.shell.core.interfaces;
+    assert_eq!(interfaces.len(), 2);
+    assert!(interfaces.iter().all(|own| own.contains(&local)));
     // The same password again: it was kept.
     assert_eq!(reload(&mut bench, &format!("{text}[user 101]\n")), 2);
     let again = bench.shell.running.config.users[1].secret.clone();

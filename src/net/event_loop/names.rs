@@ -12,6 +12,12 @@ impl<C: Core> Shell<C> {
             .handle_input(now, Input::NameFiles { servers, hosts });
     }
 
+    /// Tells the core which addresses this machine has.
+    pub(super) fn read_interfaces(&mut self, now: Now) {
+        let addresses = &crate::net::start::interface_addresses();
+        self.core.handle_input(now, Input::Interfaces { addresses });
+    }
+
     /// Asks for the local address towards every configured peer, before the first message.
     pub(in crate::net) fn read_all_routes(&mut self) {
         self.routes = Routes::new(&self.running.config);
