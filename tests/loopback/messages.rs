@@ -44,7 +44,7 @@ fn what_was_accepted_is_delivered_after_a_power_cut_and_once() {
     let [writer, reader] =
         [0x00a0_0000, 0x0060_0000].map(|bits| Ipv4Addr::from((base ^ bits) & !1));
     site.write(&format!(
-        "[user 100]\naddresses = {writer}\n[user 101]\naddresses = {reader}/31\nstore_messages = yes\n"
+        "[trunk writer]\naddresses = {writer}\nincoming = 101\nkeepalive = 0\n[user 101]\naddresses = {reader}/31\nstore_messages = yes\n"
     ));
     let server = site.start();
     let [writer, reader] = [writer, reader].map(|address| socket(address, server.sip));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sipkeep::config::Config;
 use sipkeep::limits::{
-    LETTER_AGE_MAX, LETTER_BYTES_MAX, LETTER_SWEEP, LETTERS_PER_USER_MAX, PAGES_PER_SENDER_MAX,
-    SUBSCRIPTIONS_PER_USER_MAX,
+    LETTER_AGE_MAX, LETTER_BYTES_MAX, LETTER_SWEEP, LETTERS_PER_PAIR_MAX, LETTERS_PER_USER_MAX,
+    PAGES_PER_SENDER_MAX, SUBSCRIPTIONS_PER_USER_MAX,
 };
 use sipkeep::store::{Change, MessageRow, Snapshot};
 
@@ -67,32 +67,47 @@ fn messages_to_a_silent_phone_are_so_many_at_a_time() {
     assert!(outcome.to(OTHER).starts_with("MESSAGE "), "{outcome:?}");
 }
 
-/// What waits for a user who is not there is bounded, and what was accepted stays.
+/// What waits for a user who is not there is bounded, of each sender too, and what was accepted stays.
 #[test]
 fn messages_that_wait_for_a_user_are_so_many_and_go_after_their_time() {
-    let config = format!("{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n");
+    let config = format!(
+        "{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n\
+         [user 105]\naddresses = 192.0.2.5\n[user 106]\naddresses = 192.0.2.6\n[user 107]\naddresses = 192.0.2.7\n"
+    );
     let mut site = Site::of(&config);
-    let written = |site: &mut Site, body: &str| {
-        let mut request = message("102", "104");
-        request.body = body.to_owned();
-        site.udp(USER, request.text())
-    };
-    for _ in 0..LETTERS_PER_USER_MAX {
-        let outcome = written(&mut site, "hello");
-        assert_eq!(outcome.statuses(), [202]);
-        let kept = |change: &Change| matches!(change, Change::Message(row) if row.user == "104");
-        assert!(outcome.kept.iter().any(kept), "{outcome:?}");
+    // Over a connection, which shows that it is they.
+    let mut senders = Vec::new();
+    for (number, user) in ["102", "103", "105", "106", "107"].iter().enumerate() {
+        let address = format!("192.0.2.{}:5060", &user[2..]);
+        senders.push((*user, site.connect(&address, number as u64)));
     }
-    let outcome = written(&mut site, "one more");
+    let written = |site: &mut Site, (user, connection), body: &str| {
+        let mut request = message(user, "104");
+        request.body = body.to_owned();
+        site.tcp(connection, request.text())
+    };
+    for sender in &senders[..LETTERS_PER_USER_MAX / LETTERS_PER_PAIR_MAX] {
+        for _ in 0..LETTERS_PER_PAIR_MAX {
+            let outcome = written(&mut site, *sender, "hello");
+            assert_eq!(outcome.statuses(), [202]);
+            let kept =
+                |change: &Change| matches!(change, Change::Message(row) if row.user == "104");
+            assert!(outcome.kept.iter().any(kept), "{outcome:?}");
+        }
+        let outcome = written(&mut site, *sender, "one more");
+        assert_eq!((outcome.statuses(), outcome.kept.len()), (vec![480], 0));
+    }
+    let last = senders[senders.len() - 1];
+    let outcome = written(&mut site, last, "of another sender");
     assert_eq!((outcome.statuses(), outcome.kept.len()), (vec![480], 0));
     assert_eq!(site.endpoint.census().letters, LETTERS_PER_USER_MAX);
     let gone = site.pass(LETTER_AGE_MAX + LETTER_SWEEP).events;
     let gone = gone.iter().filter(|(name, _)| *name == "message_expired");
     assert_eq!(gone.count(), LETTERS_PER_USER_MAX);
     assert_eq!(site.endpoint.census().letters, 0);
-    let outcome = written(&mut site, &"x".repeat(LETTER_BYTES_MAX));
+    let outcome = written(&mut site, last, &"x".repeat(LETTER_BYTES_MAX));
     assert_eq!(outcome.statuses(), [480]);
-    let outcome = written(&mut site, &"x".repeat(LETTER_BYTES_MAX - 512));
+    let outcome = written(&mut site, last, &"x".repeat(LETTER_BYTES_MAX - 512));
     assert_eq!(outcome.statuses(), [202]);
 }
 
@@ -101,7 +116,8 @@ fn messages_that_wait_for_a_user_are_so_many_and_go_after_their_time() {
 fn messages_wait_over_a_restart_for_users_only() {
     let config = format!("{CONFIG}[user 104]\npassword = waits-long-7Kx\nstore_messages = yes\n");
     let mut site = Site::of(&config);
-    let outcome = site.udp(USER, message("102", "104").text());
+    let connection = site.connect(USER, 1);
+    let outcome = site.tcp(connection, message("102", "104").text());
     let messages: Vec<MessageRow> = (outcome.kept.into_iter())
         .filter_map(|change| match change {
             Change::Message(row) => Some(*row),
