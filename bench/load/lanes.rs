@@ -20,7 +20,7 @@ use crate::flood::{FIRST_SOURCE, Generator, Kind};
 use crate::newcomers;
 use crate::report::Report;
 use crate::requests::Requests;
-use crate::server::{Server, Start};
+use crate::server::{Folder, Server, Start};
 
 /// Refreshes a second of all phones together.
 const REFRESHES: f64 = 200.0;
@@ -76,12 +76,10 @@ pub fn run(
     rates: &[f64],
     user_id: Option<u32>,
 ) -> Result<String, String> {
-    let how = Start {
-        program: server,
-        user_id,
-        core: None,
-    };
-    let server = Server::start(&how, arguments.target, &configuration(arguments))?;
+    let folder = Folder::new()?;
+    let (own, text) = (folder.join("server"), configuration(arguments));
+    let start = Start::sipkeep(server, &own, arguments.target, TRUNK_ADDRESS.into(), text);
+    let server = Server::start(Start { user_id, ..start })?;
     let mut arguments = Arguments {
         bind: PHONES_ADDRESS.into(),
         users: (FIRST_USER, FIRST_USER + PHONES - 1),

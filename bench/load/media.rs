@@ -10,7 +10,6 @@ mod report;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -23,7 +22,7 @@ use crate::arguments::Arguments;
 use crate::flood::{FIRST_SOURCE, Generator, Kind};
 use crate::forward;
 use crate::process;
-use crate::server::{Server, Start};
+use crate::server::{Folder, Server, Start};
 
 /// Where callers are, a trunk, and callees, registered phones.
 const PHONES_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 9, 0, 10), Ipv4Addr::new(127, 9, 0, 9)];
@@ -71,15 +70,16 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
     }
     let phones = Phones::bind(plan.calls, PHONES_ADDRESSES.map(IpAddr::from));
     let mut phones = phones.map_err(|error| error.to_string())?;
-    let (_, _, without) = set_up(arguments, plan, "never", &phones)?;
-    let (server, mut signalling, with) = set_up(arguments, plan, "always", &phones)?;
-    let (bare, bare_remotes) = Bare::start(plan, BARE.into(), false)?;
-    let (resting, resting_remotes) = Bare::start(plan, RESTING.into(), true)?;
+    let folder = Folder::new()?;
+    let (_, _, without) = set_up(arguments, plan, "never", &phones, &folder)?;
+    let (server, mut signalling, with) = set_up(arguments, plan, "always", &phones, &folder)?;
+    let (bare, bare_remotes) = bare_loop(plan, BARE.into(), false, &folder)?;
+    let (resting, resting_remotes) = bare_loop(plan, RESTING.into(), true, &folder)?;
     let remotes = signalling.1.clone();
     let mut round = |_| -> Result<Round, String> {
         let part = arguments.measured / plan.rounds as u32;
         let mut asking = Asking::new();
-        let (own, bare, resting) = (server.pid(), bare.child.id(), resting.child.id());
+        let (own, bare, resting) = (server.pid(), bare.pid(), resting.pid());
         let mut figures = |pid, remotes: &[SocketAddr], time, is_asked, flood: Option<f64>| {
             let phase = Phase {
                 pid,
@@ -140,17 +140,16 @@ fn set_up(
     plan: &Plan<'_>,
     relay: &str,
     phones: &Phones,
+    folder: &Folder,
 ) -> Result<Ready, String> {
     let target = arguments.target;
     let users = (FIRST_USER, FIRST_USER + plan.calls as u32 - 1);
-    let how = Start {
-        program: plan.server,
-        user_id: None,
-        core: plan.cores.map(|(_, other)| other),
-    };
     let text = configuration(arguments, users, relay);
-    let server = Server::start(&how, target, &text)?;
-    let addresses = PHONES_ADDRESSES.map(IpAddr::from);
+    let (own, addresses) = (folder.join(relay), PHONES_ADDRESSES.map(IpAddr::from));
+    let server = Server::start(Start {
+        core: plan.cores.map(|(_, other)| other),
+        ..Start::sipkeep(plan.server, &own, target, addresses[0], text)
+    })?;
     let mut signalling = Signalling::register(target, addresses, users, &arguments.password)?;
     let taken = || {
         std::thread::sleep(SETTLED);
@@ -185,47 +184,33 @@ fn configuration(arguments: &Arguments, users: (u32, u32), relay: &str) -> Strin
     text
 }
 
-/// A bare loop; it ends with this value.
-struct Bare {
-    child: Child,
-}
-
-impl Bare {
-    /// Starts it; where each phone is to send to.
-    fn start(
-        plan: &Plan<'_>,
-        listen: SocketAddr,
-        rests: bool,
-    ) -> Result<(Self, Vec<SocketAddr>), String> {
-        let said = |error: std::io::Error| format!("forward: {error}");
-        let own = std::env::current_exe().map_err(said)?;
-        let child = process::on_core(&own, plan.cores.map(|(_, other)| other))
-            .args(["forward", "--listen", &listen.to_string()])
-            .args(["--calls", &plan.calls.to_string()])
-            .args(rests.then_some("--rest"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(said)?;
-        let mut bare = Self { child };
-        std::thread::sleep(SETTLED);
-        match bare.child.try_wait().map_err(said)? {
-            Some(status) => Err(format!("forward: {status}")),
-            None => {
-                let places = 0..2 * plan.calls;
-                let port = |place| forward::port(listen, place / 2, place % 2);
-                Ok((bare, places.map(port).collect()))
-            }
-        }
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Starts a bare loop; where each phone is to send to.
+fn bare_loop(
+    plan: &Plan<'_>,
+    listen: SocketAddr,
+    rests: bool,
+    folder: &Folder,
+) -> Result<(Server, Vec<SocketAddr>), String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut words = vec![
+        "forward".to_owned(),
+        "--listen".to_owned(),
+        listen.to_string(),
+    ];
+    words.extend(["--calls".to_owned(), plan.calls.to_string()]);
+    words.extend(rests.then(|| "--rest".to_owned()));
+    let server = Server::start(Start {
+        program: &own,
+        words,
+        folder: &folder.join(if rests { "resting" } else { "bare" }),
+        configuration: None,
+        target: listen,
+        asked_by: None,
+        user_id: None,
+        core: plan.cores.map(|(_, other)| other),
+    })?;
+    let port = |place| forward::port(listen, place / 2, place % 2);
+    Ok((server, (0..2 * plan.calls).map(port).collect()))
 }
 
 /// OPTIONS at a pace, and what becomes of them.

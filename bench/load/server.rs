@@ -1,25 +1,63 @@
-//! A server that is started for a measurement, with a configuration and a folder of its own; both are gone with the value.
+//! Programs that are started for a measurement, each with a folder of its own for its configuration, its log and what it
+//! keeps. They end with their value, and what they have begun ends with them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::process;
 
-/// For the server to start.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Until the first answer, probing of memory and a table of 100,000 bindings included; and for the end.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For what never answers to be there.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// How to start it.
 #[allow(missing_docs)]
 pub struct Start<'a> {
     pub program: &'a Path,
+    /// Its arguments.
+    pub words: Vec<String>,
+    /// Made if it is not there; it stays.
+    pub folder: &'a Path,
+    /// Name and text of a file there.
+    pub configuration: Option<(&'static str, String)>,
+    pub target: SocketAddr,
+    /// As whom it is asked with OPTIONS until it answers: a trunk of its, strangers may be met with silence. `None`: it never
+    /// answers anybody.
+    pub asked_by: Option<IpAddr>,
     /// Unix user that it runs as; `None`: our own.
     pub user_id: Option<u32>,
     /// The processor that it runs on (taskset(1)); `None`: any.
     pub core: Option<usize>,
+}
+
+impl<'a> Start<'a> {
+    /// The product with this configuration, in which HTTP is to listen and `asked_by` to be a trunk.
+    pub fn sipkeep(
+        program: &'a Path,
+        folder: &'a Path,
+        target: SocketAddr,
+        asked_by: IpAddr,
+        configuration: String,
+    ) -> Self {
+        let path = folder.join("config.ini");
+        Self {
+            program,
+            words: vec!["--config".to_owned(), path.to_string_lossy().into_owned()],
+            folder,
+            configuration: Some(("config.ini", configuration)),
+            target,
+            asked_by: Some(asked_by),
+            user_id: None,
+            core: None,
+        }
+    }
 }
 
 /// See the module.
@@ -27,68 +65,132 @@ pub struct Server {
     child: Child,
     program: PathBuf,
     folder: PathBuf,
-    target: SocketAddr,
+    /// Where it listens.
+    pub target: SocketAddr,
+    /// From its start to its first answer.
+    pub started_in: Duration,
 }
 
 impl Server {
-    /// Starts it and waits until it answers. `configuration` is the text of its file; HTTP is to listen there.
+    /// Starts it and waits for its first answer.
     ///
     /// # Errors
     /// Why it does not start, for people.
-    pub fn start(how: &Start<'_>, target: SocketAddr, configuration: &str) -> Result<Self, String> {
-        let IpAddr::V4(_) = target.ip() else {
+    pub fn start(how: Start<'_>) -> Result<Self, String> {
+        let is_other = |address: IpAddr| address.is_ipv4() != how.target.is_ipv4();
+        if how.asked_by.is_some_and(is_other) {
             return Err("--target: over IPv4 only".to_owned());
-        };
-        let folder = std::env::temp_dir().join(format!("sipkeep-load-{}", std::process::id()));
-        let said = |error: std::io::Error| format!("{}: {error}", folder.display());
-        std::fs::create_dir(&folder).map_err(said)?;
-        std::fs::write(folder.join("config.ini"), configuration).map_err(said)?;
+        }
+        let said = |error: std::io::Error| format!("{}: {error}", how.folder.display());
+        std::fs::create_dir_all(how.folder).map_err(said)?;
+        if let Some((name, text)) = &how.configuration {
+            std::fs::write(how.folder.join(name), text).map_err(said)?;
+        }
+        let log = std::fs::File::create(how.folder.join("log")).map_err(said)?;
         let mut command = process::on_core(how.program, how.core);
         command
-            .arg("--config")
-            .arg(folder.join("config.ini"))
+            .args(&how.words)
             .stdin(Stdio::null())
-            .stderr(Stdio::null());
+            .stdout(log.try_clone().map_err(said)?)
+            .stderr(log)
+            // Kamailio's workers end with their group.
+            .process_group(0);
         if let Some(user_id) = how.user_id {
-            use std::os::unix::process::CommandExt;
-            std::os::unix::fs::chown(&folder, Some(user_id), None).map_err(said)?;
+            std::os::unix::fs::chown(how.folder, Some(user_id), None).map_err(said)?;
             command.uid(user_id);
         }
+        let begun = Instant::now();
         let child = command
-            .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", how.program.display()))?;
         let mut server = Self {
             child,
             program: how.program.to_owned(),
-            folder,
-            target,
+            folder: how.folder.to_owned(),
+            target: how.target,
+            started_in: Duration::ZERO,
         };
-        let begun = Instant::now();
-        while server.status().is_err() {
-            let ended = server.child.try_wait().map_err(|error| error.to_string())?;
-            if ended.is_some() || begun.elapsed() > PATIENCE {
-                return Err("the server does not start".to_owned());
+        match how.asked_by {
+            Some(address) => {
+                server.first_answer(address)?;
+                server.started_in = begun.elapsed();
             }
-            std::thread::sleep(Duration::from_millis(50));
+            None => {
+                std::thread::sleep(SETTLED);
+                if server.has_ended()? {
+                    return Err(server.complaint("has ended"));
+                }
+            }
         }
         Ok(server)
     }
 
-    /// Its process.
+    /// Its process; it may have others below it.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A command for the running server; what it prints.
+    fn has_ended(&mut self) -> Result<bool, String> {
+        let ended = self.child.try_wait().map_err(|error| error.to_string())?;
+        Ok(ended.is_some())
+    }
+
+    fn complaint(&self, what: &str) -> String {
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let program = self.program.display();
+        format!("{program} at {} {what}:\n{log}", self.target)
+    }
+
+    /// Asks with OPTIONS until it answers.
+    fn first_answer(&mut self, address: IpAddr) -> Result<(), String> {
+        let io = |error: std::io::Error| format!("{address}: {error}");
+        let socket = UdpSocket::bind((address, 0)).map_err(io)?;
+        let local = socket.local_addr().map_err(io)?;
+        // The socket's timeout is what waits between two attempts.
+        socket
+            .set_read_timeout(Some(Duration::from_millis(1)))
+            .map_err(io)?;
+        let host = self.target.ip();
+        let begun = Instant::now();
+        let mut answer = [0; 2_048];
+        for number in 0_u32.. {
+            let request = format!(
+                "OPTIONS sip:{host} SIP/2.0\r\nVia: SIP/2.0/UDP {local};rport;branch=z9hG4bKfirst{number}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:1000@{host}>;tag=f\r\nTo: <sip:{host}>\r\n\
+                 Call-ID: first-{number}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+            );
+            // Nobody listens there yet: the kernel says so, and it is asked again.
+            let _ = socket.send_to(request.as_bytes(), self.target);
+            if socket.recv_from(&mut answer).is_ok() {
+                return Ok(());
+            }
+            if self.has_ended()? || begun.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        Err(self.complaint("does not answer"))
+    }
+
+    /// A command for the product as it runs; what it prints.
     ///
     /// # Errors
     /// It was refused, for people.
     pub fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
-        ask(&self.program, &self.folder, words)
+        let output = Command::new(&self.program)
+            .arg("--config")
+            .arg(self.folder.join("config.ini"))
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| error.to_string())?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{}: {}, {said}", words.join(" "), output.status))
     }
 
-    /// What it tells of itself.
+    /// What the product tells of itself.
     ///
     /// # Errors
     /// It does not, for people.
@@ -97,7 +199,7 @@ impl Server {
         serde_json::from_slice(&text).map_err(|error| error.to_string())
     }
 
-    /// Datagrams lost so far, lane for lane, and at the end those of all sockets together.
+    /// Datagrams that the product lost so far, lane for lane, and at the end those of all sockets together.
     ///
     /// # Errors
     /// It tells nothing of itself, for people.
@@ -108,32 +210,94 @@ impl Server {
         let drops = drops.iter().map(|lane| lane["drops"].as_u64().unwrap_or(0));
         Ok(drops.chain([process::socket_drops(self.target)]).collect())
     }
-}
 
-/// A command for the server whose file is in this folder; what it prints.
-///
-/// # Errors
-/// It was refused, for people.
-pub fn ask(program: &Path, folder: &Path, words: &[&str]) -> Result<Vec<u8>, String> {
-    let output = Command::new(program)
-        .arg("--config")
-        .arg(folder.join("config.ini"))
-        .args(words)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    /// Stops it as an operator does, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not end, for people.
+    pub fn stop(mut self) -> Result<(), String> {
+        signal(&self.child, "TERM");
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.has_ended()? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(self.complaint("does not end"))
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {}, {said}", words.join(" "), output.status))
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, and what is left of the folder does no harm.
-        let _ = self.child.kill();
+        // It may have ended already.
+        signal(&self.child, "KILL");
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// To the whole group that a server began.
+fn signal(child: &Child, name: &str) {
+    let _ = Command::new("kill")
+        .args(["-s", name, "--", &format!("-{}", child.id())])
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// A folder below the system's for what is temporary; gone with this value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// One that nobody else has.
+    ///
+    /// # Errors
+    /// The system's, for people.
+    pub fn new() -> Result<Self, String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sipkeep-load-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// A folder in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_ends_at_once_is_told_with_its_log() {
+        let folder = Folder::new().unwrap();
+        let own = folder.join("x");
+        let start = |asked_by| Start {
+            program: Path::new("sh"),
+            words: vec!["-c".to_owned(), "echo no such option".to_owned()],
+            folder: &own,
+            configuration: Some(("a", "b".to_owned())),
+            target: SocketAddr::from(([127, 0, 0, 1], 9)),
+            asked_by,
+            user_id: None,
+            core: None,
+        };
+        for asked_by in [None, Some(IpAddr::from([127, 0, 0, 1]))] {
+            let error = Server::start(start(asked_by)).err().unwrap();
+            assert!(error.contains("no such option"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(own.join("a")).unwrap(), "b");
+        drop(folder);
+        assert!(!own.exists());
     }
 }

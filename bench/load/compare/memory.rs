@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::server::{Kind, Server};
+use super::server::Kind;
 use super::{Setup, load, table};
 use crate::process;
+use crate::server::Server;
 
 /// Registrations that are held.
 const REGISTRATIONS: u32 = 100_000;
@@ -73,9 +74,9 @@ fn figures(setup: &Setup, runs: usize, is_own: bool) -> Result<Figures, String> 
     let mut number = 0;
     let mut folder = || {
         number += 1;
-        setup.folder.join(format!("memory-{who}-{number}"))
+        setup.folder.join(&format!("memory-{who}-{number}"))
     };
-    let start = |kind, folder: &Path| Server::start(setup, kind, folder, super::PORT + 50);
+    let start = |kind: Kind, folder: &Path| kind.start(setup, folder, super::PORT + 50);
     let mut starts = Vec::new();
     let mut idle = Vec::new();
     for _ in 0..runs {

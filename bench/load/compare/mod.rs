@@ -13,13 +13,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use self::server::Kind;
 use crate::arguments::{Arguments, Compare};
 use crate::process;
-use server::{Kind, Server};
+use crate::server::{Folder, Server};
 
 /// Where the phones and the load in general come from.
 const PHONES: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 2);
@@ -35,7 +36,6 @@ const USERS: u32 = 256;
 const FLOODS: [&str; 4] = ["20000", "50000", "100000", "200000"];
 
 /// What all parts of a comparison need to know.
-#[derive(Debug)]
 pub struct Setup {
     load: PathBuf,
     server: PathBuf,
@@ -43,7 +43,7 @@ pub struct Setup {
     cores: Option<(usize, usize)>,
     password: String,
     seconds: f64,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 /// One server doing one work.
@@ -69,7 +69,6 @@ struct Row {
 pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let output = &wanted.output;
     fs::create_dir_all(output).map_err(|error| format!("{}: {error}", output.display()))?;
-    let folder = Folder::new()?;
     let setup = Setup {
         load: std::env::current_exe().map_err(|error| error.to_string())?,
         server: wanted.server.clone(),
@@ -77,7 +76,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         cores: wanted.cores,
         password: arguments.password.clone(),
         seconds: arguments.measured.as_secs_f64(),
-        folder: folder.0.clone(),
+        folder: Folder::new()?,
     };
     let (kinds, mut rows) = plan(&setup);
     let chosen = |row: &Row| row.work.contains(&wanted.rows);
@@ -93,12 +92,13 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let mut servers = Vec::new();
     for (index, kind) in kinds.iter().enumerate() {
         let port = PORT + index as u16;
-        let folder = setup.folder.join(index.to_string());
-        let start = || Server::start(&setup, *kind, &folder, port);
+        let folder = setup.folder.join(&index.to_string());
+        let start = || kind.start(&setup, &folder, port);
         servers.push(is_needed(index).then(start).transpose()?);
     }
-    for server in servers.iter().flatten() {
-        server.ban(BANNED)?;
+    for (kind, server) in kinds.iter().zip(&servers) {
+        let Some(server) = server else { continue };
+        kind.ban(server, BANNED)?;
     }
     // The filter of the kernel is rebuilt with the ban.
     std::thread::sleep(std::time::Duration::from_secs(1));
@@ -282,28 +282,4 @@ fn machine() -> String {
         first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = first("/proc/sys/kernel/osrelease", "").unwrap_or_default();
     format!("{processor}, Linux {kernel}")
-}
-
-/// A folder for the servers, gone with this value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = std::env::temp_dir().join(format!("sipkeep-compare-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl AsRef<Path> for Folder {
-    fn as_ref(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left of it does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
