@@ -9,8 +9,10 @@ use lexopt::prelude::*;
 /// What `--help` prints.
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
+sipkeep-load mix --target ADDRESS:PORT [OPTIONS]
 sipkeep-load lanes --server PROGRAM [OPTIONS]
 sipkeep-load media --server PROGRAM [OPTIONS]
+sipkeep-load idle --server PROGRAM [OPTIONS]
 sipkeep-load compare --server PROGRAM [OPTIONS]
 sipkeep-load echo|drop|drop-late --listen ADDRESS:PORT
 sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
@@ -19,12 +21,22 @@ Scenarios
   options        OPTIONS, answered with 200
   register-401   REGISTER without credentials, answered with 401
   register       registrations refreshed in one message, the nonce used again
+  register-all   the same without a first registration: all register with a challenge before it is measured, then refresh by turns
   register-new   each user registers for the first time, with a challenge; ends with the last one
   calls          INVITE, 180, 200, ACK, BYE; both sides are played here
   held-calls     the same without BYE: --calls of them, which stay; ends with the last one
   ping           OPTIONS, and whatever comes back is the answer: for the echo loop
   flood          a scanner's INVITEs; no answer is expected
   forged         REGISTERs of strangers, each of another source: --sources of them, once
+
+mix plays several at once, in one open or closed loop; what became of each kind is told apart.
+  --mix A=N,B=M        options, register-401, register, calls, and their parts (register=70,options=20,calls=10); users are
+                       divided evenly between register and calls
+  --scanners RATE      a flood of INVITEs beside it, so many a second, from --sources addresses
+
+idle starts the server PROGRAM with a configuration as it is shipped, three users, a trunk that is not asked whether it is there,
+and one registered phone, and looks for --seconds (600) what time on the processor it takes and how often its threads wake.
+  --target       where it listens (127.9.0.1:15060, HTTP on the next port)
 
 lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
 second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
@@ -62,21 +74,27 @@ Load
   --users FIRST-LAST   user names, numbers: 1000-1099; calls go from even places to odd ones
   --password TEXT      of all of them (n7-wetter-koffer)
   --domain HOST        of addresses-of-record (the target's address)
-  --bind ADDRESS       own address (127.0.0.1)
+  --bind ADDRESS[:PORT]  own address (127.0.0.1)
   --flows N            register: sockets that the users are spread over (1)
   --trunk ADDR         calls: all come from there, without registration
   --calls N            held-calls: how many (500)
+  --count N            ends when so many have begun and ended
   --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
                        each below fd00::/16, which must be local (bench/forged makes it so)
 
 Report
   --pid PID      the server's process: its CPU time for each message, its memory
+  --server PROGRAM, --config FILE
+                 the server is sipkeep and runs with this file: what its tables hold at the end
   --json         one line of JSON
 
 echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. drop-late waits for a
 millisecond whenever something has come, so that batches fill. forward has two ports for each call, one behind the other from
 the one that is named on, and sends what comes to one of them out of the other to whom that was heard from last; with --rest
 it looks every 0.2 ms. They end with SIGTERM.";
+
+/// What `mix` plays unless another mix is said.
+const MIX: &str = "register=70,options=20,calls=10";
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +103,7 @@ pub enum Scenario {
     Options,
     Register401,
     Register,
+    RegisterAll,
     RegisterNew,
     Calls,
     HeldCalls,
@@ -100,6 +119,7 @@ impl Scenario {
             Self::Options => "options",
             Self::Register401 => "register-401",
             Self::Register => "register",
+            Self::RegisterAll => "register-all",
             Self::RegisterNew => "register-new",
             Self::Calls => "calls",
             Self::HeldCalls => "held-calls",
@@ -109,10 +129,11 @@ impl Scenario {
         }
     }
 
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Options,
         Self::Register401,
         Self::Register,
+        Self::RegisterAll,
         Self::RegisterNew,
         Self::Calls,
         Self::HeldCalls,
@@ -138,6 +159,18 @@ pub enum Command {
     Help,
     /// Generate load.
     Load(Scenario),
+    /// Several scenarios at once.
+    Mix {
+        /// Each with its part.
+        weights: Vec<(Scenario, u32)>,
+        /// Datagrams a second of a flood beside it.
+        scanners: Option<f64>,
+    },
+    /// Measure what a server does that has nothing to do.
+    Idle {
+        /// The server to start.
+        server: PathBuf,
+    },
     /// Measure what floods leave of the service of those who are known.
     Lanes {
         /// The server to start.
@@ -234,6 +267,8 @@ pub struct Arguments {
     pub password: String,
     pub domain: Option<String>,
     pub bind: IpAddr,
+    /// Port of the only socket; 0: any.
+    pub port: u16,
     pub sources: u32,
     /// Sockets that registered users are spread over.
     pub flows: usize,
@@ -241,6 +276,10 @@ pub struct Arguments {
     pub trunk: Option<IpAddr>,
     /// Calls that stay.
     pub calls: usize,
+    /// Jobs in all; `None`: as many as there is time for.
+    pub count: Option<u64>,
+    /// Program and file of a server of ours that tells what its tables hold.
+    pub told_by: Option<(PathBuf, PathBuf)>,
     pub pid: Option<u32>,
     pub json: bool,
 }
@@ -264,6 +303,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let mut word = None;
     let (mut target, mut listen, mut server) = (None, None, None);
     let (mut rates, mut user_id) = (None, None);
+    let (mut weights, mut scanners, mut config) = (None, None, None);
     let mut compare = Compare::default();
     let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
     let (mut measured, mut rests) = (None, false);
@@ -277,10 +317,13 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         password: "n7-wetter-koffer".to_owned(),
         domain: None,
         bind: IpAddr::from([127, 0, 0, 1]),
+        port: 0,
         sources: 1,
         flows: 1,
         trunk: None,
         calls: 500,
+        count: None,
+        told_by: None,
         pid: None,
         json: false,
     };
@@ -300,6 +343,16 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             }
             Long("seconds") => measured = Some(seconds(parser.value()?.parse()?)?),
             Long("calls") => calls = at_least_one("--calls", parser.value()?.parse()?)?,
+            Long("count") => {
+                let count = at_least_one("--count", parser.value()?.parse()?)?;
+                arguments.count = Some(count as u64);
+            }
+            Long("mix") => weights = Some(mix(&parser.value()?.string()?)?),
+            Long("scanners") => {
+                let rate = flood_rates("--scanners", &parser.value()?.string()?)?;
+                scanners = rate.first().copied();
+            }
+            Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Long("rest") => rests = true,
             Long("rounds") => rounds = at_least_one("--rounds", parser.value()?.parse()?)?,
             Long("cores") => cores = two_cores(&parser.value()?.string()?)?,
@@ -307,7 +360,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("users") => arguments.users = users(&parser.value()?.string()?)?,
             Long("password") => arguments.password = parser.value()?.string()?,
             Long("domain") => arguments.domain = Some(parser.value()?.string()?),
-            Long("bind") => arguments.bind = parser.value()?.parse()?,
+            Long("bind") => (arguments.bind, arguments.port) = bind(&parser.value()?.string()?)?,
             Long("sources") => arguments.sources = parser.value()?.parse()?,
             Long("flows") => {
                 arguments.flows = parser.value()?.parse()?;
@@ -324,7 +377,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("output") => compare.output = PathBuf::from(parser.value()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
             Long("user-id") => user_id = Some(parser.value()?.parse()?),
-            Long("rates") => rates = Some(flood_rates(&parser.value()?.string()?)?),
+            Long("rates") => rates = Some(flood_rates("--rates", &parser.value()?.string()?)?),
             Long("pid") => arguments.pid = Some(parser.value()?.parse()?),
             Long("json") => arguments.json = true,
             _ => return Err(argument.unexpected()),
@@ -377,18 +430,71 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         };
         return Ok(arguments);
     }
+    if word == "idle" {
+        arguments.target = target.unwrap_or(SocketAddr::from(([127, 9, 0, 1], 15_060)));
+        arguments.measured = measured.unwrap_or(Duration::from_secs(600));
+        let server = server.ok_or("--server is missing")?;
+        arguments.command = Command::Idle { server };
+        return Ok(arguments);
+    }
     if word == "compare" {
         compare.server = server.ok_or("--server is missing")?;
         (compare.rounds, compare.cores) = (rounds, cores);
         arguments.command = Command::Compare(compare);
         return Ok(arguments);
     }
-    let scenario = (Scenario::ALL.into_iter())
-        .find(|scenario| scenario.name() == word)
-        .ok_or_else(|| format!("no scenario {word:?}"))?;
+    arguments.command = match word.as_str() {
+        "mix" => Command::Mix {
+            weights: match weights {
+                Some(weights) => weights,
+                None => mix(MIX)?,
+            },
+            scanners,
+        },
+        word => Command::Load(scenario(word)?),
+    };
     arguments.target = target.ok_or("--target is missing")?;
-    arguments.command = Command::Load(scenario);
+    arguments.told_by = match (server, config) {
+        (Some(server), Some(config)) => Some((server, config)),
+        (None, None) => None,
+        _ => return Err("--server and --config belong together here".into()),
+    };
     Ok(arguments)
+}
+
+fn scenario(word: &str) -> Result<Scenario, lexopt::Error> {
+    (Scenario::ALL.into_iter())
+        .find(|scenario| scenario.name() == word)
+        .ok_or_else(|| format!("no scenario {word:?}").into())
+}
+
+fn bind(text: &str) -> Result<(IpAddr, u16), lexopt::Error> {
+    let both = text
+        .parse()
+        .map(|address: SocketAddr| (address.ip(), address.port()));
+    both.or_else(|_| text.parse().map(|address| (address, 0)))
+        .map_err(|_| format!("--bind: {text:?} is not ADDRESS[:PORT]").into())
+}
+
+/// Scenarios that can be mixed, each once, and their parts.
+fn mix(text: &str) -> Result<Vec<(Scenario, u32)>, lexopt::Error> {
+    let wrong = || format!("--mix: {text:?} is not SCENARIO=PART,...");
+    let mut weights: Vec<(Scenario, u32)> = Vec::new();
+    for part in text.split(',') {
+        let (name, weight) = part.split_once('=').ok_or_else(wrong)?;
+        let name = scenario(name)?;
+        let weight: u32 = weight.parse().map_err(|_| wrong())?;
+        let is_mixable = matches!(
+            name,
+            Scenario::Options | Scenario::Register401 | Scenario::Register | Scenario::Calls
+        );
+        let is_twice = weights.iter().any(|(other, _)| *other == name);
+        if !is_mixable || is_twice || weight == 0 || weight > 1_000_000 {
+            return Err(wrong().into());
+        }
+        weights.push((name, weight));
+    }
+    Ok(weights)
 }
 
 fn rate(rate: f64) -> Result<Pace, lexopt::Error> {
@@ -399,12 +505,12 @@ fn rate(rate: f64) -> Result<Pace, lexopt::Error> {
     }
 }
 
-fn flood_rates(text: &str) -> Result<Vec<f64>, lexopt::Error> {
+fn flood_rates(name: &str, text: &str) -> Result<Vec<f64>, lexopt::Error> {
     let rates: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
     rates
         .ok()
         .filter(|rates| rates.iter().all(|rate| rate.is_finite() && *rate > 0.0))
-        .ok_or_else(|| format!("--rates: {text:?} is no list of rates").into())
+        .ok_or_else(|| format!("{name}: {text:?} is no list of rates").into())
 }
 
 fn at_least_one(name: &str, number: usize) -> Result<usize, lexopt::Error> {
@@ -486,6 +592,63 @@ mod tests {
     }
 
     #[test]
+    fn mixes_and_tables() {
+        let words = [
+            "mix",
+            "--target",
+            "127.0.0.1:5060",
+            "--mix",
+            "calls=3,options=1",
+        ];
+        let more = [
+            "--scanners",
+            "500",
+            "--server",
+            "x",
+            "--config",
+            "y",
+            "--count",
+            "9",
+        ];
+        let mix = read(&[&words[..], &more].concat()).unwrap();
+        let weights = vec![(Scenario::Calls, 3), (Scenario::Options, 1)];
+        let scanners = Some(500.0);
+        assert_eq!(mix.command, Command::Mix { weights, scanners });
+        assert_eq!(mix.told_by, Some(("x".into(), "y".into())));
+        assert_eq!(mix.count, Some(9));
+        let usual = read(&words[..3]).unwrap();
+        let Command::Mix { weights, scanners } = usual.command else {
+            panic!("{:?}", usual.command);
+        };
+        assert_eq!(
+            (weights.len(), weights[0], scanners),
+            (3, (Scenario::Register, 70), None)
+        );
+        assert_eq!((usual.told_by, usual.count), (None, None));
+    }
+
+    #[test]
+    fn a_port_of_ones_own() {
+        assert_eq!(
+            bind("127.0.0.2:5062").unwrap(),
+            ([127, 0, 0, 2].into(), 5062)
+        );
+        assert_eq!(bind("127.0.0.2").unwrap(), ([127, 0, 0, 2].into(), 0));
+        assert_eq!(bind("[::1]:9").unwrap().1, 9);
+        assert!(bind("here").is_err());
+    }
+
+    #[test]
+    fn an_idle_server_has_ten_minutes() {
+        let idle = read(&["idle", "--server", "x"]).unwrap();
+        let expected = Command::Idle { server: "x".into() };
+        assert_eq!(
+            (idle.command, idle.measured),
+            (expected, Duration::from_secs(600))
+        );
+    }
+
+    #[test]
     fn mistakes_are_told() {
         for words in [
             &[][..],
@@ -504,6 +667,17 @@ mod tests {
             &["media", "--server", "x", "--calls", "0"],
             &["media", "--server", "x", "--cores", "1"],
             &["forward", "--calls", "5"],
+            &["mix"],
+            &["mix", "--target", "127.0.0.1:1", "--mix", "calls"],
+            &["mix", "--target", "127.0.0.1:1", "--mix", "calls=0"],
+            &["mix", "--target", "127.0.0.1:1", "--mix", "calls=1,calls=2"],
+            &["mix", "--target", "127.0.0.1:1", "--mix", "flood=1"],
+            &["mix", "--target", "127.0.0.1:1", "--scanners", "no"],
+            &["options", "--target", "127.0.0.1:1", "--server", "x"],
+            &["options", "--target", "127.0.0.1:1", "--config", "x"],
+            &["options", "--target", "127.0.0.1:1", "--count", "0"],
+            &["options", "--target", "127.0.0.1:1", "--bind", "x:1"],
+            &["idle"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

@@ -219,7 +219,12 @@ fn copy(composer: &mut Composer<'_>, answer: &Message<'_>, names: &[HeaderName])
 }
 
 impl Scenario for Calls {
-    const SOCKETS: usize = 2;
+    fn name(&self) -> &'static str {
+        match self.held {
+            Some(_) => Name::HeldCalls.name(),
+            None => Name::Calls.name(),
+        }
+    }
 
     fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
         vec![self.trunk.unwrap_or(bind), bind]

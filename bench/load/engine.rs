@@ -4,7 +4,6 @@
 //! A job is one request or a row of them (a call), one at a time. Its number in the branch tells an answer's job without
 //! a table: `z9hG4bK`, the run's number, the slot, the serial, eight hexadecimal digits each.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,10 @@ use memchr::memmem::Finder;
 use sipkeep::net::sys::ReceiveBatch;
 use sipkeep::time::{self, TimerId, TimerQueue};
 
-use crate::arguments::{Arguments, Command, Pace, Scenario as Name};
+use crate::arguments::{Arguments, Pace};
 use crate::message;
 use crate::process::{self, CpuTime};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::socket::{Outbox, Udp, Waiter};
 
 /// Jobs at a time in an open loop. More that are due wait, and their latency counts from when they were due.
@@ -29,8 +28,8 @@ const TIMERS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 32_000];
 const LAST_TIMER: usize = TIMERS_MS.len() - 1;
 /// How long to wait for the answers to what is still in progress when the time is over.
 const DRAIN: Duration = Duration::from_millis(1_500);
-/// The longest latency that is told apart, in microseconds.
-const LATENCY_US_MAX: u64 = 60_000_000;
+/// For a scenario to be warm.
+const WARM_WITHIN: Duration = Duration::from_secs(600);
 
 /// A request in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +59,18 @@ pub enum Verdict {
 
 /// A scenario: composes requests, reads answers.
 pub trait Scenario {
-    /// Whom requests come from beside the first socket: sockets in all.
-    const SOCKETS: usize;
-    /// Addresses of those sockets.
-    fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
-        vec![bind; Self::SOCKETS]
+    /// What it is called in reports.
+    fn name(&self) -> &'static str;
+    /// What kinds of jobs it has, if they are to be told apart.
+    fn kinds(&self) -> Vec<&'static str> {
+        Vec::new()
     }
+    /// Which of them the job in a slot is.
+    fn kind(&self, _slot: u32) -> usize {
+        0
+    }
+    /// Addresses of the sockets that it needs.
+    fn addresses(&self, bind: IpAddr) -> Vec<IpAddr>;
     /// The socket that a job's requests leave by.
     fn socket(&self, _slot: u32) -> usize {
         0
@@ -98,6 +103,10 @@ pub trait Scenario {
     fn is_complete(&self) -> bool {
         false
     }
+    /// All has happened that must have before anything is measured.
+    fn is_warm(&self) -> bool {
+        true
+    }
     /// Whether its own requests may come back as answers.
     fn is_echo(&self) -> bool {
         false
@@ -119,19 +128,6 @@ struct Slot {
     request: Vec<u8>,
 }
 
-/// What is counted while it is measured.
-struct Tally {
-    done: u64,
-    failed: u64,
-    /// The same by status.
-    statuses: BTreeMap<u16, u64>,
-    lost: u64,
-    retransmitted: u64,
-    strange: u64,
-    latency: Histogram<u64>,
-    ringing: Histogram<u64>,
-}
-
 struct Engine<S> {
     scenario: S,
     run: u32,
@@ -142,8 +138,12 @@ struct Engine<S> {
     free: Vec<u32>,
     timers: TimerQueue<Job>,
     out: Outbox,
-    tally: Tally,
+    /// What is counted while it is measured, of each kind.
+    tallies: Vec<Outcome>,
+    strange: u64,
     is_warm: bool,
+    /// Jobs that may begin still; `None`: any number.
+    left: Option<u64>,
 }
 
 /// Plays a scenario. `prepared` is called when it has registered whom it needs.
@@ -157,8 +157,12 @@ pub fn run<S: Scenario>(
 ) -> Result<Report, String> {
     let io = |error: std::io::Error| format!("{}: {error}", arguments.target);
     let mut sockets = Vec::new();
-    for address in scenario.addresses(arguments.bind) {
-        sockets.push(Udp::bind(SocketAddr::new(address, 0)).map_err(io)?);
+    let addresses = scenario.addresses(arguments.bind);
+    if arguments.port != 0 && addresses.len() > 1 {
+        return Err("--bind: several sockets cannot have one port".to_owned());
+    }
+    for address in addresses {
+        sockets.push(Udp::bind(SocketAddr::new(address, arguments.port)).map_err(io)?);
     }
     let locals: Vec<SocketAddr> = sockets.iter().map(|socket| socket.local).collect();
     let mut bytes = [0; 4];
@@ -171,30 +175,18 @@ pub fn run<S: Scenario>(
         scenario,
         run,
         arguments.pace.unwrap_or(Pace::Window(WINDOW)),
+        arguments.count,
     );
     engine.play(arguments, &mut sockets)
 }
 
 impl<S: Scenario> Engine<S> {
-    fn new(scenario: S, run: u32, pace: Pace) -> Self {
+    fn new(scenario: S, run: u32, pace: Pace, left: Option<u64>) -> Self {
         let jobs = match pace {
             Pace::Window(window) => window,
             Pace::Rate(_) => JOBS_MAX,
         };
-        let histogram = || {
-            Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
-                .expect("constant bounds that hdrhistogram allows")
-        };
-        let tally = Tally {
-            done: 0,
-            failed: 0,
-            statuses: BTreeMap::new(),
-            lost: 0,
-            retransmitted: 0,
-            strange: 0,
-            latency: histogram(),
-            ringing: histogram(),
-        };
+        let kinds = scenario.kinds().len().max(1);
         Self {
             scenario,
             run,
@@ -204,8 +196,10 @@ impl<S: Scenario> Engine<S> {
             free: (0..jobs as u32).rev().collect(),
             timers: TimerQueue::new(&TIMERS_MS.map(Duration::from_millis)),
             out: Outbox::default(),
-            tally,
+            tallies: (0..kinds).map(|_| Outcome::measured()).collect(),
+            strange: 0,
             is_warm: false,
+            left,
         }
     }
 
@@ -218,21 +212,30 @@ impl<S: Scenario> Engine<S> {
         let mut waiter = Waiter::new(sockets).map_err(io)?;
         let mut batch = ReceiveBatch::new();
         let mut pacer = Pacer::new(arguments.pace, self.now());
-        let warm_at = self.now().plus(arguments.warmup);
-        let end_at = warm_at.plus(arguments.measured);
+        let mut warm_at = None;
+        let mut end_at = self.now().plus(WARM_WITHIN);
         let mut begun = Measured::start(arguments)?;
         let mut ended = None;
         loop {
             let now = self.now();
-            if !self.is_warm && now >= warm_at {
+            if warm_at.is_none() && self.scenario.is_warm() {
+                let at = now.plus(arguments.warmup);
+                warm_at = Some(at);
+                end_at = at.plus(arguments.measured);
+            }
+            if !self.is_warm && warm_at.is_some_and(|at| now >= at) {
                 self.is_warm = true;
                 begun = Measured::start(arguments)?;
             }
-            let is_complete = self.scenario.is_complete() && self.free.len() == self.slots.len();
+            if warm_at.is_none() && now >= end_at {
+                return Err(format!("{}: still not all registered", arguments.target));
+            }
+            let is_complete = self.is_complete();
             if now < end_at && !is_complete {
                 self.begin_jobs(now, &mut pacer);
             } else if ended.is_none() {
-                ended = Some((begun.end(arguments)?, self.tally.done));
+                let done: Vec<u64> = self.tallies.iter().map(|tally| tally.done).collect();
+                ended = Some((begun.end(arguments)?, done));
             } else if self.free.len() == self.slots.len() || now >= end_at.plus(DRAIN) {
                 break;
             }
@@ -264,35 +267,44 @@ impl<S: Scenario> Engine<S> {
             }
         }
         // Those of the warm-up too: a job that still hangs now says as much about the server.
-        self.tally.lost += self.slots.iter().filter(|slot| slot.is_busy).count() as u64;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let kind = self.scenario.kind(index as u32);
+            self.tallies[kind].lost += u64::from(slot.is_busy);
+        }
         let ((elapsed, cpu, server_drops), done) = ended.unwrap_or_default();
-        Ok(Report {
-            scenario: match arguments.command {
-                Command::Load(scenario) => scenario.name(),
-                _ => Name::Ping.name(),
-            },
-            pace: arguments.pace.unwrap_or(Pace::Window(WINDOW)),
-            elapsed,
-            done,
-            failed: self.tally.failed,
-            statuses: std::mem::take(&mut self.tally.statuses),
-            lost: self.tally.lost,
-            retransmitted: self.tally.retransmitted,
-            strange: self.tally.strange,
-            unsent: sockets.iter().map(|socket| socket.unsent).sum(),
-            server_drops,
-            latency: Some(self.tally.latency.clone()),
-            ringing: Some(self.tally.ringing.clone()).filter(|ringing| !ringing.is_empty()),
-            messages_of_job: self.scenario.messages_of_job(),
-            cpu,
-            resident_bytes: arguments.pid.and_then(process::resident_bytes),
-        })
+        let pace = arguments.pace.unwrap_or(Pace::Window(WINDOW));
+        let mut report = Report::new(self.scenario.name(), pace, elapsed);
+        let mut tallies = std::mem::take(&mut self.tallies);
+        report.total = Outcome::measured();
+        for (tally, done) in tallies.iter_mut().zip(done) {
+            tally.done = done;
+            report.total.add(tally);
+        }
+        report.kinds = self.scenario.kinds().into_iter().zip(tallies).collect();
+        report.strange = self.strange;
+        report.unsent = sockets.iter().map(|socket| socket.unsent).sum();
+        report.server_drops = server_drops;
+        report.messages_of_job = self.scenario.messages_of_job();
+        report.cpu = cpu;
+        report.resident_bytes = arguments.pid.and_then(process::resident_bytes);
+        Ok(report)
+    }
+
+    /// Nothing more begins, and what began has ended.
+    fn is_complete(&self) -> bool {
+        (self.scenario.is_complete() || self.left == Some(0)) && self.free.len() == self.slots.len()
+    }
+
+    /// Of the kind that the job in a slot is.
+    fn tally(&mut self, slot: u32) -> &mut Outcome {
+        let kind = self.scenario.kind(slot);
+        &mut self.tallies[kind]
     }
 
     /// Begins what is due.
     fn begin_jobs(&mut self, now: time::Instant, pacer: &mut Pacer) {
         while let Some(due) = pacer.due(now) {
-            let Some(&index) = self.free.last() else {
+            let Some(&index) = self.free.last().filter(|_| self.left != Some(0)) else {
                 return;
             };
             let slot = &mut self.slots[index as usize];
@@ -305,6 +317,7 @@ impl<S: Scenario> Engine<S> {
                 return;
             }
             self.free.pop();
+            self.left = self.left.map(|left| left - 1);
             pacer.take();
             slot.is_busy = true;
             slot.is_warmup = !self.is_warm;
@@ -328,13 +341,15 @@ impl<S: Scenario> Engine<S> {
     /// Repeats what was not answered, gives up what never was.
     fn expire(&mut self, now: time::Instant) {
         while let Some(job) = self.timers.expire(now) {
-            let slot = &mut self.slots[job.slot as usize];
+            let slot = &self.slots[job.slot as usize];
+            let is_counted = u64::from(!slot.is_warmup);
             if slot.class == LAST_TIMER {
-                self.tally.lost += u64::from(!slot.is_warmup);
+                self.tally(job.slot).lost += is_counted;
                 self.end(job.slot);
                 continue;
             }
-            self.tally.retransmitted += u64::from(!slot.is_warmup);
+            self.tally(job.slot).retransmitted += is_counted;
+            let slot = &mut self.slots[job.slot as usize];
             slot.class += 1;
             slot.timer = Some(self.timers.arm(now, slot.class, job));
             self.out.push(self.scenario.socket(job.slot), &slot.request);
@@ -358,7 +373,7 @@ impl<S: Scenario> Engine<S> {
         let found = message::job_of(&self.finder, bytes);
         let Some((index, serial)) = found.filter(|(slot, _)| (*slot as usize) < self.slots.len())
         else {
-            self.tally.strange += 1;
+            self.strange += 1;
             return;
         };
         let slot = &mut self.slots[index as usize];
@@ -385,29 +400,34 @@ impl<S: Scenario> Engine<S> {
         match verdict {
             Verdict::Waits | Verdict::Rings => {
                 if verdict == Verdict::Rings && is_counted {
-                    self.tally.ringing.saturating_record(latency.max(1));
+                    record(&mut self.tally(index).ringing, latency);
                 }
+                let slot = &mut self.slots[index as usize];
                 slot.class = LAST_TIMER;
                 slot.timer = Some(self.timers.arm(now, LAST_TIMER, job));
             }
             Verdict::Next => self.send(now, next),
             Verdict::Done | Verdict::Failed => {
+                let is_warm = self.is_warm;
+                let tally = self.tally(index);
                 // The rate counts every job that ended while it was measured.
-                self.tally.done += u64::from(self.is_warm && verdict == Verdict::Done);
+                tally.done += u64::from(is_warm && verdict == Verdict::Done);
                 if is_counted && verdict == Verdict::Failed {
-                    self.tally.failed += 1;
-                    *self
-                        .tally
-                        .statuses
-                        .entry(message::status(bytes))
-                        .or_default() += 1;
+                    tally.failed += 1;
+                    *tally.statuses.entry(message::status(bytes)).or_default() += 1;
                 }
                 if is_counted && verdict == Verdict::Done {
-                    self.tally.latency.saturating_record(latency.max(1));
+                    record(&mut tally.latency, latency);
                 }
                 self.end(index);
             }
         }
+    }
+}
+
+fn record(histogram: &mut Option<Histogram<u64>>, latency_us: u64) {
+    if let Some(histogram) = histogram {
+        histogram.saturating_record(latency_us.max(1));
     }
 }
 

@@ -1,8 +1,10 @@
 //! A scanner's flood: INVITEs to foreign numbers, from as many addresses as wanted, at a rate or as fast as it goes;
 //! and strangers each of whom is seen once.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sipkeep::net::sys::{BATCH, ReceiveBatch};
@@ -206,24 +208,75 @@ fn play(
     let (first_at, first_sent, first_unsent, (first_cpu, first_drops)) =
         first.unwrap_or((generator.begun, 0, 0, (None, 0)));
     let unsent = generator.unsent() - first_unsent;
-    Ok(Report {
-        scenario: scenario.name(),
-        pace,
-        elapsed: last.duration_since(first_at),
-        done: u64::from(generator.sent.wrapping_sub(first_sent)).saturating_sub(unsent),
-        failed: 0,
-        statuses: BTreeMap::new(),
-        lost: 0,
-        retransmitted: 0,
-        strange: generator.answers,
-        unsent,
-        server_drops: drops.saturating_sub(first_drops),
-        latency: None,
-        ringing: None,
-        messages_of_job: 1,
-        cpu: cpu.zip(first_cpu).map(|(now, then)| now.since(&then)),
-        resident_bytes: arguments.pid.and_then(process::resident_bytes),
-    })
+    let elapsed = last.duration_since(first_at);
+    let mut report = Report::new(scenario.name(), pace, elapsed);
+    let sent = u64::from(generator.sent.wrapping_sub(first_sent));
+    report.total.done = sent.saturating_sub(unsent);
+    report.strange = generator.answers;
+    report.unsent = unsent;
+    report.server_drops = drops.saturating_sub(first_drops);
+    report.messages_of_job = 1;
+    report.cpu = cpu.zip(first_cpu).map(|(now, then)| now.since(&then));
+    report.resident_bytes = arguments.pid.and_then(process::resident_bytes);
+    Ok(report)
+}
+
+/// A thread that floods once it is told to.
+pub struct Flooding {
+    is_on: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Result<f64, String>>,
+}
+
+impl Flooding {
+    /// With so many datagrams a second, from so many sources from the first on.
+    pub fn start(arguments: &Arguments, kind: Kind, rate: f64, sources: (Ipv4Addr, u32)) -> Self {
+        let (is_on, is_over) = (Arc::default(), Arc::default());
+        let flood = {
+            let arguments = arguments.clone();
+            let (is_on, is_over) = (Arc::clone(&is_on), Arc::clone(&is_over));
+            move || flood(&arguments, (kind, rate, sources), &is_on, &is_over)
+        };
+        Self {
+            is_on,
+            is_over,
+            thread: std::thread::spawn(flood),
+        }
+    }
+
+    /// From now on.
+    pub fn begin(&self) {
+        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Datagrams a second that were sent.
+    ///
+    /// # Errors
+    /// The kernel's, for people.
+    pub fn stop(self) -> Result<f64, String> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let result = self.thread.join();
+        result.map_err(|_| "the flood's thread panicked".to_owned())?
+    }
+}
+
+/// Datagrams a second that were sent.
+fn flood(
+    arguments: &Arguments,
+    (kind, rate, sources): (Kind, f64, (Ipv4Addr, u32)),
+    is_on: &AtomicBool,
+    is_over: &AtomicBool,
+) -> Result<f64, String> {
+    while !is_on.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut generator = Generator::new(arguments, kind, rate, Some(sources))?;
+    let begun = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        generator.step()?;
+    }
+    let sent = u64::from(generator.sent).saturating_sub(generator.unsent());
+    Ok(sent as f64 / begun.elapsed().as_secs_f64().max(1e-9))
 }
 
 fn first_source(target: SocketAddr) -> IpAddr {

@@ -6,19 +6,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, Pace, Scenario};
 use crate::calls::Calls;
 use crate::engine;
-use crate::flood::{FIRST_SOURCE, Generator, Kind};
+use crate::flood::{FIRST_SOURCE, Flooding, Kind};
 use crate::newcomers;
-use crate::report::Report;
+use crate::report::{Report, held};
 use crate::requests::Requests;
 use crate::server::{Folder, Server, Start};
 
@@ -181,19 +178,21 @@ fn measure(
     play: impl Fn(&Arguments, &dyn Fn()) -> Result<Report, String>,
 ) -> Result<(), String> {
     let before = server.drops()?;
-    let flooding = flood.map(|flood| Flooding::start(arguments, flood));
+    let flooding =
+        flood.map(|flood| Flooding::start(arguments, flood.kind, flood.rate, flood.sources));
     let report = play(arguments, &|| {
         // Phones have registered, and get their places before the flood begins.
         std::thread::sleep(PLACES_WITHIN);
         if let Some(flooding) = &flooding {
-            flooding.is_on.store(true, Ordering::Relaxed);
+            flooding.begin();
         }
     });
     let rate = flooding.map_or(Ok(0.0), Flooding::stop);
-    let (report, rate) = (report?, rate?);
+    let (mut report, rate) = (report?, rate?);
     let drops = server.drops()?;
+    report.tables = Some(server.tables()?);
     let drops = drops.iter().zip(&before).map(|(now, then)| now - then);
-    let p99 = |report: &Report| quantile(report, 0.99);
+    let p99 = |report: &Report| report.total.latency_at(0.99);
     let alone = lines.iter().find(|line| line.who == who);
     let alone = alone.map_or(p99(&report), |line| p99(&line.report));
     lines.push(Line {
@@ -205,61 +204,6 @@ fn measure(
         report,
     });
     Ok(())
-}
-
-fn quantile(report: &Report, quantile: f64) -> u64 {
-    let latency = report.latency.as_ref();
-    latency.map_or(0, |latency| latency.value_at_quantile(quantile))
-}
-
-/// A thread that floods once it is told to.
-struct Flooding {
-    is_on: Arc<AtomicBool>,
-    is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Result<f64, String>>,
-}
-
-impl Flooding {
-    fn start(arguments: &Arguments, flood: &Flood) -> Self {
-        let (is_on, is_over) = (Arc::default(), Arc::default());
-        let flood = {
-            let (arguments, flood) = (arguments.clone(), *flood);
-            let (is_on, is_over) = (Arc::clone(&is_on), Arc::clone(&is_over));
-            move || send(&arguments, flood, &is_on, &is_over)
-        };
-        Self {
-            is_on,
-            is_over,
-            thread: std::thread::spawn(flood),
-        }
-    }
-
-    /// Datagrams a second that were sent.
-    fn stop(self) -> Result<f64, String> {
-        self.is_over.store(true, Ordering::Relaxed);
-        let result = self.thread.join();
-        result.map_err(|_| "the flood's thread panicked".to_owned())?
-    }
-}
-
-/// Datagrams a second that were sent.
-fn send(
-    arguments: &Arguments,
-    flood: Flood,
-    is_on: &AtomicBool,
-    is_over: &AtomicBool,
-) -> Result<f64, String> {
-    while !is_on.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let sources = Some(flood.sources);
-    let mut generator = Generator::new(arguments, flood.kind, flood.rate, sources)?;
-    let begun = Instant::now();
-    while !is_over.load(Ordering::Relaxed) {
-        generator.step()?;
-    }
-    let sent = u64::from(generator.sent).saturating_sub(generator.unsent());
-    Ok(sent as f64 / begun.elapsed().as_secs_f64().max(1e-9))
 }
 
 fn configuration(arguments: &Arguments) -> String {
@@ -297,24 +241,30 @@ fn as_table(lines: &[Line], status: &Value) -> String {
     for line in lines {
         let report = &line.report;
         let drops: Vec<String> = line.drops.iter().take(3).map(u64::to_string).collect();
-        let max = report.latency.as_ref().map_or(0, |latency| latency.max());
+        let total = &report.total;
         text.push_str(&format!(
             "{:<10}{:<14}{:>9.0}{:>8}{:>6}{:>10}{:>8}{:>8}{:>9}{:>7.1}{:>5.0}%  {}\n",
             line.who,
             line.flood,
             line.rate,
-            report.done,
-            report.lost + report.failed,
-            report.retransmitted,
-            quantile(report, 0.5),
-            quantile(report, 0.99),
-            max,
+            total.done,
+            total.lost + total.failed,
+            total.retransmitted,
+            total.latency_at(0.5),
+            total.latency_at(0.99),
+            total.latency_at(1.0),
             line.ratio,
             report.busy() * 100.0,
             drops.join(", "),
         ));
     }
-    text.push_str(&format!("lanes {}", status["guard"]["lanes"]));
+    let resident = lines.last().and_then(|line| line.report.resident_bytes);
+    text.push_str(&format!(
+        "lanes {}\nserver holds {}; {:.1} MiB",
+        status["guard"]["lanes"],
+        held(&status["counts"]),
+        resident.unwrap_or(0) as f64 / f64::from(1 << 20)
+    ));
     text
 }
 

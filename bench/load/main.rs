@@ -9,10 +9,12 @@ mod compare;
 mod engine;
 mod flood;
 mod forward;
+mod idle;
 mod lanes;
 mod loops;
 mod media;
 mod message;
+mod mix;
 mod newcomers;
 mod process;
 mod report;
@@ -23,6 +25,8 @@ mod socket;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Scenario};
+use flood::{FIRST_SOURCE, Flooding, Kind};
+use report::Report;
 
 fn main() -> ExitCode {
     let arguments = match arguments::parse(lexopt::Parser::from_env()) {
@@ -45,13 +49,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<String, String> {
-    let report = match &arguments.command {
+    let mut report = match &arguments.command {
         Command::Help => return Ok(arguments::HELP.to_owned()),
         Command::Lanes {
             server,
             rates,
             user_id,
         } => return lanes::run(arguments, server, rates, *user_id),
+        Command::Idle { server } => return idle::run(arguments, server),
+        Command::Mix { weights, scanners } => run_mix(arguments, weights, *scanners)?,
         Command::Compare(wanted) => return compare::run(arguments, wanted),
         Command::Media {
             server,
@@ -86,9 +92,30 @@ fn run(arguments: &Arguments) -> Result<String, String> {
             engine::run(arguments, scenario, || {})?
         }
     };
+    if let Some((program, configuration)) = &arguments.told_by {
+        report.tables = Some(server::status(program, configuration)?["counts"].take());
+    }
     Ok(if arguments.json {
         report.json()
     } else {
         report.table()
+    })
+}
+
+fn run_mix(
+    arguments: &Arguments,
+    weights: &[(Scenario, u32)],
+    scanners: Option<f64>,
+) -> Result<Report, String> {
+    let sources = (FIRST_SOURCE, arguments.sources);
+    let flooding = scanners.map(|rate| Flooding::start(arguments, Kind::Invite, rate, sources));
+    let mix = mix::Mix::new(arguments, weights)?;
+    let report = engine::run(arguments, mix, || {
+        flooding.iter().for_each(Flooding::begin);
+    });
+    let rate = flooding.map(Flooding::stop).transpose()?;
+    Ok(Report {
+        flood: rate,
+        ..report?
     })
 }

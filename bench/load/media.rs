@@ -114,6 +114,7 @@ pub fn run(arguments: &Arguments, plan: &Plan<'_>) -> Result<String, String> {
         without,
         with,
         resident_bytes: process::resident_bytes(server.pid()),
+        tables: server.tables()?,
     };
     let report = report::Report { rounds, memory };
     Ok(if arguments.json {

@@ -1,7 +1,6 @@
 //! Phones that the server has never heard of: each registers once, from an address of its own, with the retransmissions
 //! of RFC 3261 §17.1.2.2 and no others, so that what a flood leaves of a stranger's service is seen.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -57,43 +56,30 @@ pub fn run(
     }
     let elapsed = begun.elapsed();
     let after = cpu()?;
-    let mut report = Report {
-        scenario: "newcomers",
-        pace: Pace::Rate(per_second),
-        elapsed,
-        done: 0,
-        failed: 0,
-        statuses: BTreeMap::new(),
-        lost: 0,
-        retransmitted: 0,
-        strange: 0,
-        unsent: 0,
-        server_drops: 0,
-        latency: None,
-        ringing: None,
-        messages_of_job: 4,
-        cpu: after.zip(before).map(|(now, then)| now.since(&then)),
-        resident_bytes: arguments.pid.and_then(process::resident_bytes),
-    };
+    let mut report = Report::new("newcomers", Pace::Rate(per_second), elapsed);
+    report.messages_of_job = 4;
+    report.cpu = after.zip(before).map(|(now, then)| now.since(&then));
+    report.resident_bytes = arguments.pid.and_then(process::resident_bytes);
     let mut latency = Histogram::new(3).map_err(|error| error.to_string())?;
+    let total = &mut report.total;
     for thread in threads {
         let outcome = thread.join().map_err(|_| "a phone's thread panicked")??;
-        report.retransmitted += outcome.retransmitted;
+        total.retransmitted += outcome.retransmitted;
         match (outcome.took, outcome.refused) {
             (Some(took), _) => {
-                report.done += 1;
+                total.done += 1;
                 latency
                     .record(took.as_micros() as u64)
                     .map_err(|error| error.to_string())?;
             }
             (None, Some(status)) => {
-                report.failed += 1;
-                *report.statuses.entry(status).or_default() += 1;
+                total.failed += 1;
+                *total.statuses.entry(status).or_default() += 1;
             }
-            (None, None) => report.lost += 1,
+            (None, None) => total.lost += 1,
         }
     }
-    report.latency = Some(latency);
+    total.latency = Some(latency);
     Ok(report)
 }
 

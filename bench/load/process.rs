@@ -97,6 +97,69 @@ pub fn time_on_cpu(pid: u32) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// Clock ticks of this length.
+pub fn ticks(time: Duration) -> u64 {
+    time.as_millis() as u64 * TICKS_A_SECOND / 1_000
+}
+
+/// A thread and how often it left the processor: /proc/PID/task/TID/status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Its number.
+    pub id: u32,
+    /// As it calls itself.
+    pub name: String,
+    /// By itself, to wait: as often it has woken.
+    pub voluntary: u64,
+    /// Because somebody else had to run.
+    pub involuntary: u64,
+}
+
+impl Thread {
+    /// What came since `earlier`; `None`: it was not there.
+    pub fn since(self, earlier: Option<&Self>) -> Self {
+        let (voluntary, involuntary) =
+            earlier.map_or((0, 0), |earlier| (earlier.voluntary, earlier.involuntary));
+        Self {
+            voluntary: self.voluntary.saturating_sub(voluntary),
+            involuntary: self.involuntary.saturating_sub(involuntary),
+            ..self
+        }
+    }
+}
+
+/// Threads of a process that run now.
+///
+/// # Errors
+/// There is none of this number, for people.
+pub fn threads(pid: u32) -> Result<Vec<Thread>, String> {
+    let folder = format!("/proc/{pid}/task");
+    let said = |error: std::io::Error| format!("{folder}: {error}");
+    let mut threads = Vec::new();
+    for task in fs::read_dir(&folder).map_err(said)? {
+        // It may have ended just now.
+        let Ok(text) = fs::read_to_string(task.map_err(said)?.path().join("status")) else {
+            continue;
+        };
+        threads.push(read_thread(&text).ok_or(format!("{folder}: not understood"))?);
+    }
+    threads.sort_by_key(|thread| thread.id);
+    Ok(threads)
+}
+
+fn read_thread(text: &str) -> Option<Thread> {
+    let value = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+    };
+    Some(Thread {
+        id: value("Pid")?.parse().ok()?,
+        name: value("Name")?.to_owned(),
+        voluntary: value("voluntary_ctxt_switches")?.parse().ok()?,
+        involuntary: value("nonvoluntary_ctxt_switches")?.parse().ok()?,
+    })
+}
+
 /// Bytes that the kernel keeps for the UDP sockets of all processes, with their files and what polls wait for:
 /// slabinfo(5), which only root may read. What they have to be read is not in it.
 pub fn kernel_bytes_of_sockets() -> Option<u64> {
@@ -213,6 +276,24 @@ mod tests {
         assert!(CpuTime::of(std::process::id()).is_ok());
         assert!(proportional_bytes(std::process::id()).unwrap() > 100_000);
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn threads_and_their_waits_are_read() {
+        let text = "Name:\tstore-write\nTgid:\t7\nPid:\t9\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t3\n";
+        let thread = read_thread(text).unwrap();
+        assert_eq!((thread.id, thread.name.as_str()), (9, "store-write"));
+        assert_eq!((thread.voluntary, thread.involuntary), (40, 3));
+        let later = Thread {
+            voluntary: 45,
+            ..thread.clone()
+        };
+        let since = later.clone().since(Some(&thread));
+        assert_eq!((since.voluntary, since.involuntary), (5, 0));
+        assert_eq!(later.since(None).voluntary, 45);
+        assert_eq!(read_thread("Name:\tx\n"), None);
+        assert!(!threads(std::process::id()).unwrap().is_empty());
+        assert_eq!(ticks(Duration::from_millis(1_239)), 123);
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub struct Requests {
     playing: Vec<Option<usize>>,
     password: String,
     numbers: (u32, u32),
+    /// Who of them has registered.
+    present: Vec<bool>,
+    /// How many have not.
+    absent: usize,
 }
 
 impl Requests {
@@ -52,6 +56,8 @@ impl Requests {
             playing: Vec::new(),
             password: arguments.password.clone(),
             numbers: arguments.users,
+            present: Vec::new(),
+            absent: 0,
         })
     }
 
@@ -98,11 +104,13 @@ impl Requests {
 }
 
 const fn is_registering(name: Name) -> bool {
-    matches!(name, Name::Register | Name::RegisterNew)
+    matches!(name, Name::Register | Name::RegisterNew | Name::RegisterAll)
 }
 
 impl Scenario for Requests {
-    const SOCKETS: usize = 1;
+    fn name(&self) -> &'static str {
+        self.name.name()
+    }
 
     fn addresses(&self, bind: IpAddr) -> Vec<IpAddr> {
         vec![bind; self.flows]
@@ -133,7 +141,9 @@ impl Scenario for Requests {
         let new = |number| User::new(number, &self.domain, &self.password, run);
         self.users = (self.numbers.0..=self.numbers.1).map(new).collect();
         self.idle = (0..self.users.len()).collect();
-        if self.name == Name::RegisterNew {
+        self.present = vec![false; self.users.len()];
+        self.absent = self.users.len();
+        if self.name != Name::Register {
             return Ok(());
         }
         for flow in 0..self.flows {
@@ -170,10 +180,17 @@ impl Scenario for Requests {
         _out: &mut Outbox,
     ) -> Verdict {
         match (self.name, message::status(bytes)) {
+            (Name::RegisterAll, 200) => {
+                if let Some(user) = self.playing.get(next.slot as usize).copied().flatten() {
+                    let was_present = std::mem::replace(&mut self.present[user], true);
+                    self.absent -= usize::from(!was_present);
+                }
+                Verdict::Done
+            }
             (Name::Ping, _)
             | (Name::Options | Name::Register | Name::RegisterNew, 200)
             | (Name::Register401, 401) => Verdict::Done,
-            (Name::Register | Name::RegisterNew, 401) => {
+            (Name::Register | Name::RegisterNew | Name::RegisterAll, 401) => {
                 // There was no nonce yet; or it has been forgotten or is too old.
                 let Some(user) = self.playing.get(next.slot as usize).copied().flatten() else {
                     return Verdict::Failed;
@@ -212,13 +229,17 @@ impl Scenario for Requests {
 
     fn end(&mut self, slot: u32) {
         let user = self.playing.get_mut(slot as usize).and_then(Option::take);
-        if self.name == Name::Register {
+        if matches!(self.name, Name::Register | Name::RegisterAll) {
             self.idle.extend(user);
         }
     }
 
     fn is_complete(&self) -> bool {
         self.name == Name::RegisterNew && self.idle.is_empty()
+    }
+
+    fn is_warm(&self) -> bool {
+        self.name != Name::RegisterAll || self.absent == 0
     }
 
     fn is_echo(&self) -> bool {

@@ -176,18 +176,7 @@ impl Server {
     /// # Errors
     /// It was refused, for people.
     pub fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
-        let output = Command::new(&self.program)
-            .arg("--config")
-            .arg(self.folder.join("config.ini"))
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| error.to_string())?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{}: {}, {said}", words.join(" "), output.status))
+        ask(&self.program, &self.folder.join("config.ini"), words)
     }
 
     /// What the product tells of itself.
@@ -195,8 +184,15 @@ impl Server {
     /// # Errors
     /// It does not, for people.
     pub fn status(&self) -> Result<Value, String> {
-        let text = self.ask(&["status", "--json"])?;
-        serde_json::from_slice(&text).map_err(|error| error.to_string())
+        status(&self.program, &self.folder.join("config.ini"))
+    }
+
+    /// What its tables hold.
+    ///
+    /// # Errors
+    /// It tells nothing of itself, for people.
+    pub fn tables(&self) -> Result<Value, String> {
+        Ok(self.status()?["counts"].take())
     }
 
     /// Datagrams that the product lost so far, lane for lane, and at the end those of all sockets together.
@@ -234,6 +230,31 @@ impl Drop for Server {
         signal(&self.child, "KILL");
         let _ = self.child.wait();
     }
+}
+
+/// A command for the product that runs with this configuration; what it prints.
+fn ask(program: &Path, configuration: &Path, words: &[&str]) -> Result<Vec<u8>, String> {
+    let output = Command::new(program)
+        .arg("--config")
+        .arg(configuration)
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}: {}, {said}", words.join(" "), output.status))
+}
+
+/// What the product that runs with this configuration tells of itself.
+///
+/// # Errors
+/// It does not, for people.
+pub fn status(program: &Path, configuration: &Path) -> Result<Value, String> {
+    let text = ask(program, configuration, &["status", "--json"])?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 /// To the whole group that a server began.

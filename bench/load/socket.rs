@@ -158,6 +158,8 @@ pub struct Outbox {
     bytes: Vec<u8>,
     /// Socket, end in `bytes`, and another address to send from.
     queued: Vec<(usize, usize, Option<SocketAddr>)>,
+    /// Place of the socket that whoever queues calls his first.
+    pub first: usize,
 }
 
 impl Outbox {
@@ -169,7 +171,8 @@ impl Outbox {
     /// Queues a datagram that leaves from another local address.
     pub fn push_from(&mut self, socket: usize, bytes: &[u8], local: Option<SocketAddr>) {
         self.bytes.extend_from_slice(bytes);
-        self.queued.push((socket, self.bytes.len(), local));
+        self.queued
+            .push((self.first + socket, self.bytes.len(), local));
     }
 
     /// How many wait.

@@ -236,6 +236,10 @@ pub struct Counts {
     pub bans: usize,
     /// That wait for users who are not there.
     pub messages: usize,
+    /// In progress.
+    pub transactions: usize,
+    /// Over, their answer kept for when the request comes again.
+    pub transactions_completed: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -496,7 +500,7 @@ mod tests {
             json(&status),
             concat!(
                 r#"{"version":"0.1.0","uptime_s":7,"mode":"enforce","#,
-                r#""counts":{"users":0,"registrations":0,"calls":0,"lines":0,"trunks":0,"bans":0,"messages":0},"#,
+                r#""counts":{"users":0,"registrations":0,"calls":0,"lines":0,"trunks":0,"bans":0,"messages":0,"transactions":0,"transactions_completed":0},"#,
                 r#""memory_bytes":0,"latency_us":{"p50":0,"p99":0,"p999":0},"#,
                 r#""guard":{"dropped":0,"kernel":{"active":false,"bans":0,"capacity":0,"reason":null},"#,
                 r#""lanes":[{"name":"registered","capacity":0,"receive_buffer_bytes":0,"drops":0}],"#,

@@ -66,6 +66,8 @@ impl Endpoint {
                 trunks: self.config.trunks.len(),
                 bans: self.guard.ban_count(),
                 messages: self.pages.kept(),
+                transactions: self.transactions.live(),
+                transactions_completed: self.transactions.completed(),
             },
             guard: GuardStatus {
                 // What `mode = observe` would have dropped.

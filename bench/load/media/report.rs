@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Taken;
 use super::phones::{Tally, histogram};
+use crate::report::held;
 
 /// Of one phase.
 #[allow(missing_docs)]
@@ -43,6 +44,8 @@ pub struct Memory {
     pub with: Taken,
     /// Of the relaying server when everything is over.
     pub resident_bytes: Option<u64>,
+    /// What its tables hold then.
+    pub tables: Value,
 }
 
 /// All of it.
@@ -224,6 +227,7 @@ impl Report {
             without,
             with,
             resident_bytes,
+            tables,
         } = &self.memory;
         for (name, taken) in [("without", without), ("with", with)] {
             let each = |bytes: u64| bytes as f64 / *calls as f64 / 1_024.0;
@@ -235,7 +239,8 @@ impl Report {
         }
         let resident = resident_bytes.unwrap_or(0) as f64 / f64::from(1 << 20);
         text.push_str(&format!(
-            "memory with {calls} relayed calls: {resident:.1} MiB"
+            "memory with {calls} relayed calls: {resident:.1} MiB; the server holds {}",
+            held(tables)
         ));
         text
     }
@@ -269,7 +274,7 @@ impl Report {
         json!({
             "scenario": "media", "rounds": self.rounds.len(), "lines": lines, "calls": self.memory.calls,
             "without_relay": taken(&self.memory.without), "with_relay": taken(&self.memory.with),
-            "resident_bytes": self.memory.resident_bytes,
+            "resident_bytes": self.memory.resident_bytes, "tables": self.memory.tables,
         })
         .to_string()
     }
