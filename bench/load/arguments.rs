@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 
+use crate::cgroup::Limits;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
@@ -61,7 +63,13 @@ second; then with scanners' flood, too. Memory for each call is compared with th
 compare measures the server PROGRAM, Kamailio and loops that only receive and send, all on the same core, in turns.
   --kamailio PROGRAM   Kamailio (kamailio, if it is there; \"no\": without it)
   --rounds N           turns; the table has their medians (5)
-  --rows TEXT          only rows whose name has this in it
+  --rows TEXT          only rows whose name has this in it, and the bare loops that they are compared with; \"memory\": what
+                       is held, and how soon a server starts; \"flat\": what a message costs with small and large tables of
+                       registrations, remembered transactions, bans (only when asked for)
+  --sizes A,B,C        flat: of these tables (10,1000,100000). Transactions are remembered as far as their answers fit 32 MiB,
+                       about 65,000 of them
+  --small CPU,MIB      servers have no more than this part of a processor and this memory (0.1,64; - for all memory), by
+                       control groups, which root may make. Then what a second carries is a figure, too
   --cores A,B          processors: of the load, of the servers (0,1; - for any)
   --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
 
@@ -226,6 +234,10 @@ pub struct Compare {
     pub rows: String,
     /// Processors of the load and of the servers.
     pub cores: Option<(usize, usize)>,
+    /// What tables hold in the rows that should not depend on it, the smallest first.
+    pub sizes: Vec<u32>,
+    /// What the servers have of the machine; `None`: a core.
+    pub small: Option<Limits>,
     /// Folder of the results.
     pub output: PathBuf,
 }
@@ -238,6 +250,8 @@ impl Default for Compare {
             rounds: 5,
             rows: String::new(),
             cores: Some((0, 1)),
+            sizes: vec![10, 1_000, 100_000],
+            small: None,
             output: "target/compare".into(),
         }
     }
@@ -373,6 +387,8 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
                 let path = PathBuf::from(parser.value()?);
                 compare.kamailio = Some(path).filter(|path| path.as_os_str() != "no");
             }
+            Long("sizes") => compare.sizes = sizes(&parser.value()?.string()?)?,
+            Long("small") => compare.small = Some(small(&parser.value()?.string()?)?),
             Long("rows") => compare.rows = parser.value()?.string()?,
             Long("output") => compare.output = PathBuf::from(parser.value()?),
             Long("server") => server = Some(PathBuf::from(parser.value()?)),
@@ -460,6 +476,33 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         _ => return Err("--server and --config belong together here".into()),
     };
     Ok(arguments)
+}
+
+/// Growing numbers of what is held.
+fn sizes(text: &str) -> Result<Vec<u32>, lexopt::Error> {
+    let sizes: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    // As many bans as there may be, and as many sources as the flood has.
+    let is_good = |sizes: &Vec<u32>| {
+        let is_growing = sizes.windows(2).all(|pair| pair[0] < pair[1]);
+        is_growing && sizes.iter().all(|size| (2..=100_000).contains(size))
+    };
+    (sizes.ok().filter(is_good))
+        .ok_or_else(|| format!("--sizes: {text:?} is not A,B,C, growing, from 2 to 100000").into())
+}
+
+/// Part of a processor and MiB, `-` for all memory.
+fn small(text: &str) -> Result<Limits, lexopt::Error> {
+    let limits = text.split_once(',').and_then(|(cpu, memory)| {
+        let cpu: f64 = cpu.parse().ok()?;
+        let memory_bytes = match memory {
+            "-" => None,
+            memory => Some(u64::from(memory.parse::<u32>().ok()?) << 20),
+        };
+        // The kernel takes a millisecond in a hundred at least.
+        let is_good = (0.01..=1.0).contains(&cpu) && memory_bytes.is_none_or(|bytes| bytes > 0);
+        is_good.then_some(Limits { cpu, memory_bytes })
+    });
+    limits.ok_or_else(|| format!("--small: {text:?} is not CPU,MIB").into())
 }
 
 fn scenario(word: &str) -> Result<Scenario, lexopt::Error> {
@@ -628,6 +671,22 @@ mod tests {
     }
 
     #[test]
+    fn small_machines_and_sizes() {
+        let words = [
+            "compare", "--server", "x", "--small", "0.1,64", "--sizes", "5,50",
+        ];
+        let Command::Compare(compare) = read(&words).unwrap().command else {
+            panic!("no comparison");
+        };
+        let limits = Limits {
+            cpu: 0.1,
+            memory_bytes: Some(64 << 20),
+        };
+        assert_eq!((compare.small, compare.sizes), (Some(limits), vec![5, 50]));
+        assert_eq!(small("0.5,-").unwrap().memory_bytes, None);
+    }
+
+    #[test]
     fn a_port_of_ones_own() {
         assert_eq!(
             bind("127.0.0.2:5062").unwrap(),
@@ -678,6 +737,11 @@ mod tests {
             &["options", "--target", "127.0.0.1:1", "--count", "0"],
             &["options", "--target", "127.0.0.1:1", "--bind", "x:1"],
             &["idle"],
+            &["compare", "--server", "x", "--sizes", "10,10"],
+            &["compare", "--server", "x", "--sizes", "1"],
+            &["compare", "--server", "x", "--small", "0.1"],
+            &["compare", "--server", "x", "--small", "2,64"],
+            &["compare", "--server", "x", "--small", "0.1,0"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

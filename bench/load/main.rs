@@ -5,6 +5,7 @@
 
 mod arguments;
 mod calls;
+mod cgroup;
 mod compare;
 mod engine;
 mod flood;

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::cgroup::{Cgroup, Limits};
 use crate::process;
 
-/// Until the first answer, probing of memory and a table of 100,000 bindings included; and for the end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Until the first answer, probing of memory and a table of 100,000 bindings included, be it on a small machine; and for the
+/// end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// For what never answers to be there.
 const SETTLED: Duration = Duration::from_millis(300);
 
@@ -35,6 +37,8 @@ pub struct Start<'a> {
     pub user_id: Option<u32>,
     /// The processor that it runs on (taskset(1)); `None`: any.
     pub core: Option<usize>,
+    /// What it has of the machine; `None`: as much as there is.
+    pub small: Option<Limits>,
 }
 
 impl<'a> Start<'a> {
@@ -56,6 +60,7 @@ impl<'a> Start<'a> {
             asked_by: Some(asked_by),
             user_id: None,
             core: None,
+            small: None,
         }
     }
 }
@@ -69,6 +74,8 @@ pub struct Server {
     pub target: SocketAddr,
     /// From its start to its first answer.
     pub started_in: Duration,
+    /// Gone when the process is.
+    _cgroup: Option<Cgroup>,
 }
 
 impl Server {
@@ -88,8 +95,12 @@ impl Server {
         }
         let log = std::fs::File::create(how.folder.join("log")).map_err(said)?;
         let mut command = process::on_core(how.program, how.core);
+        command.args(&how.words);
+        let cgroup = how.small.map(Cgroup::new).transpose()?;
+        if let Some(cgroup) = &cgroup {
+            command = cgroup.enter(&command);
+        }
         command
-            .args(&how.words)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(said)?)
             .stderr(log)
@@ -109,6 +120,7 @@ impl Server {
             folder: how.folder.to_owned(),
             target: how.target,
             started_in: Duration::ZERO,
+            _cgroup: cgroup,
         };
         match how.asked_by {
             Some(address) => {
@@ -128,6 +140,11 @@ impl Server {
     /// Its process; it may have others below it.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The configuration of the product.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.join("config.ini")
     }
 
     fn has_ended(&mut self) -> Result<bool, String> {
@@ -176,7 +193,7 @@ impl Server {
     /// # Errors
     /// It was refused, for people.
     pub fn ask(&self, words: &[&str]) -> Result<Vec<u8>, String> {
-        ask(&self.program, &self.folder.join("config.ini"), words)
+        ask(&self.program, &self.configuration(), words)
     }
 
     /// What the product tells of itself.
@@ -184,7 +201,7 @@ impl Server {
     /// # Errors
     /// It does not, for people.
     pub fn status(&self) -> Result<Value, String> {
-        status(&self.program, &self.folder.join("config.ini"))
+        status(&self.program, &self.configuration())
     }
 
     /// What its tables hold.
@@ -312,6 +329,7 @@ mod tests {
             asked_by,
             user_id: None,
             core: None,
+            small: None,
         };
         for asked_by in [None, Some(IpAddr::from([127, 0, 0, 1]))] {
             let error = Server::start(start(asked_by)).err().unwrap();

@@ -4,63 +4,101 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::progress::Progress;
 use super::server::Kind;
-use super::{Setup, load, table};
+use super::svg::Bar;
+use super::{Lines, Setup, load, table};
 use crate::process;
 use crate::server::Server;
 
-/// Registrations that are held.
-const REGISTRATIONS: u32 = 100_000;
-/// Calls that are up at a time.
-const CALLS: u32 = 10_000;
 /// Until a server that has done something has written down what it keeps.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What one server took.
+/// What one server took, a value of each round.
 struct Figures {
     who: &'static str,
-    start_ms: f64,
-    restart_ms: Option<f64>,
-    idle_bytes: u64,
-    registrations_bytes: u64,
-    call_bytes: f64,
+    start_ms: Vec<f64>,
+    /// With all registrations in its state file; empty: it keeps none.
+    restart_ms: Vec<f64>,
+    idle_mib: Vec<f64>,
+    registrations_mib: Vec<f64>,
+    call_bytes: Vec<f64>,
 }
 
-/// Measures both servers; a table.
+/// Of all servers.
+pub struct Measured(Vec<Figures>);
+
+/// Registrations that are held. A small machine holds less.
+const fn registrations(setup: &Setup) -> u32 {
+    if setup.small.is_some() {
+        10_000
+    } else {
+        100_000
+    }
+}
+
+/// Calls that are up at a time.
+const fn calls(setup: &Setup) -> u32 {
+    registrations(setup) / 10
+}
+
+/// The servers: whether it is ours.
+fn servers(setup: &Setup) -> impl Iterator<Item = bool> {
+    [true]
+        .into_iter()
+        .chain(setup.kamailio.iter().map(|_| false))
+}
+
+/// Measurements in a round.
+pub fn steps(setup: &Setup) -> usize {
+    servers(setup).count()
+}
+
+/// Seconds that a round takes, more or less.
+pub fn round_s(setup: &Setup) -> f64 {
+    let waits = 5.0 * SETTLED.as_secs_f64();
+    let work = f64::from(registrations(setup)) / 10_000.0 + f64::from(calls(setup)) / 2_000.0;
+    (waits + 3.0 + work) * steps(setup) as f64
+}
+
+/// Measures all servers by turns.
 ///
 /// # Errors
 /// What went wrong, for people.
-pub fn measure(setup: &Setup, runs: usize) -> Result<String, String> {
-    let mut text = format!(
-        "| {:<10} | {:>14} | {:>16} | {:>10} | {:>23} | {:>12} |\n| --- | --: | --: | --: | --: | --: |\n",
-        "", "first answer", "with 100,000", "idle", "100,000 registrations", "a call"
-    );
-    let mut all = vec![figures(setup, runs, true)?];
-    if setup.kamailio.is_some() {
-        all.push(figures(setup, runs, false)?);
+pub fn measure(
+    setup: &Setup,
+    rounds: usize,
+    lines: &mut Lines,
+    progress: &mut Progress,
+) -> Result<Measured, String> {
+    let new = |is_own| Figures {
+        who: if is_own { "sipkeep" } else { "Kamailio" },
+        start_ms: Vec::new(),
+        restart_ms: Vec::new(),
+        idle_mib: Vec::new(),
+        registrations_mib: Vec::new(),
+        call_bytes: Vec::new(),
+    };
+    let mut all: Vec<Figures> = servers(setup).map(new).collect();
+    for number in 0..rounds {
+        for (figures, is_own) in all.iter_mut().zip(servers(setup)) {
+            round(setup, figures, is_own, number)?;
+            let last = |values: &[f64]| values.last().copied();
+            lines.add(&serde_json::json!({
+                "row": format!("memory, {}", figures.who), "run": number,
+                "start_ms": last(&figures.start_ms), "restart_ms": last(&figures.restart_ms),
+                "idle_mib": last(&figures.idle_mib), "registrations": registrations(setup),
+                "registrations_mib": last(&figures.registrations_mib),
+                "calls": calls(setup), "call_bytes": last(&figures.call_bytes),
+            }))?;
+            progress.step(&format!("memory, {}", figures.who));
+        }
     }
-    for one in all {
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let restart = one
-            .restart_ms
-            .map_or(String::new(), |ms| format!("{ms:.0} ms"));
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {:<10} | {:>11.0} ms | {:>16} | {:>6.1} MiB | {:>19.1} MiB | {:>6.0} bytes |",
-            one.who,
-            one.start_ms,
-            restart,
-            mebibytes(one.idle_bytes),
-            mebibytes(one.registrations_bytes),
-            one.call_bytes,
-        );
-    }
-    text.push_str("\nMemory is RSS, of several processes PSS; registrations and calls are what they add to the idle server.");
-    Ok(text)
+    Ok(Measured(all))
 }
 
-fn figures(setup: &Setup, runs: usize, is_own: bool) -> Result<Figures, String> {
+/// One round of one server.
+fn round(setup: &Setup, figures: &mut Figures, is_own: bool, number: usize) -> Result<(), String> {
     let kind = |users| match is_own {
         true => Kind::Sipkeep {
             digest: "md5",
@@ -70,68 +108,51 @@ fn figures(setup: &Setup, runs: usize, is_own: bool) -> Result<Figures, String> 
         },
         false => Kind::Kamailio { is_guarded: false },
     };
-    let who = if is_own { "sipkeep" } else { "Kamailio" };
-    let mut number = 0;
-    let mut folder = || {
-        number += 1;
-        setup.folder.join(&format!("memory-{who}-{number}"))
-    };
+    let who = figures.who;
+    let folder = |name: &str| setup.folder.join(&format!("memory-{who}-{number}-{name}"));
     let start = |kind: Kind, folder: &Path| kind.start(setup, folder, super::PORT + 50);
-    let mut starts = Vec::new();
-    let mut idle = Vec::new();
-    for _ in 0..runs {
-        let server = start(kind(super::USERS), &folder())?;
-        starts.push(server.started_in.as_secs_f64() * 1e3);
-        std::thread::sleep(SETTLED);
-        idle.push(resident(&server)? as f64);
-        server.stop()?;
-    }
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let ms = |server: &Server| server.started_in.as_secs_f64() * 1e3;
 
-    let kept = folder();
-    let server = start(kind(REGISTRATIONS), &kept)?;
+    // As it is when nothing was asked of it; then with calls that stay.
+    let small = kind(super::USERS);
+    let server = start(small, &folder("calls"))?;
+    figures.start_ms.push(ms(&server));
+    std::thread::sleep(SETTLED);
+    let idle = resident(&server)?;
+    figures.idle_mib.push(mebibytes(idle));
+    let held = calls(setup);
+    let text = format!(
+        "held-calls --calls {held} --trunk {} --seconds 60 --window 64",
+        super::TRUNK
+    );
+    complete(&load(setup, small, &server, &words(&text))?, held)?;
+    let bytes = resident(&server)?.saturating_sub(idle) as f64;
+    figures.call_bytes.push(bytes / f64::from(held));
+    server.stop()?;
+
+    let (held, kept) = (registrations(setup), folder("registrations"));
+    let large = kind(held);
+    let server = start(large, &kept)?;
     std::thread::sleep(SETTLED);
     let before = resident(&server)?;
     let users = format!(
         "register-new --users 1000-{} --seconds 300 --window 64",
-        999 + REGISTRATIONS
+        999 + held
     );
-    complete(&load(setup, &server, &words(&users))?, REGISTRATIONS)?;
+    complete(&load(setup, large, &server, &words(&users))?, held)?;
     std::thread::sleep(SETTLED);
-    let registrations_bytes = resident(&server)?.saturating_sub(before);
+    let bytes = resident(&server)?.saturating_sub(before);
+    figures.registrations_mib.push(mebibytes(bytes));
     server.stop()?;
     // Kamailio keeps its bindings in memory alone here.
-    let restart_ms = match is_own {
-        true => {
-            let server = start(kind(REGISTRATIONS), &kept)?;
-            let took = server.started_in.as_secs_f64() * 1e3;
-            server.stop()?;
-            Some(took)
-        }
-        false => None,
-    };
-
-    let server = start(kind(super::USERS), &folder())?;
-    std::thread::sleep(SETTLED);
-    let before = resident(&server)?;
-    let calls = format!(
-        "held-calls --calls {CALLS} --trunk {} --seconds 60 --window 64",
-        super::TRUNK
-    );
-    complete(&load(setup, &server, &words(&calls))?, CALLS)?;
-    let call_bytes = resident(&server)?.saturating_sub(before) as f64 / f64::from(CALLS);
-    server.stop()?;
-
-    starts.sort_by(f64::total_cmp);
-    idle.sort_by(f64::total_cmp);
-    Ok(Figures {
-        who,
-        start_ms: table::median(&starts),
-        restart_ms,
-        idle_bytes: table::median(&idle) as u64,
-        registrations_bytes,
-        call_bytes,
-    })
+    if is_own {
+        let server = start(large, &kept)?;
+        figures.restart_ms.push(ms(&server));
+        server.stop()?;
+    }
+    Ok(())
 }
 
 fn resident(server: &Server) -> Result<u64, String> {
@@ -143,5 +164,100 @@ fn complete(report: &serde_json::Value, wanted: u32) -> Result<(), String> {
     match report["failed"].as_u64().zip(report["lost"].as_u64()) {
         Some((0, 0)) => Ok(()),
         _ => Err(format!("of {wanted} not all came to be: {report}")),
+    }
+}
+
+/// Title, unit and values of everything that was measured.
+fn columns<'a>(setup: &Setup, own: &'a Figures) -> [(String, &'static str, &'a [f64]); 5] {
+    let held = registrations(setup);
+    [
+        ("first answer".to_owned(), "ms", &own.start_ms),
+        (format!("first answer with {held}"), "ms", &own.restart_ms),
+        ("idle".to_owned(), "MiB", &own.idle_mib),
+        (
+            format!("{held} registrations"),
+            "MiB",
+            &own.registrations_mib,
+        ),
+        ("a call".to_owned(), "bytes", &own.call_bytes),
+    ]
+}
+
+/// Median, lowest and highest; `None`: there are none.
+fn middle(values: &[f64]) -> Option<[f64; 3]> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (lowest, highest) = (sorted.first()?, sorted.last()?);
+    Some([table::median(&sorted), *lowest, *highest])
+}
+
+/// A median with its spread. Tenths only of mebibytes: of what is in bytes or milliseconds they say nothing.
+fn shown(values: &[f64], unit: &str) -> String {
+    let digits = usize::from(unit == "MiB");
+    let text = |[median, lowest, highest]: [f64; 3]| {
+        format!("{median:.digits$} {unit} ({lowest:.digits$}–{highest:.digits$})")
+    };
+    middle(values).map_or(String::new(), text)
+}
+
+/// A table for people, and for a README.
+pub fn text(setup: &Setup, measured: &Measured) -> String {
+    let mut text = String::new();
+    for (place, own) in measured.0.iter().enumerate() {
+        let columns = columns(setup, own);
+        if place == 0 {
+            let titles = columns
+                .each_ref()
+                .map(|(title, _, _)| format!(" {title:>28} |"));
+            text = format!(
+                "| {:<10} |{}\n| --- |{}\n",
+                "",
+                titles.concat(),
+                " --: |".repeat(5)
+            );
+        }
+        let cells = columns.map(|(_, unit, values)| format!(" {:>28} |", shown(values, unit)));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {:<10} |{}", own.who, cells.concat());
+    }
+    text.push_str("\nMemory is RSS, of several processes PSS; registrations and calls are what they add to the idle server.");
+    text
+}
+
+/// The same for the picture.
+pub fn bars(setup: &Setup, measured: &Measured) -> Vec<Bar> {
+    let mut bars: Vec<Bar> = Vec::new();
+    for place in 0..5 {
+        for own in &measured.0 {
+            let (work, unit, values) = columns(setup, own)[place].clone();
+            let Some([value, ..]) = middle(values) else {
+                continue;
+            };
+            let text = shown(values, unit);
+            bars.push(Bar {
+                work,
+                who: own.who,
+                value,
+                text,
+                aim: None,
+            });
+        }
+    }
+    bars
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_with_their_spread() {
+        assert_eq!(middle(&[]), None);
+        assert_eq!(middle(&[3.0, 1.0, 2.0]), Some([2.0, 1.0, 3.0]));
+        assert_eq!(shown(&[7.0, 6.95, 8.0], "MiB"), "7.0 MiB (7.0–8.0)");
+        assert_eq!(
+            (shown(&[4.0], "ms"), shown(&[], "ms")),
+            ("4 ms (4–4)".to_owned(), String::new())
+        );
     }
 }

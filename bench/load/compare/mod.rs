@@ -4,7 +4,9 @@
 //! What counts are the ratios to the bare loop of the same run: CPU time of all processes of a server for each request, call
 //! or dropped packet. The load is this program once more, as a process of its own on a core of its own.
 
+mod flat;
 mod memory;
+mod progress;
 mod server;
 mod svg;
 mod table;
@@ -13,12 +15,15 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use self::progress::Progress;
 use self::server::Kind;
 use crate::arguments::{Arguments, Compare};
+use crate::cgroup::Limits;
 use crate::process;
 use crate::server::{Folder, Server};
 
@@ -34,6 +39,10 @@ const PORT: u16 = 25_071;
 const USERS: u32 = 256;
 /// Packets a second of the floods.
 const FLOODS: [&str; 4] = ["20000", "50000", "100000", "200000"];
+/// Of each run, before it is measured.
+const WARMUP_S: f64 = 0.5;
+/// What a run takes beside its time: to start the load, to register its users, to wait for the last answers.
+const AROUND_S: f64 = 0.8;
 
 /// What all parts of a comparison need to know.
 pub struct Setup {
@@ -43,23 +52,57 @@ pub struct Setup {
     cores: Option<(usize, usize)>,
     password: String,
     seconds: f64,
+    /// What tables hold in the rows that should not depend on it.
+    sizes: Vec<u32>,
+    /// What the servers have of the machine; `None`: all of a core.
+    small: Option<Limits>,
     folder: Folder,
+}
+
+/// A server that does a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// One of those that run all the time.
+    Running(usize),
+    /// One of its own in each run.
+    Fresh(flat::Fresh),
 }
 
 /// One server doing one work.
 struct Row {
     work: String,
     who: &'static str,
-    /// Which of the servers.
-    server: usize,
+    place: Place,
     /// Of the load's command line.
     words: Vec<String>,
     /// The row whose CPU time is 1.
     floor: usize,
-    /// Times the floor, at most.
+    /// The row of the same work with the smallest table.
+    first: Option<usize>,
+    /// Times the floor, at most; with `first` times that.
     aim: Option<f64>,
     /// The load's reports.
     runs: Vec<Value>,
+}
+
+/// Every run as a line of JSON.
+struct Lines {
+    path: PathBuf,
+    file: fs::File,
+}
+
+impl Lines {
+    fn new(output: &Path) -> Result<Self, String> {
+        let path = output.join("runs.jsonl");
+        let said = |error: std::io::Error| format!("{}: {error}", path.display());
+        fs::create_dir_all(output).map_err(said)?;
+        let file = fs::File::create(&path).map_err(said)?;
+        Ok(Self { path, file })
+    }
+
+    fn add(&mut self, line: &Value) -> Result<(), String> {
+        writeln!(self.file, "{line}").map_err(|error| format!("{}: {error}", self.path.display()))
+    }
 }
 
 /// Compares; the table.
@@ -68,7 +111,7 @@ struct Row {
 /// What went wrong, for people.
 pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let output = &wanted.output;
-    fs::create_dir_all(output).map_err(|error| format!("{}: {error}", output.display()))?;
+    let mut lines = Lines::new(output)?;
     let setup = Setup {
         load: std::env::current_exe().map_err(|error| error.to_string())?,
         server: wanted.server.clone(),
@@ -76,71 +119,53 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         cores: wanted.cores,
         password: arguments.password.clone(),
         seconds: arguments.measured.as_secs_f64(),
+        sizes: wanted.sizes.clone(),
+        small: wanted.small,
         folder: Folder::new()?,
     };
     let (kinds, mut rows) = plan(&setup);
-    let chosen = |row: &Row| row.work.contains(&wanted.rows);
-    let is_needed = |index: usize| {
-        (rows.iter().enumerate()).any(|(place, row)| {
-            row.server == index
-                && (chosen(row)
-                    || rows
-                        .iter()
-                        .any(|other| chosen(other) && other.floor == place))
-        })
-    };
-    let mut servers = Vec::new();
-    for (index, kind) in kinds.iter().enumerate() {
-        let port = PORT + index as u16;
-        let folder = setup.folder.join(&index.to_string());
-        let start = || kind.start(&setup, &folder, port);
-        servers.push(is_needed(index).then(start).transpose()?);
-    }
-    for (kind, server) in kinds.iter().zip(&servers) {
-        let Some(server) = server else { continue };
-        kind.ban(server, BANNED)?;
-    }
-    // The filter of the kernel is rebuilt with the ban.
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    let path = output.join("runs.jsonl");
-    let said = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut lines = fs::File::create(&path).map_err(said)?;
-    for number in 0..wanted.rounds {
-        for row in &mut rows {
-            let Some(server) = &servers[row.server] else {
-                continue;
-            };
-            let mut report = load(&setup, server, &row.words)?;
-            if matches!(kinds[row.server], Kind::Sipkeep { filter: "auto", .. }) {
-                // What the kernel's filter discards counts as lost at the socket, and was dealt with all the same.
-                let each = |busy: f64, rate: f64| busy * 1e6 / rate.max(1e-9);
-                let busy = report["cpu_busy"].as_f64().zip(report["rate"].as_f64());
-                report["cpu_us"] = busy.map(|(busy, rate)| each(busy, rate)).into();
+    let chosen = chosen(&rows, &wanted.rows);
+    let has_memory = "memory".contains(&wanted.rows);
+    let time = estimate(&setup, &rows, &chosen, has_memory) * wanted.rounds as u32;
+    let steps = chosen.len() + if has_memory { memory::steps(&setup) } else { 0 };
+    let mut progress = Progress::begin(steps * wanted.rounds, time);
+    {
+        let servers = start(&setup, &kinds, &rows, &chosen)?;
+        for number in 0..wanted.rounds {
+            for &place in &chosen {
+                let mut report = run_row(&setup, &kinds, &servers, &rows[place])?;
+                let row = &mut rows[place];
+                report["row"] = format!("{}, {}", row.work, row.who).into();
+                report["run"] = number.into();
+                report["small"] = setup.small.map(|small| small.to_string()).into();
+                lines.add(&report)?;
+                progress.step(&format!(
+                    "{}, {}: {} µs",
+                    row.work, row.who, report["cpu_us"]
+                ));
+                row.runs.push(report);
             }
-            report["row"] = format!("{}, {}", row.work, row.who).into();
-            report["run"] = number.into();
-            writeln!(lines, "{report}").map_err(said)?;
-            row.runs.push(report);
-            eprint!(".");
         }
     }
-    eprintln!();
-    drop(servers);
     let mut text = format!(
-        "{} runs of {} s each, {}; medians\n\n",
+        "{} runs of {} s each, {}{}; medians\n\n",
         wanted.rounds,
         setup.seconds,
-        machine()
+        machine(),
+        (setup.small).map_or(String::new(), |small| format!(", servers with {small}")),
     );
-    let lines = table::lines(&rows);
-    text.push_str(&table::text(&lines));
-    let svg = output.join("compare.svg");
-    fs::write(&svg, svg::draw(&lines)).map_err(|error| format!("{}: {error}", svg.display()))?;
-    if "memory".contains(&wanted.rows) {
-        let _ = writeln!(text, "\n{}", memory::measure(&setup, wanted.rounds)?);
+    let measured = table::lines(&rows);
+    text.push_str(&table::text(&measured));
+    let mut bars = table::bars(&measured);
+    if has_memory {
+        let figures = memory::measure(&setup, wanted.rounds, &mut lines, &mut progress)?;
+        let _ = writeln!(text, "\n{}", memory::text(&setup, &figures));
+        bars.extend(memory::bars(&setup, &figures));
     }
-    let path = output.join("compare.md");
-    fs::write(&path, &text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let said = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    let (svg, path) = (output.join("compare.svg"), output.join("compare.md"));
+    fs::write(&svg, svg::draw(&bars)).map_err(|error| said(&svg, error))?;
+    fs::write(&path, &text).map_err(|error| said(&path, error))?;
     let _ = write!(
         text,
         "\nEvery run, this table and a picture: {}",
@@ -149,7 +174,85 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     Ok(text)
 }
 
-/// Servers and rows.
+/// Places of the rows that are wanted and of the floors that they need. Those that should not depend on what is held take so long
+/// that they are measured only when they are asked for.
+fn chosen(rows: &[Row], wanted: &str) -> Vec<usize> {
+    let is_wanted = |row: &Row| {
+        row.work.contains(wanted) && row.work.starts_with("flat") == wanted.starts_with("flat")
+    };
+    let is_needed = |place: usize| {
+        let mut wanted = rows.iter().filter(|row| is_wanted(row));
+        wanted.any(|row| row.floor == place || row.first == Some(place))
+    };
+    (0..rows.len())
+        .filter(|&place| is_wanted(&rows[place]) || is_needed(place))
+        .collect()
+}
+
+/// What one round takes, more or less.
+fn estimate(setup: &Setup, rows: &[Row], chosen: &[usize], has_memory: bool) -> Duration {
+    let fresh = |row: &Row| match row.place {
+        Place::Running(_) => 0.0,
+        Place::Fresh(fresh) => flat::around_s(fresh, row),
+    };
+    let each = setup.seconds + WARMUP_S + AROUND_S;
+    let seconds = chosen.iter().map(|&place| each + fresh(&rows[place]));
+    let memory = if has_memory {
+        memory::round_s(setup)
+    } else {
+        0.0
+    };
+    Duration::from_secs_f64(seconds.sum::<f64>() + memory)
+}
+
+/// Starts the servers that run all the time, as far as rows that are measured need them.
+fn start(
+    setup: &Setup,
+    kinds: &[Kind],
+    rows: &[Row],
+    chosen: &[usize],
+) -> Result<Vec<Option<Server>>, String> {
+    let mut servers = Vec::new();
+    for (index, kind) in kinds.iter().enumerate() {
+        let is_needed = (chosen.iter()).any(|&place| rows[place].place == Place::Running(index));
+        let folder = setup.folder.join(&index.to_string());
+        let start = || kind.start(setup, &folder, PORT + index as u16);
+        let server = is_needed.then(start).transpose()?;
+        if let Some(server) = &server {
+            kind.ban(server, BANNED)?;
+        }
+        servers.push(server);
+    }
+    // The filter of the kernel is rebuilt with the ban.
+    std::thread::sleep(Duration::from_secs(1));
+    Ok(servers)
+}
+
+/// One run of a row.
+fn run_row(
+    setup: &Setup,
+    kinds: &[Kind],
+    servers: &[Option<Server>],
+    row: &Row,
+) -> Result<Value, String> {
+    let index = match row.place {
+        Place::Fresh(fresh) => return flat::run(setup, fresh, &row.words),
+        Place::Running(index) => index,
+    };
+    let Some(server) = &servers[index] else {
+        return Err(format!("{}: its server was not started", row.work));
+    };
+    let mut report = load(setup, kinds[index], server, &row.words)?;
+    if matches!(kinds[index], Kind::Sipkeep { filter: "auto", .. }) {
+        // What the kernel's filter discards counts as lost at the socket, and was dealt with all the same.
+        let each = |busy: f64, rate: f64| busy * 1e6 / rate.max(1e-9);
+        let busy = report["cpu_busy"].as_f64().zip(report["rate"].as_f64());
+        report["cpu_us"] = busy.map(|(busy, rate)| each(busy, rate)).into();
+    }
+    Ok(report)
+}
+
+/// Servers that run all the time, and rows.
 fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
     let sipkeep = |digest, guard, filter| Kind::Sipkeep {
         digest,
@@ -177,9 +280,10 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
         rows.push(Row {
             work: work.to_owned(),
             who,
-            server,
+            place: Place::Running(server),
             words: words.iter().map(|word| (*word).to_owned()).collect(),
             floor: floor.unwrap_or(place),
+            first: None,
             aim,
             runs: Vec::new(),
         });
@@ -228,11 +332,12 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
             add(&work, "Kamailio", 8, &words, floor, None);
         }
     }
+    flat::plan(setup, &mut rows, [0, 3]);
     (kinds, rows)
 }
 
 /// One run of the load against a server; its report.
-fn load(setup: &Setup, server: &Server, words: &[String]) -> Result<Value, String> {
+fn load(setup: &Setup, kind: Kind, server: &Server, words: &[String]) -> Result<Value, String> {
     let is_flood = words.first().is_some_and(|word| word == "flood");
     let bind = if is_flood { BANNED } else { PHONES };
     let users = format!("1000-{}", 999 + USERS);
@@ -253,7 +358,7 @@ fn load(setup: &Setup, server: &Server, words: &[String]) -> Result<Value, Strin
         ])
         .args([
             "--warmup",
-            "0.5",
+            &WARMUP_S.to_string(),
             "--password",
             &setup.password,
             "--users",
@@ -261,6 +366,10 @@ fn load(setup: &Setup, server: &Server, words: &[String]) -> Result<Value, Strin
             "--json",
         ])
         .args(words.iter().skip(1));
+    if matches!(kind, Kind::Sipkeep { .. }) {
+        command.arg("--server").arg(&setup.server);
+        command.arg("--config").arg(server.configuration());
+    }
     let output = command
         .output()
         .map_err(|error| format!("{command:?}: {error}"))?;
@@ -282,4 +391,74 @@ fn machine() -> String {
         first("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = first("/proc/sys/kernel/osrelease", "").unwrap_or_default();
     format!("{processor}, Linux {kernel}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(kamailio: Option<PathBuf>) -> Setup {
+        Setup {
+            load: PathBuf::new(),
+            server: PathBuf::new(),
+            kamailio,
+            cores: None,
+            password: String::new(),
+            seconds: 2.0,
+            sizes: vec![10, 1_000],
+            small: None,
+            folder: Folder::new().unwrap(),
+        }
+    }
+
+    #[test]
+    fn rows_bring_what_they_are_compared_with() {
+        let (_, rows) = plan(&setup(None));
+        let works = |wanted| {
+            let chosen = chosen(&rows, wanted).into_iter();
+            let works = chosen.map(|place| (rows[place].work.as_str(), rows[place].who));
+            works.collect::<Vec<_>>()
+        };
+        let expected = [
+            ("receive and send back", "bare loop"),
+            ("OPTIONS answered", "sipkeep"),
+        ];
+        assert_eq!(works("OPTIONS"), expected);
+        let flat = works("flat: banned, 1000");
+        let smallest = ("flat: banned, 10 bans", "sipkeep");
+        assert_eq!(flat[..2], [("flat: banned", "bare loop"), smallest]);
+        assert_eq!(flat.len(), 3);
+        assert!(works("").iter().all(|(work, _)| !work.starts_with("flat")));
+        assert!(
+            works("flat")
+                .iter()
+                .all(|(work, _)| work.starts_with("flat"))
+        );
+        assert_eq!(works("flat").len(), 2 + 3 * 2);
+        assert!(works("walk").is_empty());
+        let (kinds, rows) = plan(&setup(Some("kamailio".into())));
+        assert!(
+            rows.iter()
+                .any(|row| row.who == "Kamailio" && row.work.starts_with("flat"))
+        );
+        let is_there = |row: &Row| match row.place {
+            Place::Running(index) => index < kinds.len(),
+            Place::Fresh(_) => true,
+        };
+        assert!(
+            rows.iter()
+                .all(|row| is_there(row) && row.floor < rows.len())
+        );
+    }
+
+    #[test]
+    fn time_is_estimated() {
+        let setup = setup(None);
+        let (_, rows) = plan(&setup);
+        let two = estimate(&setup, &rows, &[0, 1], false);
+        assert_eq!(two, Duration::from_secs_f64(2.0 * (2.0 + 0.5 + 0.8)));
+        assert!(estimate(&setup, &rows, &[0, 1], true) > two + Duration::from_secs(10));
+        let flat = chosen(&rows, "flat: banned, 1000");
+        assert!(estimate(&setup, &rows, &flat, false) > two);
+    }
 }

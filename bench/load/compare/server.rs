@@ -55,6 +55,7 @@ impl Kind {
                 asked_by: Some(super::TRUNK.into()),
                 user_id: None,
                 core: None,
+                small: None,
             }
         };
         let unheard = |word| Start {
@@ -73,6 +74,7 @@ impl Kind {
         };
         Server::start(Start {
             core: setup.cores.map(|cores| cores.1),
+            small: setup.small,
             ..start
         })
     }
