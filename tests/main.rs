@@ -1,6 +1,7 @@
 //! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
 
 mod joined;
+mod load;
 mod loopback;
 mod peers;
 mod replay;

@@ -71,6 +71,8 @@ compare measures the server PROGRAM, Kamailio and loops that only receive and se
   --small CPU,MIB      servers have no more than this part of a processor and this memory (0.1,64; - for all memory), by
                        control groups, which root may make. Then what a second carries is a figure, too
   --cores A,B          processors: of the load, of the servers (0,1; - for any)
+  --target             the first server's address (127.0.7.1:25071): others have the next ports, phones, trunk and
+                       scanners the next addresses
   --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
 
 Load
@@ -454,6 +456,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         return Ok(arguments);
     }
     if word == "compare" {
+        arguments.target = target.unwrap_or(SocketAddr::from(([127, 0, 7, 1], 25_071)));
         compare.server = server.ok_or("--server is missing")?;
         (compare.rounds, compare.cores) = (rounds, cores);
         arguments.command = Command::Compare(compare);

@@ -13,7 +13,7 @@ use sipkeep::store::{BanReason, BanRow, Change};
 use sipkeep::time::UnixTime;
 
 use super::server::Kind;
-use super::{PORT, Row, Setup, USERS, load};
+use super::{Row, Setup, USERS, load};
 use crate::flood::FIRST_SOURCE;
 use crate::server::Server;
 
@@ -91,7 +91,7 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [usize; 2]) {
     if setup.kamailio.is_some() {
         whos.push(("Kamailio", Kind::Kamailio { is_guarded: false }));
     }
-    let bind = format!("{}:{PHONES_PORT}", super::PHONES);
+    let bind = format!("{}:{PHONES_PORT}", setup.phones());
     for (who, kind) in whos {
         let mut first = None;
         for size in sizes {
@@ -152,7 +152,7 @@ pub fn run(setup: &Setup, fresh: Fresh, words: &[String]) -> Result<Value, Strin
         std::fs::create_dir_all(&folder).map_err(said)?;
         keep_bans(&folder.join("sipkeep.db"), count)?;
     }
-    let server = fresh.kind.start(setup, &folder, PORT + 40)?;
+    let server = fresh.kind.start(setup, &folder, 40)?;
     if let Fill::Transactions(count) = fresh.fill {
         remember(setup, &server, count)?;
     }

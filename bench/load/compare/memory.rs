@@ -110,7 +110,7 @@ fn round(setup: &Setup, figures: &mut Figures, is_own: bool, number: usize) -> R
     };
     let who = figures.who;
     let folder = |name: &str| setup.folder.join(&format!("memory-{who}-{number}-{name}"));
-    let start = |kind: Kind, folder: &Path| kind.start(setup, folder, super::PORT + 50);
+    let start = |kind: Kind, folder: &Path| kind.start(setup, folder, 50);
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let ms = |server: &Server| server.started_in.as_secs_f64() * 1e3;
@@ -125,7 +125,7 @@ fn round(setup: &Setup, figures: &mut Figures, is_own: bool, number: usize) -> R
     let held = calls(setup);
     let text = format!(
         "held-calls --calls {held} --trunk {} --seconds 60 --window 64",
-        super::TRUNK
+        setup.trunk()
     );
     complete(&load(setup, small, &server, &words(&text))?, held)?;
     let bytes = resident(&server)?.saturating_sub(idle) as f64;

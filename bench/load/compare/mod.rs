@@ -14,7 +14,7 @@ mod table;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,14 +27,6 @@ use crate::cgroup::Limits;
 use crate::process;
 use crate::server::{Folder, Server};
 
-/// Where the phones and the load in general come from.
-const PHONES: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 2);
-/// Where calls come from that nobody challenges.
-const TRUNK: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 3);
-/// Where floods come from; banned.
-const BANNED: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 4);
-/// The first server's port.
-const PORT: u16 = 25_071;
 /// Users that most servers know.
 const USERS: u32 = 256;
 /// Packets a second of the floods.
@@ -57,6 +49,29 @@ pub struct Setup {
     /// What the servers have of the machine; `None`: all of a core.
     small: Option<Limits>,
     folder: Folder,
+    /// The first server's address; all have this one, each a port of its own.
+    first: SocketAddrV4,
+}
+
+impl Setup {
+    fn near(&self, distance: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.ip().to_bits().wrapping_add(distance))
+    }
+
+    /// Where the phones and the load in general come from.
+    fn phones(&self) -> Ipv4Addr {
+        self.near(1)
+    }
+
+    /// Where calls come from that nobody challenges.
+    fn trunk(&self) -> Ipv4Addr {
+        self.near(2)
+    }
+
+    /// Where floods come from; banned.
+    fn banned(&self) -> Ipv4Addr {
+        self.near(3)
+    }
 }
 
 /// A server that does a work.
@@ -111,6 +126,9 @@ impl Lines {
 /// What went wrong, for people.
 pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let output = &wanted.output;
+    let SocketAddr::V4(first) = arguments.target else {
+        return Err("--target: over IPv4 only".to_owned());
+    };
     let mut lines = Lines::new(output)?;
     let setup = Setup {
         load: std::env::current_exe().map_err(|error| error.to_string())?,
@@ -122,6 +140,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         sizes: wanted.sizes.clone(),
         small: wanted.small,
         folder: Folder::new()?,
+        first,
     };
     let (kinds, mut rows) = plan(&setup);
     let chosen = chosen(&rows, &wanted.rows);
@@ -216,10 +235,10 @@ fn start(
     for (index, kind) in kinds.iter().enumerate() {
         let is_needed = (chosen.iter()).any(|&place| rows[place].place == Place::Running(index));
         let folder = setup.folder.join(&index.to_string());
-        let start = || kind.start(setup, &folder, PORT + index as u16);
+        let start = || kind.start(setup, &folder, index as u16);
         let server = is_needed.then(start).transpose()?;
         if let Some(server) = &server {
-            kind.ban(server, BANNED)?;
+            kind.ban(server, setup.banned())?;
         }
         servers.push(server);
     }
@@ -289,7 +308,7 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
         });
         place
     };
-    let trunk = TRUNK.to_string();
+    let trunk = setup.trunk().to_string();
     let floor = Some(add(
         "receive and send back",
         "bare loop",
@@ -339,7 +358,11 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
 /// One run of the load against a server; its report.
 fn load(setup: &Setup, kind: Kind, server: &Server, words: &[String]) -> Result<Value, String> {
     let is_flood = words.first().is_some_and(|word| word == "flood");
-    let bind = if is_flood { BANNED } else { PHONES };
+    let bind = if is_flood {
+        setup.banned()
+    } else {
+        setup.phones()
+    };
     let users = format!("1000-{}", 999 + USERS);
     let mut command = process::on_core(&setup.load, setup.cores.map(|cores| cores.0));
     command
@@ -408,6 +431,7 @@ mod tests {
             sizes: vec![10, 1_000],
             small: None,
             folder: Folder::new().unwrap(),
+            first: SocketAddrV4::new(Ipv4Addr::new(127, 0, 7, 1), 25_071),
         }
     }
 

@@ -6,9 +6,6 @@ use std::path::Path;
 use super::Setup;
 use crate::server::{Server, Start};
 
-/// Where they all listen, on a port each.
-pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 7, 1);
-
 /// What to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -38,12 +35,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Starts one in a folder of its own.
+    /// Starts one in a folder of its own, on a port so far behind the first.
     ///
     /// # Errors
     /// It does not start, for people.
-    pub fn start(self, setup: &Setup, folder: &Path, port: u16) -> Result<Server, String> {
-        let target = SocketAddr::from((ADDRESS, port));
+    pub fn start(self, setup: &Setup, folder: &Path, place: u16) -> Result<Server, String> {
+        let port = setup.first.port().wrapping_add(place);
+        let target = SocketAddr::from((*setup.first.ip(), port));
         let bare = |word: &str| {
             let words = [word, "--listen", &target.to_string()];
             Start {
@@ -52,7 +50,7 @@ impl Kind {
                 folder,
                 configuration: None,
                 target,
-                asked_by: Some(super::TRUNK.into()),
+                asked_by: Some(setup.trunk().into()),
                 user_id: None,
                 core: None,
                 small: None,
@@ -68,7 +66,7 @@ impl Kind {
             Self::Drop { is_late: true } => unheard("drop-late"),
             Self::Sipkeep { .. } => {
                 let text = self.sipkeep(setup, target);
-                Start::sipkeep(&setup.server, folder, target, super::TRUNK.into(), text)
+                Start::sipkeep(&setup.server, folder, target, setup.trunk().into(), text)
             }
             Self::Kamailio { is_guarded } => kamailio(is_guarded, setup, bare("")),
         };
@@ -109,7 +107,7 @@ impl Kind {
             "[server]\nlisten = udp:{listen}\nstate = sipkeep.db\nlog = warn\n[registrar]\ndigest = {digest}\n\
              [guard]\nmode = {guard}\nkernel_filter = {filter}\n[http]\nlisten = {listen}\n[call]\ncalls_max = 20000\n\
              [trunk load]\naddresses = {}\n",
-            super::TRUNK
+            setup.trunk()
         );
         for user in 1_000..1_000 + users {
             text.push_str(&format!("[user {user}]\npassword = {}\n", setup.password));
