@@ -14,14 +14,14 @@ const SERVER: &str = env!("CARGO_BIN_EXE_sipkeep");
 const PORT: u16 = 5060;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// 127.x.y.0/24 that nobody else has, other runs on this machine very likely included.
-fn host(last: u8) -> impl Fn() -> Ipv4Addr {
+/// 127.x.y.1 in a /24 that nobody else has, other runs on this machine very likely included.
+fn address() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     // Away from 127.64.0.0/10, where floods come from: registered phones and forged sources are not to meet.
     let second = 32 | (high & 0x1f);
     let third = low.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-    move || Ipv4Addr::new(127, second, third, last)
+    Ipv4Addr::new(127, second, third, 1)
 }
 
 /// Runs the load generator; what it prints.
@@ -50,7 +50,7 @@ struct Server {
 
 impl Server {
     fn start(users: u32) -> Self {
-        let address = host(1)();
+        let address = address();
         let folder = tempfile::tempdir().unwrap();
         let mut text = format!(
             "[server]\nlisten = udp:{address}:{PORT}\nlog = error\n[http]\nlisten = {address}:8080\n[guard]\nmode = off\n"
@@ -183,7 +183,7 @@ fn a_mix_tells_its_kinds_apart() {
 
 #[test]
 fn an_idle_server_is_watched() {
-    let target = format!("{}:15060", host(1)());
+    let target = format!("{}:15060", address());
     let report = json(&[
         "idle",
         "--server",
@@ -209,7 +209,7 @@ fn an_idle_server_is_watched() {
 fn compare(rows: &str, more: &[&str]) -> (String, String, Vec<Value>) {
     let output = tempfile::tempdir().unwrap();
     let folder = output.path().to_string_lossy().into_owned();
-    let target = format!("{}:25071", host(1)());
+    let target = format!("{}:25071", address());
     let words = [
         "compare",
         "--server",

@@ -1,5 +1,6 @@
 //! The one test binary beside the unit tests. Each module says what it needs; `tests/run` says how to run it.
 
+mod idle;
 mod joined;
 mod load;
 mod loopback;

@@ -210,7 +210,7 @@ impl Fleet {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(text: &str) -> Result<Config, String> {
+pub fn read(text: &str) -> Result<Config, String> {
     Config::read(text, Path::new(".")).map_err(|mistakes| format!("{mistakes:?}"))
 }
 

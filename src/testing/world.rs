@@ -140,6 +140,8 @@ pub struct World {
     pub banned: BTreeSet<Source>,
     /// Bytes of the datagrams that the server sent to each address, and how many those were.
     pub received: BTreeMap<IpAddr, (u64, u64)>,
+    /// At how many moments the server was woken by a deadline of its own.
+    pub wakes: u64,
     /// Who knows about names, at [`NAME_SERVER`].
     pub name_server: NameServer,
     /// Queries that wait for an answer.
@@ -176,6 +178,7 @@ impl World {
             ended: Vec::new(),
             banned: BTreeSet::new(),
             received: BTreeMap::new(),
+            wakes: 0,
             name_server: NameServer::new(),
             queries: BTreeSet::new(),
             last_query: SocketId(0),
@@ -480,6 +483,7 @@ impl World {
             );
         } else {
             self.ticks = (self.now.mono, 1);
+            self.wakes += 1;
         }
         self.endpoint.handle_input(self.now, Input::Tick);
         self.take_outputs();
