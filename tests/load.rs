@@ -255,6 +255,64 @@ fn a_comparison_has_its_floor() {
 }
 
 #[test]
+fn memory_is_measured() {
+    let (table, picture, lines) = compare("memory", &["--sizes", "2,30"]);
+    assert_eq!(lines.len(), 1, "{table}");
+    let line = &lines[0];
+    assert_eq!(
+        (count(line, "registrations"), count(line, "calls")),
+        (30, 3)
+    );
+    for name in ["start_ms", "restart_ms", "idle_mib"] {
+        assert!(line[name].as_f64().unwrap() > 0.0, "{line}");
+    }
+    assert!(
+        table.contains("30 registrations") && picture.contains("first answer"),
+        "{table}"
+    );
+}
+
+/// Whoever interrupts a measurement finds neither servers nor folders behind it.
+#[test]
+fn nothing_is_left_of_an_interrupted_measurement() {
+    let target = format!("{}:15060", address());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sipkeep-load"))
+        .args([
+            "idle",
+            "--server",
+            SERVER,
+            "--seconds",
+            "60",
+            "--target",
+            &target,
+        ])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let http = target.replace(":15060", ":15061");
+    let begin = Instant::now();
+    while std::net::TcpStream::connect(&http).is_err() {
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert!(begin.elapsed() < PATIENCE, "the server does not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let folder = std::env::temp_dir().join(format!("sipkeep-load-{}-0", child.id()));
+    assert!(folder.is_dir());
+    let killed = Command::new("kill")
+        .args(["-s", "INT", &child.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // The kernel closes the sockets of who was killed a moment later.
+    let begin = Instant::now();
+    while std::net::TcpStream::connect(&http).is_ok() {
+        assert!(begin.elapsed() < PATIENCE, "the server lives");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!folder.exists());
+}
+
+#[test]
 fn flat_rows_hold_what_they_say() {
     let (table, picture, lines) = compare("flat", &["--sizes", "4,40"]);
     assert_eq!(lines.len(), 2 + 3 * 2, "{table}");

@@ -66,7 +66,8 @@ compare measures the server PROGRAM, Kamailio and loops that only receive and se
   --rows TEXT          only rows whose name has this in it, and the bare loops that they are compared with; \"memory\": what
                        is held, and how soon a server starts; \"flat\": what a message costs with small and large tables of
                        registrations, remembered transactions, bans (only when asked for)
-  --sizes A,B,C        flat: of these tables (10,1000,100000). Transactions are remembered as far as their answers fit 32 MiB,
+  --sizes A,B,C        flat: of these tables (10,1000,100000; the last 10000 on a small machine); memory: of the last one
+                       with registrations, with a tenth as many calls. Transactions are remembered as far as their answers fit 32 MiB,
                        about 65,000 of them
   --small CPU,MIB      servers have no more than this part of a processor and this memory (0.1,64; - for all memory), by
                        control groups, which root may make. Then what a second carries is a figure, too
@@ -223,6 +224,16 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether there is something to be taken away when it is interrupted.
+    pub const fn starts_servers(&self) -> bool {
+        matches!(
+            self,
+            Self::Idle { .. } | Self::Lanes { .. } | Self::Media { .. } | Self::Compare(_)
+        )
+    }
+}
+
 /// What to compare with what.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compare {
@@ -252,7 +263,7 @@ impl Default for Compare {
             rounds: 5,
             rows: String::new(),
             cores: Some((0, 1)),
-            sizes: vec![10, 1_000, 100_000],
+            sizes: Vec::new(),
             small: None,
             output: "target/compare".into(),
         }
@@ -459,6 +470,15 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         arguments.target = target.unwrap_or(SocketAddr::from(([127, 0, 7, 1], 25_071)));
         compare.server = server.ok_or("--server is missing")?;
         (compare.rounds, compare.cores) = (rounds, cores);
+        if compare.sizes.is_empty() {
+            // What does not fit a small machine says nothing about it.
+            let most = if compare.small.is_some() {
+                10_000
+            } else {
+                100_000
+            };
+            compare.sizes = vec![10, 1_000, most];
+        }
         arguments.command = Command::Compare(compare);
         return Ok(arguments);
     }
@@ -687,6 +707,12 @@ mod tests {
         };
         assert_eq!((compare.small, compare.sizes), (Some(limits), vec![5, 50]));
         assert_eq!(small("0.5,-").unwrap().memory_bytes, None);
+        for (words, most) in [(&words[..3], 100_000), (&words[..5], 10_000)] {
+            let Command::Compare(compare) = read(words).unwrap().command else {
+                panic!("no comparison");
+            };
+            assert_eq!(compare.sizes, [10, 1_000, most]);
+        }
     }
 
     #[test]

@@ -5,13 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+
+use crate::cleanup::{self, Left};
 
 /// Microseconds in which the part of a processor may be used up, as container runtimes have it: who has used it waits for the
 /// rest of them, which is where the latencies of a small machine come from.
 const PERIOD_US: u64 = 100_000;
-/// For the last process of a group to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What a small machine has.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,6 +74,7 @@ impl Cgroup {
             };
             fs::create_dir(folder).map_err(|error| said(folder, error))?;
             own.folders.push(folder.clone());
+            cleanup::remember(Left::Cgroup(folder.clone()));
             for (name, text) in &controller.limits {
                 let path = folder.join(name);
                 fs::write(&path, text).map_err(|error| said(&path, error))?;
@@ -98,14 +98,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         for folder in &self.folders {
-            let begun = std::time::Instant::now();
-            while let Err(error) = fs::remove_dir(folder) {
-                if begun.elapsed() > GONE_WITHIN {
-                    eprintln!("{}: {error}: it stays", folder.display());
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            Left::Cgroup(folder.clone()).clear();
         }
     }
 }

@@ -2,7 +2,7 @@
 //! configuration that is shipped and a phone that has registered and says no more.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ fn register(target: SocketAddr, password: &str) -> Result<[Udp; 1], String> {
 }
 
 fn configuration(target: SocketAddr, password: &str) -> String {
-    let http = SocketAddr::new(IpAddr::from(target.ip()), target.port().wrapping_add(1));
+    let http = SocketAddr::new(target.ip(), target.port().wrapping_add(1));
     let mut text = format!(
         "[server]\nlisten = udp:{target}, tcp:{target}\n[http]\nlisten = {http}\n\
          [trunk carrier]\naddresses = {TRUNK}\nkeepalive = 0\n"

@@ -6,6 +6,7 @@
 mod arguments;
 mod calls;
 mod cgroup;
+mod cleanup;
 mod compare;
 mod engine;
 mod flood;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<String, String> {
+    if arguments.command.starts_servers() {
+        cleanup::at_signals()?;
+    }
     let mut report = match &arguments.command {
         Command::Help => return Ok(arguments::HELP.to_owned()),
         Command::Lanes {

@@ -93,7 +93,7 @@ fn shares((first, last): (u32, u32), count: usize) -> Option<Vec<(u32, u32)>> {
     if count == 0 {
         return Some(Vec::new());
     }
-    let each = (last - first + 1) / count & !1;
+    let each = ((last - first + 1) / count) & !1;
     let share = |place| (first + place * each, first + (place + 1) * each - 1);
     (each >= 2).then(|| (0..count).map(share).collect())
 }

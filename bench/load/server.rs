@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::cgroup::{Cgroup, Limits};
+use crate::cleanup::{self, Left};
 use crate::process;
 
 /// Until the first answer, probing of memory and a table of 100,000 bindings included, be it on a small machine; and for the
@@ -114,6 +115,7 @@ impl Server {
         let child = command
             .spawn()
             .map_err(|error| format!("{}: {error}", how.program.display()))?;
+        cleanup::remember(Left::Processes(child.id()));
         let mut server = Self {
             child,
             program: how.program.to_owned(),
@@ -229,7 +231,7 @@ impl Server {
     /// # Errors
     /// It does not end, for people.
     pub fn stop(mut self) -> Result<(), String> {
-        signal(&self.child, "TERM");
+        cleanup::signal(self.pid(), "TERM");
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if self.has_ended()? {
@@ -243,8 +245,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
-        signal(&self.child, "KILL");
+        Left::Processes(self.pid()).clear();
         let _ = self.child.wait();
     }
 }
@@ -274,14 +275,6 @@ pub fn status(program: &Path, configuration: &Path) -> Result<Value, String> {
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
-/// To the whole group that a server began.
-fn signal(child: &Child, name: &str) {
-    let _ = Command::new("kill")
-        .args(["-s", name, "--", &format!("-{}", child.id())])
-        .stderr(Stdio::null())
-        .status();
-}
-
 /// A folder below the system's for what is temporary; gone with this value.
 pub struct Folder(PathBuf);
 
@@ -296,6 +289,7 @@ impl Folder {
         let name = format!("sipkeep-load-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        cleanup::remember(Left::Folder(path.clone()));
         Ok(Self(path))
     }
 
@@ -307,8 +301,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it does no harm.
-        let _ = std::fs::remove_dir_all(&self.0);
+        Left::Folder(self.0.clone()).clear();
     }
 }
 

@@ -225,7 +225,9 @@ fn keep_bans(path: &Path, count: u32) -> Result<(), String> {
     for number in 0..count {
         store.keep(Change::Ban(Box::new(ban(number, now))));
         // More at once than it has room for would be dropped.
-        while number as usize % (limits::STORE_BANS_MAX / 2) == 0 && store.status().pending > 1 {
+        while (number as usize).is_multiple_of(limits::STORE_BANS_MAX / 2)
+            && store.status().pending > 1
+        {
             if begun.elapsed() > PATIENCE {
                 return Err(format!("{}: {:?}", path.display(), store.status().error));
             }

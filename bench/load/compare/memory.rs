@@ -28,18 +28,14 @@ struct Figures {
 /// Of all servers.
 pub struct Measured(Vec<Figures>);
 
-/// Registrations that are held. A small machine holds less.
-const fn registrations(setup: &Setup) -> u32 {
-    if setup.small.is_some() {
-        10_000
-    } else {
-        100_000
-    }
+/// Registrations that are held.
+fn registrations(setup: &Setup) -> u32 {
+    setup.sizes.last().copied().unwrap_or(1)
 }
 
 /// Calls that are up at a time.
-const fn calls(setup: &Setup) -> u32 {
-    registrations(setup) / 10
+fn calls(setup: &Setup) -> u32 {
+    registrations(setup).div_ceil(10)
 }
 
 /// The servers: whether it is ours.
