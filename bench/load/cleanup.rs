@@ -44,6 +44,11 @@ impl Left {
             Self::Cgroup(folder) => remove_cgroup(folder),
             Self::Folder(folder) => drop(std::fs::remove_dir_all(folder)),
         }
+        self.forget();
+    }
+
+    /// It has gone by itself.
+    pub fn forget(&self) {
         all().retain(|other| other != self);
     }
 }

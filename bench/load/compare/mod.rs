@@ -15,7 +15,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -24,6 +26,7 @@ use self::progress::Progress;
 use self::server::Kind;
 use crate::arguments::{Arguments, Compare};
 use crate::cgroup::Limits;
+use crate::cleanup::{self, Left};
 use crate::process;
 use crate::server::{Folder, Server};
 
@@ -393,9 +396,15 @@ fn load(setup: &Setup, kind: Kind, server: &Server, words: &[String]) -> Result<
         command.arg("--server").arg(&setup.server);
         command.arg("--config").arg(server.configuration());
     }
-    let output = command
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
+    // A group of its own: it ends with us if somebody interrupts us.
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.process_group(0).spawn();
+    let child = child.map_err(|error| format!("{command:?}: {error}"))?;
+    let left = Left::Processes(child.id());
+    cleanup::remember(left.clone());
+    let output = child.wait_with_output();
+    left.forget();
+    let output = output.map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{}: {said}", words.join(" ")));
