@@ -68,7 +68,7 @@ compare measures the server PROGRAM, Kamailio and loops that only receive and se
                        registrations, remembered transactions, bans (only when asked for)
   --sizes A,B,C        flat: of these tables (10,1000,100000; the last 10000 on a small machine); memory: of the last one
                        with registrations, with a tenth as many calls. Transactions are remembered as far as their answers fit 32 MiB,
-                       about 65,000 of them
+                       some 79,000 of 420 bytes
   --small CPU,MIB      servers have no more than this part of a processor and this memory (0.1,64; - for all memory), by
                        control groups, which root may make. Then what a second carries is a figure, too
   --cores A,B          processors: of the load, of the servers (0,1; - for any)
