@@ -255,6 +255,34 @@ fn a_comparison_has_its_floor() {
 }
 
 #[test]
+fn a_comparison_of_nothing_is_a_mistake() {
+    let output = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_sipkeep-load"))
+        .args(["compare", "--server", SERVER, "--rows", "walk", "--output"])
+        .arg(output.path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("walk"));
+}
+
+#[test]
+fn lanes_are_measured() {
+    let target = format!("{}:15060", address());
+    let words = ["lanes", "--server", SERVER, "--target", &target];
+    let report = json(
+        &[
+            &words[..],
+            &["--seconds", "0.3", "--warmup", "0.1", "--rates", "500"],
+        ]
+        .concat(),
+    );
+    let lines = report["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 9, "{report}");
+    let held = |line: &Value| count(&line["report"]["tables"], "registrations");
+    assert!(lines.iter().all(|line| held(line) >= 100), "{report}");
+}
+
+#[test]
 fn memory_is_measured() {
     let (table, picture, lines) = compare("memory", &["--sizes", "2,30"]);
     assert_eq!(lines.len(), 1, "{table}");

@@ -23,6 +23,8 @@ pub const AIM: f64 = 1.2;
 const FLOOD: &str = "50000";
 /// At a time: not more than the smallest table has registrations, so that all rows have the same batches.
 const WINDOW: u32 = 8;
+/// Seconds for the state file to have the registrations that were just made: writing them is no part of a refresh.
+const WRITTEN_S: &str = "2";
 /// The port of the load, so that its Contacts are the same in each run.
 const PHONES_PORT: u16 = 5_062;
 /// A transaction is remembered for 64·T1: filling and measuring must be over by then.
@@ -104,6 +106,8 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [usize; 2]) {
                 &users,
                 "--bind",
                 &bind,
+                "--warmup",
+                WRITTEN_S,
             ];
             let place = fresh(kind, Fill::Registrations);
             let own = add(work, who, place, &words, Some(floor), first);

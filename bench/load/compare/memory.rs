@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::progress::Progress;
 use super::server::Kind;
 use super::svg::Bar;
-use super::{Lines, Setup, load, table};
+use super::{Report, Setup, load, table};
 use crate::process;
 use crate::server::Server;
 
@@ -61,12 +60,7 @@ pub fn round_s(setup: &Setup) -> f64 {
 ///
 /// # Errors
 /// What went wrong, for people.
-pub fn measure(
-    setup: &Setup,
-    rounds: usize,
-    lines: &mut Lines,
-    progress: &mut Progress,
-) -> Result<Measured, String> {
+pub fn measure(setup: &Setup, rounds: usize, report: &mut Report) -> Result<Measured, String> {
     let new = |is_own| Figures {
         who: if is_own { "sipkeep" } else { "Kamailio" },
         start_ms: Vec::new(),
@@ -80,14 +74,15 @@ pub fn measure(
         for (figures, is_own) in all.iter_mut().zip(servers(setup)) {
             round(setup, figures, is_own, number)?;
             let last = |values: &[f64]| values.last().copied();
-            lines.add(&serde_json::json!({
+            let mut run = serde_json::json!({
                 "row": format!("memory, {}", figures.who), "run": number,
                 "start_ms": last(&figures.start_ms), "restart_ms": last(&figures.restart_ms),
                 "idle_mib": last(&figures.idle_mib), "registrations": registrations(setup),
                 "registrations_mib": last(&figures.registrations_mib),
                 "calls": calls(setup), "call_bytes": last(&figures.call_bytes),
-            }))?;
-            progress.step(&format!("memory, {}", figures.who));
+            });
+            let said = format!("memory, {}", figures.who);
+            report.add(setup, &mut run, &said)?;
         }
     }
     Ok(Measured(all))
@@ -169,13 +164,13 @@ fn columns<'a>(setup: &Setup, own: &'a Figures) -> [(String, &'static str, &'a [
     [
         ("first answer".to_owned(), "ms", &own.start_ms),
         (format!("first answer with {held}"), "ms", &own.restart_ms),
-        ("idle".to_owned(), "MiB", &own.idle_mib),
+        ("memory when idle".to_owned(), "MiB", &own.idle_mib),
         (
-            format!("{held} registrations"),
+            format!("memory of {held} registrations"),
             "MiB",
             &own.registrations_mib,
         ),
-        ("a call".to_owned(), "bytes", &own.call_bytes),
+        ("memory of a call".to_owned(), "bytes", &own.call_bytes),
     ]
 }
 
@@ -204,7 +199,7 @@ pub fn text(setup: &Setup, measured: &Measured) -> String {
         if place == 0 {
             let titles = columns
                 .each_ref()
-                .map(|(title, _, _)| format!(" {title:>28} |"));
+                .map(|(title, _, _)| format!(" {title:>30} |"));
             text = format!(
                 "| {:<10} |{}\n| --- |{}\n",
                 "",

@@ -103,6 +103,22 @@ struct Row {
     runs: Vec<Value>,
 }
 
+/// What is said while it is measured.
+struct Report {
+    lines: Lines,
+    progress: Progress,
+}
+
+impl Report {
+    /// One measurement is over.
+    fn add(&mut self, setup: &Setup, run: &mut Value, said: &str) -> Result<(), String> {
+        run["small"] = setup.small.map(|small| small.to_string()).into();
+        self.lines.add(run)?;
+        self.progress.step(said);
+        Ok(())
+    }
+}
+
 /// Every run as a line of JSON.
 struct Lines {
     path: PathBuf,
@@ -132,7 +148,6 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let SocketAddr::V4(first) = arguments.target else {
         return Err("--target: over IPv4 only".to_owned());
     };
-    let mut lines = Lines::new(output)?;
     let setup = Setup {
         load: std::env::current_exe().map_err(|error| error.to_string())?,
         server: wanted.server.clone(),
@@ -150,25 +165,21 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     let has_memory = "memory".contains(&wanted.rows);
     let time = estimate(&setup, &rows, &chosen, has_memory) * wanted.rounds as u32;
     let steps = chosen.len() + if has_memory { memory::steps(&setup) } else { 0 };
-    let mut progress = Progress::begin(steps * wanted.rounds, time);
-    {
-        let servers = start(&setup, &kinds, &rows, &chosen)?;
-        for number in 0..wanted.rounds {
-            for &place in &chosen {
-                let mut report = run_row(&setup, &kinds, &servers, &rows[place])?;
-                let row = &mut rows[place];
-                report["row"] = format!("{}, {}", row.work, row.who).into();
-                report["run"] = number.into();
-                report["small"] = setup.small.map(|small| small.to_string()).into();
-                lines.add(&report)?;
-                progress.step(&format!(
-                    "{}, {}: {} µs",
-                    row.work, row.who, report["cpu_us"]
-                ));
-                row.runs.push(report);
-            }
-        }
+    if steps == 0 {
+        return Err(format!("--rows: none has {:?} in its name", wanted.rows));
     }
+    let mut report = Report {
+        lines: Lines::new(output)?,
+        progress: Progress::begin(steps * wanted.rounds, time),
+    };
+    measure(
+        &setup,
+        &kinds,
+        &mut rows,
+        &chosen,
+        wanted.rounds,
+        &mut report,
+    )?;
     let mut text = format!(
         "{} runs of {} s each, {}{}; medians\n\n",
         wanted.rounds,
@@ -180,7 +191,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
     text.push_str(&table::text(&measured));
     let mut bars = table::bars(&measured);
     if has_memory {
-        let figures = memory::measure(&setup, wanted.rounds, &mut lines, &mut progress)?;
+        let figures = memory::measure(&setup, wanted.rounds, &mut report)?;
         let _ = writeln!(text, "\n{}", memory::text(&setup, &figures));
         bars.extend(memory::bars(&setup, &figures));
     }
@@ -194,6 +205,30 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         output.display()
     );
     Ok(text)
+}
+
+/// Runs all rows by turns. The servers that run all the time end with it.
+fn measure(
+    setup: &Setup,
+    kinds: &[Kind],
+    rows: &mut [Row],
+    chosen: &[usize],
+    rounds: usize,
+    report: &mut Report,
+) -> Result<(), String> {
+    let servers = start(setup, kinds, rows, chosen)?;
+    for number in 0..rounds {
+        for &place in chosen {
+            let mut run = run_row(setup, kinds, &servers, &rows[place])?;
+            let row = &mut rows[place];
+            run["row"] = format!("{}, {}", row.work, row.who).into();
+            run["run"] = number.into();
+            let said = format!("{}, {}: {} µs", row.work, row.who, run["cpu_us"]);
+            report.add(setup, &mut run, &said)?;
+            row.runs.push(run);
+        }
+    }
+    Ok(())
 }
 
 /// Places of the rows that are wanted and of the floors that they need. Those that should not depend on what is held take so long
