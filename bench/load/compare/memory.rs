@@ -207,7 +207,7 @@ pub fn text(setup: &Setup, measured: &Measured) -> String {
                 " --: |".repeat(5)
             );
         }
-        let cells = columns.map(|(_, unit, values)| format!(" {:>28} |", shown(values, unit)));
+        let cells = columns.map(|(_, unit, values)| format!(" {:>30} |", shown(values, unit)));
         // Writing to a string cannot fail.
         let _ = writeln!(text, "| {:<10} |{}", own.who, cells.concat());
     }
