@@ -173,6 +173,21 @@ impl Binding {
         self.flow.unpack()
     }
 
+    /// Whether this is its way, as [`Flow::is_same_peer`] has it.
+    pub fn is_on(&self, flow: &Flow) -> bool {
+        self.flow.is_same_peer(&PackedFlow::new(flow))
+    }
+
+    /// Whether its phone speaks from this address.
+    pub fn is_at(&self, address: IpAddr) -> bool {
+        self.flow.remote.address == PackedAddress::bytes(address)
+    }
+
+    /// Whether both have the same way.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.flow.is_same_peer(&other.flow)
+    }
+
     /// Whether the phone is behind a NAT.
     pub fn is_behind_nat(&self) -> bool {
         self.is_behind_nat
@@ -247,7 +262,7 @@ struct PackedFlow {
 }
 
 /// IPv4 as IPv4-mapped, which a canonical address never is otherwise.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PackedAddress {
     /// Scope of a link-local address; the flow label is of no use to us.
     scope: u32,
@@ -265,6 +280,11 @@ impl PackedFlow {
         }
     }
 
+    fn is_same_peer(&self, other: &Self) -> bool {
+        (self.transport, self.connection) == (other.transport, other.connection)
+            && self.remote == other.remote
+    }
+
     fn unpack(&self) -> Flow {
         Flow {
             transport: self.transport,
@@ -277,14 +297,21 @@ impl PackedFlow {
 
 impl PackedAddress {
     fn new(address: SocketAddr) -> Self {
-        let (ip, scope) = match address {
-            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
-            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
+        let scope = match address {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(v6) => v6.scope_id(),
         };
         Self {
             scope,
             port: address.port(),
-            address: ip.octets(),
+            address: Self::bytes(address.ip()),
+        }
+    }
+
+    fn bytes(address: IpAddr) -> [u8; 16] {
+        match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
         }
     }
 

@@ -184,6 +184,7 @@ impl Location {
         gone.sort_by_key(|&(_, (index, _))| index);
         for (name, (_, slots)) in gone {
             for slot in slots {
+                self.unlink_flow(slot);
                 if let Some(binding) = self.take(slot) {
                     self.note_left(&binding.flow());
                     changes.push(Change::BindingGone(Box::new(binding.key(&name))));
@@ -225,7 +226,7 @@ impl Location {
     pub fn on_flow(&self, flow: &Flow) -> Option<&Binding> {
         let mut slot = self.flows.get(&self.flow_key(flow)).copied().unwrap_or(NIL);
         while let Some(binding) = self.binding(slot) {
-            if binding.flow().is_same_peer(flow) {
+            if binding.is_on(flow) {
                 return Some(binding);
             }
             slot = binding.next;
@@ -250,14 +251,20 @@ impl Location {
         binding.deadline = now.mono.plus(new.lifetime);
         self.refreshes += 1;
         binding.refreshed = self.refreshes;
-        if new.flow.connection.is_none() && self.has_flow(&new.flow).is_none() {
+        // A refresh on the way that the last one came: then no index changes.
+        let replaced = replaces.and_then(|BindingId(slot)| self.binding(slot));
+        let stays = replaced.is_some_and(|old| old.previous == NIL && old.is_beside(&binding));
+        if !stays && new.flow.connection.is_none() && self.has_flow(&new.flow).is_none() {
             self.flow_changes += 1;
         }
         // A phone that changes its Contact is where it was: some find out what their NAT makes of them, and write that.
         let address = new.flow.remote.ip();
-        let is_same = |own: &Binding| own.is_behind_nat && own.flow().remote.ip() == address;
+        let is_same = |own: &Binding| own.is_behind_nat && own.is_at(address);
         binding.is_behind_nat = self.bindings(user).any(is_same);
-        let old = replaces.and_then(|BindingId(slot)| self.unlist(slot));
+        let old = replaces.and_then(|BindingId(slot)| match stays {
+            true => self.lift(slot),
+            false => self.unlist(slot),
+        });
         match &old {
             Some(old) => {
                 binding.since = old.since;
@@ -276,6 +283,10 @@ impl Location {
             (self.slots.len() - 1) as u32
         });
         self.arm(now.mono, slot, binding.deadline);
+        match &old {
+            Some(old) if stays => (binding.previous, binding.next) = (old.previous, old.next),
+            _ => self.link_flow(slot, &mut binding),
+        }
         self.link(slot, &mut binding);
         self.count += 1;
         let entry = &self.users[user.0 as usize];
@@ -285,7 +296,7 @@ impl Location {
             .partition_point(|&other| self.binding(other).is_some_and(|other| other.q > binding.q));
         self.users[user.0 as usize].slots.insert(place, slot);
         self.slots[slot as usize].binding = Some(binding);
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|_| !stays) {
             self.note_left(&old.flow());
         }
         Some(BindingId(slot))
@@ -293,8 +304,7 @@ impl Location {
 
     /// A user's phone on this flow is behind a NAT.
     pub fn set_behind_nat(&mut self, user: UserId, flow: &Flow, changes: &mut Vec<Change>) {
-        let is_new =
-            |binding: &Binding| binding.flow().is_same_peer(flow) && !binding.is_behind_nat;
+        let is_new = |binding: &Binding| binding.is_on(flow) && !binding.is_behind_nat;
         let new = self.entries(user).filter(|(_, binding)| is_new(binding));
         let new: Vec<BindingId> = new.map(|(id, _)| id).collect();
         for BindingId(slot) in new {
@@ -431,6 +441,12 @@ impl Location {
 
     /// Takes a binding out of everything but the wheel.
     fn unlist(&mut self, slot: u32) -> Option<Binding> {
+        self.unlink_flow(slot);
+        self.lift(slot)
+    }
+
+    /// Takes a binding out of everything but the wheel and the index of flows, where it keeps its place.
+    fn lift(&mut self, slot: u32) -> Option<Binding> {
         let user = self.binding(slot)?.user;
         if let Some(entry) = self.users.get_mut(user.0 as usize) {
             entry.slots.retain(|&other| other != slot);
@@ -438,22 +454,9 @@ impl Location {
         self.take(slot)
     }
 
-    /// Takes a binding out of its slot and the index of flows.
+    /// Takes a binding out of its slot and the list of all.
     fn take(&mut self, slot: u32) -> Option<Binding> {
         let binding = self.slots.get_mut(slot as usize)?.binding.take()?;
-        if let Some(next) = self.binding_mut(binding.next) {
-            next.previous = binding.previous;
-        }
-        if let Some(previous) = self.binding_mut(binding.previous) {
-            previous.next = binding.next;
-        } else {
-            let key = self.flow_key(&binding.flow());
-            if binding.next == NIL {
-                self.flows.remove(&key);
-            } else {
-                self.flows.insert(key, binding.next);
-            }
-        }
         let (newer, older) = (binding.newer, binding.older);
         match self.binding_mut(newer) {
             Some(newer) => newer.older = older,
@@ -467,6 +470,27 @@ impl Location {
         Some(binding)
     }
 
+    /// Takes a binding out of the index of flows.
+    fn unlink_flow(&mut self, slot: u32) {
+        let Some(binding) = self.binding(slot) else {
+            return;
+        };
+        let (previous, next, flow) = (binding.previous, binding.next, binding.flow());
+        if let Some(next) = self.binding_mut(next) {
+            next.previous = previous;
+        }
+        if let Some(previous) = self.binding_mut(previous) {
+            previous.next = next;
+            return;
+        }
+        let key = self.flow_key(&flow);
+        if next == NIL {
+            self.flows.remove(&key);
+        } else {
+            self.flows.insert(key, next);
+        }
+    }
+
     /// A binding that was on this flow is not any more.
     fn note_left(&mut self, flow: &Flow) {
         if flow.connection.is_none() && self.has_flow(flow).is_none() {
@@ -475,14 +499,18 @@ impl Location {
         }
     }
 
-    /// Puts a binding at the head of the list of its flow and of the list of all.
-    fn link(&mut self, slot: u32, binding: &mut Binding) {
+    /// Puts a binding at the head of the list of its flow.
+    fn link_flow(&mut self, slot: u32, binding: &mut Binding) {
         let key = self.flow_key(&binding.flow());
         binding.previous = NIL;
         binding.next = self.flows.insert(key, slot).unwrap_or(NIL);
         if let Some(next) = self.binding_mut(binding.next) {
             next.previous = slot;
         }
+    }
+
+    /// Puts a binding at the head of the list of all.
+    fn link(&mut self, slot: u32, binding: &mut Binding) {
         (binding.newer, binding.older) = (NIL, self.newest);
         self.newest = slot;
         if let Some(older) = self.binding_mut(binding.older) {
