@@ -34,8 +34,6 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -52,6 +50,8 @@ const HEAD_BYTES: usize = 11;
 const MAC_BYTES: usize = 13;
 const BYTES: usize = HEAD_BYTES + MAC_BYTES;
 
+type Head = [u8; HEAD_BYTES];
+
 /// A nonce that was fresh when it was looked at: what tells it from all others of ours, older ones being less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nonce {
@@ -59,6 +59,13 @@ pub struct Nonce {
     pub minted_ms: u64,
     /// The random bits, and the key's number.
     pub bits: u64,
+}
+
+impl Nonce {
+    /// Its mark, as [`Nonces::is_marked`] tells it from the text.
+    pub fn is_marked(self) -> bool {
+        self.bits >> 8 & 1 == 1
+    }
 }
 
 /// The key of one run.
@@ -84,19 +91,17 @@ impl Key {
         }
     }
 
-    fn mac(&self, head: &[u8], source: Source, realm: &[u8]) -> [u8; MAC_BYTES] {
+    fn mac(&self, head: &Head, source: Source, realm: &[u8]) -> [u8; MAC_BYTES] {
         let mut mac = self.mac.clone();
         mac.update(head);
         mac.update(&source.bits().to_be_bytes());
         mac.update(realm);
         let whole: [u8; 32] = mac.finalize().into_bytes().into();
-        let mut cut = [0; MAC_BYTES];
-        cut.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
-        cut
+        whole.first_chunk().copied().unwrap_or_default()
     }
 
     /// Whether this MAC is ours.
-    fn has_made(&self, head: &[u8], mac: &[u8], source: Source, realm: &[u8]) -> bool {
+    fn has_made(&self, head: &Head, mac: &[u8], source: Source, realm: &[u8]) -> bool {
         let own = self.mac(head, source, realm);
         bool::from(subtle::ConstantTimeEq::ct_eq(own.as_slice(), mac))
     }
@@ -114,13 +119,54 @@ fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
 }
 
 /// A nonce's bytes: before the MAC, and the MAC.
-fn decode(text: &[u8]) -> Option<([u8; HEAD_BYTES], [u8; MAC_BYTES])> {
+fn decode(text: &[u8]) -> Option<(Head, [u8; MAC_BYTES])> {
+    let bytes = read(text.try_into().ok()?)?;
+    let (head, mac) = bytes.split_first_chunk()?;
+    Some((*head, *mac.first_chunk()?))
+}
+
+/// RFC 4648 §5. A nonce's bytes need no padding.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What each character stands for; 64 and more: it is none of them.
+const VALUES: [u8; 256] = values();
+
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler
+const fn values() -> [u8; 256] {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+}
+
+/// The bytes in base64url.
+fn write(bytes: &[u8; BYTES]) -> [u8; TEXT_BYTES] {
+    let mut text = [0; TEXT_BYTES];
+    let (groups, _) = bytes.as_chunks();
+    for (place, [a, b, c]) in text.as_chunks_mut().0.iter_mut().zip(groups) {
+        let bits = u32::from_be_bytes([0, *a, *b, *c]);
+        let character = |shift| ALPHABET.get((bits >> shift & 63) as usize);
+        *place = [18u32, 12, 6, 0].map(|shift| character(shift).copied().unwrap_or_default());
+    }
+    text
+}
+
+/// The bytes of this text, if it is base64url.
+fn read(text: &[u8; TEXT_BYTES]) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    let is_read =
-        text.len() == TEXT_BYTES && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(BYTES);
-    let (head, mac) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-    let mac = mac.first_chunk::<MAC_BYTES>()?;
-    is_read.then_some((*head, *mac))
+    let (groups, _) = text.as_chunks();
+    let value = |byte: u8| VALUES.get(usize::from(byte)).copied().unwrap_or_default();
+    let mut all = 0;
+    for (place, group) in bytes.as_chunks_mut().0.iter_mut().zip(groups) {
+        let [a, b, c, d]: [u8; 4] = group.map(value);
+        all |= a | b | c | d;
+        let bits = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
+        let [_, first, second, third] = bits.to_be_bytes();
+        *place = [first, second, third];
+    }
+    (all < 64).then_some(bytes)
 }
 
 /// Mints nonces and knows its own again.
@@ -182,23 +228,14 @@ impl Nonces {
     pub fn mint(&mut self, now: Now, source: Source, realm: &[u8], mark: bool) -> [u8; TEXT_BYTES] {
         self.counter = self.counter.wrapping_add(1);
         let bits = self.hasher.hash_one(self.counter) as u32 & !1 | u32::from(mark);
-        let [_, _, time @ ..] = self.millis(now).to_be_bytes();
-        let parts = time
-            .into_iter()
-            .chain(bits.to_be_bytes())
-            .chain([self.key.number]);
-        let mut head = [0; HEAD_BYTES];
-        head.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
-        let mac = self.key.mac(&head, source, realm);
+        let [_, _, t0, t1, t2, t3, t4, t5] = self.millis(now).to_be_bytes();
+        let [b0, b1, b2, b3] = bits.to_be_bytes();
+        let head = [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, self.key.number];
         let mut bytes = [0; BYTES];
-        bytes
-            .iter_mut()
-            .zip(head.into_iter().chain(mac))
-            .for_each(|(to, from)| *to = from);
-        let mut text = [0; TEXT_BYTES];
-        // 24 bytes are 32 characters exactly: it cannot fail.
-        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
-        text
+        let (place, rest) = bytes.split_at_mut(HEAD_BYTES);
+        place.copy_from_slice(&head);
+        rest.copy_from_slice(&self.key.mac(&head, source, realm));
+        write(&bytes)
     }
 
     /// The nonce, if `text` is one that this run minted for `source` and `realm` within the last hour.
@@ -228,6 +265,12 @@ impl Nonces {
         keys.any(|key| key.has_made(&head, &mac, source, realm))
     }
 
+    /// Whether the life of a nonce that was minted then has begun and is not over.
+    pub fn is_alive(&self, now: Now, minted_ms: u64) -> bool {
+        let age_ms = self.millis(now).checked_sub(minted_ms);
+        age_ms.is_some_and(|age_ms| u128::from(age_ms) < LIFE.as_millis())
+    }
+
     fn minted<'k>(
         &self,
         now: Now,
@@ -240,8 +283,7 @@ impl Nonces {
         let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = head;
         let minted_ms = u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]);
         // Time first: it needs no secret, and most stale nonces end here.
-        let age_ms = self.millis(now).checked_sub(minted_ms)?;
-        if u128::from(age_ms) >= LIFE.as_millis() {
+        if !self.is_alive(now, minted_ms) {
             return None;
         }
         let mut keys = keys.filter(|key| key.number == number);
@@ -387,7 +429,7 @@ mod tests {
             let text = nonces.mint(at(10, START), source(), REALM, mark);
             assert_eq!(nonces.is_marked(source(), REALM, &text), mark);
             let nonce = nonces.fresh(at(10, START), source(), REALM, &text);
-            assert!(nonce.is_some());
+            assert_eq!(nonce.map(Nonce::is_marked), Some(mark));
             assert!(!all.contains(&nonce));
             all.push(nonce);
         }
@@ -405,15 +447,22 @@ mod tests {
         assert!(!before.is_marked(elsewhere, REALM, &text));
         assert!(!before.is_marked(source(), b"other", &text));
         let plain = before.mint(at(10, START), source(), REALM, false);
-        let mut forged = URL_SAFE_NO_PAD.decode(plain).unwrap();
+        let mut forged = read(&plain).unwrap();
         forged[HEAD_BYTES - 2] |= 1;
-        let forged = URL_SAFE_NO_PAD.encode(forged);
-        assert!(!before.is_marked(source(), REALM, forged.as_bytes()));
+        assert!(!before.is_marked(source(), REALM, &write(&forged)));
         // The last run's, of days ago.
         let after = Nonces::new(at(7, START + 400_000_000), &[43; 32], Some(before.key()));
         assert!(!after.proves(at(8, 0), source(), REALM, &text));
         assert!(after.is_marked(source(), REALM, &text));
         assert!(!after.is_marked(elsewhere, REALM, &text));
+    }
+
+    #[test]
+    fn text_is_base64url() {
+        let mut bytes = *b"\xfb\xff\xbf any carnal pleasure.";
+        assert_eq!(&write(&bytes), b"-_-_IGFueSBjYXJuYWwgcGxlYXN1cmUu");
+        bytes.fill(0);
+        assert_eq!(write(&bytes), [b'A'; TEXT_BYTES]);
     }
 
     #[test]
@@ -442,10 +491,20 @@ mod tests {
         fn one_changed_bit_is_not_ours(byte in 0usize..BYTES, bit in 0u8..8) {
             let mut nonces = nonces();
             let text = nonces.mint(at(10, START), source(), REALM, false);
-            let mut bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+            let mut bytes = read(&text).unwrap();
             bytes[byte] ^= 1 << bit;
-            let forged = URL_SAFE_NO_PAD.encode(&bytes);
-            prop_assert!(nonces.fresh(at(10, START), source(), REALM, forged.as_bytes()).is_none());
+            prop_assert!(nonces.fresh(at(10, START), source(), REALM, &write(&bytes)).is_none());
+        }
+
+        #[test]
+        fn text_is_read_as_it_was_written(bytes: [u8; BYTES], at in 0..TEXT_BYTES, other: u8) {
+            let mut text = write(&bytes);
+            prop_assert_eq!(read(&text), Some(bytes));
+            // No other text means the same.
+            let is_another = text[at] != other;
+            text[at] = other;
+            prop_assert_eq!(read(&text) != Some(bytes), is_another);
+            prop_assert_eq!(read(&text).is_some(), ALPHABET.contains(&other));
         }
 
         #[test]

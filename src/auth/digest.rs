@@ -117,16 +117,10 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Lower-case hex of `bytes` into `out`, which is twice as long.
 fn hex<'b>(bytes: &[u8], out: &'b mut [u8]) -> &'b [u8] {
-    let digit = |value: u8| {
-        DIGITS
-            .get(usize::from(value & 0xf))
-            .copied()
-            .unwrap_or(b'0')
-    };
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(*byte)]);
-    out.iter_mut().zip(digits).for_each(|(to, from)| *to = from);
+    let digit = |value: u8| DIGITS.get(usize::from(value & 0xf)).copied();
+    for (pair, byte) in out.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *pair = [byte >> 4, *byte].map(|value| digit(value).unwrap_or(b'0'));
+    }
     out
 }
 
@@ -138,17 +132,32 @@ pub(super) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     if pairs.len() != N {
         return None;
     }
-    let digit = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|value| u8::try_from(value).ok())
-    };
     let mut bytes = [0; N];
-    for (to, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *to = digit(*high)? << 4 | digit(*low)?;
+    let mut all = 0;
+    for (to, pair) in bytes.iter_mut().zip(pairs) {
+        let [high, low] =
+            pair.map(|digit| NIBBLES.get(usize::from(digit)).copied().unwrap_or(NONE));
+        *to = high << 4 | low;
+        all |= high | low;
     }
-    Some(bytes)
+    (all < NONE).then_some(bytes)
 }
+
+/// No digit.
+const NONE: u8 = 0x10;
+
+/// What each hexadecimal digit stands for.
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [NONE; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        nibbles[DIGITS[value] as usize] = value as u8;
+        nibbles[DIGITS[value].to_ascii_uppercase() as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
 
 /// The strongest challenge that can be answered with this secret: by algorithm, then in the order of the response.
 pub fn strongest<'a>(

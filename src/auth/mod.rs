@@ -39,7 +39,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use memchr::memmem::Finder;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use self::digest::{Algorithm, Computed, Qop, unhex};
 use self::replay::Replay;
@@ -54,6 +54,8 @@ use crate::time::{Now, UnixTime};
 const PEEK_BYTES_MAX: usize = 8_192;
 /// Places that look like a nonce of ours and are checked by it; each costs a MAC at most.
 const PEEK_NONCES_MAX: usize = 4;
+/// Header fields with credentials: the first one counts.
+const CREDENTIALS: [HeaderName; 2] = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
 /// Bytes of a `uri` parameter.
 const URI_BYTES_MAX: usize = 1_024;
 
@@ -62,13 +64,31 @@ const URI_BYTES_MAX: usize = 1_024;
 pub struct Credentials<'a> {
     /// As received, without quotes; escapes are still in it ([`Authenticator::user`] reads them).
     pub username: &'a [u8],
+    /// The user of that name, if there is one.
+    pub user: Option<UserId>,
     /// The URI that the digest was computed over.
     pub uri: &'a [u8],
     nonce: Nonce,
     nonce_text: &'a [u8],
+    source: Source,
     response: Response,
     qop: Option<Qop<'a>>,
     nc: Option<u32>,
+}
+
+impl Credentials<'_> {
+    /// The mark of their nonce: what [`Authenticator::is_marked`] says of it.
+    pub fn is_marked(&self) -> bool {
+        self.nonce.is_marked()
+    }
+
+    fn proven(&self) -> Option<Proven> {
+        Some(Proven {
+            nonce: self.nonce,
+            text: self.nonce_text.try_into().ok()?,
+            source: self.source,
+        })
+    }
 }
 
 /// The response, by its algorithm.
@@ -112,6 +132,16 @@ struct User {
     md5: Option<[u8; 16]>,
     sha256: Option<[u8; 32]>,
     replay: Replay,
+    last: Option<Proven>,
+}
+
+/// The nonce of a user's last right answer, as it was found fresh: a phone uses it again and again, and its MAC need not be
+/// computed again.
+#[derive(Clone, Copy)]
+struct Proven {
+    nonce: Nonce,
+    text: [u8; nonce::TEXT_BYTES],
+    source: Source,
 }
 
 /// Challenges, and checks what comes back.
@@ -192,6 +222,8 @@ impl Authenticator {
                 md5,
                 sha256,
                 replay,
+                // The realm may be another.
+                last: None,
             });
         }
     }
@@ -257,10 +289,10 @@ impl Authenticator {
     /// Credentials for our realm in a request: of its Authorization headers, else of Proxy-Authorization.
     pub fn present<'a>(&self, now: Now, request: &Message<'a>, source: Source) -> Presented<'a> {
         let mut malformed = false;
-        for name in [HeaderName::Authorization, HeaderName::ProxyAuthorization] {
+        for name in CREDENTIALS {
             let mut ours = None;
-            for line in request.lines().filter(|line| line.name == name) {
-                match DigestParams::parse(line.value) {
+            for value in request.line_values(name) {
+                match DigestParams::parse(value) {
                     Ok(Some(params)) if params.realm.is_some_and(|realm| self.is_realm(realm)) => {
                         // Two for one realm: whoever reads the other one reads something else.
                         malformed |= ours.replace(params).is_some();
@@ -316,21 +348,31 @@ impl Authenticator {
         if !self.is_offered(algorithm) {
             return Some(Presented::Stale);
         }
-        let Some(nonce) = self
-            .nonces
-            .fresh(now, source, self.realm.as_bytes(), nonce_text)
+        let user = self.user(username);
+        let realm = self.realm.as_bytes();
+        let known = self.known(now, user, source, nonce_text);
+        let Some(nonce) = known.or_else(|| self.nonces.fresh(now, source, realm, nonce_text))
         else {
             return Some(Presented::Stale);
         };
         Some(Presented::Fresh(Credentials {
             username,
+            user,
             nonce,
             nonce_text,
+            source,
             uri,
             response,
             qop,
             nc,
         }))
+    }
+
+    /// The nonce, if this user has given a right answer to it last, from the same source, and it is still fresh.
+    fn known(&self, now: Now, user: Option<UserId>, source: Source, text: &[u8]) -> Option<Nonce> {
+        let last = self.users.get(user?.0 as usize)?.last.as_ref()?;
+        let is_it = last.source == source && bool::from(is_same(&last.text, text.try_into().ok()?));
+        (is_it && self.nonces.is_alive(now, last.nonce.minted_ms)).then_some(last.nonce)
     }
 
     /// Checks credentials of this request: the digest first, then whether it was used before. The same work for whoever
@@ -340,7 +382,7 @@ impl Authenticator {
             StartLine::Request { token, .. } => token,
             StartLine::Response { .. } => b"",
         };
-        let id = self.user(credentials.username);
+        let id = credentials.user;
         let user = id.and_then(|id| self.users.get_mut(id.0 as usize));
         let computed = Computed {
             method,
@@ -352,17 +394,18 @@ impl Authenticator {
             Response::Md5(response) => {
                 let ha1 = user.as_ref().and_then(|user| user.md5);
                 let own = computed.md5(&ha1.unwrap_or(self.dummy.0));
-                (own.ct_eq(response), ha1.is_some())
+                (is_same(&own, response), ha1.is_some())
             }
             Response::Sha256(response) => {
                 let ha1 = user.as_ref().and_then(|user| user.sha256);
                 let own = computed.sha256(&ha1.unwrap_or(self.dummy.1));
-                (own.ct_eq(response), ha1.is_some())
+                (is_same(&own, response), ha1.is_some())
             }
         };
         match (id, user) {
             (Some(id), Some(user)) if exists && bool::from(is_right) => {
                 if user.replay.take(credentials.nonce, credentials.nc) {
+                    user.last = credentials.proven();
                     Verified::Accepted(id)
                 } else {
                     Verified::Stale
@@ -390,10 +433,15 @@ impl Authenticator {
             .any(|text| (self.nonces).proves(now, source, self.realm.as_bytes(), text))
     }
 
-    /// Whether a packet carries a nonce with its mark that was minted for this source. It proves nobody: it may be an old one.
-    pub fn is_marked(&self, bytes: &[u8], source: Source) -> bool {
+    /// Whether the credentials of a request carry a nonce with its mark that was minted for this source. It proves nobody: it
+    /// may be an old one.
+    pub fn is_marked(&self, request: &Message<'_>, source: Source) -> bool {
         let realm = self.realm.as_bytes();
-        (self.nonces_in(bytes)).any(|text| self.nonces.is_marked(source, realm, text))
+        (CREDENTIALS.into_iter())
+            .flat_map(|name| request.line_values(name))
+            .flat_map(|value| self.nonces_in(value))
+            .take(PEEK_NONCES_MAX)
+            .any(|text| self.nonces.is_marked(source, realm, text))
     }
 
     /// What looks like a nonce of ours, at most [`PEEK_NONCES_MAX`].
@@ -419,6 +467,16 @@ impl Authenticator {
     pub fn user(&self, name: &[u8]) -> Option<UserId> {
         self.names.get(unescape(name).as_ref()).copied()
     }
+}
+
+/// Whether both are the same, in constant time, eight bytes at once; their length is a multiple of that.
+fn is_same<const N: usize>(one: &[u8; N], other: &[u8; N]) -> Choice {
+    const { assert!(N.is_multiple_of(8)) };
+    let words = one.as_chunks().0.iter().zip(other.as_chunks().0);
+    let differing = words.fold(0, |all, (one, other)| {
+        all | u64::from_ne_bytes(*one) ^ u64::from_ne_bytes(*other)
+    });
+    differing.ct_eq(&0)
 }
 
 /// RFC 3261 §25.1 quoted-pair.
@@ -611,6 +669,76 @@ mod tests {
         );
         let both = format!("{foreign}Authorization: {third}\r\n");
         assert_eq!(submit(&mut authenticator, at(4), source(), &both), accepted);
+    }
+
+    /// What is remembered of the last right answer makes its nonce good for nothing else.
+    #[test]
+    fn a_nonce_that_was_used_is_looked_at_as_before() {
+        let mut authenticator = authenticator();
+        let values = challenges(&mut authenticator, at(1), false);
+        let accepted = Outcome::Verified(Verified::Accepted(UserId(0)));
+        let line = |value: &str, user, password, nc| {
+            let answer = authorization(&parsed(value), user, password, nc);
+            format!("Authorization: {answer}\r\n")
+        };
+        let mut nc = 0;
+        let mut next = |value: &str| {
+            nc += 1;
+            line(value, "100", "correct horse", nc)
+        };
+        for ms in [2, 3, 3_600_000] {
+            let line = next(&values[1]);
+            assert_eq!(
+                submit(&mut authenticator, at(ms), source(), &line),
+                accepted
+            );
+            let again = submit(&mut authenticator, at(ms), source(), &line);
+            assert_eq!(again, Outcome::Verified(Verified::Stale));
+        }
+        let elsewhere = "192.0.2.2".parse().unwrap();
+        let line_of_next = next(&values[1]);
+        let outcome = submit(&mut authenticator, at(4), elsewhere, &line_of_next);
+        assert_eq!(outcome, Outcome::Stale);
+        let other = submit(
+            &mut authenticator,
+            at(4),
+            elsewhere,
+            &line(&values[1], "o.neil", "battery staple", 1),
+        );
+        assert_eq!(other, Outcome::Stale);
+        let nonce = parsed(&values[1]).nonce.unwrap();
+        let mut forged = nonce.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = values[1].replace(
+            std::str::from_utf8(nonce).unwrap(),
+            std::str::from_utf8(&forged).unwrap(),
+        );
+        let outcome = submit(&mut authenticator, at(4), source(), &next(&forged));
+        assert_eq!(outcome, Outcome::Stale);
+        assert!(is_wrong(&submit(
+            &mut authenticator,
+            at(4),
+            source(),
+            &line(&values[1], "100", "x", 99)
+        )));
+        let outcome = submit(
+            &mut authenticator,
+            at(3_600_001),
+            source(),
+            &next(&values[1]),
+        );
+        assert_eq!(outcome, Outcome::Stale);
+        // The same text in another realm is another nonce.
+        authenticator.reload(&Config::read(CONFIG, std::path::Path::new("/")).unwrap());
+        assert_eq!(
+            submit(&mut authenticator, at(4), source(), &next(&values[1])),
+            accepted
+        );
+        let moved = CONFIG.replace("pbx.example", "other.example");
+        authenticator.reload(&Config::read(&moved, std::path::Path::new("/")).unwrap());
+        let moved = values[1].replace("pbx.example", "other.example");
+        let outcome = submit(&mut authenticator, at(4), source(), &next(&moved));
+        assert_eq!(outcome, Outcome::Stale);
     }
 
     #[test]
@@ -851,16 +979,19 @@ mod tests {
             let value = value.strip_prefix("WWW-Authenticate: ").unwrap();
             let answer = authorization(&parsed(value), "100", "x", 1);
             let bytes = request("REGISTER", &format!("Authorization: {answer}\r\n"));
-            assert_eq!(authenticator.is_marked(&bytes, source()), mark);
+            let is_marked = |bytes: &[u8], source| {
+                authenticator.is_marked(&message::parse(bytes).unwrap(), source)
+            };
+            assert_eq!(is_marked(&bytes, source()), mark);
             let elsewhere = "198.51.100.77".parse().unwrap();
-            assert!(!authenticator.is_marked(&bytes, elsewhere));
+            assert!(!is_marked(&bytes, elsewhere));
             // A client's own nonce may be as long as ours.
             let client = String::from_utf8(bytes)
                 .unwrap()
                 .replace(" nonce=", " cnonce=");
-            assert!(!authenticator.is_marked(client.as_bytes(), source()));
+            assert!(!is_marked(client.as_bytes(), source()));
+            assert!(!is_marked(&request("REGISTER", ""), source()));
         }
-        assert!(!authenticator.is_marked(&request("REGISTER", ""), source()));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Arrival<'a> {
     pub reply: Flow,
     /// Its key in the transaction layer.
     pub key: ServerKey,
+    /// Its sender was behind a NAT when he was challenged, as the nonce that he has answered with says.
+    pub was_behind_nat: bool,
 }
 
 impl Arrival<'_> {

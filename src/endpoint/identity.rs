@@ -40,6 +40,7 @@ impl<'a> Unknown<'a> {
             ours,
             reply,
             key,
+            was_behind_nat: false,
         };
         Self { arrival, standing }
     }
@@ -249,7 +250,7 @@ impl Endpoint {
                     }
                     return None;
                 }
-                let own = self.auth.user(credentials.username);
+                let own = credentials.user;
                 let name = self.name_of(own).unwrap_or(credentials.username);
                 if self.guard.is_delayed(now, source, name)
                     && !own.is_some_and(|own| self.is_registered(own, unknown.flow()))
@@ -259,7 +260,9 @@ impl Endpoint {
                 match self.auth.verify(&credentials, unknown.request()) {
                     Verified::Accepted(user) => {
                         self.accepted(now, unknown.flow(), user);
-                        Some((user, unknown.arrival.authenticated()))
+                        let mut arrival = unknown.arrival.authenticated();
+                        arrival.was_behind_nat = credentials.is_marked();
+                        Some((user, arrival))
                     }
                     // RFC 3261 §8.2.2.2: what came here a second way carries the credentials of the first, and is no
                     // replay.
@@ -308,7 +311,7 @@ impl Endpoint {
     /// Whether this flow is one that this user is registered from, and so proved to be his: what another one behind the
     /// same address guesses does not delay him.
     pub(super) fn is_registered(&self, user: UserId, flow: &Flow) -> bool {
-        (self.location.bindings(user)).any(|binding| binding.flow().is_same_peer(flow))
+        (self.location.bindings(user)).any(|binding| binding.is_on(flow))
     }
 
     /// A user by address registers without a password, but only himself.
@@ -477,7 +480,7 @@ impl Endpoint {
         // nothing is remembered, shows that there is a NAT.
         let request = unknown.request();
         let is_behind_nat =
-            is_behind_nat(request, unknown.flow()) || self.auth.is_marked(request.bytes(), source);
+            is_behind_nat(request, unknown.flow()) || self.auth.is_marked(request, source);
         let kind = (stale, is_behind_nat);
         self.header_lines.clear();
         self.auth

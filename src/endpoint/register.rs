@@ -33,7 +33,7 @@ impl Endpoint {
                 .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
-        let is_behind_nat = self.shows_nat(arrival.request, &arrival.flow, user);
+        let is_behind_nat = self.shows_nat(&arrival, user);
         self.header_lines.clear();
         let (peers, config, ours) = (&self.peers, &self.config, arrival.ours);
         let registered = registrar::register(
@@ -113,13 +113,12 @@ impl Endpoint {
 
     /// Whether a phone that registers is behind a NAT: it says so, said so when it was challenged, or before it knew its
     /// address outside.
-    fn shows_nat(&self, request: &Message<'_>, flow: &Flow, user: UserId) -> bool {
-        let is_there = |binding: &Binding| {
-            binding.is_behind_nat() && binding.flow().remote.ip() == flow.remote.ip()
-        };
-        crate::call::is_behind_nat(request, flow)
-            || self.auth.is_marked(request.bytes(), flow.source())
+    fn shows_nat(&self, arrival: &Arrival<'_>, user: UserId) -> bool {
+        let address = arrival.flow.remote.ip();
+        let is_there = |binding: &Binding| binding.is_behind_nat() && binding.is_at(address);
+        arrival.was_behind_nat
             || self.location.bindings(user).any(is_there)
+            || crate::call::is_behind_nat(arrival.request, &arrival.flow)
     }
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other
