@@ -168,17 +168,7 @@ impl Endpoint {
             reason_phrase(200),
             &tag,
         );
-        composer
-            .field("Allow", &[ALLOW])
-            .field("Allow-Events", &[ALLOW_EVENTS])
-            .field("Accept", &[ACCEPT]);
-        let timer: &[u8] = match self.config.call.session_expires {
-            Some(_) => b", timer",
-            None => b"",
-        };
-        composer
-            .field("Supported", &[b"100rel, path, outbound, replaces", timer])
-            .field("Server", &[b"sipkeep"]);
+        composer.lines(&self.abilities);
         composer.finish(None, b"");
         self.send_unknown(unknown);
     }
@@ -227,6 +217,10 @@ impl Endpoint {
         request: &Message<'_>,
         flow: &Flow,
     ) -> Option<u16> {
+        let requires = [HeaderName::Require, HeaderName::ProxyRequire];
+        if (requires.iter()).all(|name| request.value(*name).is_none()) {
+            return None;
+        }
         let own: &[&[u8]] = match request.method() {
             Method::Register => &[b"path", b"outbound"],
             // Session timers (RFC 4028) are a matter of these two, unless they are off.
@@ -238,8 +232,8 @@ impl Endpoint {
             _ => &[b"100rel"],
         };
         let supported = |option: &&[u8]| own.iter().any(|own| option.eq_ignore_ascii_case(own));
-        let mut unsupported: Vec<&[u8]> = (request.values(HeaderName::Require))
-            .chain(request.values(HeaderName::ProxyRequire))
+        let mut unsupported: Vec<&[u8]> = (requires.iter())
+            .flat_map(|name| request.values(*name))
             .filter(|option| !supported(option))
             .collect();
         if unsupported.is_empty() {
@@ -286,6 +280,22 @@ impl Endpoint {
         let number = request.cseq().number.to_le_bytes();
         self.stateless_tag(&[request.via().branch, request.call_id(), from, &number])
     }
+}
+
+/// Header lines that say what we can do (RFC 3261 §11.2).
+pub(super) fn abilities(config: &Config) -> Vec<u8> {
+    let mut lines = Vec::new();
+    let timer: &[u8] = match config.call.session_expires {
+        Some(_) => b", timer",
+        None => b"",
+    };
+    Composer::lines_into(&mut lines)
+        .field("Allow", &[ALLOW])
+        .field("Allow-Events", &[ALLOW_EVENTS])
+        .field("Accept", &[ACCEPT])
+        .field("Supported", &[b"100rel, path, outbound, replaces", timer])
+        .field("Server", &[b"sipkeep"]);
+    lines
 }
 
 fn is_scanner(request: &Message<'_>) -> bool {

@@ -198,6 +198,8 @@ pub struct Endpoint {
     out: Outputs,
     buffer: Vec<u8>,
     header_lines: Vec<u8>,
+    /// What every answer to OPTIONS says of us.
+    abilities: Vec<u8>,
     changes: Vec<Change>,
     /// Our address as it is seen from outside.
     seen_from_outside: Option<public::Seen>,
@@ -274,6 +276,7 @@ impl Endpoint {
             buffer: Vec::with_capacity(2048),
             changes,
             header_lines: Vec::with_capacity(1024),
+            abilities: dispatch::abilities(&config),
             seen_from_outside: None,
             strange_host_said: None,
             no_line_said: None,
@@ -376,6 +379,7 @@ impl Endpoint {
         self.groups.reload(&self.config, &config);
         self.features.reload(&config, &mut self.changes);
         self.forget_letters();
+        self.abilities = dispatch::abilities(&config);
         self.config = config;
         self.keep_all_alive(now.mono);
         let (calls, context) = self.split(now);

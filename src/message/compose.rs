@@ -89,10 +89,18 @@ impl<'b> Composer<'b> {
     /// What every response to `request` repeats: Via, From, Call-ID and CSeq; To is as the response wants it.
     pub fn repeated(&mut self, request: &Message<'_>, flow: &Flow) {
         self.vias(request.line_values(HeaderName::Via), request.via(), flow);
-        self.field("From", &[request.from().raw]);
-        self.field("Call-ID", &[request.call_id()]);
         let cseq = request.value(HeaderName::CSeq).unwrap_or_default();
-        self.field("CSeq", &[cseq]);
+        self.line(b"From: ", request.from().raw);
+        self.line(b"Call-ID: ", request.call_id());
+        self.line(b"CSeq: ", cseq);
+    }
+
+    /// One field, its name with colon and blank.
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.buffer.len();
+        self.buffer.extend_from_slice(name);
+        self.buffer.extend_from_slice(value);
+        end_line(self.buffer, start);
     }
 
     fn vias<'v>(&mut self, lines: impl Iterator<Item = &'v [u8]>, top: &Via<'_>, flow: &Flow) {
@@ -100,7 +108,7 @@ impl<'b> Composer<'b> {
             if number == 0 {
                 self.field_with("Via", |buffer| stamp(buffer, line, top, flow));
             } else {
-                self.field("Via", &[line]);
+                self.line(b"Via: ", line);
             }
         }
     }
@@ -148,6 +156,10 @@ impl<'b> Composer<'b> {
         if let (Some(content_type), false) = (content_type, body.is_empty()) {
             self.field("Content-Type", &[content_type]);
         }
+        if body.is_empty() {
+            self.buffer.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+            return;
+        }
         self.number("Content-Length", body.len() as u64);
         self.buffer.extend_from_slice(b"\r\n");
         self.buffer.extend_from_slice(body);
@@ -157,7 +169,7 @@ impl<'b> Composer<'b> {
 /// Ends the line that begins at `start`: CR and LF that are in it so far become blanks.
 fn end_line(buffer: &mut Vec<u8>, start: usize) {
     let line = buffer.get_mut(start..).unwrap_or_default();
-    if memchr::memchr2(b'\r', b'\n', line).is_some() {
+    if may_have_line_end(line) {
         for byte in line {
             if matches!(byte, b'\r' | b'\n') {
                 *byte = b' ';
@@ -165,6 +177,24 @@ fn end_line(buffer: &mut Vec<u8>, start: usize) {
         }
     }
     buffer.extend_from_slice(b"\r\n");
+}
+
+/// Whether CR or LF may be in it, or another control byte below them: eight bytes at once, the last of them perhaps twice.
+/// Lines are too short for a search that prepares itself.
+fn may_have_line_end(line: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const BOUND: u8 = b'\r' + 1;
+    // The highest bit of each byte that is below the bound; only where one is are there others that are not.
+    let below = |bytes: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*bytes);
+        word.wrapping_sub(ONES * u64::from(BOUND)) & !word & ONES << 7
+    };
+    let (words, rest) = line.as_chunks();
+    let found = words.iter().fold(0, |found, word| found | below(word));
+    match line.last_chunk() {
+        Some(last) => found | below(last) != 0,
+        None => rest.iter().any(|byte| *byte < BOUND),
+    }
 }
 
 /// Appends a decimal number. By hand: the formatting machinery takes longer than the rest of an ordinary header line.
@@ -255,14 +285,16 @@ fn stamp(buffer: &mut Vec<u8>, line: &[u8], top: &Via<'_>, flow: &Flow) {
                         && matches!(scan::trim(rest).first(), None | Some(b'='))
                 })
         };
+        // Both names begin with it, and the branch, which is looked at most, does not.
+        let may_be_named = matches!(part.first(), Some(b'r' | b'R'));
         if number == 0 {
             buffer.extend_from_slice(part);
-        } else if is_named(b"rport") {
+        } else if may_be_named && is_named(b"rport") {
             if !std::mem::replace(&mut rport, true) {
                 buffer.extend_from_slice(b";rport=");
                 append_number(buffer, flow.remote.port().into());
             }
-        } else if !is_named(b"received") {
+        } else if !(may_be_named && is_named(b"received")) {
             buffer.push(b';');
             buffer.extend_from_slice(part);
         }
@@ -492,6 +524,22 @@ mod tests {
             text,
             "A  B sip:a   SIP/2.0\r\nSubject: a   b Evil: x \r\nContent-Type: a/b  \r\nContent-Length: 1\r\n\r\nx"
         );
+    }
+
+    #[test]
+    fn line_ends_are_found_wherever_they_stand() {
+        for length in 0..40 {
+            let line = vec![b'~'; length];
+            assert!(!may_have_line_end(&line));
+            for (at, byte) in (0..length).flat_map(|at| [(at, b'\r'), (at, b'\n')]) {
+                let mut line = line.clone();
+                line[at] = byte;
+                assert!(may_have_line_end(&line), "{at} of {length}");
+            }
+        }
+        assert!(!may_have_line_end(
+            "\u{a0}\u{ff}\u{10ffff} \u{8d}\u{8a}".as_bytes()
+        ));
     }
 
     #[test]

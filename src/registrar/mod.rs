@@ -106,7 +106,7 @@ fn check_order(request: &Message<'_>, binding: &Binding) -> Result<(), Registere
 }
 
 /// What is to become of a user's bindings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Plan {
     /// For each wanted contact the binding it updates or removes.
     matched: Vec<Option<BindingId>>,
@@ -179,6 +179,33 @@ fn update<'r>(
     Ok(Some(registration))
 }
 
+/// A binding that the user has.
+#[derive(Debug)]
+struct Current<'l> {
+    id: BindingId,
+    binding: &'l Binding,
+    uri: ContactUri<'l>,
+    /// No contact has been found to mean it.
+    is_free: bool,
+}
+
+impl<'l> Current<'l> {
+    fn new((id, binding): (BindingId, &'l Binding)) -> Self {
+        Self {
+            id,
+            binding,
+            uri: ContactUri::of(binding),
+            is_free: true,
+        }
+    }
+
+    /// A contact means it.
+    fn take(&mut self, request: &Message<'_>) -> Result<(), Registered> {
+        self.is_free = false;
+        check_order(request, self.binding)
+    }
+}
+
 /// Finds out what is to be done, and whether all of it may be.
 fn plan(
     request: &Message<'_>,
@@ -188,40 +215,36 @@ fn plan(
     contacts: &[Wanted<'_>],
     bindings: &[NewBinding<'_>],
 ) -> Result<Plan, Registered> {
-    let current: Vec<(BindingId, &Binding, ContactUri<'_>)> = location
-        .entries(user)
-        .map(|(id, binding)| (id, binding, ContactUri::of(binding)))
-        .collect();
-    let mut plan = Plan::default();
-    let mut is_free = vec![true; current.len()];
+    let mut current: Vec<Current<'_>> = location.entries(user).map(Current::new).collect();
+    let mut plan = Plan {
+        matched: Vec::with_capacity(contacts.len()),
+        removed: Vec::new(),
+    };
     for wanted in contacts {
         // Of several one that is as it asks to be, with a reg-id or without: so no two without have the same contact. Then,
         // since equality of URIs is not transitive (§19.1.4), the very same text goes first.
-        let found = (current.iter().enumerate())
-            .filter(|&(at, (_, binding, uri))| is_free[at] && wanted.is_same(binding, uri))
-            .min_by_key(|(_, (_, binding, _))| {
-                let is_other_kind = (wanted.reg_id == 0) != (binding.reg_id == 0);
-                (is_other_kind, binding.contact() != wanted.uri.raw)
-            })
-            .map(|(at, _)| at);
-        if let Some(at) = found {
-            check_order(request, current[at].1)?;
-            is_free[at] = false;
+        let found = (current.iter_mut())
+            .filter(|own| own.is_free && wanted.is_same(own.binding, &own.uri))
+            .min_by_key(|own| {
+                let is_other_kind = (wanted.reg_id == 0) != (own.binding.reg_id == 0);
+                (is_other_kind, own.binding.contact() != wanted.uri.raw)
+            });
+        plan.matched.push(found.as_ref().map(|own| own.id));
+        if let Some(own) = found {
+            own.take(request)?;
         }
-        plan.matched.push(found.map(|at| current[at].0));
     }
     // A new contact of a phone that registered another one before takes its place: its address has changed.
     for (wanted, matched) in contacts.iter().zip(&mut plan.matched) {
         if wanted.is_removal() || matched.is_some() {
             continue;
         }
-        for (at, (id, binding, _)) in current.iter().enumerate() {
-            if is_free[at] && wanted.supersedes(binding, request.call_id()) {
-                check_order(request, binding)?;
-                is_free[at] = false;
+        for own in &mut current {
+            if own.is_free && wanted.supersedes(own.binding, request.call_id()) {
+                own.take(request)?;
                 match matched {
-                    None => *matched = Some(*id),
-                    Some(_) => plan.removed.push(*id),
+                    None => *matched = Some(own.id),
+                    Some(_) => plan.removed.push(own.id),
                 }
             }
         }
@@ -230,11 +253,9 @@ fn plan(
         .iter()
         .filter(|wanted| !wanted.is_removal())
         .count();
-    let mut kept: Vec<(BindingId, &Binding)> = current
-        .iter()
-        .zip(&is_free)
-        .filter(|&(_, &free)| free)
-        .map(|((id, binding, _), _)| (*id, *binding))
+    let mut kept: Vec<(BindingId, &Binding)> = (current.iter())
+        .filter(|own| own.is_free)
+        .map(|own| (own.id, own.binding))
         .collect();
     if added > 0 {
         kept.sort_by_key(|(_, binding)| binding.refreshed);

@@ -7,9 +7,10 @@ const FORM: &[u8; 29] = b"Aaa, 00 Aaa 0000 00:00:00 GMT";
 
 /// Appends `Sat, 13 Nov 2010 23:29:00 GMT`.
 pub fn append(time: UnixTime, out: &mut Vec<u8>) {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
     ];
     let seconds = time.as_millis() / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
@@ -24,21 +25,17 @@ pub fn append(time: UnixTime, out: &mut Vec<u8>) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12;
     let year = era * 400 + year_of_era + u64::from(month < 2);
-    let two = |number: u64, end: &[u8], out: &mut Vec<u8>| {
-        let digit = |number: u64| b'0' + (number % 10) as u8;
-        out.extend_from_slice(&[digit(number / 10), digit(number)]);
-        out.extend_from_slice(end);
-    };
-    out.extend_from_slice(DAYS[(days % 7) as usize].as_bytes());
-    out.extend_from_slice(b", ");
-    two(day, b" ", out);
-    out.extend_from_slice(MONTHS[month as usize].as_bytes());
-    out.push(b' ');
-    two(year / 100, b"", out);
-    two(year, b" ", out);
-    two(second / 3600, b":", out);
-    two(second / 60 % 60, b":", out);
-    two(second % 60, b" GMT", out);
+    let two = |number: u64| [number / 10, number].map(|number| b'0' + (number % 10) as u8);
+    let mut text = *FORM;
+    text[..3].copy_from_slice(DAYS[(days % 7) as usize]);
+    text[5..7].copy_from_slice(&two(day));
+    text[8..11].copy_from_slice(MONTHS[month as usize]);
+    text[12..14].copy_from_slice(&two(year / 100));
+    text[14..16].copy_from_slice(&two(year));
+    text[17..19].copy_from_slice(&two(second / 3600));
+    text[20..22].copy_from_slice(&two(second / 60 % 60));
+    text[23..25].copy_from_slice(&two(second % 60));
+    out.extend_from_slice(&text);
 }
 
 /// Whether a text has the form of such a date.

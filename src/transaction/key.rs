@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use ahash::RandomState;
+use ahash::{AHasher, RandomState};
 
 use super::branch::MAGIC_COOKIE;
 use crate::message::{Message, Method, StartLine};
@@ -76,7 +76,9 @@ impl Keys {
 
     /// The transaction of `request`, as if its method were `method`; an ACK counts as the INVITE.
     pub fn server(&self, request: &Message<'_>, method: Method) -> ServerKey {
-        ServerKey([&self.first, &self.second].map(|state| hash_key(state, request, method)))
+        let mut both = Both([&self.first, &self.second].map(RandomState::build_hasher));
+        write_key(&mut both, request, method);
+        ServerKey(both.0.map(|hasher| hasher.finish()))
     }
 
     /// RFC 3261 §8.2.2.2: From tag, Call-ID and CSeq, which two requests share that took different ways here.
@@ -91,8 +93,8 @@ impl Keys {
     }
 }
 
-fn hash_key(state: &RandomState, request: &Message<'_>, method: Method) -> u64 {
-    let mut hasher = state.build_hasher();
+/// What a server transaction is known by.
+fn write_key(hasher: &mut impl Hasher, request: &Message<'_>, method: Method) {
     let method = if method == Method::Ack {
         Method::Invite
     } else {
@@ -103,27 +105,26 @@ fn hash_key(state: &RandomState, request: &Message<'_>, method: Method) -> u64 {
         _ => method.token().as_bytes(),
     };
     let via = request.via();
-    write(&mut hasher, token);
-    write_lower(&mut hasher, via.host);
+    write(hasher, token);
+    write_lower(hasher, via.host);
     // RFC 3261 §18.1.1: without a port it is the default one.
     hasher.write_u16(via.port.unwrap_or(5060));
     if is_unique(via.branch) {
         hasher.write_u8(1);
-        write(&mut hasher, via.branch);
-        return hasher.finish();
+        write(hasher, via.branch);
+        return;
     }
     // RFC 2543. The To tag is left out for INVITE and ACK: an ACK carries the one of our response, and within one
     // Call-ID and From tag the CSeq number tells INVITEs apart.
     hasher.write_u8(0);
-    write(&mut hasher, via.params.0);
-    write(&mut hasher, request.request_uri());
-    write(&mut hasher, request.from().tag().unwrap_or_default());
-    write(&mut hasher, request.call_id());
+    write(hasher, via.params.0);
+    write(hasher, request.request_uri());
+    write(hasher, request.from().tag().unwrap_or_default());
+    write(hasher, request.call_id());
     hasher.write_u32(request.cseq().number);
     if method != Method::Invite {
-        write(&mut hasher, request.to().tag().unwrap_or_default());
+        write(hasher, request.to().tag().unwrap_or_default());
     }
-    hasher.finish()
 }
 
 /// Whether a branch was made as RFC 3261 §8.1.1.7 wants. The cookie alone tells nothing (RFC 4475 §3.2.1 sends it).
@@ -148,6 +149,41 @@ fn write_lower(hasher: &mut impl Hasher, bytes: &[u8]) {
         part.copy_from_slice(chunk);
         part.make_ascii_lowercase();
         hasher.write(part);
+    }
+}
+
+/// Two hashers that are told the same: it is read and prepared once.
+struct Both([AHasher; 2]);
+
+impl Hasher for Both {
+    fn finish(&self) -> u64 {
+        self.0[0].finish()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.iter_mut().for_each(|hasher| hasher.write(bytes));
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.0.iter_mut().for_each(|hasher| hasher.write_u8(number));
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.0
+            .iter_mut()
+            .for_each(|hasher| hasher.write_u16(number));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0
+            .iter_mut()
+            .for_each(|hasher| hasher.write_u32(number));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.0
+            .iter_mut()
+            .for_each(|hasher| hasher.write_usize(number));
     }
 }
 
