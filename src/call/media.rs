@@ -8,6 +8,7 @@
 //! suddenly has more streams than its offer goes on without a relay.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::*;
@@ -509,20 +510,35 @@ impl Leg {
 /// Whether whoever sent a request is behind a NAT: he writes another address of his than the one that it came from, into
 /// his Via, or if nobody stands between into his Contact.
 pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
+    let contact = || match request.contacts() {
+        ContactValue::Values(_) => {
+            let contact = request.contact_values().next()?;
+            address(&Uri::parse(contact.address.uri).ok()?.host)
+        }
+        _ => None,
+    };
+    shows_nat(request, flow, contact)
+}
+
+/// The same where it may be known which address his `contact` has, if it has one.
+pub fn shows_nat(
+    request: &Message<'_>,
+    flow: &Flow,
+    contact: impl FnOnce() -> Option<IpAddr>,
+) -> bool {
     let source = flow.remote.ip().to_canonical();
-    let differs = |host: &Host<'_>| matches!(host, Host::Address(address) if *address != source);
-    if Host::parse(request.via().host)
-        .as_ref()
-        .is_some_and(differs)
-    {
+    let via = Host::parse(request.via().host).as_ref().and_then(address);
+    if via.is_some_and(|address| address != source) {
         return true;
     }
     let is_direct = request.values(HeaderName::RecordRoute).next().is_none();
-    let is_private = |host: &Host<'_>| matches!(host, Host::Address(address) if crate::media::is_private(*address));
-    let contact = match request.contacts() {
-        ContactValue::Values(_) => request.contact_values().next(),
-        _ => None,
-    };
-    let contact = contact.and_then(|contact| Uri::parse(contact.address.uri).ok());
-    is_direct && contact.is_some_and(|uri| differs(&uri.host) && is_private(&uri.host))
+    let is_other = |address| address != source && crate::media::is_private(address);
+    is_direct && contact().is_some_and(is_other)
+}
+
+fn address(host: &Host<'_>) -> Option<IpAddr> {
+    match host {
+        Host::Address(address) => Some(*address),
+        Host::Name(_) => None,
+    }
 }

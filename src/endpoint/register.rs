@@ -33,7 +33,7 @@ impl Endpoint {
                 .map(|binding| (binding.serial, binding.flow()))
                 .collect(),
         };
-        let is_behind_nat = self.shows_nat(&arrival, user);
+        let was_behind_nat = self.was_behind_nat(&arrival, user);
         self.header_lines.clear();
         let (peers, config, ours) = (&self.peers, &self.config, arrival.ours);
         let registered = registrar::register(
@@ -69,7 +69,11 @@ impl Endpoint {
         if registered.status == 200 {
             self.phone_is_back(now, user, &arrival);
         }
-        if registered.status == 200 && is_behind_nat {
+        let is_behind_nat = || {
+            let contact = || registered.contact;
+            was_behind_nat || crate::call::shows_nat(arrival.request, &arrival.flow, contact)
+        };
+        if registered.status == 200 && is_behind_nat() {
             self.is_behind_nat(now.mono, user, &arrival.flow);
         }
         let bindings = self.location.bindings(user).count();
@@ -111,14 +115,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether a phone that registers is behind a NAT: it says so, said so when it was challenged, or before it knew its
+    /// Whether a phone that registers is known to be behind a NAT: it said so when it was challenged, or before it knew its
     /// address outside.
-    fn shows_nat(&self, arrival: &Arrival<'_>, user: UserId) -> bool {
+    fn was_behind_nat(&self, arrival: &Arrival<'_>, user: UserId) -> bool {
         let address = arrival.flow.remote.ip();
         let is_there = |binding: &Binding| binding.is_behind_nat() && binding.is_at(address);
-        arrival.was_behind_nat
-            || self.location.bindings(user).any(is_there)
-            || crate::call::is_behind_nat(arrival.request, &arrival.flow)
+        arrival.was_behind_nat || self.location.bindings(user).any(is_there)
     }
 
     /// A phone in a call has registered from elsewhere (its NAT has a new mapping, it lost its connection): what the other

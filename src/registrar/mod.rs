@@ -9,6 +9,8 @@
 mod answer;
 mod request;
 
+use std::net::IpAddr;
+
 use crate::config;
 use crate::location::{Binding, BindingId, Location, NewBinding};
 use crate::message::{ContactValue, Message, Uri};
@@ -25,11 +27,17 @@ pub struct Registered {
     pub status: u16,
     /// Reason phrase.
     pub reason: &'static str,
+    /// With 200: the address that the first contact of the request has for a host, if it is one.
+    pub contact: Option<IpAddr>,
 }
 
 impl Registered {
     const fn new(status: u16, reason: &'static str) -> Self {
-        Self { status, reason }
+        Self {
+            status,
+            reason,
+            contact: None,
+        }
     }
 }
 
@@ -65,7 +73,10 @@ pub fn register(
     match outcome {
         Ok(done) => {
             answer::success(now, location, user, done.as_ref(), lines);
-            Registered::new(200, "OK")
+            Registered {
+                contact: done.and_then(|registration| registration.first),
+                ..Registered::new(200, "OK")
+            }
         }
         Err(refused) => {
             if refused.status == 423 {

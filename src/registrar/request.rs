@@ -2,12 +2,13 @@
 //! no binding is looked at here.
 
 use std::cell::OnceCell;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config;
 use crate::limits::{CONTACTS_MAX, HEADER_LINES_MAX};
 use crate::location::Binding;
-use crate::message::{Contact, HeaderName, Message, NameAddr, Params, Scheme, Uri};
+use crate::message::{Contact, HeaderName, Host, Message, NameAddr, Params, Scheme, Uri};
 use crate::source::Flow;
 
 use super::Registered;
@@ -18,6 +19,8 @@ const NEVER_TOO_BRIEF: Duration = Duration::from_secs(3600);
 /// A REGISTER with contacts.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
+    /// The address that the first contact has for a host, if it is one.
+    pub first: Option<IpAddr>,
     /// Each contact once.
     pub contacts: Vec<Wanted<'a>>,
     /// Path values joined by `, `.
@@ -47,6 +50,7 @@ impl<'a> Registration<'a> {
         forbidden: &dyn Fn(&Uri<'_>, &Flow) -> bool,
     ) -> Result<Self, Registered> {
         let mut contacts: Vec<Wanted<'a>> = Vec::new();
+        let mut first = None;
         let header = request.expires();
         for (count, contact) in request.contact_values().enumerate() {
             if count >= CONTACTS_MAX.max(config.bindings_per_user_max) {
@@ -57,6 +61,12 @@ impl<'a> Registration<'a> {
             if !wanted.is_removal() {
                 wanted.check(flow, forbidden)?;
             }
+            if count == 0 {
+                first = match wanted.uri.host {
+                    Host::Address(address) => Some(address),
+                    Host::Name(_) => None,
+                };
+            }
             // The same contact twice: the later one counts.
             contacts.retain(|earlier| !wanted.is_same_as(earlier));
             contacts.push(wanted);
@@ -65,6 +75,7 @@ impl<'a> Registration<'a> {
         let path = path(request, flow, is_adding, forbidden)?;
         let is_outbound = outbound(request, &mut contacts)?;
         Ok(Self {
+            first,
             contacts,
             path,
             is_outbound,

@@ -154,7 +154,8 @@ fn a_first_registration() {
         1,
         "Contact: \"Al\" <sip:100@10.0.0.5:5062>\nUser-Agent: Phone/1\n",
     );
-    assert_eq!(answer, Registered::new(200, "OK"));
+    assert_eq!((answer.status, answer.reason), (200, "OK"));
+    assert_eq!(answer.contact, Some([10, 0, 0, 5].into()));
     assert_eq!(desk.contacts(), ["<sip:100@10.0.0.5:5062>;expires=600"]);
     assert_eq!(desk.values("Date"), ["Sun, 15 Jun 2025 15:06:40 GMT"]);
     assert_eq!(desk.values("Supported"), ["path, outbound"]);
