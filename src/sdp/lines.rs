@@ -13,17 +13,22 @@ pub(super) struct Line<'a> {
 
 /// The lines of a description, which they are again if they are put together.
 pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    description
-        .split_inclusive(|byte| *byte == b'\n')
-        .map(|line| {
-            let text = line.strip_suffix(b"\n").unwrap_or(line);
-            let text = match text.len() < line.len() {
-                true => text.strip_suffix(b"\r").unwrap_or(text),
-                false => text,
-            };
-            let (text, end) = line.split_at_checked(text.len()).unwrap_or((line, b""));
-            Line { text, end }
-        })
+    let mut rest = description;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(feed) = memchr::memchr(b'\n', rest) else {
+            let text = std::mem::take(&mut rest);
+            return Some(Line { text, end: b"" });
+        };
+        let (line, behind) = rest.split_at_checked(feed.saturating_add(1))?;
+        rest = behind;
+        let text = line.get(..feed)?;
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let (text, end) = line.split_at_checked(text.len())?;
+        Some(Line { text, end })
+    })
 }
 
 /// `m=KIND PORT[/COUNT] PROTOCOL ...`. Between two fields there may be several blanks.

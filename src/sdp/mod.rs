@@ -122,7 +122,8 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
     {
         return Err(Unreadable::Malformed);
     }
-    let mut streams: Vec<Stream> = Vec::new();
+    // One is the rule; growing would make room for four.
+    let mut streams: Vec<Stream> = Vec::with_capacity(1);
     let (mut address, mut direction) = (None, Direction::default());
     for line in lines {
         match (line.kind(), streams.last_mut()) {

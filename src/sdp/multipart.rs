@@ -9,6 +9,9 @@ const PARTS_MAX: usize = 16;
 
 /// Where the session description lies in a body of this Content-Type; `None`: there is none.
 pub fn part(kind: &[u8], body: &[u8]) -> Option<Range<usize>> {
+    if kind == b"application/sdp" && !body.is_empty() {
+        return Some(0..body.len());
+    }
     let (name, params) = split_kind(kind);
     if name.eq_ignore_ascii_case(b"application/sdp") {
         return (!body.is_empty()).then_some(0..body.len());
