@@ -255,17 +255,21 @@ impl Call {
     ) {
         let (own_s, now) = (self.session_s, context.now.mono);
         let kept = self.invitation.take();
-        let request = (kept.as_ref()).and_then(|kept| crate::message::parse(&kept.request).ok());
         let winner = self.winner;
-        let offer = request.as_ref().map(|request| {
-            let offer = self.passed(winner, Said::offer(CALLER, request), context);
-            (request.value(HeaderName::ContentType), offer)
-        });
-        if let Some(branch) = self.branches.get_mut(self.winner as usize) {
-            let watch = &mut branch.leg.watch;
-            watch.agree(now, response, own_s);
-            if let Some((kind, offer)) = offer.filter(|_| watch.keeps_descriptions()) {
-                watch.sending(kind, &offer);
+        let keeps_offer = self
+            .branches
+            .get_mut(winner as usize)
+            .is_some_and(|branch| {
+                branch.leg.watch.agree(now, response, own_s);
+                branch.leg.watch.keeps_descriptions()
+            });
+        // What this callee was offered is read again only if it may have to be offered again.
+        let kept = kept.as_ref().filter(|_| keeps_offer);
+        if let Some(request) = kept.and_then(|kept| crate::message::parse(&kept.request).ok()) {
+            let offer = self.passed(winner, Said::offer(CALLER, &request), context);
+            if let Some(branch) = self.branches.get_mut(winner as usize) {
+                let kind = request.value(HeaderName::ContentType);
+                branch.leg.watch.sending(kind, &offer);
             }
         }
         let watch = &mut self.caller.watch;
