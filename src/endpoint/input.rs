@@ -177,30 +177,31 @@ impl Endpoint {
 
     /// One whole message.
     fn message(&mut self, now: Now, flow: &Flow, standing: Standing, bytes: &[u8]) {
-        match message::parse(bytes) {
-            Ok(message) if message.is_request() => self.request(now, flow, standing, &message),
+        // Looked at where it is: to move it is to copy its index.
+        match &message::parse(bytes) {
+            Ok(message) if message.is_request() => self.request(now, flow, standing, message),
             Ok(response) => {
                 let found = self
                     .transactions
-                    .receive_response(now.mono, &response, &mut self.out);
+                    .receive_response(now.mono, response, &mut self.out);
                 let Some(found) = found else { return };
                 if let (_, TransactionUser::Reach(id)) = found {
-                    return self.reach_answered(now, id, &response);
+                    return self.reach_answered(now, id, response);
                 }
-                self.reach_responded(now, flow, &response);
+                self.reach_responded(now, flow, response);
                 if let TransactionUser::Call(owner) = found.1
                     && self.is_from_line(owner, flow)
                 {
-                    self.line_answered(now, flow, &response);
+                    self.line_answered(now, flow, response);
                 }
                 let ours = self.contact_address(flow);
-                self.sees_us(now, found.1, flow, ours, &response);
+                self.sees_us(now, found.1, flow, ours, response);
                 if let (id, TransactionUser::Call(owner)) = found
                     && matches!(response.status(), 401 | 407)
                     && self.is_from_line(owner, flow)
                 {
                     let (calls, mut context) = self.split(now);
-                    if calls.challenged(id, owner, &response, &mut context) {
+                    if calls.challenged(id, owner, response, &mut context) {
                         return;
                     }
                 }
@@ -208,14 +209,14 @@ impl Endpoint {
                 match found {
                     (id, TransactionUser::Call(owner)) => {
                         let way = (flow, ours);
-                        (users.calls).receive_response(id, owner, &response, way, &mut context);
+                        (users.calls).receive_response(id, owner, response, way, &mut context);
                     }
                     (_, TransactionUser::Page(page)) => {
-                        (users.pages).receive_response(page, &response, &mut context);
+                        (users.pages).receive_response(page, response, &mut context);
                     }
                     (_, TransactionUser::Subscription(id)) => {
                         let lamps = sight(users.calls, users.config, users.auth);
-                        (users.subscriptions).receive_response(id, &response, &lamps, &mut context);
+                        (users.subscriptions).receive_response(id, response, &lamps, &mut context);
                     }
                     (_, TransactionUser::Reach(_)) => {}
                     (_, TransactionUser::Line(id))
@@ -224,10 +225,10 @@ impl Endpoint {
                     {
                         self.line_unanswered(now, id, Silence::Stranger(flow.remote));
                     }
-                    (_, TransactionUser::Line(id)) => self.line_response(now, id, &response),
+                    (_, TransactionUser::Line(id)) => self.line_response(now, id, response),
                 }
             }
-            Err(error) => self.bad_message(now, flow, standing, bytes, error),
+            Err(error) => self.bad_message(now, flow, standing, bytes, *error),
         }
     }
 
@@ -293,7 +294,7 @@ impl Endpoint {
                 level: log::Level::Info,
                 name: "unban",
                 source: Some(source),
-                fields,
+                fields: fields.into(),
             });
         }
     }
