@@ -501,8 +501,8 @@ pub struct Calls {
     counts: Counts,
     /// Where legs are that began in another call.
     moved: BTreeMap<transfer::Place, (CallHandle, u8)>,
-    /// Users whose calls have changed.
-    touched: BTreeSet<UserId>,
+    /// Users whose calls have changed, in order, each once.
+    touched: Vec<UserId>,
     /// Groups whose calls have.
     touched_groups: BTreeSet<Box<str>>,
     /// The slots of the calls that each user is in: he is counted there.
@@ -530,7 +530,7 @@ impl Calls {
             heard: VecDeque::new(),
             counts: Counts::default(),
             moved: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             touched_groups: BTreeSet::new(),
             by_user: BTreeSet::new(),
             #[cfg(feature = "testing")]

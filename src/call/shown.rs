@@ -121,14 +121,20 @@ impl Calls {
         self.looks.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The users some of whose calls have changed since this was asked last, in the order of their names.
-    pub fn take_touched(&mut self) -> Vec<UserId> {
-        std::mem::take(&mut self.touched).into_iter().collect()
+    /// The users some of whose calls have changed since [`Calls::forget_touched`], in the order of their names.
+    pub fn touched(&self) -> &[UserId] {
+        &self.touched
     }
 
     /// The same of groups: whoever rings for one need not be a member of it.
-    pub fn take_touched_groups(&mut self) -> BTreeSet<Box<str>> {
-        std::mem::take(&mut self.touched_groups)
+    pub fn touched_groups(&self) -> &BTreeSet<Box<str>> {
+        &self.touched_groups
+    }
+
+    /// Whoever is shown calls has been told.
+    pub fn forget_touched(&mut self) {
+        self.touched.clear();
+        self.touched_groups.clear();
     }
 
     /// Something has changed that is shown of a call.
@@ -143,7 +149,11 @@ impl Calls {
                 Party::User(user, _) => Some(user),
                 Party::Trunk(..) | Party::Line(..) => None,
             });
-        self.touched.extend(users);
+        for user in users {
+            if let Err(place) = self.touched.binary_search(&user) {
+                self.touched.insert(place, user);
+            }
+        }
         let group = call.hunt.as_ref().map(|hunt| hunt.group.clone());
         self.touched_groups.extend(group);
     }

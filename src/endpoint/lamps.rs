@@ -58,15 +58,22 @@ pub(super) fn group<'a>(config: &'a Config, name: &str) -> Option<&'a crate::con
 impl Endpoint {
     /// Tells lamp keys what has changed.
     pub(super) fn light_lamps(&mut self, now: Now) {
-        let touched = self.calls.take_touched();
-        let touched_groups = self.calls.take_touched_groups();
-        if touched.is_empty() && touched_groups.is_empty() {
-            return;
+        let is_touched =
+            !self.calls.touched().is_empty() || !self.calls.touched_groups().is_empty();
+        if is_touched && self.subscriptions.is_any_watched() {
+            self.light_touched(now);
         }
+        if is_touched {
+            self.calls.forget_touched();
+        }
+    }
+
+    fn light_touched(&mut self, now: Now) {
         let (users, mut context) = self.users(now);
         let config = users.config;
+        let (touched, touched_groups) = (users.calls.touched(), users.calls.touched_groups());
         let mut names: BTreeSet<&str> = BTreeSet::new();
-        for user in &touched {
+        for user in touched {
             let own = config.users.get(user.0 as usize);
             names.extend(own.map(|own| own.name.as_str()));
         }

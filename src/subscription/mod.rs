@@ -381,6 +381,11 @@ impl Subscriptions {
         }
     }
 
+    /// Whether anybody watches anything: most servers have no lamp keys.
+    pub fn is_any_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
     /// Whether anybody watches this name.
     pub fn is_watched(&self, name: &str) -> bool {
         self.watchers.contains_key(name)
