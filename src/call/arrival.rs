@@ -31,8 +31,14 @@ impl Arrival<'_> {
 
     /// A final response of our own, at once.
     pub fn answer(&self, status: u16, retry_after: Option<u64>, context: &mut Context<'_>) {
-        let tag = context.stateless_branch();
-        self.answer_tagged(status, retry_after, &tag, context);
+        // One within a dialog has its tag already.
+        match self.request.to().tag() {
+            Some(_) => self.answer_tagged(status, retry_after, b"", context),
+            None => {
+                let tag = context.stateless_branch();
+                self.answer_tagged(status, retry_after, &tag, context);
+            }
+        }
     }
 
     /// The same with this To tag, if the request has none.

@@ -40,6 +40,16 @@ impl Answerable {
         }
     }
 
+    /// The 100 to `request`, which it was made from: with its Timestamp, and without a tag (RFC 3261 §8.2.6.1).
+    pub fn trying(&self, request: &Message<'_>, buffer: &mut Vec<u8>) {
+        let mut composer = Composer::response(buffer, 100, reason_phrase(100));
+        composer.lines(&self.lines).field("To", &[&self.to]);
+        if let Some(timestamp) = request.value(HeaderName::Timestamp) {
+            composer.field("Timestamp", &[timestamp]);
+        }
+        composer.finish(None, b"");
+    }
+
     /// Begins a response; `tag` is ours, for a To that has none.
     pub fn response<'b>(&self, buffer: &'b mut Vec<u8>, status: u16, tag: &[u8]) -> Composer<'b> {
         let mut composer = Composer::response(buffer, status, reason_phrase(status));

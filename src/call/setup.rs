@@ -96,15 +96,9 @@ impl Calls {
     /// of the server transaction.
     pub fn start(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
         let handle = self.open(&mut setup, context);
-        Composer::response_to(
-            context.buffer,
-            setup.request,
-            &setup.flow,
-            100,
-            "Trying",
-            b"",
-        )
-        .finish(None, b"");
+        if let Some(call) = self.get(handle) {
+            call.request.trying(setup.request, context.buffer);
+        }
         context.transactions.respond(
             context.now.mono,
             setup.server,

@@ -24,6 +24,9 @@ pub struct TagParts {
     pub secret: u64,
 }
 
+/// `;tag=` and a tag of ours.
+const TAG_BYTES: usize = 5 + 34;
+
 impl TagParts {
     /// The tag: 34 hexadecimal digits.
     pub fn compose(self) -> [u8; 34] {
@@ -79,9 +82,12 @@ pub struct Dialog {
 impl Dialog {
     /// The dialog that a request makes at its UAS (§12.1.1). `local` is its To, without our tag as yet.
     pub fn from_request(request: &Message<'_>, flow: &Flow, ours: SocketAddr) -> Self {
+        // With room for our tag.
+        let mut local = Vec::with_capacity(request.to().raw.len().saturating_add(TAG_BYTES));
+        local.extend_from_slice(request.to().raw);
         Self {
             call_id: request.call_id().into(),
-            local: request.to().raw.to_vec(),
+            local,
             remote: request.from().raw.to_vec(),
             remote_tag: request.from().tag().unwrap_or_default().into(),
             // RFC 2543 peers may leave Contact out: then From is where they are.
@@ -116,8 +122,14 @@ impl Dialog {
 
     /// Takes over what a dialog-forming response says (§12.1.2): tag, Contact and the Record-Route values turned around.
     pub fn establish(&mut self, response: &Message<'_>) {
-        self.remote = response.to().raw.to_vec();
-        self.remote_tag = response.to().tag().unwrap_or_default().into();
+        // A 2xx says as a rule what the provisional response before it has said.
+        if *self.remote != *response.to().raw {
+            self.remote = response.to().raw.to_vec();
+        }
+        let tag = response.to().tag().unwrap_or_default();
+        if *self.remote_tag != *tag {
+            self.remote_tag = tag.into();
+        }
         let mut routes: Vec<_> = response
             .values(crate::message::HeaderName::RecordRoute)
             .collect();
@@ -282,7 +294,10 @@ fn write_contact_of(composer: &mut Composer<'_>, user: &[u8], flow: &Flow, ours:
 fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     let value = message.values(crate::message::HeaderName::Contact).next()?;
     let uri = NameAddr::parse(value).ok()?.uri;
-    // Headers are not part of a Request-URI (RFC 3261 §19.1.5).
+    // Headers are not part of a Request-URI (RFC 3261 §19.1.5). It parses, or the value would not.
+    if !uri.contains(&b'?') {
+        return Some(uri);
+    }
     let headers = Uri::parse(uri).ok()?.headers.len();
     uri.get(..uri.len() - headers)
         .map(|uri| uri.strip_suffix(b"?").unwrap_or(uri))
