@@ -278,7 +278,7 @@ impl Outputs {
                     level: log::Level::Debug,
                     name: "outputs_dropped",
                     source: None,
-                    fields: vec![("since_start", self.dropped.to_string())],
+                    fields: vec![("since_start", self.dropped.to_string())].into(),
                 });
             }
             return None;
@@ -355,7 +355,7 @@ mod tests {
         };
         let told = |outputs: &Outputs| {
             let events = outputs.iter().filter_map(|output| match output {
-                Output::Event(event) => Some((event.name, event.fields[0].1.clone())),
+                Output::Event(event) => Some((event.name, event.fields()[0].1.to_string())),
                 _ => None,
             });
             events.collect::<Vec<_>>()

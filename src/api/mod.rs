@@ -1,9 +1,12 @@
 //! The administration's vocabulary: commands, answers and events as plain data, with their JSON. No sockets.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::source::Source;
-use crate::store::BanReason;
+use crate::store::{BanReason, CallRecord};
 
 mod rfc3339;
 
@@ -303,8 +306,75 @@ pub struct Event {
     pub name: &'static str,
     /// The stranger or neighbour it is about, for the log's rate limit; `None`: one of our own.
     pub source: Option<Source>,
-    /// Further fields in order; values as received, the log escapes them.
-    pub fields: Vec<(&'static str, String)>,
+    /// Further fields.
+    pub fields: Fields,
+}
+
+/// What an event says further, as names and values in order; values as received, the log escapes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// These.
+    Listed(Vec<(&'static str, String)>),
+    /// What a call's record says at that moment: written out only if the log wants the line.
+    OfCall(CallStage, Arc<CallRecord>),
+}
+
+/// How far a call is that an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallStage {
+    /// It begins: who calls whom.
+    Begun,
+    /// Somebody has answered.
+    Answered,
+    /// It is over.
+    Ended,
+}
+
+impl From<Vec<(&'static str, String)>> for Fields {
+    fn from(fields: Vec<(&'static str, String)>) -> Self {
+        Self::Listed(fields)
+    }
+}
+
+impl Event {
+    /// Its further fields.
+    pub fn fields(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        match &self.fields {
+            Fields::Listed(fields) => (fields.iter())
+                .map(|(name, value)| (*name, Cow::Borrowed(value.as_str())))
+                .collect(),
+            Fields::OfCall(stage, record) => stage.fields(record),
+        }
+    }
+}
+
+impl CallStage {
+    fn fields(self, record: &CallRecord) -> Vec<(&'static str, Cow<'_, str>)> {
+        let mut fields = vec![("id", Cow::Borrowed(record.id.as_str()))];
+        match self {
+            Self::Begun => fields.extend([
+                ("caller", Cow::Borrowed(record.caller.as_str())),
+                ("dialled", Cow::Borrowed(record.dialled.as_str())),
+            ]),
+            Self::Answered => {
+                let by = record.answered_by.as_deref().unwrap_or_default();
+                fields.push(("by", by.into()));
+            }
+            Self::Ended => {
+                let status = record.status.unwrap_or_default();
+                let talk_ms = record.talk_ms.unwrap_or_default();
+                fields.extend([
+                    ("disposition", record.disposition.into()),
+                    ("status", status.to_string().into()),
+                    ("ended_by", record.ended_by.unwrap_or_default().into()),
+                    ("talk_ms", talk_ms.to_string().into()),
+                ]);
+                let reason = record.reason.as_deref();
+                fields.extend(reason.map(|reason| ("reason", reason.into())));
+            }
+        }
+        fields
+    }
 }
 
 /// The JSON shapes are a promise to other people's scripts, so they stand here as literal text.

@@ -164,22 +164,22 @@ impl Calls {
         call.is_final = true;
         let callee = call.branches.get(owner.leg as usize);
         let asked = callee.map(|branch| branch.early.asked);
-        call.record.callee_call_id =
-            callee.map(|branch| String::from_utf8_lossy(&branch.leg.dialog.call_id).into_owned());
+        let record = Arc::make_mut(&mut call.record);
+        record.callee_call_id = callee.map(|branch| setup::text(&branch.leg.dialog.call_id));
         let forwarding = callee.and_then(|branch| branch.forwarding.as_ref());
-        call.record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
-            (Party::User(_, name), _) => name.to_string(),
+        record.answered_by = callee.map(|branch| match (&branch.leg.party, forwarding) {
+            (Party::User(_, name), _) => String::from(&**name),
             (_, Some(forwarding)) => setup::text(&forwarding.number),
-            (_, None) => call.record.dialled.clone(),
+            (_, None) => record.dialled.clone(),
         });
-        call.record.forwarded_by = forwarding.and_then(|forwarding| forwarding.by());
+        record.forwarded_by = forwarding.and_then(|forwarding| forwarding.by());
         let to = callee.map(|branch| &branch.leg.party);
         let from = &call.caller.party;
-        call.record.through = from.through().or_else(|| to.and_then(Party::through));
+        record.through = from.through().or_else(|| to.and_then(Party::through));
         let is_outside = [from.is_outside(), to.is_some_and(Party::is_outside)];
-        call.record.direction = transfer::direction(is_outside);
-        call.record.answer = Some(context.now.unix);
-        call.record.status = Some(response.status());
+        record.direction = transfer::direction(is_outside);
+        record.answer = Some(context.now.unix);
+        record.status = Some(response.status());
         let is_transfer = call.transfer.is_some();
         if !is_transfer {
             call.takes_answer(owner, response, context);
@@ -195,10 +195,8 @@ impl Calls {
                 );
             }
         }
-        let record = &call.record;
-        let by = record.answered_by.clone().unwrap_or_default();
-        context.event("answer", vec![("id", record.id.clone()), ("by", by)]);
-        keep_record(context, record.clone());
+        context.call_event("answer", CallStage::Answered, &call.record);
+        keep_record(context, &call.record);
         if is_transfer {
             self.transfer_answered(owner, response, context);
         }

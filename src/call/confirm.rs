@@ -50,7 +50,7 @@ impl Calls {
         call.caller.watch.begin(context.now.mono, terms);
         let asked = call.invite_cseq;
         call.caller_is_answered(handle, NO_BRANCH, Some(asked));
-        context.event("call", setup::whose(&call.record));
+        context.call_event("call", CallStage::Begun, &call.record);
         handle
     }
 
@@ -59,9 +59,10 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         (call.invitation, call.promise) = (None, None);
         call.answered = Some(context.now.mono);
-        call.record.answer = Some(context.now.unix);
-        call.record.status = Some(200);
-        keep_record(context, call.record.clone());
+        let record = Arc::make_mut(&mut call.record);
+        record.answer = Some(context.now.unix);
+        record.status = Some(200);
+        keep_record(context, &call.record);
         let at = context.now.mono.plus(CONFIRMED_FOR);
         self.arm(at, Timer::Confirmed(handle));
     }

@@ -66,8 +66,7 @@ impl Calls {
         call.later.clear();
         call.hunt = None;
         let counted = std::mem::take(&mut call.counted);
-        // Nobody asks an ending call for it.
-        let mut record = std::mem::take(&mut call.record);
+        let record = Arc::make_mut(&mut call.record);
         record.end = Some(context.now.unix);
         record.disposition = disposition;
         record.status = Some(status);
@@ -80,19 +79,11 @@ impl Calls {
         let millis = |since: Instant| context.now.mono.since(since).as_millis() as u64;
         record.duration_ms = Some(millis(call.started));
         record.talk_ms = Some(call.answered.map_or(0, millis));
-        let mut fields = vec![
-            ("id", record.id.clone()),
-            ("disposition", record.disposition.to_owned()),
-            ("status", status.to_string()),
-            ("ended_by", record.ended_by.unwrap_or_default().to_owned()),
-            ("talk_ms", record.talk_ms.unwrap_or_default().to_string()),
-        ];
         if !reason.is_empty() {
-            record.reason = Some(reason.clone());
-            fields.push(("reason", reason));
+            record.reason = Some(reason);
         }
-        context.event("end", fields);
-        keep_record(context, record);
+        context.call_event("end", CallStage::Ended, &call.record);
+        keep_record(context, &call.record);
         self.live -= 1;
         self.count_out(handle, counted);
         self.ended.push_back(handle);

@@ -2,6 +2,7 @@
 //! causes of RFC 4458 §2.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::target::Identity;
 use crate::message::{HeaderName, Message, NameAddr};
@@ -68,7 +69,7 @@ impl Cause {
 #[derive(Clone, Debug)]
 pub struct Diverted {
     /// The user.
-    pub by: Box<str>,
+    pub by: Arc<str>,
     /// As others are shown him.
     pub identity: Identity,
     /// Why.

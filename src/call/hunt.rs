@@ -33,7 +33,7 @@ pub struct Role {
 #[derive(Clone, Debug)]
 pub struct Dialler {
     /// The user's name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// His phone, for the log.
     pub source: IpAddr,
 }

@@ -52,10 +52,11 @@ mod within;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::Outputs;
-use crate::api::{CallItem, Event, Page, Rfc3339};
+use crate::api::{CallItem, CallStage, Event, Fields, Page, Rfc3339};
 use crate::dialog::{Dialog, TagParts};
 use crate::line::{self, Lines};
 use crate::location::Phone;
@@ -177,15 +178,15 @@ pub struct CallHandle {
     serial: u32,
 }
 
-/// Whose leg it is.
+/// Whose leg it is, with his name, which all places where he stands in a call share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Party {
     /// A local user.
-    User(UserId, Box<str>),
+    User(UserId, Arc<str>),
     /// A trunk.
-    Trunk(TrunkId, Box<str>),
+    Trunk(TrunkId, Arc<str>),
     /// An external line.
-    Line(LineId, Box<str>),
+    Line(LineId, Arc<str>),
 }
 
 impl Party {
@@ -214,7 +215,9 @@ impl Party {
     /// As it is called in config.ini.
     fn name(&self) -> String {
         match self {
-            Self::User(_, name) | Self::Trunk(_, name) | Self::Line(_, name) => name.to_string(),
+            Self::User(_, name) | Self::Trunk(_, name) | Self::Line(_, name) => {
+                String::from(&**name)
+            }
         }
     }
 
@@ -411,7 +414,8 @@ struct Call {
     asked: session::Asked,
     /// The session interval that we want, in seconds; `None`: no session timers.
     session_s: Option<u32>,
-    record: CallRecord,
+    /// Whoever keeps it has the same.
+    record: Arc<CallRecord>,
     started: Instant,
     /// When it has rung long enough.
     rings_until: Instant,
@@ -467,13 +471,18 @@ impl Context<'_> {
         self.tokens.next_u64() % 11
     }
 
-    fn event(&mut self, name: &'static str, fields: Vec<(&'static str, String)>) {
+    fn event(&mut self, name: &'static str, fields: impl Into<Fields>) {
         self.out.event(Event {
             level: log::Level::Info,
             name,
             source: None,
-            fields,
+            fields: fields.into(),
         });
+    }
+
+    /// The same of a call, which its record says all of.
+    fn call_event(&mut self, name: &'static str, stage: CallStage, record: &Arc<CallRecord>) {
+        self.event(name, Fields::OfCall(stage, Arc::clone(record)));
     }
 }
 
@@ -773,6 +782,6 @@ impl Call {
 }
 
 /// A record is written when the call is answered and again when it is over.
-fn keep_record(context: &mut Context<'_>, record: CallRecord) {
-    context.out.keep(Change::Record(Box::new(record)));
+fn keep_record(context: &mut Context<'_>, record: &Arc<CallRecord>) {
+    context.out.keep(Change::Record(Arc::clone(record)));
 }

@@ -294,8 +294,9 @@ impl Calls {
         let Some(call) = self.get(handle) else { return };
         if let Some(outside) = targets.first().filter(|target| target.party.is_outside()) {
             let from = &call.caller.party;
-            call.record.through = from.through().or_else(|| outside.party.through());
-            call.record.direction = transfer::direction([from.is_outside(), true]);
+            let record = Arc::make_mut(&mut call.record);
+            record.through = from.through().or_else(|| outside.party.through());
+            record.direction = transfer::direction([from.is_outside(), true]);
         }
         let rings = hunt.as_ref().map(|hunt| hunt.rings);
         let otherwise = is_new_stage.then_some(call.rings);
@@ -334,7 +335,7 @@ impl Calls {
             ("by", last.by.to_string()),
             ("cause", last.cause.word().to_owned()),
         ];
-        call.record.forwarded_by = Some(last.by.to_string());
+        Arc::make_mut(&mut call.record).forwarded_by = Some(last.by.to_string());
         call.ring_ourselves(handle, branch, 181, context);
         context.event("forward", fields);
     }
@@ -358,7 +359,8 @@ impl Calls {
         left.is_left = true;
         let id = call.record.id.clone();
         let next = targets.first().map(|target| &target.party);
-        call.record.through = (call.caller.party.through()).or(next.and_then(Party::through));
+        let through = (call.caller.party.through()).or(next.and_then(Party::through));
+        Arc::make_mut(&mut call.record).through = through;
         let to = next.map(Party::name).unwrap_or_default();
         context.event(
             "failover",

@@ -149,7 +149,7 @@ impl Calls {
         call.answered = Some(context.now.mono);
         call.is_final = true;
         let (from, to) = (call.caller.party.is_outside(), leg.party.is_outside());
-        let record = &mut call.record;
+        let record = Arc::make_mut(&mut call.record);
         record.direction = transfer::direction([from, to]);
         record.through = call.caller.party.through();
         record.answered_by = Some(by.clone());
@@ -163,7 +163,7 @@ impl Calls {
         ];
         call.branches.push(answered_branch(leg, context.now.mono));
         context.event("pickup", fields.to_vec());
-        keep_record(context, call.record.clone());
+        keep_record(context, &call.record);
         call.cancel_branches(branch::COMPLETED_ELSEWHERE, context);
         self.release_media(ringing.call, context);
     }

@@ -117,7 +117,7 @@ impl Calls {
         self.tells_of_forwarding(handle, 0, &setup.targets, context);
         self.arm_ringing(handle);
         if let Some(call) = self.get(handle) {
-            context.event("call", whose(&call.record));
+            context.call_event("call", CallStage::Begun, &call.record);
         }
         // No transaction was free for any branch: the caller must not wait for nobody.
         self.conclude(handle, context);
@@ -189,7 +189,7 @@ impl Calls {
             passed: setup.passed.as_slice().into(),
             asked,
             session_s: self.session_s,
-            record: new_record(setup, context),
+            record: Arc::new(new_record(setup, context)),
             started: context.now.mono,
             rings_until: until,
             rings: setup.ring_timeout.unwrap_or(self.ring_timeout),
@@ -261,11 +261,15 @@ impl Calls {
         record.ended_by = Some("server");
         record.duration_ms = Some(0);
         record.talk_ms = Some(0);
-        let mut fields = whose(&record);
-        fields.push(("disposition", record.disposition.to_owned()));
-        fields.push(("status", status.to_string()));
+        let fields = vec![
+            ("id", record.id.clone()),
+            ("caller", record.caller.clone()),
+            ("dialled", record.dialled.clone()),
+            ("disposition", record.disposition.to_owned()),
+            ("status", status.to_string()),
+        ];
         context.event("end", fields);
-        keep_record(context, record);
+        keep_record(context, &Arc::new(record));
     }
 
     /// Adds a branch and sends its INVITE.
@@ -427,15 +431,22 @@ impl Call {
             .field("User-Agent", &[b"sipkeep"]);
         let has_timer = leg.watch.write_first(&mut composer, self.session_s);
         // Whoever is outside takes no call of ours in another's place.
-        let mut options: Vec<&[u8]> = Vec::with_capacity(3);
+        let has_replaces = !leg.party.is_outside();
         // The PRACK of an offer that comes so could not wait until whoever is transferred has answered it.
         let has_reliable =
             self.provisionals.is_offered() && (branch.had_offer || self.transfer.is_none());
-        options.extend(has_reliable.then_some(&b"100rel"[..]));
-        options.extend((!leg.party.is_outside()).then_some(&b"replaces"[..]));
-        options.extend(has_timer.then_some(&b"timer"[..]));
-        if !options.is_empty() {
-            composer.field("Supported", &[&options.join(&b", "[..])]);
+        let options: [(bool, &[u8]); 3] = [
+            (has_reliable, b", 100rel"),
+            (has_replaces, b", replaces"),
+            (has_timer, b", timer"),
+        ];
+        let mut options =
+            (options.into_iter()).filter_map(|(is_one, option)| is_one.then_some(option));
+        if let Some(first) = options.next() {
+            composer.field_with("Supported", |line| {
+                line.extend_from_slice(first.get(2..).unwrap_or_default());
+                options.for_each(|option| line.extend_from_slice(option));
+            });
         }
         if let Some(forwarding) = &branch.forwarding {
             composer.field("Diversion", &[&forwarding.diversion(leg.dialog.ours.ip())]);
@@ -456,15 +467,6 @@ impl Call {
         leg.send(client, Method::Invite, owner, context);
         Ok(())
     }
-}
-
-/// Which call it is, for the log.
-pub(super) fn whose(record: &CallRecord) -> Vec<(&'static str, String)> {
-    vec![
-        ("id", record.id.clone()),
-        ("caller", record.caller.clone()),
-        ("dialled", record.dialled.clone()),
-    ]
 }
 
 fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
@@ -499,6 +501,10 @@ pub(super) fn new_id(context: &mut Context<'_>) -> String {
     text(id.as_flattened())
 }
 
+/// What peers write is ASCII as a rule, which is seen many bytes at a time.
 pub(super) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }

@@ -439,7 +439,7 @@ impl Endpoint {
             level: log::Level::Warn,
             name,
             source: Some(source),
-            fields,
+            fields: fields.into(),
         });
     }
 

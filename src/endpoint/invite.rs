@@ -1,5 +1,7 @@
 //! A new call: is it well-formed, who calls, which phones are rung (RFC 3261 §8.2, §13.3).
 
+use std::sync::Arc;
+
 use super::callee::Asking;
 use super::features::Code;
 use super::route::{Lead, Refusal};
@@ -321,12 +323,13 @@ impl Endpoint {
         let Some(config) = self.config.users.get(user.0 as usize) else {
             return Vec::new();
         };
-        let (name, address) = (config.name.clone(), config.addresses.first().copied());
+        let address = config.addresses.first().copied();
         let is_by_address = config.is_by_address();
-        let party = Party::User(user, name.as_str().into());
-        let to = Identity {
+        let name: Arc<str> = config.name.as_str().into();
+        let party = Party::User(user, Arc::clone(&name));
+        let to = |domains: &[String]| Identity {
             user: dialled.to_vec(),
-            host: self.config.server.domains.first().cloned(),
+            host: domains.first().cloned(),
             ..Identity::default()
         };
         let bindings = (self.location.bindings(user))
@@ -342,7 +345,7 @@ impl Endpoint {
             phone: Some(self.location.phone(binding)),
             is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
             stream: None,
-            to: to.clone(),
+            to: to(&self.config.server.domains),
             caller_id: None,
             forwarding: None,
             role: Role::default(),
@@ -381,7 +384,7 @@ impl Endpoint {
                 phone: None,
                 is_behind_nat: false,
                 stream: self.stream_beside(user, &flow),
-                to,
+                to: to(&self.config.server.domains),
                 caller_id: None,
                 forwarding: None,
                 role: Role::default(),

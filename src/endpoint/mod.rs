@@ -550,7 +550,7 @@ impl Endpoint {
             level,
             name,
             source: None,
-            fields,
+            fields: fields.into(),
         });
     }
 

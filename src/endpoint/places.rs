@@ -145,7 +145,7 @@ impl Place {
             level,
             name: "resolve",
             source: None,
-            fields: vec![("name", self.target.to_string()), field],
+            fields: vec![("name", self.target.to_string()), field].into(),
         }
     }
 

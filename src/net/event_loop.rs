@@ -781,6 +781,6 @@ pub(super) fn event(
         level,
         name,
         source: None,
-        fields,
+        fields: fields.into(),
     }
 }

@@ -125,11 +125,12 @@ impl Throttle {
 pub fn line(time: impl Display, event: &Event) -> String {
     let mut line = begin(time, event.level);
     push(&mut line, "event", event.name);
-    for (key, value) in &event.fields {
+    let fields = event.fields();
+    for (key, value) in &fields {
         push(&mut line, key, value);
     }
     if let Some(source) = event.source
-        && !event.fields.iter().any(|(key, _)| *key == "source")
+        && !fields.iter().any(|(key, _)| *key == "source")
     {
         push(&mut line, "source", &source.to_string());
     }
@@ -221,12 +222,11 @@ pub fn say<const N: usize>(
     fields: [(&'static str, String); N],
 ) {
     if level <= log::max_level() {
-        let fields = fields.into();
         let event = Event {
             level,
             name,
             source: None,
-            fields,
+            fields: Vec::from(fields).into(),
         };
         write(line(Rfc3339(wall_clock()), &event));
     }
@@ -263,8 +263,10 @@ fn is_by_administrator(event: &Event) -> bool {
         "unban" => ("by", "administrator"),
         _ => return false,
     };
-    let is_act = |(key, value): &(&str, String)| (*key, value.as_str()) == act;
-    event.fields.iter().any(is_act)
+    event
+        .fields()
+        .iter()
+        .any(|(key, value)| (*key, &**value) == act)
 }
 
 /// When [`tick`] will have something to write.
@@ -404,7 +406,7 @@ mod tests {
             level: log::Level::Warn,
             name: "ban",
             source,
-            fields,
+            fields: fields.into(),
         }
     }
 
@@ -485,7 +487,7 @@ mod tests {
         for event in [&manual, &lifted, &manual, &lifted] {
             assert!(!lines(&mut throttle, now, Some(event)).is_empty());
         }
-        lifted.fields = vec![("by", "time".into())];
+        lifted.fields = vec![("by", "time".into())].into();
         assert!(!lines(&mut throttle, now, Some(&lifted)).is_empty());
         assert!(lines(&mut throttle, now, Some(&lifted)).is_empty());
     }
@@ -646,7 +648,7 @@ mod tests {
             level: log::Level::Error,
             name: "store_failed",
             source: None,
-            fields,
+            fields: fields.into(),
         };
         let expected = "time=T level=error event=store_failed path=\"a b.db\" pending=3\n";
         assert_eq!(line("T", &event), expected);

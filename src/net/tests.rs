@@ -7,6 +7,7 @@ mod streams;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Poll, Waker};
@@ -1252,7 +1253,7 @@ fn api_call_records_come_from_the_store() {
             .shell
             .core
             .out
-            .push(Owned::Keep(Change::Record(Box::new(record(id, second)))));
+            .push(Owned::Keep(Change::Record(Arc::new(record(id, second)))));
     }
     bench.run();
     let mut page = serde_json::Value::Null;

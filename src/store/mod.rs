@@ -1,6 +1,7 @@
 //! What is kept over restarts: rows in and out as plain data. The SQLite writer (`net::store`) runs on its own thread.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::source::Transport;
 use crate::time::UnixTime;
@@ -257,8 +258,9 @@ pub enum Change {
     Message(Box<MessageRow>),
     /// The one of this id waits no longer.
     MessageGone(u64),
-    /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended.
-    Record(Box<CallRecord>),
+    /// A call was answered (`disposition` empty: `interrupted` if the power goes now) or ended. The call shares it, and
+    /// copies it only if it is still held when it must say more.
+    Record(Arc<CallRecord>),
     /// This run's nonce key.
     NonceKey([u8; 32], UnixTime),
     /// The key of Contacts on lines: made once, for all runs.

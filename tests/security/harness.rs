@@ -107,9 +107,12 @@ impl Outcome {
                 // Of calls, which nobody can make who is not known.
                 Output::OpenMedia { .. } | Output::CloseMedia { .. } => {}
                 Output::Keep(change) => self.kept.push(change.clone()),
-                Output::Event(event) => self
-                    .events
-                    .push((event.name, event.fields.iter().cloned().collect())),
+                Output::Event(event) => self.events.push((
+                    event.name,
+                    (event.fields().into_iter())
+                        .map(|(key, value)| (key, value.into_owned()))
+                        .collect(),
+                )),
             }
         }
         endpoint.clear_outputs();

@@ -108,17 +108,18 @@ impl Calls {
         };
         if let Some(call) = self.get(handle) {
             let is_outside = [&call.caller.party, &branch.leg.party].map(Party::is_outside);
-            call.record.direction = direction(is_outside);
-            call.record.through = (call.caller.party.through()).or(branch.leg.party.through());
-            call.record.answer = Some(context.now.unix);
-            call.record.answered_by = Some(call.record.dialled.clone());
-            call.record.status = Some(200);
-            call.record.callee_call_id = Some(setup::text(&branch.leg.dialog.call_id));
+            let record = Arc::make_mut(&mut call.record);
+            record.direction = direction(is_outside);
+            record.through = (call.caller.party.through()).or(branch.leg.party.through());
+            record.answer = Some(context.now.unix);
+            record.answered_by = Some(record.dialled.clone());
+            record.status = Some(200);
+            record.callee_call_id = Some(setup::text(&branch.leg.dialog.call_id));
             call.branches.push(branch);
             (call.winner, call.state, call.is_final) = (0, State::Answered, true);
             call.answered = Some(context.now.mono);
             call.invitation = None;
-            keep_record(context, call.record.clone());
+            keep_record(context, &call.record);
         }
         self.take_party(handle, 200, context);
         let by = match leg {
@@ -183,8 +184,9 @@ impl Calls {
                 call.caller.party.is_outside(),
                 first.is_some_and(Party::is_outside),
             ];
-            call.record.direction = direction(is_outside);
-            call.record.through = (call.caller.party.through()).or(first.and_then(Party::through));
+            let record = Arc::make_mut(&mut call.record);
+            record.direction = direction(is_outside);
+            record.through = (call.caller.party.through()).or(first.and_then(Party::through));
             (call.branches, call.later) = (branches, later);
             (call.had_offer, call.invite_cseq) = (had_offer, invite_cseq);
             call.provisionals = reliable::Provisionals::for_nobody(is_offered);

@@ -193,10 +193,10 @@ impl Calls {
         );
         composer.field("User-Agent", &[b"sipkeep"]);
         composer.finish(None, b"");
-        let record = CallRecord {
+        let record = Arc::new(CallRecord {
             dialled,
             ..call.related_record(party, by_leg, context)
-        };
+        });
         let onward = Onward {
             call: from,
             branch: NO_BRANCH,
@@ -293,8 +293,9 @@ impl Calls {
             return;
         };
         let is_outside = [&call.caller.party, &first.party].map(Party::is_outside);
-        call.record.direction = direction(is_outside);
-        call.record.through = (call.caller.party.through()).or_else(|| first.party.through());
+        let record = Arc::make_mut(&mut call.record);
+        record.direction = direction(is_outside);
+        record.through = (call.caller.party.through()).or_else(|| first.party.through());
     }
 
     /// A target rings: whoever transfers hears of it.

@@ -76,10 +76,8 @@ impl World {
                     self.open.remove(&socket);
                 }
                 Output::Event(event) => {
-                    let fields = event
-                        .fields
-                        .iter()
-                        .map(|(key, text)| format!("{key}={text}"));
+                    let fields =
+                        (event.fields().into_iter()).map(|(key, text)| format!("{key}={text}"));
                     let fields: Vec<String> = fields.collect();
                     self.events
                         .push(format!("{} {}", event.level, fields.join(" ")));

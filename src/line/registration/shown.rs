@@ -75,7 +75,7 @@ impl Registration {
             level,
             name: "line",
             source: None,
-            fields,
+            fields: fields.into(),
         });
     }
 

@@ -5,6 +5,7 @@
 //! while the merged map needs no more room when the same binding or ban changes again and again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::limits;
 use crate::source::Source;
@@ -76,7 +77,7 @@ pub(super) struct Pending {
     pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
     pub features: HashMap<String, Box<FeatureRow>>,
     pub messages: HashMap<u64, Option<Box<MessageRow>>>,
-    pub records: HashMap<String, Box<CallRecord>>,
+    pub records: HashMap<String, Arc<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     pub line_key: Option<[u8; 32]>,
 }
@@ -304,7 +305,7 @@ mod tests {
             caller: caller.into(),
             ..CallRecord::default()
         };
-        Change::Record(Box::new(record))
+        Change::Record(Arc::new(record))
     }
 
     #[test]

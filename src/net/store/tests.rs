@@ -5,6 +5,8 @@ mod files;
 mod model;
 mod refreshes;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::source::{Source, Transport};
 use crate::store::{
@@ -268,17 +270,17 @@ fn call_records_are_found() {
         reason: Some("Q.850;cause=16;text=\"ä\"".into()),
         ..record("full", 1_772_366_400_000, "answered")
     };
-    store.keep(Change::Record(Box::new(full)));
+    store.keep(Change::Record(Arc::new(full)));
     for serial in 0..10 {
         // Two begin in the same millisecond.
         let start = 1_772_366_500_000 + serial / 2;
-        store.keep(Change::Record(Box::new(record(
+        store.keep(Change::Record(Arc::new(record(
             &format!("r_{serial}"),
             start,
             "failed",
         ))));
     }
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "up",
         1_772_366_600_000,
         "",
@@ -391,7 +393,7 @@ fn old_rows_are_removed() {
     let (store, ..) = open(&path);
     let ago = |days: u64| UnixTime::from_millis(soon(0).as_millis() - days * 86_400_000);
     let keep_record = |id: &str, days, disposition| {
-        store.keep(Change::Record(Box::new(record(
+        store.keep(Change::Record(Arc::new(record(
             id,
             ago(days).as_millis(),
             disposition,
@@ -518,7 +520,7 @@ fn people_read_it_with_sqlite3() {
         "203.0.113.7",
         UnixTime::from_millis(4_102_444_800_000),
     ))));
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "r1",
         1_772_366_400_000,
         "answered",
@@ -586,7 +588,7 @@ fn the_process_that_is_killed() {
     let (store, ..) = open(Path::new(&path));
     for serial in 0_u64.. {
         let id = format!("{serial:06}");
-        store.keep(Change::Record(Box::new(record(&id, serial, ""))));
+        store.keep(Change::Record(Arc::new(record(&id, serial, ""))));
         let contact = format!("sip:{id}@192.0.2.7");
         store.keep(Change::Binding(Box::new(binding(
             "100",
@@ -600,7 +602,7 @@ fn the_process_that_is_killed() {
             ..ban("192.0.2.1", soon(600))
         })));
         if serial % 2 == 0 {
-            store.keep(Change::Record(Box::new(record(&id, serial, "answered"))));
+            store.keep(Change::Record(Arc::new(record(&id, serial, "answered"))));
         }
         println!("kept {id} {}", store.status().sync_ms);
         std::thread::sleep(Duration::from_millis(2));

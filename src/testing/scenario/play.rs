@@ -614,13 +614,14 @@ impl Player {
         let event = (events.nth(*seen)).ok_or(format!("there is no further event {name}"))?;
         *seen += 1;
         for (key, wanted) in &words.options {
-            let found = event.fields.iter().find(|(own, _)| own == key);
+            let fields = event.fields();
+            let found = fields.iter().find(|(own, _)| own == key);
             let (_, found) = found.ok_or(format!("`{key}` is not in {event:?}"))?;
             expect::check_value(key, wanted, found, &mut self.variables)
                 .map_err(|error| format!("{error}, in\n{event:?}"))?;
         }
         if let Some(quoted) = &words.quoted
-            && !event.fields.iter().any(|(_, value)| value == quoted)
+            && !event.fields().iter().any(|(_, value)| value == quoted)
         {
             return Err(format!("nothing in it is {quoted:?}, in\n{event:?}"));
         }

@@ -12,7 +12,7 @@ fn a_full_disk_is_shown_and_made_good() {
         .pages_max
         .store(1, std::sync::atomic::Ordering::Relaxed);
     for serial in 0..500 {
-        store.keep(Change::Record(Box::new(record(
+        store.keep(Change::Record(Arc::new(record(
             &format!("r{serial:03}"),
             serial,
             "answered",
@@ -59,7 +59,7 @@ fn closing_on_a_full_disk_says_what_is_lost() {
         .pages_max
         .store(1, std::sync::atomic::Ordering::Relaxed);
     for serial in 0..500 {
-        store.keep(Change::Record(Box::new(record(
+        store.keep(Change::Record(Arc::new(record(
             &format!("r{serial}"),
             serial,
             "answered",

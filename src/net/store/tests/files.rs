@@ -170,7 +170,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
     let path = folder.path().join("sipkeep.db");
     let (store, ..) = open(&path);
     let old = record("old", 1_772_366_400_000, "answered");
-    store.keep(Change::Record(Box::new(old)));
+    store.keep(Change::Record(Arc::new(old)));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
         .and_then(|old| {
@@ -203,7 +203,7 @@ fn a_file_of_version_2_is_carried_over_and_can_be_read_as_it_is() {
         reason: reason.clone(),
         ..record("new", 1_772_366_500_000, "busy")
     };
-    store.keep(Change::Record(Box::new(new)));
+    store.keep(Change::Record(Arc::new(new)));
     on_disk(&store);
     let page = ask(&store, all(10)).expect("a page");
     let reasons: Vec<_> = (page.items.iter())
@@ -287,7 +287,7 @@ fn what_a_damaged_file_still_holds_is_rescued() {
     let row = binding("100", b"sip:100@192.0.2.7", soon(600));
     store.keep(Change::Binding(Box::new(row.clone())));
     store.keep(Change::Ban(Box::new(ban("203.0.113.7", soon(600)))));
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "r1",
         1_772_366_400_000,
         "answered",
@@ -321,7 +321,7 @@ fn damage_that_shows_while_running_is_made_good() {
     // The start does not walk through call records, so it does not see it.
     let (store, _, secrets) = open(&path);
     assert_eq!(secrets.get("password:100"), Some("dear"));
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "r1",
         1_772_366_400_000,
         "answered",
@@ -354,7 +354,7 @@ fn rows_that_cannot_be_read_are_left_out() {
         store.keep(Change::Known(source.parse().expect("a source"), soon(0)));
     }
     for id in ["r1", "r2", "r3"] {
-        store.keep(Change::Record(Box::new(record(
+        store.keep(Change::Record(Arc::new(record(
             id,
             1_772_366_400_000,
             "failed",

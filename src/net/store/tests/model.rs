@@ -157,12 +157,12 @@ impl Model {
                     return None; // ids are never used again
                 }
                 self.records.insert(id.clone(), "interrupted");
-                Change::Record(Box::new(record(&id, call.into(), "")))
+                Change::Record(Arc::new(record(&id, call.into(), "")))
             }
             Step::End { call } => {
                 let id = call.to_string();
                 self.records.insert(id.clone(), "answered");
-                Change::Record(Box::new(record(&id, call.into(), "answered")))
+                Change::Record(Arc::new(record(&id, call.into(), "answered")))
             }
             Step::Flush | Step::Restart => return None,
         })

@@ -112,7 +112,7 @@ fn a_refresh_that_waited_survives_a_power_cut() {
     let (store, ..) = open(&path);
     let first = binding("100", b"sip:100@192.0.2.7", soon(60));
     store.keep(Change::Binding(Box::new(first.clone())));
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "up",
         1_772_366_400_000,
         "",
@@ -146,7 +146,7 @@ fn a_refresh_that_waited_survives_a_power_cut() {
     assert_eq!(page.items[0].disposition, "interrupted");
     assert_eq!(page.items[0].ended_by.as_deref(), Some("server"));
     // The end of the call is not known to this run any more, and an earlier state changes nothing.
-    after.keep(Change::Record(Box::new(record(
+    after.keep(Change::Record(Arc::new(record(
         "up",
         1_772_366_400_000,
         "",
@@ -159,7 +159,7 @@ fn a_refresh_that_waited_survives_a_power_cut() {
     );
     after.close(CLOSE).expect("closed");
 
-    store.keep(Change::Record(Box::new(record(
+    store.keep(Change::Record(Arc::new(record(
         "up",
         1_772_366_400_000,
         "answered",
