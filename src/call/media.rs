@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use super::*;
 use crate::media::{Exchange, Full, Place, Side as End};
-use crate::message::header::ContactValue;
 use crate::message::uri::Host;
 use crate::message::{HeaderName, Message, Uri};
 use crate::sdp::{self, Stream};
@@ -510,12 +509,9 @@ impl Leg {
 /// Whether whoever sent a request is behind a NAT: he writes another address of his than the one that it came from, into
 /// his Via, or if nobody stands between into his Contact.
 pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
-    let contact = || match request.contacts() {
-        ContactValue::Values(_) => {
-            let contact = request.contact_values().next()?;
-            address(&Uri::parse(contact.address.uri).ok()?.host)
-        }
-        _ => None,
+    let contact = || {
+        let uri = crate::dialog::contact_uri(request)?;
+        address(&Uri::parse(uri).ok()?.host)
     };
     shows_nat(request, flow, contact)
 }

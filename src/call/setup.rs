@@ -158,6 +158,8 @@ impl Calls {
         caller
             .watch
             .begin(context.now.mono, asked.terms(self.session_s));
+        let who = [&mut setup.caller_name, &mut setup.dialled].map(std::mem::take);
+        let record = new_record(setup, who, context);
         entry.insert(Call {
             serial: handle.serial,
             state: State::Ringing,
@@ -186,16 +188,17 @@ impl Calls {
             hunt: setup.hunt.take(),
             later: Vec::new(),
             asking: 0,
-            passed: setup.passed.as_slice().into(),
+            passed: std::mem::take(&mut setup.passed).into(),
             asked,
             session_s: self.session_s,
-            record: Arc::new(new_record(setup, context)),
+            record: Arc::new(record),
             started: context.now.mono,
             rings_until: until,
             rings: setup.ring_timeout.unwrap_or(self.ring_timeout),
             expires: gives_up,
             answered: None,
-            counted: Vec::new(),
+            // The caller and one callee, as a rule.
+            counted: Vec::with_capacity(2),
             is_listened_to: false,
             transfer: None,
             referral: None,
@@ -254,7 +257,8 @@ impl Calls {
             context.buffer,
             context.out,
         );
-        let mut record = new_record(setup, context);
+        let who = [&setup.caller_name, &setup.dialled].map(String::clone);
+        let mut record = new_record(setup, who, context);
         record.end = Some(context.now.unix);
         record.status = Some(status);
         record.disposition = disposition.unwrap_or_else(|| ending::disposition(status));
@@ -469,7 +473,12 @@ impl Call {
     }
 }
 
-fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
+/// `who`: the caller and whom he dialled.
+fn new_record(
+    setup: &Setup<'_>,
+    [caller, dialled]: [String; 2],
+    context: &mut Context<'_>,
+) -> CallRecord {
     let id = new_id(context);
     let mut source = Vec::with_capacity(16);
     append_address(&mut source, setup.flow.remote.ip());
@@ -483,8 +492,8 @@ fn new_record(setup: &Setup<'_>, context: &mut Context<'_>) -> CallRecord {
         id,
         start: context.now.unix,
         direction: setup.direction,
-        caller: setup.caller_name.clone(),
-        dialled: setup.dialled.clone(),
+        caller,
+        dialled,
         through,
         source: text(&source),
         user_agent: setup.request.value(HeaderName::UserAgent).map(text),

@@ -1,6 +1,7 @@
 //! Values of config.ini: durations, numbers, addresses, address blocks, names. Each function says what is wrong with
 //! a text in words that follow `key: `.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -208,10 +209,14 @@ fn is_ip(text: &str) -> bool {
 }
 
 /// RFC 3966 §5.1.1: visual separators say nothing.
-pub fn without_separators(number: &[u8]) -> Vec<u8> {
-    (number.iter().copied())
-        .filter(|byte| !matches!(byte, b'-' | b'.' | b'(' | b')' | b' '))
-        .collect()
+pub fn without_separators(number: &[u8]) -> Cow<'_, [u8]> {
+    let is_separator = |byte: &u8| matches!(byte, b'-' | b'.' | b'(' | b')' | b' ');
+    match number.iter().any(is_separator) {
+        true => (number.iter().copied())
+            .filter(|byte| !is_separator(byte))
+            .collect(),
+        false => Cow::Borrowed(number),
+    }
 }
 
 /// Codes that mean something else: [`Call::feature_codes`](super::Call::feature_codes).

@@ -140,7 +140,9 @@ impl Dialog {
 
     /// A target refresh (§12.2.1.2, §12.2.2): the Contact of a re-INVITE or UPDATE, or of its 2xx.
     pub fn refresh_target(&mut self, message: &Message<'_>) {
-        if let Some(contact) = contact_of(message)
+        // As a rule it is what it was.
+        if !is_contact(message, &self.remote_target)
+            && let Some(contact) = contact_of(message)
             && *contact != *self.remote_target
         {
             self.remote_target = contact.into();
@@ -291,9 +293,18 @@ fn write_contact_of(composer: &mut Composer<'_>, user: &[u8], flow: &Flow, ours:
     });
 }
 
-fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+/// The URI of the first Contact with its headers; `None`: there is none, or it is no address.
+pub fn contact_uri<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     let value = message.values(crate::message::HeaderName::Contact).next()?;
-    let uri = NameAddr::parse(value).ok()?.uri;
+    // That of a request has been parsed with it.
+    match value.strip_prefix(b"<").filter(|_| message.is_request()) {
+        Some(rest) => rest.get(..memchr::memchr(b'>', rest)?),
+        None => NameAddr::parse(value).ok().map(|address| address.uri),
+    }
+}
+
+fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let uri = contact_uri(message)?;
     // Headers are not part of a Request-URI (RFC 3261 §19.1.5). It parses, or the value would not.
     if !uri.contains(&b'?') {
         return Some(uri);
@@ -301,6 +312,13 @@ fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
     let headers = Uri::parse(uri).ok()?.headers.len();
     uri.get(..uri.len() - headers)
         .map(|uri| uri.strip_suffix(b"?").unwrap_or(uri))
+}
+
+/// Whether the first Contact is this URI and nothing else.
+fn is_contact(message: &Message<'_>, uri: &[u8]) -> bool {
+    let mut values = message.values(crate::message::HeaderName::Contact);
+    let value = values.next().and_then(|value| value.strip_prefix(b"<"));
+    value.and_then(|value| value.strip_suffix(b">")) == Some(uri)
 }
 
 fn joined<'a>(values: impl Iterator<Item = &'a [u8]>) -> Box<[u8]> {

@@ -32,7 +32,7 @@ pub(super) enum Code {
 impl Code {
     fn of(dialled: &[u8]) -> Option<Self> {
         let dialled = without_separators(dialled);
-        match dialled.as_slice() {
+        match &*dialled {
             b"*73" => Some(Self::ForwardNot),
             b"*78" => Some(Self::Silence),
             b"*79" => Some(Self::SilenceNot),

@@ -513,9 +513,13 @@ impl Endpoint {
 /// parameters; SIPp writes none in the digest, which then says nothing of it. A request within a dialog goes to our Contact
 /// and begins nothing, and its digest is for our Contact's user part, which is nobody's number; REGISTER has no number.
 fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
-    let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri));
+    let number = |uri: &Uri<'_>| without_separators(&dialled_number(uri)).into_owned();
     if !matches!(request.method(), Method::Invite | Method::Message) || request.to().tag().is_some()
     {
+        return false;
+    }
+    // As a rule they are the same.
+    if uri == request.request_uri() {
         return false;
     }
     let computed_for = Uri::parse(uri).as_ref().map(number).unwrap_or_default();

@@ -462,6 +462,9 @@ pub(super) fn request_uri(number: &[u8], flow: &Flow) -> Vec<u8> {
 
 /// Bodies that can describe a session: SDP, or several parts of which one may be SDP.
 fn is_session_body(kind: &[u8]) -> bool {
+    if kind == b"application/sdp" {
+        return true;
+    }
     let kind = kind
         .split(|byte| *byte == b';')
         .next()

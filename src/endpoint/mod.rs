@@ -438,6 +438,10 @@ impl Endpoint {
         if !self.to_hang_up.is_empty() {
             return Some(Instant::default());
         }
+        let earlier = |first: Option<Instant>, other: Option<Instant>| match (first, other) {
+            (Some(first), Some(other)) => Some(first.min(other)),
+            (first, other) => first.or(other),
+        };
         [
             self.transactions.next_deadline(),
             self.calls.next_deadline(),
@@ -451,8 +455,7 @@ impl Endpoint {
             self.keepalive.next_deadline(),
         ]
         .into_iter()
-        .flatten()
-        .min()
+        .fold(None, earlier)
     }
 
     /// A packet that came to a port of [`Output::OpenMedia`]: where the same bytes go on to; `None`: nowhere. It makes no

@@ -88,7 +88,7 @@ impl Endpoint {
         if number.is_empty() {
             // A single digit may stand for a user; a trunk must be told a number.
             hops.retain(|hop| !hop.is_outside());
-            number.clone_from(&bare);
+            number = bare.to_vec();
         }
         if hops.is_empty() {
             return Lead::Nowhere;
