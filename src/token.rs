@@ -68,15 +68,25 @@ pub fn read_hex(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
-    digits.iter().try_fold(0u64, |value, digit| {
-        let nibble = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u64::from(nibble))
-    })
+    let (mut value, mut all) = (0u64, 0u8);
+    for digit in digits {
+        let nibble = NIBBLES[usize::from(*digit)];
+        all |= nibble;
+        value = value << 4 | u64::from(nibble & 15);
+    }
+    (all < 16).then_some(value)
 }
+
+/// What each byte is as a lower-case hexadecimal digit; 16: none.
+static NIBBLES: [u8; 256] = {
+    let mut nibbles = [16; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
 
 #[cfg(test)]
 mod tests {

@@ -383,6 +383,44 @@ mod tests {
     use super::*;
     use crate::time::UnixTime;
 
+    #[test]
+    fn the_events_of_a_call_say_what_its_record_says() {
+        let mut record = CallRecord {
+            id: "7".into(),
+            caller: "100".into(),
+            dialled: "200".into(),
+            answered_by: Some("201".into()),
+            ..CallRecord::default()
+        };
+        let said = |stage: CallStage, record: &CallRecord| {
+            let event = Event {
+                level: log::Level::Info,
+                name: "call",
+                source: None,
+                fields: Fields::OfCall(stage, Arc::new(record.clone())),
+            };
+            let fields = event.fields().into_iter();
+            let words: Vec<String> = fields
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            words.join(" ")
+        };
+        assert_eq!(
+            said(CallStage::Begun, &record),
+            "id=7 caller=100 dialled=200"
+        );
+        assert_eq!(said(CallStage::Answered, &record), "id=7 by=201");
+        record.disposition = "answered";
+        record.status = Some(200);
+        record.ended_by = Some("callee");
+        record.talk_ms = Some(1_500);
+        let ended = "id=7 disposition=answered status=200 ended_by=callee talk_ms=1500";
+        assert_eq!(said(CallStage::Ended, &record), ended);
+        record.reason = Some("Q.850;cause=16".into());
+        let ended = format!("{ended} reason=Q.850;cause=16");
+        assert_eq!(said(CallStage::Ended, &record), ended);
+    }
+
     fn at(millis: u64) -> Rfc3339 {
         Rfc3339(UnixTime::from_millis(millis))
     }

@@ -358,3 +358,75 @@ fn is_loose(route: &&[u8]) -> bool {
         .and_then(|uri| crate::message::Uri::parse(uri).ok())
         .is_none_or(|uri| uri.params.get("lr").is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::parse;
+    use crate::source::Transport;
+
+    const HEAD: &str = "Via: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+        From: <sip:a@192.0.2.7>;tag=1\r\nTo: <sip:b@192.0.2.9>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n";
+
+    fn flow() -> Flow {
+        Flow {
+            transport: Transport::Udp,
+            local: SocketAddr::from(([192, 0, 2, 9], 5060)),
+            remote: SocketAddr::from(([192, 0, 2, 7], 5060)),
+            connection: None,
+        }
+    }
+
+    #[test]
+    fn the_target_is_the_uri_of_the_first_contact_without_headers() {
+        for (contact, target) in [
+            (
+                "<sip:x@192.0.2.7;transport=tcp>;q=1",
+                "sip:x@192.0.2.7;transport=tcp",
+            ),
+            ("<sip:x@192.0.2.7>, <sip:y@192.0.2.7>", "sip:x@192.0.2.7"),
+            ("\"<sip:z@192.0.2.1>\" <sip:x@192.0.2.7>", "sip:x@192.0.2.7"),
+            ("sip:x@192.0.2.7;expires=9", "sip:x@192.0.2.7"),
+            ("<sip:x@192.0.2.7?Replaces=1>", "sip:x@192.0.2.7"),
+        ] {
+            for start in ["INVITE sip:b@192.0.2.9 SIP/2.0", "SIP/2.0 200 OK"] {
+                let text =
+                    format!("{start}\r\n{HEAD}Contact: {contact}\r\nContent-Length: 0\r\n\r\n");
+                let message = parse(text.as_bytes()).unwrap();
+                let ours = flow().local;
+                let dialog = match message.is_request() {
+                    true => Dialog::from_request(&message, &flow(), ours),
+                    false => Dialog::from_response(&message, &flow(), ours),
+                };
+                let found = String::from_utf8_lossy(&dialog.remote_target);
+                assert_eq!(found, target, "{start} {contact}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_moves_the_target_only_with_another_contact() {
+        let mut target = b"sip:x@192.0.2.7".as_slice();
+        let text =
+            |contact: &str| format!("SIP/2.0 200 OK\r\n{HEAD}{contact}Content-Length: 0\r\n\r\n");
+        let first = text("Contact: <sip:x@192.0.2.7>\r\n");
+        let first = parse(first.as_bytes()).unwrap();
+        let mut dialog = Dialog::from_response(&first, &flow(), flow().local);
+        for (contact, moved) in [
+            ("", None),
+            ("Contact: <sip:x@192.0.2.7>\r\n", None),
+            ("Contact: <sip:x@192.0.2.7>;isfocus\r\n", None),
+            (
+                "Contact: <sip:x@192.0.2.7:5062>\r\n",
+                Some("sip:x@192.0.2.7:5062"),
+            ),
+            ("Contact: *\r\n", None),
+            ("Contact: <sip:x@192.0.2.7>\r\n", Some("sip:x@192.0.2.7")),
+        ] {
+            let text = text(contact);
+            dialog.establish(&parse(text.as_bytes()).unwrap());
+            target = moved.map_or(target, str::as_bytes);
+            assert_eq!(*dialog.remote_target, *target, "{contact}");
+        }
+    }
+}
