@@ -76,20 +76,18 @@ const _: () =
     assert!(MESSAGE_BYTES_MAX <= u16::MAX as usize && HEADER_LINES_MAX < u8::MAX as usize);
 
 impl Index {
-    fn new() -> Self {
-        let none = Line {
-            name: HeaderName::Other,
+    /// Nothing but zeros, so that it is made by one call: what stands behind `count` is not read.
+    const EMPTY: Self = Self {
+        lines: [Line {
+            name: HeaderName::Via,
             name_start: 0,
             name_end: 0,
             value_start: 0,
             value_end: 0,
-        };
-        Self {
-            lines: [none; HEADER_LINES_MAX],
-            count: 0,
-            first: [0; header::NAMES],
-        }
-    }
+        }; HEADER_LINES_MAX],
+        count: 0,
+        first: [0; header::NAMES],
+    };
 
     /// Adds a line; false when full.
     #[inline]
@@ -98,7 +96,7 @@ impl Index {
             return false;
         };
         *place = line;
-        self.count = self.count.saturating_add(1);
+        self.count = self.count.wrapping_add(1);
         if let Some(first) = self.first.get_mut(line.name as usize)
             && *first == 0
         {
@@ -162,7 +160,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Error> {
     }
     let (line, lines_at) = first_line(bytes)?;
     let (start, uri) = start_line(line)?;
-    let mut index = Index::new();
+    let mut index = Index::EMPTY;
     let body_at = header_lines(bytes, lines_at, &mut index)?;
 
     let (value, at) = index.need(bytes, HeaderName::Via)?;
@@ -282,48 +280,55 @@ pub(super) fn is_version(token: &[u8]) -> Option<Result<(), ErrorKind>> {
 fn header_lines(bytes: &[u8], lines_at: usize, index: &mut Index) -> Result<usize, Error> {
     let mut start = lines_at;
     let mut line_feeds = 1usize;
+    let mut to_trim = false;
     let body_at = loop {
         let rest = bytes.get(start..).unwrap_or_default();
         let Some(length) = memchr::memchr(b'\n', rest) else {
             return Err(Error::new(ErrorKind::Unterminated, bytes.len()));
         };
-        line_feeds = line_feeds.saturating_add(1);
+        line_feeds = line_feeds.wrapping_add(1);
         let (line, _) = rest.split_at_checked(length).unwrap_or_default();
-        let next = start.saturating_add(length).saturating_add(1);
-        let Some(line) = line.strip_suffix(b"\r") else {
-            return Err(Error::new(ErrorKind::LineEnding, next.saturating_sub(1)));
+        let line_feed = start.wrapping_add(length);
+        let next = line_feed.wrapping_add(1);
+        let [line @ .., b'\r'] = line else {
+            return Err(Error::new(ErrorKind::LineEnding, line_feed));
         };
-        match line.first() {
-            None => break next,
-            Some(b' ' | b'\t') => {
+        match line {
+            [] => break next,
+            [b' ' | b'\t', ..] => {
                 // A fold (RFC 3261 §7.3.1): the last value grows. Behind the start line there is nothing to fold.
                 let last = index
                     .count
                     .checked_sub(1)
                     .and_then(|last| index.lines.get_mut(last));
                 let last = last.ok_or(Error::new(ErrorKind::LineEnding, start))?;
-                last.value_end = next.saturating_sub(2) as u16;
+                last.value_end = line_feed.wrapping_sub(1) as u16;
+                to_trim = true;
             }
-            Some(_) => header_line(line, start, index)?,
+            [.., last] => {
+                to_trim |= scan::is(*last, scan::BLANK);
+                header_line(line, start, index)?;
+            }
         }
         start = next;
     };
     // Every line end is one CR and one LF; any other control byte makes the count differ.
     let header = bytes.get(..body_at).unwrap_or_default();
-    if control_bytes(header) != line_feeds.saturating_mul(2) {
+    if control_bytes(header) != line_feeds.wrapping_mul(2) {
         check_control_bytes(bytes, lines_at, index)?;
     }
-    trim_folded(bytes, index);
+    if to_trim {
+        trim_values(bytes, index);
+    }
     Ok(body_at)
 }
 
-/// `header-name HCOLON value`, HCOLON being `*( SP / HTAB ) ":" SWS`.
+/// `header-name HCOLON value`, HCOLON being `*( SP / HTAB ) ":" SWS`. No sum in here is beyond the end of the message.
 #[inline]
 fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     let bad = Error::new(ErrorKind::HeaderName, at);
-    let colon = line.iter().position(|&byte| byte == b':').ok_or(bad)?;
-    let (name, value) = line.split_at_checked(colon).ok_or(bad)?;
-    let mut name = name;
+    let colon = scan::find(line, b':').ok_or(bad)?;
+    let (mut name, value) = line.split_at_checked(colon).ok_or(bad)?;
     while let [head @ .., b' ' | b'\t'] = name {
         name = head;
     }
@@ -340,19 +345,13 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     {
         return Err(Error::new(ErrorKind::Doubled(known), at));
     }
-    let value = value.get(1..).unwrap_or_default();
-    let blanks = scan::span(value, scan::BLANK);
-    let value_start = at
-        .saturating_add(colon)
-        .saturating_add(1)
-        .saturating_add(blanks);
-    let value_end = value_start.saturating_add(value.len().saturating_sub(blanks));
+    let blanks = scan::span(value.get(1..).unwrap_or_default(), scan::BLANK);
     let line = Line {
         name: known,
         name_start: at as u16,
-        name_end: at.saturating_add(name.len()) as u16,
-        value_start: value_start as u16,
-        value_end: value_end as u16,
+        name_end: at.wrapping_add(name.len()) as u16,
+        value_start: at.wrapping_add(colon).wrapping_add(blanks).wrapping_add(1) as u16,
+        value_end: at.wrapping_add(line.len()) as u16,
     };
     if index.push(line) {
         Ok(())
@@ -361,17 +360,18 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     }
 }
 
-/// Number of control bytes other than HTAB. Written so that the compiler makes vectors of it.
+/// Number of control bytes other than HTAB. Written so that the compiler makes vectors of it; no part's number is beyond
+/// 8 bits.
 #[inline]
 fn control_bytes(bytes: &[u8]) -> usize {
     let mut count = 0usize;
-    for chunk in bytes.chunks(128) {
-        let mut chunk_count = 0u8;
-        for &byte in chunk {
+    for part in bytes.chunks(240) {
+        let mut part_count = 0u8;
+        for &byte in part {
             let is_control = ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
-            chunk_count = chunk_count.wrapping_add(u8::from(is_control));
+            part_count = part_count.wrapping_add(u8::from(is_control));
         }
-        count = count.saturating_add(usize::from(chunk_count));
+        count = count.wrapping_add(usize::from(part_count));
     }
     count
 }
@@ -415,18 +415,15 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
 }
 
 /// Takes the blanks off both ends of every value; those at the start may reach over a fold.
-#[inline]
-fn trim_folded(bytes: &[u8], index: &mut Index) {
+#[cold]
+fn trim_values(bytes: &[u8], index: &mut Index) {
     let Index { lines, count, .. } = index;
     for line in lines.iter_mut().take(*count) {
         let value = line.value(bytes);
-        let is_blank = |byte: Option<&u8>| byte.is_some_and(|&byte| scan::is(byte, scan::BLANK));
-        if is_blank(value.first()) || is_blank(value.last()) {
-            let behind = scan::span(value, scan::BLANK);
-            let start = usize::from(line.value_start).saturating_add(behind);
-            line.value_start = start as u16;
-            line.value_end = start.saturating_add(scan::trim(value).len()) as u16;
-        }
+        let behind = scan::span(value, scan::BLANK);
+        let start = usize::from(line.value_start).saturating_add(behind);
+        line.value_start = start as u16;
+        line.value_end = start.saturating_add(scan::trim(value).len()) as u16;
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) const PASSWORD: u16 = 1 << 3;
 pub(crate) const URI_PARAM: u16 = 1 << 4;
 /// `hnv-unreserved / unreserved` of a URI header.
 pub(crate) const URI_HEADER: u16 = 1 << 5;
-/// Letters, digits, `-`, `.` (and `_`, see [`super::uri::UNDERSCORE_IN_HOST`]).
-pub(crate) const HOST: u16 = 1 << 6;
+/// Letters, digits, `-` (and `_`, see [`super::uri::UNDERSCORE_IN_HOST`]): a label of a host name.
+pub(crate) const LABEL: u16 = 1 << 6;
 /// `uric` of RFC 2396, escapes aside.
 pub(crate) const URIC: u16 = 1 << 7;
 /// Unquoted `gen-value`: token or host, so brackets and colons too.
@@ -86,9 +86,8 @@ const CLASSES: [u16; 256] = {
         if unreserved || contains(b";/?:@&=+$,[]", byte) {
             class |= URIC;
         }
-        if alphanumeric || contains(b"-.", byte) || (byte == b'_' && super::uri::UNDERSCORE_IN_HOST)
-        {
-            class |= HOST;
+        if alphanumeric || byte == b'-' || (byte == b'_' && super::uri::UNDERSCORE_IN_HOST) {
+            class |= LABEL;
         }
         if alphanumeric || contains(b"+-.", byte) {
             class |= SCHEME;
@@ -119,13 +118,80 @@ pub(crate) fn is(byte: u8, classes: u16) -> bool {
         .is_some_and(|class| class & classes != 0)
 }
 
+/// What is left of `bytes` behind those at their start that belong to `classes`.
+#[inline]
+pub(crate) fn skip(bytes: &[u8], classes: u16) -> &[u8] {
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest
+        && is(*first, classes)
+    {
+        rest = tail;
+    }
+    rest
+}
+
 /// How many bytes at the start of `bytes` belong to `classes`.
 #[inline]
 pub(crate) fn span(bytes: &[u8], classes: u16) -> usize {
-    bytes
-        .iter()
-        .position(|&byte| !is(byte, classes))
-        .unwrap_or(bytes.len())
+    bytes.len().wrapping_sub(skip(bytes, classes).len())
+}
+
+/// Where `byte` first stands. For what is near: eight bytes at a time, and nothing to be chosen before as in memchr.
+#[inline]
+pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
+    find_either(bytes, byte, byte)
+}
+
+/// Where the first of two bytes stands.
+#[inline]
+pub(crate) fn find_either(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
+    // A byte that is sought is zero here, and of the bytes whose top bit gets set the lowest is such a one.
+    let zeros = |word: u64, byte: u8| {
+        let zero = word ^ u64::from_le_bytes([byte; 8]);
+        zero.wrapping_sub(ONES) & !zero & TOPS
+    };
+    let mut rest = bytes;
+    while let Some((chunk, tail)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*chunk);
+        let found = zeros(word, one) | zeros(word, other);
+        if found != 0 {
+            let before = bytes.len().wrapping_sub(rest.len());
+            return Some(before.wrapping_add(found.trailing_zeros() as usize / 8));
+        }
+        rest = tail;
+    }
+    let before = bytes.len().wrapping_sub(rest.len());
+    let at = (rest.iter()).position(|&byte| byte == one || byte == other)?;
+    Some(before.wrapping_add(at))
+}
+
+/// Whether `name` is `known` without regard to case. Most write names as the RFCs do, so that is looked at first, in two
+/// parts that overlap.
+#[inline]
+pub(crate) fn is_name(name: &[u8], known: &[u8]) -> bool {
+    macro_rules! parts {
+        ($size:literal) => {
+            name.first_chunk::<$size>() == known.first_chunk()
+                && name.last_chunk::<$size>() == known.last_chunk()
+        };
+    }
+    let same = match known.len() {
+        _ if known.len() != name.len() => return false,
+        8..=16 => parts!(8),
+        4..=7 => parts!(4),
+        2..=3 => parts!(2),
+        _ => name == known,
+    };
+    let is_alike = |(one, other): (&u8, &u8)| (one ^ other) & !0x20 == 0;
+    same || (name.first().zip(known.first()).is_some_and(is_alike) && is_in_other_case(name, known))
+}
+
+#[cold]
+#[inline(never)]
+fn is_in_other_case(name: &[u8], known: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(known)
 }
 
 /// Whether `bytes` are one token (RFC 3261 §25.1).
@@ -188,136 +254,216 @@ pub(crate) fn comma(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// A place in a value being read.
+/// What is left of `bytes` behind those at their start that belong to `class` or are escapes (`%` and two hexadecimal
+/// digits). It begins with `%` only if that begins no escape.
+#[inline(never)]
+pub(crate) fn skip_escaped(bytes: &[u8], class: u16) -> &[u8] {
+    let mut rest = skip(bytes, class);
+    while let [b'%', high, low, tail @ ..] = rest
+        && is(*high, HEX)
+        && is(*low, HEX)
+    {
+        rest = skip(tail, class);
+    }
+    rest
+}
+
+/// A place in a value being read: by what is left of it, so that no step needs more than one check.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    whole: &'a [u8],
+    /// Always an end of `whole`.
+    rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
+    #[inline]
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self {
+            whole: bytes,
+            rest: bytes,
+        }
     }
 
     /// Offset of the next byte.
+    #[inline]
     pub(crate) fn at(&self) -> usize {
-        self.at
+        self.whole.len().wrapping_sub(self.rest.len())
     }
 
     #[inline]
     pub(crate) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
+        self.rest
     }
 
-    /// What lies between `start` and here.
-    pub(crate) fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.at).unwrap_or_default()
+    /// What lies between here and a place before, given by what was left there.
+    #[inline]
+    pub(crate) fn since(&self, before: &'a [u8]) -> &'a [u8] {
+        let length = before.len().wrapping_sub(self.rest.len());
+        before.get(..length).unwrap_or_default()
     }
 
     #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.rest.first().copied()
     }
 
+    #[inline]
     pub(crate) fn is_at_end(&self) -> bool {
-        self.at >= self.bytes.len()
+        self.rest.is_empty()
     }
 
+    #[inline]
     pub(crate) fn advance(&mut self, count: usize) {
-        self.at = self.at.saturating_add(count).min(self.bytes.len());
+        self.rest = self.rest.get(count..).unwrap_or_default();
     }
 
     #[inline]
     pub(crate) fn take(&mut self, classes: u16) -> &'a [u8] {
-        let rest = self.rest();
-        let (taken, _) = rest
-            .split_at_checked(span(rest, classes))
-            .unwrap_or((rest, &[]));
-        self.advance(taken.len());
-        taken
+        let before = self.rest;
+        self.rest = skip(before, classes);
+        self.since(before)
+    }
+
+    /// Takes bytes of `class` and escapes.
+    #[inline]
+    pub(crate) fn take_escaped(&mut self, class: u16) -> Result<&'a [u8], Error> {
+        let before = self.rest;
+        self.rest = skip_escaped(before, class);
+        match self.rest {
+            [b'%', ..] => self.error(ErrorKind::Uri),
+            _ => Ok(self.since(before)),
+        }
     }
 
     #[inline]
     pub(crate) fn skip_blanks(&mut self) {
-        while self.peek().is_some_and(|byte| is(byte, BLANK)) {
-            self.advance(1);
-        }
+        self.rest = skip(self.rest, BLANK);
     }
 
     /// Takes `byte` if it comes next.
     #[inline]
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        if found {
-            self.advance(1);
+        match self.rest {
+            [first, tail @ ..] if *first == byte => {
+                self.rest = tail;
+                true
+            }
+            _ => false,
         }
-        found
+    }
+
+    /// Takes a digit: its value.
+    #[inline]
+    pub(crate) fn digit(&mut self) -> Option<u8> {
+        let (first, tail) = self.rest.split_first()?;
+        let digit = first.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        self.rest = tail;
+        Some(digit)
     }
 
     /// Takes `byte` with blanks around it (`SLASH`, `EQUAL`, `SEMI` and their like); the place is unchanged without it.
     #[inline]
     pub(crate) fn eat_separator(&mut self, byte: u8) -> bool {
-        let before = self.at;
-        self.skip_blanks();
-        if self.eat(byte) {
-            self.skip_blanks();
-            return true;
+        let [b, tail @ ..] = skip(self.rest, BLANK) else {
+            return false;
+        };
+        if *b != byte {
+            return false;
         }
-        self.at = before;
-        false
+        self.rest = skip(tail, BLANK);
+        true
     }
 
     /// The error of this kind, here.
+    #[inline]
     pub(crate) fn error<T>(&self, kind: ErrorKind) -> Result<T, Error> {
-        Err(Error {
-            kind,
-            offset: self.at,
-        })
+        Err(Error::new(kind, self.at()))
     }
 
     /// A quoted string, with its quotes; the cursor stands on the first one.
+    #[inline]
     pub(crate) fn quoted_string(&mut self) -> Result<&'a [u8], Error> {
-        let start = self.at;
-        self.advance(1);
-        loop {
-            let Some(found) = memchr::memchr2(b'"', b'\\', self.rest()) else {
-                return Err(Error {
-                    kind: ErrorKind::Quotes,
-                    offset: start,
-                });
-            };
-            self.advance(found);
-            if self.eat(b'"') {
-                return Ok(self.since(start));
-            }
-            self.advance(1);
-            // quoted-pair = "\" (%x00-09 / %x0B-0C / %x0E-7F)
-            match self.peek() {
-                Some(byte) if byte < 0x80 && byte != b'\r' && byte != b'\n' => self.advance(1),
-                _ => return self.error(ErrorKind::Quotes),
-            }
-        }
+        let before = self.rest;
+        self.rest = skip_quoted(before).map_err(|offset| {
+            let offset = self.at().wrapping_add(offset);
+            Error::new(ErrorKind::Quotes, offset)
+        })?;
+        Ok(self.since(before))
     }
 
     /// One `name [= value]` behind a semicolon: token, and token, host or quoted string.
     #[inline]
-    pub(crate) fn parameter(&mut self) -> Result<(&'a [u8], Option<&'a [u8]>), Error> {
+    pub(crate) fn parameter(&mut self) -> Result<Parameter<'a>, Error> {
         let name = self.take(TOKEN);
         if name.is_empty() {
             return self.error(ErrorKind::Parameter);
         }
-        if !self.eat_separator(b'=') {
-            return Ok((name, None));
-        }
-        let value = if self.peek() == Some(b'"') {
-            self.quoted_string()?
-        } else {
-            self.take(VALUE)
+        let mut parameter = Parameter {
+            name,
+            value: None,
+            is_token: false,
         };
+        if !self.eat_separator(b'=') {
+            return Ok(parameter);
+        }
+        if self.peek() == Some(b'"') {
+            parameter.value = Some(self.quoted_string()?);
+            return Ok(parameter);
+        }
+        let before = self.rest;
+        let behind_token = skip(before, TOKEN);
+        // A host may have more than a token.
+        self.rest = skip(behind_token, VALUE);
+        let value = self.since(before);
         if value.is_empty() {
             return self.error(ErrorKind::Parameter);
         }
-        Ok((name, Some(value)))
+        parameter.value = Some(value);
+        parameter.is_token = behind_token.len() == self.rest.len();
+        Ok(parameter)
+    }
+}
+
+/// What is left behind the quoted string that `bytes` begin with.
+///
+/// # Errors
+/// Where what is wrong stands: the quote that begins it if none ends it, or the byte behind a backslash.
+#[inline(never)]
+fn skip_quoted(bytes: &[u8]) -> Result<&[u8], usize> {
+    let mut rest = bytes.get(1..).unwrap_or_default();
+    loop {
+        let at = find_either(rest, b'"', b'\\').ok_or(0usize)?;
+        match rest.get(at..).unwrap_or_default() {
+            [b'"', tail @ ..] => return Ok(tail),
+            // quoted-pair = "\" (%x00-09 / %x0B-0C / %x0E-7F)
+            [_, 0..=9 | 11..=12 | 14..=0x7f, tail @ ..] => rest = tail,
+            behind => return Err(bytes.len().wrapping_sub(behind.len()).wrapping_add(1)),
+        }
+    }
+}
+
+/// See [`Cursor::parameter`].
+#[derive(Clone, Copy)]
+pub(crate) struct Parameter<'a> {
+    pub(crate) name: &'a [u8],
+    /// Never empty.
+    pub(crate) value: Option<&'a [u8]>,
+    is_token: bool,
+}
+
+impl<'a> Parameter<'a> {
+    #[inline]
+    pub(crate) fn is(&self, name: &[u8]) -> bool {
+        is_name(self.name, name)
+    }
+
+    /// The value if it is a token.
+    #[inline]
+    pub(crate) fn token(&self) -> Option<&'a [u8]> {
+        self.value.filter(|_| self.is_token)
     }
 }

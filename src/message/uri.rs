@@ -56,13 +56,34 @@ impl<'a> Host<'a> {
     /// Parses `host` (RFC 3261 §25), IPv6 references in brackets; `None` if malformed. Zone identifiers mean something on
     /// their sender only, and an IPv4 address with leading zeros is octal to some: both are malformed.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        if let Some(inner) = bytes.strip_prefix(b"[") {
-            let address = ipv6(inner.strip_suffix(b"]")?)?;
-            return Some(Self::Address(IpAddr::V6(address).to_canonical()));
-        }
-        match ipv4(bytes) {
-            Some(address) => Some(Self::Address(IpAddr::V4(address))),
-            None => is_name(bytes).then_some(Self::Name(bytes)),
+        let mut cursor = Cursor::new(bytes);
+        Self::take(&mut cursor).filter(|_| cursor.is_at_end())
+    }
+
+    /// Takes a host. Behind a name or an IPv4 address is the end, or what may stand behind it in a URI or Via.
+    #[inline]
+    fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
+        let rest = cursor.rest();
+        let host = match rest {
+            [b'[', ..] => {
+                let (address, length) = ipv6_reference(rest)?;
+                cursor.advance(length);
+                return Some(Self::Address(address));
+            }
+            [b'0'..=b'9', ..] => take_ipv4(cursor),
+            _ => None,
+        };
+        let host = match host {
+            Some(address) => Self::Address(IpAddr::V4(address)),
+            // A name may begin with a digit too.
+            None => {
+                cursor.advance(name_length(rest)?);
+                Self::Name(cursor.since(rest))
+            }
+        };
+        match cursor.peek() {
+            None | Some(b':' | b';' | b'?' | b',' | b' ' | b'\t' | b'\r') => Some(host),
+            Some(_) => None,
         }
     }
 
@@ -77,51 +98,65 @@ impl<'a> Host<'a> {
     }
 }
 
-/// `hostname`: labels begin and end with a letter or digit; a dot may end it. The last label begins with no digit: where it
-/// does, there is an IPv4 address or nothing.
-fn is_name(bytes: &[u8]) -> bool {
-    let mut before = b'.';
-    let mut is_digits = true;
-    for &byte in bytes {
-        match byte {
-            b'.' if matches!(before, b'.' | b'-') => return false,
-            b'-' if before == b'.' => return false,
-            b'.' | b'-' => {}
-            _ if !scan::is(byte, scan::HOST) => return false,
-            _ if before == b'.' => is_digits = byte.is_ascii_digit(),
-            _ => {}
+/// Length of the `hostname` that `bytes` begin with: labels begin and end with a letter or digit; a dot may end it. The last
+/// label begins with no digit: where it does, there is an IPv4 address or nothing.
+#[inline(never)]
+fn name_length(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    let mut last_label = None;
+    while let [first, ..] = rest
+        && scan::is(*first, scan::LABEL)
+    {
+        if *first == b'-' {
+            return None;
         }
-        before = byte;
+        last_label = Some(*first);
+        let mut last = *first;
+        while let [next, tail @ ..] = rest
+            && scan::is(*next, scan::LABEL)
+        {
+            last = *next;
+            rest = tail;
+        }
+        if last == b'-' {
+            return None;
+        }
+        let [b'.', tail @ ..] = rest else { break };
+        rest = tail;
     }
-    !is_digits && before != b'-'
+    (!last_label?.is_ascii_digit()).then(|| bytes.len().wrapping_sub(rest.len()))
 }
 
-/// Dotted decimal without leading zeros, each byte looked at once: most hosts are addresses.
-fn ipv4(bytes: &[u8]) -> Option<Ipv4Addr> {
-    let mut octets = [0u8; 4];
-    let mut places = octets.iter_mut();
-    let mut place = places.next()?;
-    let mut octet: Option<u8> = None;
-    for &byte in bytes {
-        match (byte, octet) {
-            (b'.', Some(value)) => {
-                *place = value;
-                place = places.next()?;
-                octet = None;
+/// Dotted decimal without leading zeros; the place is unchanged if there is none, or a name that begins like one.
+#[inline]
+fn take_ipv4(cursor: &mut Cursor<'_>) -> Option<Ipv4Addr> {
+    let mut ahead = *cursor;
+    let mut octets = [0; 4];
+    for (place, octet) in octets.iter_mut().enumerate() {
+        if place > 0 && !ahead.eat(b'.') {
+            return None;
+        }
+        *octet = ahead.digit()?;
+        if *octet > 0 {
+            while let Some(digit) = ahead.digit() {
+                *octet = octet.checked_mul(10)?.checked_add(digit)?;
             }
-            (b'0'..=b'9', before) => {
-                let digit = byte.wrapping_sub(b'0');
-                octet = Some(match before {
-                    None => digit,
-                    Some(0) => return None,
-                    Some(value) => value.checked_mul(10)?.checked_add(digit)?,
-                });
-            }
-            _ => return None,
         }
     }
-    *place = octet?;
-    places.next().is_none().then(|| Ipv4Addr::from(octets))
+    let goes_on = |byte| byte == b'.' || scan::is(byte, scan::LABEL);
+    if ahead.peek().is_some_and(goes_on) {
+        return None;
+    }
+    *cursor = ahead;
+    Some(Ipv4Addr::from(octets))
+}
+
+/// The address of the `IPv6reference` that `bytes` begin with, and its length.
+#[inline(never)]
+fn ipv6_reference(bytes: &[u8]) -> Option<(IpAddr, usize)> {
+    let length = scan::find(bytes, b']')?;
+    let address = ipv6(bytes.get(1..length)?)?;
+    Some((address.to_canonical(), length.wrapping_add(1)))
 }
 
 fn ipv6(inner: &[u8]) -> Option<Ipv6Addr> {
@@ -190,70 +225,54 @@ impl<'a> Uri<'a> {
         let mut uri = Self {
             raw: bytes,
             scheme,
-            user: b"",
-            password: None,
-            host: Host::Name(b""),
-            host_raw: b"",
-            port: None,
-            params: Params(b""),
-            headers: b"",
+            ..Self::EMPTY
         };
         match scheme {
-            Scheme::Sip | Scheme::Sips => uri.parse_sip(&mut cursor)?,
-            Scheme::Tel => uri.parse_tel(&mut cursor)?,
+            Scheme::Sip | Scheme::Sips => uri.take_sip(&mut cursor)?,
+            Scheme::Tel => uri.take_tel(&mut cursor)?,
             Scheme::Other => {
                 if cursor.is_at_end() {
                     return cursor.error(ErrorKind::Uri);
                 }
-                take_escaped(&mut cursor, scan::URIC, false)?;
+                cursor.take_escaped(scan::URIC)?;
             }
         }
-        if cursor.is_at_end() {
-            Ok(uri)
-        } else {
-            cursor.error(ErrorKind::Uri)
+        if !cursor.is_at_end() {
+            return cursor.error(ErrorKind::Uri);
         }
+        Ok(uri)
     }
 
-    fn parse_sip(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
-        // `@` is legal nowhere else in a SIP URI; a second one is refused as a byte of the host.
-        if memchr::memchr(b'@', cursor.rest()).is_some() {
-            self.user = take_escaped(cursor, scan::USER, RAW_HASH_IN_USER)?;
-            if self.user.is_empty() {
-                return cursor.error(ErrorKind::Uri);
-            }
-            if cursor.eat(b':') {
-                self.password = Some(take_escaped(cursor, scan::PASSWORD, false)?);
-            }
-            if !cursor.eat(b'@') {
-                return cursor.error(ErrorKind::Uri);
-            }
-        }
-        let start = cursor.at();
-        let host = take_host(cursor)?;
-        self.host = host;
+    const EMPTY: Self = Self {
+        raw: b"",
+        scheme: Scheme::Other,
+        user: b"",
+        password: None,
+        host: Host::Name(b""),
+        host_raw: b"",
+        port: None,
+        params: Params(b""),
+        headers: b"",
+    };
+
+    #[inline]
+    fn take_sip(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+        (self.user, self.password) = take_userinfo(cursor)?;
+        let start = cursor.rest();
+        self.host = take_host(cursor)?;
         self.host_raw = cursor.since(start);
         if cursor.eat(b':') {
             self.port = Some(take_port(cursor)?);
         }
-        self.parse_params(cursor, scan::URI_PARAM)?;
+        self.params = take_params(cursor)?;
         if cursor.eat(b'?') {
-            self.headers = cursor.rest();
-            loop {
-                if take_escaped(cursor, scan::URI_HEADER, false)?.is_empty() || !cursor.eat(b'=') {
-                    return cursor.error(ErrorKind::Uri);
-                }
-                take_escaped(cursor, scan::URI_HEADER, false)?;
-                if !cursor.eat(b'&') {
-                    break;
-                }
-            }
+            self.headers = take_headers(cursor)?;
         }
         Ok(())
     }
 
     /// RFC 3966 §3. A number with neither `+` nor `phone-context` is read: the dial plan is the context.
-    fn parse_tel(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+    fn take_tel(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
         self.user = cursor.take(scan::TELEPHONE);
         let digits = self.user.strip_prefix(b"+").unwrap_or(self.user);
         let is_global = digits.len() != self.user.len();
@@ -266,20 +285,7 @@ impl<'a> Uri<'a> {
         if !has_digit || !digits.iter().all(legal) {
             return cursor.error(ErrorKind::Uri);
         }
-        self.parse_params(cursor, scan::URI_PARAM)
-    }
-
-    fn parse_params(&mut self, cursor: &mut Cursor<'a>, class: u16) -> Result<(), Error> {
-        let start = cursor.at();
-        while cursor.eat(b';') {
-            if take_escaped(cursor, class, false)?.is_empty() {
-                return cursor.error(ErrorKind::Parameter);
-            }
-            if cursor.eat(b'=') && take_escaped(cursor, class, false)?.is_empty() {
-                return cursor.error(ErrorKind::Parameter);
-            }
-        }
-        self.params = Params(cursor.since(start));
+        self.params = take_params(cursor)?;
         Ok(())
     }
 
@@ -350,57 +356,94 @@ fn take_scheme(cursor: &mut Cursor<'_>) -> Result<Scheme, Error> {
     })
 }
 
-/// Takes bytes of `class` and escapes (`%` and two hexadecimal digits).
-fn take_escaped<'a>(
-    cursor: &mut Cursor<'a>,
-    class: u16,
-    raw_hash: bool,
-) -> Result<&'a [u8], Error> {
-    let start = cursor.at();
+/// `userinfo "@"`, if it is there: user and password.
+#[inline]
+fn take_userinfo<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u8]>), Error> {
+    let start = *cursor;
+    // `@` is legal nowhere else in a SIP URI; a second one is refused as a byte of the host. So where one ends a user it
+    // has not to be looked for.
+    let user = take_user(cursor);
+    if let Ok(user) = user
+        && !user.is_empty()
+        && cursor.eat(b'@')
+    {
+        return Ok((user, None));
+    }
+    if memchr::memchr(b'@', start.rest()).is_none() {
+        *cursor = start;
+        return Ok((b"", None));
+    }
+    let user = user?;
+    if user.is_empty() || !cursor.eat(b':') {
+        return cursor.error(ErrorKind::Uri);
+    }
+    let password = cursor.take_escaped(scan::PASSWORD)?;
+    if !cursor.eat(b'@') {
+        return cursor.error(ErrorKind::Uri);
+    }
+    Ok((user, Some(password)))
+}
+
+/// `uri-parameters`
+#[inline]
+fn take_params<'a>(cursor: &mut Cursor<'a>) -> Result<Params<'a>, Error> {
+    let start = cursor.rest();
+    while cursor.eat(b';') {
+        if cursor.take_escaped(scan::URI_PARAM)?.is_empty() {
+            return cursor.error(ErrorKind::Parameter);
+        }
+        if cursor.eat(b'=') && cursor.take_escaped(scan::URI_PARAM)?.is_empty() {
+            return cursor.error(ErrorKind::Parameter);
+        }
+    }
+    Ok(Params(cursor.since(start)))
+}
+
+/// `headers` behind their `?`
+fn take_headers<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
+    let headers = cursor.rest();
     loop {
-        cursor.take(class);
-        match cursor.peek() {
-            Some(b'%') => match cursor.rest() {
-                [_, high, low, ..] if scan::is(*high, scan::HEX) && scan::is(*low, scan::HEX) => {
-                    cursor.advance(3);
-                }
-                _ => return cursor.error(ErrorKind::Uri),
-            },
-            Some(b'#') if raw_hash => cursor.advance(1),
-            _ => return Ok(cursor.since(start)),
+        if cursor.take_escaped(scan::URI_HEADER)?.is_empty() || !cursor.eat(b'=') {
+            return cursor.error(ErrorKind::Uri);
+        }
+        cursor.take_escaped(scan::URI_HEADER)?;
+        if !cursor.eat(b'&') {
+            return Ok(headers);
         }
     }
 }
 
+/// `user`, with [`RAW_HASH_IN_USER`].
+#[inline]
+fn take_user<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
+    let start = cursor.rest();
+    cursor.take_escaped(scan::USER)?;
+    while RAW_HASH_IN_USER && cursor.eat(b'#') {
+        cursor.take_escaped(scan::USER)?;
+    }
+    Ok(cursor.since(start))
+}
+
 /// Takes a host at the cursor.
+#[inline]
 pub(crate) fn take_host<'a>(cursor: &mut Cursor<'a>) -> Result<Host<'a>, Error> {
     let start = *cursor;
-    if cursor.peek() == Some(b'[') {
-        let length = memchr::memchr(b']', cursor.rest());
-        let Some(length) = length else {
-            return cursor.error(ErrorKind::Host);
-        };
-        cursor.advance(length.saturating_add(1));
-    } else {
-        // Where it ends; Host::parse checks it.
-        let ends = |byte: &u8| matches!(byte, b':' | b';' | b'?' | b',' | b' ' | b'\t' | b'\r');
-        let rest = cursor.rest();
-        cursor.advance(rest.iter().position(ends).unwrap_or(rest.len()));
-    }
-    match Host::parse(cursor.since(start.at())) {
+    match Host::take(cursor) {
         Some(host) => Ok(host),
         None => start.error(ErrorKind::Host),
     }
 }
 
 /// Takes the digits of a port at the cursor.
+#[inline]
 pub(crate) fn take_port(cursor: &mut Cursor<'_>) -> Result<u16, Error> {
     let start = *cursor;
-    let digits = cursor.take(scan::DIGIT);
-    match scan::number(digits, u64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok()) {
-        Some(port) => Ok(port),
-        None => start.error(ErrorKind::Port),
+    let mut port = cursor.digit().map(u16::from);
+    while let (Some(number), Some(digit)) = (port, cursor.digit()) {
+        let tens = number.checked_mul(10);
+        port = tens.and_then(|tens| tens.checked_add(digit.into()));
     }
+    port.map_or_else(|| start.error(ErrorKind::Port), Ok)
 }
 
 /// Bytes of escaped text, each with whether it was an escape of a byte that is reserved in RFC 2396 (which differs from the

@@ -30,37 +30,45 @@ impl<'a> Contact<'a> {
     /// # Errors
     /// Not an address, or a `q` that is no qvalue. Offset is within `value`.
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
-        Self::of(NameAddr::parse(value)?)
+        let mut cursor = Cursor::new(value);
+        let contact = Self::take(&mut cursor)?;
+        if !cursor.is_at_end() {
+            return cursor.error(ErrorKind::Address);
+        }
+        contact.ok_or(BAD_Q)
     }
 
     /// Checks a whole header line: values joined by commas, none of them empty or `*`.
     pub(crate) fn check_line(value: &'a [u8]) -> Result<(), Error> {
         let mut cursor = Cursor::new(value);
         loop {
-            Self::of(NameAddr::take(&mut cursor)?)?;
+            Self::take(&mut cursor)?.ok_or(BAD_Q)?;
             if !cursor.eat(b',') {
                 return Ok(());
             }
         }
     }
 
-    fn of(address: NameAddr<'a>) -> Result<Self, Error> {
-        let mut contact = Self {
-            address,
-            q: 1000,
-            expires: None,
-        };
-        for (name, value) in address.params.iter() {
-            if name.eq_ignore_ascii_case(b"q") {
-                let q = value.and_then(thousandths);
-                contact.q = q.ok_or(Error::new(ErrorKind::Contact, 0))?;
-            } else if name.eq_ignore_ascii_case(b"expires") {
-                contact.expires = Some(expiry_seconds(value.unwrap_or_default()));
+    /// Takes one value of a list; `None` if its `q` is no qvalue.
+    #[inline]
+    fn take(cursor: &mut Cursor<'a>) -> Result<Option<Self>, Error> {
+        let (mut q, mut expires) = (Some(1000), None);
+        let address = NameAddr::take(cursor, |parameter| {
+            if parameter.is(b"q") {
+                q = q.and(parameter.value.and_then(thousandths));
+            } else if parameter.is(b"expires") {
+                expires = Some(expiry_seconds(parameter.value.unwrap_or_default()));
             }
-        }
-        Ok(contact)
+        })?;
+        Ok(q.map(|q| Self {
+            address,
+            q,
+            expires,
+        }))
     }
 }
+
+const BAD_Q: Error = Error::new(ErrorKind::Contact, 0);
 
 /// delta-seconds of an expiry (§20.19, §25.1): a malformed one counts as 3600 (§10.2.1.1), an overlarge one as 2^32-1.
 pub(crate) fn expiry_seconds(value: &[u8]) -> u32 {

@@ -85,7 +85,7 @@ const MULTIPLIER: u32 = 0x98e5_b7e3;
 /// The slot of a name: length, first, middle and last byte, folded to lower case, mixed by one multiplication.
 #[inline]
 const fn slot(length: usize, first: u8, middle: u8, last: u8) -> usize {
-    let key = u32::from_le_bytes([length as u8, first | 0x20, last | 0x20, middle | 0x20]);
+    let key = u32::from_le_bytes([length as u8, first, last, middle]) | 0x2020_2000;
     (key.wrapping_mul(MULTIPLIER) >> 23) as usize
 }
 
@@ -120,23 +120,13 @@ impl HeaderName {
     /// The header that `name` means, in any case, compact forms included; [`HeaderName::Other`] for all others.
     #[inline]
     pub fn of(name: &[u8]) -> Self {
-        if let [letter] = name {
-            return Self::of_letter(letter.to_ascii_lowercase());
-        }
-        let (Some(first), Some(last)) = (name.first(), name.last()) else {
-            return Self::Other;
-        };
-        let Some(middle) = name.get(name.len() >> 1) else {
-            return Self::Other;
+        let ([first, .., last], Some(middle)) = (name, name.get(name.len() >> 1)) else {
+            let letter = name.first().map(u8::to_ascii_lowercase);
+            return letter.map_or(Self::Other, Self::of_letter);
         };
         let index = SLOTS.get(slot(name.len(), *first, *middle, *last)).copied();
         match index.and_then(|index| KNOWN.get(usize::from(index))) {
-            // Most write the names as the RFC does, and comparing without regard to case is several times slower.
-            Some((known, text, _))
-                if text.as_bytes() == name || text.as_bytes().eq_ignore_ascii_case(name) =>
-            {
-                *known
-            }
+            Some((known, text, _)) if scan::is_name(name, text.as_bytes()) => *known,
             _ => Self::Other,
         }
     }

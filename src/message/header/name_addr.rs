@@ -1,7 +1,7 @@
 //! From, To, Contact, Route and their like (RFC 3261 §20.10, §25.1 `name-addr`, `addr-spec`).
 
 use super::quote;
-use crate::message::scan::{self, Cursor};
+use crate::message::scan::{self, Cursor, Parameter};
 use crate::message::{Error, ErrorKind, Params, Uri};
 
 /// Leniency: a display name in front of `<` may have UTF-8 outside quotes (`Jürgen Müller <sip:…>`). RFC 3261 §25.1 wants
@@ -29,7 +29,7 @@ impl<'a> NameAddr<'a> {
     /// Offset is within `value`.
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(value);
-        let address = Self::take(&mut cursor)?;
+        let address = Self::take(&mut cursor, |_| {})?;
         if cursor.is_at_end() {
             Ok(address)
         } else {
@@ -37,74 +37,38 @@ impl<'a> NameAddr<'a> {
         }
     }
 
-    /// Takes one value of a comma-joined list: the cursor ends at its comma or the end.
-    pub(crate) fn take(cursor: &mut Cursor<'a>) -> Result<Self, Error> {
+    /// Takes one value of a comma-joined list: the cursor ends at its comma or the end. `parameter` is told of every
+    /// parameter.
+    #[inline]
+    pub(crate) fn take(
+        cursor: &mut Cursor<'a>,
+        mut parameter: impl FnMut(Parameter<'a>),
+    ) -> Result<Self, Error> {
         cursor.skip_blanks();
-        let start = cursor.at();
+        let start = cursor.rest();
         let display = take_display(cursor)?;
-        let at = cursor.at();
-        let uri = if cursor.eat(b'<') {
-            let Some(length) = memchr::memchr(b'>', cursor.rest()) else {
-                return cursor.error(ErrorKind::Address);
-            };
-            let at = cursor.at();
-            cursor.advance(length);
-            let uri = cursor.since(at);
-            Uri::parse(uri).map_err(|error| error.within(error.kind, at))?;
-            cursor.advance(1);
-            uri
-        } else {
-            // §20: an addr-spec with a comma, question mark or semicolon must stand in angle brackets; so without
-            // them those end it, and what follows a semicolon is a header parameter.
-            let rest = cursor.rest();
-            let ends = |byte: u8| matches!(byte, b';' | b',' | b'?') || scan::is(byte, scan::BLANK);
-            cursor.advance(
-                rest.iter()
-                    .position(|&byte| ends(byte))
-                    .unwrap_or(rest.len()),
-            );
-            let uri = cursor.since(at);
-            Uri::parse(uri).map_err(|error| error.within(error.kind, at))?;
-            uri
-        };
-        let mut end = cursor.at();
-        let mut params = b"".as_slice();
+        let uri = take_uri(cursor)?;
+        let behind_uri = cursor.rest();
         let mut tag = None;
-        let mut first = None;
-        while {
-            let before = cursor.at();
-            let more = cursor.eat_separator(b';');
-            first = first.or(more.then_some(before));
-            more
-        } {
-            let (name, value) = cursor.parameter()?;
-            if name.eq_ignore_ascii_case(b"tag") {
-                let value = value.filter(|value| scan::is_token(value));
-                if value.is_none() || tag.replace(value).is_some() {
-                    return cursor.error(ErrorKind::Parameter);
-                }
+        while cursor.eat_separator(b';') {
+            let one = cursor.parameter()?;
+            if one.is(b"tag") && (one.token().is_none() || tag.replace(one).is_some()) {
+                return cursor.error(ErrorKind::Parameter);
             }
-            end = cursor.at();
+            parameter(one);
         }
-        if let Some(first) = first {
-            params = scan::trim(cursor.since(first));
-        }
-        let raw = {
-            let whole = cursor.since(start);
-            whole.get(..end.saturating_sub(start)).unwrap_or(whole)
+        let address = Self {
+            raw: cursor.since(start),
+            display,
+            uri,
+            params: Params(cursor.since(scan::skip(behind_uri, scan::BLANK))),
+            tag: tag.and_then(|tag| tag.value),
         };
         cursor.skip_blanks();
         match cursor.peek() {
-            None | Some(b',') => {}
-            Some(_) => return cursor.error(ErrorKind::Address),
+            None | Some(b',') => Ok(address),
+            Some(_) => cursor.error(ErrorKind::Address),
         }
-        Ok(Self {
-            raw,
-            display,
-            uri,
-            params: Params(params),
-            tag: tag.flatten(),
-        })
     }
 
     /// Appends the display name as it may be sent: as received, but quoted if it must be.
@@ -120,6 +84,32 @@ impl<'a> NameAddr<'a> {
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.tag
     }
+}
+
+/// The URI, checked, with or without angle brackets.
+fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
+    let is_bracketed = cursor.eat(b'<');
+    let at = cursor.at();
+    let rest = cursor.rest();
+    let length = if is_bracketed {
+        match scan::find(rest, b'>') {
+            Some(length) => length,
+            None => return cursor.error(ErrorKind::Address),
+        }
+    } else {
+        // §20: an addr-spec with a comma, question mark or semicolon must stand in angle brackets; so without
+        // them those end it, and what follows a semicolon is a header parameter.
+        let ends = |byte: u8| matches!(byte, b';' | b',' | b'?') || scan::is(byte, scan::BLANK);
+        rest.iter()
+            .position(|&byte| ends(byte))
+            .unwrap_or(rest.len())
+    };
+    let (uri, _) = rest.split_at_checked(length).unwrap_or_default();
+    if let Err(error) = Uri::parse(uri) {
+        return Err(error.within(error.kind, at));
+    }
+    cursor.advance(length.wrapping_add(usize::from(is_bracketed)));
+    Ok(uri)
 }
 
 /// The display name, if there is one: the cursor ends at `<`, or is unchanged.
@@ -142,7 +132,7 @@ fn take_display<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
                 cursor.skip_blanks();
             }
             if cursor.peek() == Some(b'<') {
-                return Ok(scan::trim(cursor.since(start.at())));
+                return Ok(scan::trim(cursor.since(start.rest())));
             }
             *cursor = start;
             Ok(b"")

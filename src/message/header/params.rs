@@ -11,7 +11,7 @@ impl<'a> Params<'a> {
     /// Quoted values come with their quotes. Of several the first counts.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.iter()
-            .find(|(candidate, _)| candidate.eq_ignore_ascii_case(name.as_bytes()))
+            .find(|(candidate, _)| scan::is_name(candidate, name.as_bytes()))
             .map(|(_, value)| value.unwrap_or_default())
     }
 
@@ -33,32 +33,31 @@ impl<'a> Params<'a> {
 }
 
 /// The parameter at the cursor, which ends up at the next semicolon or the end.
+#[inline]
 fn one<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
-    let rest = cursor.rest();
-    let name = rest
-        .iter()
-        .position(|&byte| is_delimiter(byte))
-        .unwrap_or(rest.len());
-    let start = cursor.at();
-    cursor.advance(name);
-    let name = cursor.since(start);
+    let name = take_until_delimiter(cursor);
     let mut value = None;
     if cursor.eat_separator(b'=') {
-        let start = cursor.at();
-        if cursor.peek() != Some(b'"') || cursor.quoted_string().is_err() {
-            let rest = cursor.rest();
-            cursor.advance(
-                rest.iter()
-                    .position(|&b| is_delimiter(b))
-                    .unwrap_or(rest.len()),
-            );
-        }
-        value = Some(cursor.since(start));
+        value = Some(match cursor.peek() {
+            Some(b'"') => match cursor.quoted_string() {
+                Ok(quoted) => quoted,
+                Err(_) => take_until_delimiter(cursor),
+            },
+            _ => take_until_delimiter(cursor),
+        });
     }
-    cursor.advance(memchr::memchr(b';', cursor.rest()).unwrap_or(usize::MAX));
+    if !cursor.is_at_end() && cursor.peek() != Some(b';') {
+        let rest = cursor.rest();
+        cursor.advance(memchr::memchr(b';', rest).unwrap_or(rest.len()));
+    }
     (!name.is_empty()).then_some((name, value))
 }
 
-fn is_delimiter(byte: u8) -> bool {
-    byte == b';' || byte == b'=' || scan::is(byte, scan::BLANK)
+#[inline]
+fn take_until_delimiter<'a>(cursor: &mut Cursor<'a>) -> &'a [u8] {
+    let ends = |byte: u8| byte == b';' || byte == b'=' || scan::is(byte, scan::BLANK);
+    let rest = cursor.rest();
+    let length = rest.iter().position(|&byte| ends(byte));
+    cursor.advance(length.unwrap_or(rest.len()));
+    cursor.since(rest)
 }

@@ -32,24 +32,21 @@ impl<'a> Via<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(value);
         let mut via = Self::take_sent_by(&mut cursor, b"2.0")?;
-        let start = cursor.at();
-        let mut end = start;
+        let behind_sent_by = cursor.rest();
         let (mut rport, mut received) = (false, false);
         while cursor.eat_separator(b';') {
-            let (name, value) = cursor.parameter()?;
-            end = cursor.at();
-            let doubled = if name.eq_ignore_ascii_case(b"branch") {
+            let parameter = cursor.parameter()?;
+            let doubled = if parameter.is(b"branch") {
                 let doubled = !via.branch.is_empty();
-                via.branch = value
-                    .filter(|value| scan::is_token(value))
-                    .unwrap_or_default();
+                via.branch = parameter.token().unwrap_or_default();
                 doubled || via.branch.is_empty()
-            } else if name.eq_ignore_ascii_case(b"rport") {
-                via.rport = value.is_none();
+            } else if parameter.is(b"rport") {
+                via.rport = parameter.value.is_none();
                 std::mem::replace(&mut rport, true)
-            } else if name.eq_ignore_ascii_case(b"maddr") {
-                via.maddr.replace(value.unwrap_or_default()).is_some()
-            } else if name.eq_ignore_ascii_case(b"received") {
+            } else if parameter.is(b"maddr") {
+                let maddr = parameter.value.unwrap_or_default();
+                via.maddr.replace(maddr).is_some()
+            } else if parameter.is(b"received") {
                 std::mem::replace(&mut received, true)
             } else {
                 false
@@ -58,9 +55,7 @@ impl<'a> Via<'a> {
                 return cursor.error(ErrorKind::Parameter);
             }
         }
-        let params = cursor.since(start);
-        let length = end.saturating_sub(start);
-        via.params = Params(scan::trim(params.get(..length).unwrap_or(params)));
+        via.params = Params(cursor.since(scan::skip(behind_sent_by, scan::BLANK)));
         cursor.skip_blanks();
         match cursor.peek() {
             None | Some(b',') => Ok(via),
@@ -116,7 +111,7 @@ impl<'a> Via<'a> {
             return cursor.error(ErrorKind::Via);
         }
         cursor.skip_blanks();
-        let start = cursor.at();
+        let start = cursor.rest();
         take_host(cursor)?;
         let host = cursor.since(start);
         let port = if cursor.eat_separator(b':') {
