@@ -1,6 +1,6 @@
 //! RFC 3261 §7: a whole message, indexed in place.
 //!
-//! One pass over the line ends (memchr) makes the index; then the headers that everyone relies on are read once, strictly.
+//! One pass over the line ends makes the index; then the headers that everyone relies on are read once, strictly.
 //! What other headers say is not looked at here, but that they are free of control bytes and not doubled is.
 
 use std::time::Duration;
@@ -158,10 +158,18 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Error> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(Error::new(ErrorKind::TooLong, MESSAGE_BYTES_MAX));
     }
-    let (line, lines_at) = first_line(bytes)?;
+    let mut lines = Lines {
+        rest: bytes,
+        is_plain: true,
+    };
+    let line = match lines.next() {
+        Ok(line) => line,
+        Err(None) => return Err(Error::new(ErrorKind::StartLine, 0)),
+        Err(Some(at)) => return Err(Error::new(ErrorKind::LineEnding, at)),
+    };
     let (start, uri) = start_line(line)?;
     let mut index = Index::EMPTY;
-    let body_at = header_lines(bytes, lines_at, &mut index)?;
+    let body_at = header_lines(bytes, lines, &mut index)?;
 
     let (value, at) = index.need(bytes, HeaderName::Via)?;
     let via = Via::parse(value).map_err(|error| error.within(ErrorKind::Via, at))?;
@@ -204,16 +212,40 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Error> {
     })
 }
 
-/// The start line without its end, and where the next line begins.
-fn first_line(bytes: &[u8]) -> Result<(&[u8], usize), Error> {
-    let Some(line_feed) = memchr::memchr(b'\n', bytes) else {
-        return Err(Error::new(ErrorKind::StartLine, 0));
-    };
-    let (line, _) = bytes.split_at_checked(line_feed).unwrap_or_default();
-    let Some(line) = line.strip_suffix(b"\r") else {
-        return Err(Error::new(ErrorKind::LineEnding, line_feed));
-    };
-    Ok((line, line_feed.saturating_add(1)))
+/// The lines of the header part, one after the other.
+struct Lines<'a> {
+    rest: &'a [u8],
+    /// Whether there was no control byte but HTAB and the line ends.
+    is_plain: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// The next line without its CR and LF.
+    ///
+    /// # Errors
+    /// How far away an LF stands without a CR before it; `None`: no line ends.
+    #[inline]
+    fn next(&mut self) -> Result<&'a [u8], Option<usize>> {
+        let before = self.rest;
+        loop {
+            self.rest = scan::skip_to_control(self.rest);
+            let behind_line = self.rest.len();
+            self.rest = match self.rest {
+                [b'\r', b'\n', tail @ ..] => {
+                    self.rest = tail;
+                    let length = before.len().wrapping_sub(behind_line);
+                    return Ok(before.get(..length).unwrap_or_default());
+                }
+                [b'\n', ..] => return Err(Some(before.len().wrapping_sub(behind_line))),
+                [b'\t', tail @ ..] => tail,
+                [_, tail @ ..] => {
+                    self.is_plain = false;
+                    tail
+                }
+                [] => return Err(None),
+            };
+        }
+    }
 }
 
 /// RFC 3261 §7.1, §7.2: exactly one SP between the three parts.
@@ -276,25 +308,23 @@ pub(super) fn is_version(token: &[u8]) -> Option<Result<(), ErrorKind>> {
     }))
 }
 
-/// Fills the index from `lines_at` on; returns where the body begins.
-fn header_lines(bytes: &[u8], lines_at: usize, index: &mut Index) -> Result<usize, Error> {
-    let mut start = lines_at;
-    let mut line_feeds = 1usize;
+/// Fills the index with the lines behind the start line; returns where the body begins.
+#[inline]
+fn header_lines(bytes: &[u8], mut lines: Lines<'_>, index: &mut Index) -> Result<usize, Error> {
+    let at = |rest: &[u8]| bytes.len().wrapping_sub(rest.len());
+    let lines_at = at(lines.rest);
     let mut to_trim = false;
-    let body_at = loop {
-        let rest = bytes.get(start..).unwrap_or_default();
-        let Some(length) = memchr::memchr(b'\n', rest) else {
-            return Err(Error::new(ErrorKind::Unterminated, bytes.len()));
-        };
-        line_feeds = line_feeds.wrapping_add(1);
-        let (line, _) = rest.split_at_checked(length).unwrap_or_default();
-        let line_feed = start.wrapping_add(length);
-        let next = line_feed.wrapping_add(1);
-        let [line @ .., b'\r'] = line else {
-            return Err(Error::new(ErrorKind::LineEnding, line_feed));
+    loop {
+        let start = at(lines.rest);
+        let line = match lines.next() {
+            Ok(line) => line,
+            Err(None) => return Err(Error::new(ErrorKind::Unterminated, bytes.len())),
+            Err(Some(at)) => {
+                return Err(Error::new(ErrorKind::LineEnding, start.wrapping_add(at)));
+            }
         };
         match line {
-            [] => break next,
+            [] => break,
             [b' ' | b'\t', ..] => {
                 // A fold (RFC 3261 §7.3.1): the last value grows. Behind the start line there is nothing to fold.
                 let last = index
@@ -302,7 +332,7 @@ fn header_lines(bytes: &[u8], lines_at: usize, index: &mut Index) -> Result<usiz
                     .checked_sub(1)
                     .and_then(|last| index.lines.get_mut(last));
                 let last = last.ok_or(Error::new(ErrorKind::LineEnding, start))?;
-                last.value_end = line_feed.wrapping_sub(1) as u16;
+                last.value_end = start.wrapping_add(line.len()) as u16;
                 to_trim = true;
             }
             [.., last] => {
@@ -310,17 +340,14 @@ fn header_lines(bytes: &[u8], lines_at: usize, index: &mut Index) -> Result<usiz
                 header_line(line, start, index)?;
             }
         }
-        start = next;
-    };
-    // Every line end is one CR and one LF; any other control byte makes the count differ.
-    let header = bytes.get(..body_at).unwrap_or_default();
-    if control_bytes(header) != line_feeds.wrapping_mul(2) {
+    }
+    if !lines.is_plain {
         check_control_bytes(bytes, lines_at, index)?;
     }
     if to_trim {
         trim_values(bytes, index);
     }
-    Ok(body_at)
+    Ok(at(lines.rest))
 }
 
 /// `header-name HCOLON value`, HCOLON being `*( SP / HTAB ) ":" SWS`. No sum in here is beyond the end of the message.
@@ -345,35 +372,20 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), Error> {
     {
         return Err(Error::new(ErrorKind::Doubled(known), at));
     }
-    let blanks = scan::span(value.get(1..).unwrap_or_default(), scan::BLANK);
+    let value = scan::skip(value.get(1..).unwrap_or_default(), scan::BLANK);
+    let value_end = at.wrapping_add(line.len());
     let line = Line {
         name: known,
         name_start: at as u16,
         name_end: at.wrapping_add(name.len()) as u16,
-        value_start: at.wrapping_add(colon).wrapping_add(blanks).wrapping_add(1) as u16,
-        value_end: at.wrapping_add(line.len()) as u16,
+        value_start: value_end.wrapping_sub(value.len()) as u16,
+        value_end: value_end as u16,
     };
     if index.push(line) {
         Ok(())
     } else {
         Err(Error::new(ErrorKind::TooManyHeaders, at))
     }
-}
-
-/// Number of control bytes other than HTAB. Written so that the compiler makes vectors of it; no part's number is beyond
-/// 8 bits.
-#[inline]
-fn control_bytes(bytes: &[u8]) -> usize {
-    let mut count = 0usize;
-    for part in bytes.chunks(240) {
-        let mut part_count = 0u8;
-        for &byte in part {
-            let is_control = ((byte < 0x20) & (byte != b'\t')) | (byte == 0x7f);
-            part_count = part_count.wrapping_add(u8::from(is_control));
-        }
-        count = count.wrapping_add(usize::from(part_count));
-    }
-    count
 }
 
 /// There are control bytes beside the line ends: they may be escaped inside quotes (RFC 4475 §3.1.1.2), nowhere else.

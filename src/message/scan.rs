@@ -136,6 +136,23 @@ pub(crate) fn span(bytes: &[u8], classes: u16) -> usize {
     bytes.len().wrapping_sub(skip(bytes, classes).len())
 }
 
+/// Each byte of a word is this.
+const fn all(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`).
+#[inline]
+pub(crate) fn skip_to_control(bytes: &[u8]) -> &[u8] {
+    // The top bit of a byte below 0x20 gets set, and of 0x7f.
+    let is_control = |word: u64| {
+        let is_low = word.wrapping_sub(all(0x20));
+        let is_delete = (word ^ all(0x7f)).wrapping_sub(all(1));
+        (is_low | is_delete) & !word
+    };
+    skip_words(bytes, is_control, |byte| byte.is_ascii_control())
+}
+
 /// Where `byte` first stands. For what is near: eight bytes at a time, and nothing to be chosen before as in memchr.
 #[inline]
 pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
@@ -145,26 +162,31 @@ pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
 /// Where the first of two bytes stands.
 #[inline]
 pub(crate) fn find_either(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const TOPS: u64 = u64::from_le_bytes([0x80; 8]);
-    // A byte that is sought is zero here, and of the bytes whose top bit gets set the lowest is such a one.
-    let zeros = |word: u64, byte: u8| {
-        let zero = word ^ u64::from_le_bytes([byte; 8]);
-        zero.wrapping_sub(ONES) & !zero & TOPS
-    };
+    let is_zero = |word: u64| word.wrapping_sub(all(1)) & !word;
+    let is_either = |word| is_zero(word ^ all(one)) | is_zero(word ^ all(other));
+    let rest = skip_words(bytes, is_either, |byte| byte == one || byte == other);
+    (!rest.is_empty()).then(|| bytes.len().wrapping_sub(rest.len()))
+}
+
+/// What is left from the first byte on that is sought: `word` sets the top bit of the lowest such byte of eight, and of no
+/// byte below it.
+#[inline]
+fn skip_words(bytes: &[u8], word: impl Fn(u64) -> u64, byte: impl Fn(u8) -> bool) -> &[u8] {
     let mut rest = bytes;
     while let Some((chunk, tail)) = rest.split_first_chunk() {
-        let word = u64::from_le_bytes(*chunk);
-        let found = zeros(word, one) | zeros(word, other);
+        let found = word(u64::from_le_bytes(*chunk)) & all(0x80);
         if found != 0 {
-            let before = bytes.len().wrapping_sub(rest.len());
-            return Some(before.wrapping_add(found.trailing_zeros() as usize / 8));
+            let before = found.trailing_zeros() as usize / 8;
+            return rest.get(before..).unwrap_or_default();
         }
         rest = tail;
     }
-    let before = bytes.len().wrapping_sub(rest.len());
-    let at = (rest.iter()).position(|&byte| byte == one || byte == other)?;
-    Some(before.wrapping_add(at))
+    while let [first, tail @ ..] = rest
+        && !byte(*first)
+    {
+        rest = tail;
+    }
+    rest
 }
 
 /// Whether `name` is `known` without regard to case. Most write names as the RFCs do, so that is looked at first, in two

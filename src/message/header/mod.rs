@@ -118,7 +118,7 @@ const SLOTS: [u8; 512] = {
 
 impl HeaderName {
     /// The header that `name` means, in any case, compact forms included; [`HeaderName::Other`] for all others.
-    #[inline]
+    #[inline(always)]
     pub fn of(name: &[u8]) -> Self {
         let ([first, .., last], Some(middle)) = (name, name.get(name.len() >> 1)) else {
             let letter = name.first().map(u8::to_ascii_lowercase);
