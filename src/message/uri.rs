@@ -61,7 +61,7 @@ impl<'a> Host<'a> {
     }
 
     /// Takes a host. Behind a name or an IPv4 address is the end, or what may stand behind it in a URI or Via.
-    #[inline]
+    #[inline(always)]
     fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         let rest = cursor.rest();
         let host = match rest {
@@ -70,14 +70,17 @@ impl<'a> Host<'a> {
                 cursor.advance(length);
                 return Some(Self::Address(address));
             }
-            [b'0'..=b'9', ..] => take_ipv4(cursor),
+            [b'0'..=b'9', ..] => ipv4(rest),
             _ => None,
         };
         let host = match host {
-            Some(address) => Self::Address(IpAddr::V4(address)),
+            Some((address, behind)) => {
+                *cursor = cursor.behind(behind);
+                Self::Address(IpAddr::V4(address))
+            }
             // A name may begin with a digit too.
             None => {
-                cursor.advance(name_length(rest)?);
+                *cursor = cursor.behind(skip_name(rest)?);
                 Self::Name(cursor.since(rest))
             }
         };
@@ -98,57 +101,57 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Length of the `hostname` that `bytes` begin with: labels begin and end with a letter or digit; a dot may end it. The last
-/// label begins with no digit: where it does, there is an IPv4 address or nothing.
+/// What is behind the `hostname` that `bytes` begin with: labels begin and end with a letter or digit; a dot may end it. The
+/// last label begins with no digit: where it does, there is an IPv4 address or nothing.
 #[inline(never)]
-fn name_length(bytes: &[u8]) -> Option<usize> {
+fn skip_name(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes;
     let mut last_label = None;
-    while let [first, ..] = rest
-        && scan::is(*first, scan::LABEL)
-    {
-        if *first == b'-' {
-            return None;
-        }
-        last_label = Some(*first);
-        let mut last = *first;
-        while let [next, tail @ ..] = rest
-            && scan::is(*next, scan::LABEL)
+    while let [first, ..] = rest {
+        let behind = scan::skip(rest, scan::LABEL);
+        match rest
+            .split_at_checked(rest.len().wrapping_sub(behind.len()))?
+            .0
         {
-            last = *next;
-            rest = tail;
+            [] => break,
+            [b'-', ..] | [.., b'-'] => return None,
+            _ => last_label = Some(first),
         }
-        if last == b'-' {
-            return None;
-        }
-        let [b'.', tail @ ..] = rest else { break };
+        let [b'.', tail @ ..] = behind else {
+            rest = behind;
+            break;
+        };
         rest = tail;
     }
-    (!last_label?.is_ascii_digit()).then(|| bytes.len().wrapping_sub(rest.len()))
+    (!last_label?.is_ascii_digit()).then_some(rest)
 }
 
-/// Dotted decimal without leading zeros; the place is unchanged if there is none, or a name that begins like one.
-#[inline]
-fn take_ipv4(cursor: &mut Cursor<'_>) -> Option<Ipv4Addr> {
-    let mut ahead = *cursor;
-    let mut octets = [0; 4];
-    for (place, octet) in octets.iter_mut().enumerate() {
-        if place > 0 && !ahead.eat(b'.') {
-            return None;
-        }
-        *octet = ahead.digit()?;
-        if *octet > 0 {
-            while let Some(digit) = ahead.digit() {
-                *octet = octet.checked_mul(10)?.checked_add(digit)?;
-            }
-        }
+/// The dotted decimal address without leading zeros that `bytes` begin with, and what is behind it; `None` if there is
+/// none, or a name that begins like one.
+#[inline(never)]
+fn ipv4(bytes: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    let (first, rest) = octet(bytes)?;
+    let (second, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (third, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (fourth, rest) = octet(rest.strip_prefix(b".")?)?;
+    match rest {
+        [byte, ..] if *byte == b'.' || scan::is(*byte, scan::LABEL) => None,
+        _ => Some((Ipv4Addr::new(first, second, third, fourth), rest)),
     }
-    let goes_on = |byte| byte == b'.' || scan::is(byte, scan::LABEL);
-    if ahead.peek().is_some_and(goes_on) {
-        return None;
-    }
-    *cursor = ahead;
-    Some(Ipv4Addr::from(octets))
+}
+
+/// One to three digits, up to 255, the first of several no zero.
+#[inline(always)]
+fn octet(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, rest) = scan::digit(bytes)?;
+    let Some((second, behind)) = scan::digit(rest).filter(|_| first > 0) else {
+        return Some((first, rest));
+    };
+    let two = first.wrapping_mul(10).wrapping_add(second);
+    let Some((third, rest)) = scan::digit(behind) else {
+        return Some((two, behind));
+    };
+    Some((two.checked_mul(10)?.checked_add(third)?, rest))
 }
 
 /// The address of the `IPv6reference` that `bytes` begin with, and its length.
@@ -213,6 +216,19 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// Offset is within `bytes`.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut uri = Self::EMPTY;
+        uri.read(bytes)?;
+        Ok(uri)
+    }
+
+    /// Whether [`Uri::parse`] parses `bytes`.
+    pub(crate) fn check(bytes: &'a [u8]) -> Result<(), Error> {
+        Self::EMPTY.read(bytes)
+    }
+
+    /// Fills in what `bytes` say. Apart, so that each part goes to its place as soon as it is known.
+    #[inline(never)]
+    fn read(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
         let mut cursor = Cursor::new(bytes);
         let scheme = match bytes {
             // By far the most common, without a look at the table.
@@ -220,16 +236,16 @@ impl<'a> Uri<'a> {
                 cursor.advance(4);
                 Scheme::Sip
             }
-            _ => take_scheme(&mut cursor)?,
+            _ => {
+                let (scheme, behind) = take_scheme(cursor)?;
+                cursor = behind;
+                scheme
+            }
         };
-        let mut uri = Self {
-            raw: bytes,
-            scheme,
-            ..Self::EMPTY
-        };
+        (self.raw, self.scheme) = (bytes, scheme);
         match scheme {
-            Scheme::Sip | Scheme::Sips => uri.take_sip(&mut cursor)?,
-            Scheme::Tel => uri.take_tel(&mut cursor)?,
+            Scheme::Sip | Scheme::Sips => self.take_sip(&mut cursor)?,
+            Scheme::Tel => cursor = self.take_tel(cursor)?,
             Scheme::Other => {
                 if cursor.is_at_end() {
                     return cursor.error(ErrorKind::Uri);
@@ -240,7 +256,7 @@ impl<'a> Uri<'a> {
         if !cursor.is_at_end() {
             return cursor.error(ErrorKind::Uri);
         }
-        Ok(uri)
+        Ok(())
     }
 
     const EMPTY: Self = Self {
@@ -255,7 +271,7 @@ impl<'a> Uri<'a> {
         headers: b"",
     };
 
-    #[inline]
+    #[inline(always)]
     fn take_sip(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
         (self.user, self.password) = take_userinfo(cursor)?;
         let start = cursor.rest();
@@ -266,13 +282,14 @@ impl<'a> Uri<'a> {
         }
         self.params = take_params(cursor)?;
         if cursor.eat(b'?') {
-            self.headers = take_headers(cursor)?;
+            self.headers = cursor.rest();
+            *cursor = skip_headers(*cursor)?;
         }
         Ok(())
     }
 
     /// RFC 3966 §3. A number with neither `+` nor `phone-context` is read: the dial plan is the context.
-    fn take_tel(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Error> {
+    fn take_tel(&mut self, mut cursor: Cursor<'a>) -> Result<Cursor<'a>, Error> {
         self.user = cursor.take(scan::TELEPHONE);
         let digits = self.user.strip_prefix(b"+").unwrap_or(self.user);
         let is_global = digits.len() != self.user.len();
@@ -285,8 +302,8 @@ impl<'a> Uri<'a> {
         if !has_digit || !digits.iter().all(legal) {
             return cursor.error(ErrorKind::Uri);
         }
-        self.params = take_params(cursor)?;
-        Ok(())
+        self.params = take_params(&mut cursor)?;
+        Ok(cursor)
     }
 
     /// The user part unescaped, into `out` (cleared first). A raw `#` is read.
@@ -343,21 +360,22 @@ impl<'a> Uri<'a> {
 }
 
 /// `scheme ":"`
-fn take_scheme(cursor: &mut Cursor<'_>) -> Result<Scheme, Error> {
+fn take_scheme(mut cursor: Cursor<'_>) -> Result<(Scheme, Cursor<'_>), Error> {
     let scheme = cursor.take(scan::SCHEME);
     if !scheme.first().is_some_and(u8::is_ascii_alphabetic) || !cursor.eat(b':') {
         return cursor.error(ErrorKind::Uri);
     }
-    Ok(match scheme {
+    let scheme = match scheme {
         _ if scheme.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
         _ if scheme.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
         _ if scheme.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
         _ => Scheme::Other,
-    })
+    };
+    Ok((scheme, cursor))
 }
 
 /// `userinfo "@"`, if it is there: user and password.
-#[inline]
+#[inline(always)]
 fn take_userinfo<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u8]>), Error> {
     let start = *cursor;
     // `@` is legal nowhere else in a SIP URI; a second one is refused as a byte of the host. So where one ends a user it
@@ -385,7 +403,7 @@ fn take_userinfo<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u
 }
 
 /// `uri-parameters`
-#[inline]
+#[inline(always)]
 fn take_params<'a>(cursor: &mut Cursor<'a>) -> Result<Params<'a>, Error> {
     let start = cursor.rest();
     while cursor.eat(b';') {
@@ -400,21 +418,20 @@ fn take_params<'a>(cursor: &mut Cursor<'a>) -> Result<Params<'a>, Error> {
 }
 
 /// `headers` behind their `?`
-fn take_headers<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
-    let headers = cursor.rest();
+fn skip_headers(mut cursor: Cursor<'_>) -> Result<Cursor<'_>, Error> {
     loop {
         if cursor.take_escaped(scan::URI_HEADER)?.is_empty() || !cursor.eat(b'=') {
             return cursor.error(ErrorKind::Uri);
         }
         cursor.take_escaped(scan::URI_HEADER)?;
         if !cursor.eat(b'&') {
-            return Ok(headers);
+            return Ok(cursor);
         }
     }
 }
 
 /// `user`, with [`RAW_HASH_IN_USER`].
-#[inline]
+#[inline(always)]
 fn take_user<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
     let start = cursor.rest();
     cursor.take_escaped(scan::USER)?;
@@ -425,7 +442,7 @@ fn take_user<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
 }
 
 /// Takes a host at the cursor.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_host<'a>(cursor: &mut Cursor<'a>) -> Result<Host<'a>, Error> {
     let start = *cursor;
     match Host::take(cursor) {
@@ -435,7 +452,7 @@ pub(crate) fn take_host<'a>(cursor: &mut Cursor<'a>) -> Result<Host<'a>, Error> 
 }
 
 /// Takes the digits of a port at the cursor.
-#[inline]
+#[inline(always)]
 pub(crate) fn take_port(cursor: &mut Cursor<'_>) -> Result<u16, Error> {
     let start = *cursor;
     let mut port = cursor.digit().map(u16::from);

@@ -61,7 +61,7 @@ impl<'a> NameAddr<'a> {
             raw: cursor.since(start),
             display,
             uri,
-            params: Params(cursor.since(scan::skip(behind_uri, scan::BLANK))),
+            params: Params(cursor.since(scan::skip_blanks(behind_uri))),
             tag: tag.and_then(|tag| tag.value),
         };
         cursor.skip_blanks();
@@ -87,6 +87,7 @@ impl<'a> NameAddr<'a> {
 }
 
 /// The URI, checked, with or without angle brackets.
+#[inline(always)]
 fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
     let is_bracketed = cursor.eat(b'<');
     let at = cursor.at();
@@ -105,7 +106,7 @@ fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
             .unwrap_or(rest.len())
     };
     let (uri, _) = rest.split_at_checked(length).unwrap_or_default();
-    if let Err(error) = Uri::parse(uri) {
+    if let Err(error) = Uri::check(uri) {
         return Err(error.within(error.kind, at));
     }
     cursor.advance(length.wrapping_add(usize::from(is_bracketed)));
@@ -113,6 +114,7 @@ fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
 }
 
 /// The display name, if there is one: the cursor ends at `<`, or is unchanged.
+#[inline(always)]
 fn take_display<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
     match cursor.peek() {
         Some(b'<') => Ok(b""),

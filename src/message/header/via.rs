@@ -55,7 +55,7 @@ impl<'a> Via<'a> {
                 return cursor.error(ErrorKind::Parameter);
             }
         }
-        via.params = Params(cursor.since(scan::skip(behind_sent_by, scan::BLANK)));
+        via.params = Params(cursor.since(scan::skip_blanks(behind_sent_by)));
         cursor.skip_blanks();
         match cursor.peek() {
             None | Some(b',') => Ok(via),
@@ -81,6 +81,7 @@ impl<'a> Via<'a> {
     }
 
     /// `sent-protocol LWS sent-by`
+    #[inline(always)]
     fn take_sent_by(cursor: &mut Cursor<'a>, version: &[u8]) -> Result<Self, Error> {
         cursor.skip_blanks();
         let transport = match cursor.rest() {
