@@ -118,41 +118,41 @@ pub(crate) fn is(byte: u8, classes: u16) -> bool {
         .is_some_and(|class| class & classes != 0)
 }
 
-/// What is left of `bytes` behind those at their start that belong to `classes`. Four at a time: half of what is done for
-/// one byte is to see whether there is another.
-#[inline(never)]
+/// What is left of `bytes` behind those at their start that belong to `classes`.
+#[inline]
 pub(crate) fn skip(bytes: &[u8], classes: u16) -> &[u8] {
+    let length = bytes.iter().position(|&byte| !is(byte, classes));
+    bytes
+        .get(length.unwrap_or(bytes.len())..)
+        .unwrap_or_default()
+}
+
+/// The same for what is mostly longer than a word: four bytes at a time, since half of what is done for one is to see
+/// whether there is another.
+#[inline(never)]
+pub(crate) fn skip_long(bytes: &[u8], classes: u16) -> &[u8] {
     let mut rest = bytes;
-    while let [a, b, c, d, tail @ ..] = rest {
-        if !is(*a, classes) {
-            return rest;
-        }
-        if !is(*b, classes) {
-            return rest.get(1..).unwrap_or_default();
-        }
-        if !is(*c, classes) {
-            return rest.get(2..).unwrap_or_default();
-        }
-        if !is(*d, classes) {
-            return rest.get(3..).unwrap_or_default();
-        }
+    while let [a, b, c, d, tail @ ..] = rest
+        && is(*a, classes)
+        && is(*b, classes)
+        && is(*c, classes)
+        && is(*d, classes)
+    {
         rest = tail;
     }
+    skip(rest, classes)
+}
+
+/// What is left behind blanks. Mostly there are none, or one.
+#[inline]
+pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
     while let [first, tail @ ..] = rest
-        && is(*first, classes)
+        && is(*first, BLANK)
     {
         rest = tail;
     }
     rest
-}
-
-/// What is left behind blanks. Mostly there are none.
-#[inline]
-pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
-    match bytes {
-        [first, ..] if is(*first, BLANK) => skip(bytes, BLANK),
-        _ => bytes,
-    }
 }
 
 /// How many bytes at the start of `bytes` belong to `classes`.
@@ -472,9 +472,12 @@ impl<'a> Cursor<'a> {
             return Ok(parameter);
         }
         let before = self.rest;
-        let behind_token = skip(before, TOKEN);
+        let behind_token = skip_long(before, TOKEN);
         // A host may have more than a token.
-        self.rest = skip(behind_token, VALUE);
+        self.rest = match behind_token {
+            [b'[' | b']' | b':', ..] => skip_long(behind_token, VALUE),
+            _ => behind_token,
+        };
         let value = self.since(before);
         if value.is_empty() {
             return self.error(ErrorKind::Parameter);
