@@ -251,7 +251,7 @@ impl<'a> Lines<'a> {
 /// RFC 3261 §7.1, §7.2: exactly one SP between the three parts.
 fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<Uri<'_>>), Error> {
     let bad = |offset| Error::new(ErrorKind::StartLine, offset);
-    let first = memchr::memchr(b' ', line).ok_or(bad(line.len()))?;
+    let first = scan::find(line, b' ').ok_or(bad(line.len()))?;
     let (token, rest) = line.split_at_checked(first).ok_or(bad(0))?;
     let (_, rest) = rest.split_at_checked(1).ok_or(bad(first))?;
     let rest_at = first.saturating_add(1);
@@ -268,13 +268,19 @@ fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<Uri<'_>>), Error> {
     if !scan::is_token(token) {
         return Err(bad(0));
     }
-    let second = memchr::memrchr(b' ', rest).ok_or(bad(line.len()))?;
-    let (uri, version) = rest.split_at_checked(second).ok_or(bad(rest_at))?;
-    let version_at = rest_at.saturating_add(second).saturating_add(1);
-    match is_version(version.get(1..).unwrap_or_default()) {
-        Some(result) => result.map_err(|kind| Error::new(kind, version_at))?,
-        None => return Err(bad(version_at)),
-    }
+    let uri = match rest.strip_suffix(b" SIP/2.0") {
+        Some(uri) => uri,
+        None => {
+            let second = memchr::memrchr(b' ', rest).ok_or(bad(line.len()))?;
+            let (uri, version) = rest.split_at_checked(second).ok_or(bad(rest_at))?;
+            let version_at = rest_at.saturating_add(second).saturating_add(1);
+            match is_version(version.get(1..).unwrap_or_default()) {
+                Some(result) => result.map_err(|kind| Error::new(kind, version_at))?,
+                None => return Err(bad(version_at)),
+            }
+            uri
+        }
+    };
     let parsed = Uri::parse(uri).map_err(|error| error.within(ErrorKind::RequestUri, rest_at))?;
     if !parsed.headers.is_empty() {
         return Err(Error::new(ErrorKind::RequestUri, rest_at));
@@ -291,8 +297,14 @@ fn start_line(line: &[u8]) -> Result<(StartLine<'_>, Option<Uri<'_>>), Error> {
 
 /// Whether `token` is a SIP-Version (`None`: it is not), and ours.
 pub(super) fn is_version(token: &[u8]) -> Option<Result<(), ErrorKind>> {
-    let (name, number) = token.split_at_checked(4)?;
-    if !name.eq_ignore_ascii_case(b"SIP/") {
+    if token == b"SIP/2.0" {
+        return Some(Ok(()));
+    }
+    let [name @ .., b'/'] = token.first_chunk::<4>()? else {
+        return None;
+    };
+    let number = token.get(4..)?;
+    if !name.eq_ignore_ascii_case(b"SIP") {
         return None;
     }
     if number == b"2.0" {

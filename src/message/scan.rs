@@ -143,16 +143,13 @@ pub(crate) fn skip_long(bytes: &[u8], classes: u16) -> &[u8] {
     skip(rest, classes)
 }
 
-/// What is left behind blanks. Mostly there are none, or one.
+/// What is left behind blanks. Mostly there are none.
 #[inline]
 pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
-    let mut rest = bytes;
-    while let [first, tail @ ..] = rest
-        && is(*first, BLANK)
-    {
-        rest = tail;
+    match bytes {
+        [first, tail @ ..] if is(*first, BLANK) => skip_long(tail, BLANK),
+        _ => bytes,
     }
-    rest
 }
 
 /// How many bytes at the start of `bytes` belong to `classes`.
@@ -166,15 +163,13 @@ const fn all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`).
+/// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`). Behind a byte 0xff another byte may be taken for
+/// one.
 #[inline]
 pub(crate) fn skip_to_control(bytes: &[u8]) -> &[u8] {
-    // The top bit of a byte below 0x20 gets set, and of 0x7f.
-    let is_control = |word: u64| {
-        let is_low = word.wrapping_sub(all(0x20));
-        let is_delete = (word ^ all(0x7f)).wrapping_sub(all(1));
-        (is_low | is_delete) & !word
-    };
+    // The top bit of a byte below 0x20 gets set by the one, of 0x7f by the other.
+    let is_control =
+        |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(all(1))) & !word;
     skip_words(bytes, is_control, |byte| byte.is_ascii_control())
 }
 
@@ -425,14 +420,13 @@ impl<'a> Cursor<'a> {
     /// Takes `byte` with blanks around it (`SLASH`, `EQUAL`, `SEMI` and their like); the place is unchanged without it.
     #[inline]
     pub(crate) fn eat_separator(&mut self, byte: u8) -> bool {
-        let [b, tail @ ..] = skip_blanks(self.rest) else {
-            return false;
-        };
-        if *b != byte {
-            return false;
+        match skip_blanks(self.rest) {
+            [first, tail @ ..] if *first == byte => {
+                self.rest = skip_blanks(tail);
+                true
+            }
+            _ => false,
         }
-        self.rest = skip_blanks(tail);
-        true
     }
 
     /// The error of this kind, here.

@@ -387,7 +387,8 @@ fn take_userinfo<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u
     {
         return Ok((user, None));
     }
-    if memchr::memchr(b'@', start.rest()).is_none() {
+    // What was walked over has none.
+    if cursor.is_at_end() || memchr::memchr(b'@', cursor.rest()).is_none() {
         *cursor = start;
         return Ok((b"", None));
     }
