@@ -238,8 +238,8 @@ impl<'a> Lines<'a> {
                 }
                 [b'\n', ..] => return Err(Some(before.len().wrapping_sub(behind_line))),
                 [b'\t', tail @ ..] => tail,
-                [_, tail @ ..] => {
-                    self.is_plain = false;
+                [byte, tail @ ..] => {
+                    self.is_plain &= !byte.is_ascii_control();
                     tail
                 }
                 [] => return Err(None),

@@ -110,12 +110,15 @@ const CLASSES: [u16; 256] = {
     classes
 };
 
-/// Whether `byte` belongs to one of `classes`.
 #[inline]
-pub(crate) fn is(byte: u8, classes: u16) -> bool {
-    CLASSES
-        .get(usize::from(byte))
-        .is_some_and(|class| class & classes != 0)
+fn classes(byte: u8) -> u16 {
+    CLASSES.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// Whether `byte` belongs to `class`.
+#[inline]
+pub(crate) fn is(byte: u8, class: u16) -> bool {
+    classes(byte) & class != 0
 }
 
 /// What is left of `bytes` behind those at their start that belong to `classes`.
@@ -127,20 +130,17 @@ pub(crate) fn skip(bytes: &[u8], classes: u16) -> &[u8] {
         .unwrap_or_default()
 }
 
-/// The same for what is mostly longer than a word: four bytes at a time, since half of what is done for one is to see
-/// whether there is another.
+/// The same for one class and what is mostly longer than a word: four bytes at a time, since half of what is done for one is
+/// to see whether there is another.
 #[inline(never)]
-pub(crate) fn skip_long(bytes: &[u8], classes: u16) -> &[u8] {
+pub(crate) fn skip_long(bytes: &[u8], class: u16) -> &[u8] {
     let mut rest = bytes;
     while let [a, b, c, d, tail @ ..] = rest
-        && is(*a, classes)
-        && is(*b, classes)
-        && is(*c, classes)
-        && is(*d, classes)
+        && classes(*a) & classes(*b) & classes(*c) & classes(*d) & class != 0
     {
         rest = tail;
     }
-    skip(rest, classes)
+    skip(rest, class)
 }
 
 /// What is left behind blanks. Mostly there are none.
@@ -163,13 +163,11 @@ const fn all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`). Behind a byte 0xff another byte may be taken for
-/// one.
+/// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`), or from a byte behind 0xff that looks like one.
 #[inline]
 pub(crate) fn skip_to_control(bytes: &[u8]) -> &[u8] {
     // The top bit of a byte below 0x20 gets set by the one, of 0x7f by the other.
-    let is_control =
-        |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(all(1))) & !word;
+    let is_control = |word: u64| (word.wrapping_sub(all(0x20)) | word.wrapping_add(all(1))) & !word;
     skip_words(bytes, is_control, |byte| byte.is_ascii_control())
 }
 
@@ -286,8 +284,13 @@ pub(crate) fn number(bytes: &[u8], max: u64) -> Option<u64> {
 
 /// Where the first byte that ends a value at a comma stands: a comma outside quotes and angle brackets, else the end.
 pub(crate) fn comma(bytes: &[u8]) -> usize {
-    if memchr::memchr(b',', bytes).is_none() {
-        return bytes.len();
+    // Mostly nothing is in quotes or brackets before it.
+    let ends = |byte: u8| matches!(byte, b',' | b'"' | b'<');
+    match bytes.iter().position(|&byte| ends(byte)) {
+        None => return bytes.len(),
+        Some(at) if bytes.get(at) == Some(&b',') => return at,
+        Some(_) if memchr::memchr(b',', bytes).is_none() => return bytes.len(),
+        Some(_) => {}
     }
     let (mut quoted, mut bracket, mut escaped) = (false, false, false);
     for (at, &byte) in bytes.iter().enumerate() {
@@ -304,11 +307,11 @@ pub(crate) fn comma(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// What is left of `bytes` behind those at their start that belong to `class` or are escapes (`%` and two hexadecimal
+/// What is left of `bytes`, which begin with `%`, behind bytes that belong to `class` or are escapes (`%` and two hexadecimal
 /// digits). It begins with `%` only if that begins no escape.
-#[inline(never)]
-pub(crate) fn skip_escaped(bytes: &[u8], class: u16) -> &[u8] {
-    let mut rest = skip(bytes, class);
+#[cold]
+fn skip_escapes(bytes: &[u8], class: u16) -> &[u8] {
+    let mut rest = bytes;
     while let [b'%', high, low, tail @ ..] = rest
         && is(*high, HEX)
         && is(*low, HEX)
@@ -379,11 +382,14 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(crate) fn take_escaped(&mut self, class: u16) -> Result<&'a [u8], Error> {
         let before = self.rest;
-        self.rest = skip_escaped(before, class);
-        match self.rest {
-            [b'%', ..] => self.error(ErrorKind::Uri),
-            _ => Ok(self.since(before)),
+        self.rest = skip(before, class);
+        if let [b'%', ..] = self.rest {
+            self.rest = skip_escapes(self.rest, class);
+            if let [b'%', ..] = self.rest {
+                return self.error(ErrorKind::Uri);
+            }
         }
+        Ok(self.since(before))
     }
 
     #[inline]

@@ -25,6 +25,11 @@ pub struct DigestParams<'a> {
     pub domain: Option<&'a [u8]>,
 }
 
+fn is_usually_bare(name: &[u8]) -> bool {
+    let bare = [b"algorithm".as_slice(), b"nc", b"stale"];
+    bare.iter().any(|known| scan::is_name(name, known))
+}
+
 impl<'a> DigestParams<'a> {
     /// Parses a header value; `Ok(None)` for a scheme other than Digest.
     ///
@@ -54,9 +59,7 @@ impl<'a> DigestParams<'a> {
                 return cursor.error(ErrorKind::Digest);
             }
             let quoted = cursor.peek() == Some(b'"');
-            let bare = [b"algorithm".as_slice(), b"nc", b"stale"];
-            let usually_bare = bare.iter().any(|known| name.eq_ignore_ascii_case(known));
-            if !ANY_QUOTING && quoted == usually_bare {
+            if !ANY_QUOTING && quoted == is_usually_bare(name) {
                 return cursor.error(ErrorKind::Digest);
             }
             let value = if quoted {
@@ -88,7 +91,7 @@ impl<'a> DigestParams<'a> {
     }
 
     fn place(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
-        let is = |known: &[u8]| known.eq_ignore_ascii_case(name);
+        let is = |known: &[u8]| scan::is_name(name, known);
         // By length first: most names are then compared with two others at most.
         Some(match name.len() {
             2 if is(b"nc") => &mut self.nc,
