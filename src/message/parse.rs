@@ -384,7 +384,12 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKin
     {
         return Err(ErrorKind::Doubled(known));
     }
-    let value = scan::skip(value.get(1..).unwrap_or_default(), scan::BLANK);
+    let value = match value {
+        [_, b' ', value @ ..] => value,
+        [_, value @ ..] => value,
+        [] => value,
+    };
+    let value = scan::skip_blanks(value);
     let value_end = at.wrapping_add(line.len());
     let line = Line {
         name: known,

@@ -147,9 +147,14 @@ pub(crate) fn skip_long(bytes: &[u8], class: u16) -> &[u8] {
 #[inline]
 pub(crate) fn skip_blanks(bytes: &[u8]) -> &[u8] {
     match bytes {
-        [first, tail @ ..] if is(*first, BLANK) => skip_long(tail, BLANK),
+        [first, tail @ ..] if is(*first, BLANK) => skip_more_blanks(tail),
         _ => bytes,
     }
+}
+
+#[inline(never)]
+fn skip_more_blanks(bytes: &[u8]) -> &[u8] {
+    skip(bytes, BLANK)
 }
 
 /// How many bytes at the start of `bytes` belong to `classes`.
@@ -284,13 +289,12 @@ pub(crate) fn number(bytes: &[u8], max: u64) -> Option<u64> {
 
 /// Where the first byte that ends a value at a comma stands: a comma outside quotes and angle brackets, else the end.
 pub(crate) fn comma(bytes: &[u8]) -> usize {
-    // Mostly nothing is in quotes or brackets before it.
-    let ends = |byte: u8| matches!(byte, b',' | b'"' | b'<');
-    match bytes.iter().position(|&byte| ends(byte)) {
-        None => return bytes.len(),
-        Some(at) if bytes.get(at) == Some(&b',') => return at,
-        Some(_) if memchr::memchr(b',', bytes).is_none() => return bytes.len(),
-        Some(_) => {}
+    let Some(at) = find(bytes, b',') else {
+        return bytes.len();
+    };
+    let before = bytes.get(..at).unwrap_or_default();
+    if find_either(before, b'"', b'<').is_none() {
+        return at;
     }
     let (mut quoted, mut bracket, mut escaped) = (false, false, false);
     for (at, &byte) in bytes.iter().enumerate() {
@@ -424,7 +428,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes `byte` with blanks around it (`SLASH`, `EQUAL`, `SEMI` and their like); the place is unchanged without it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn eat_separator(&mut self, byte: u8) -> bool {
         match skip_blanks(self.rest) {
             [first, tail @ ..] if *first == byte => {

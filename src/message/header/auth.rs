@@ -42,7 +42,7 @@ impl<'a> DigestParams<'a> {
         if scheme.is_empty() {
             return cursor.error(ErrorKind::Digest);
         }
-        if !scheme.eq_ignore_ascii_case(b"Digest") {
+        if !scan::is_name(scheme, b"Digest") {
             return Ok(None);
         }
         if !cursor
