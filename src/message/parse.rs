@@ -53,12 +53,11 @@ pub enum StartLine<'a> {
     },
 }
 
-/// Where a header line lies. 16 bits do: a message has at most 65,535 bytes.
+/// Where a header line lies: it begins with its name. 16 bits do: a message has at most 65,535 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     name: HeaderName,
-    name_start: u16,
-    name_end: u16,
+    start: u16,
     value_start: u16,
     value_end: u16,
 }
@@ -80,8 +79,7 @@ impl Index {
     const EMPTY: Self = Self {
         lines: [Line {
             name: HeaderName::Via,
-            name_start: 0,
-            name_end: 0,
+            start: 0,
             value_start: 0,
             value_end: 0,
         }; HEADER_LINES_MAX],
@@ -143,9 +141,9 @@ impl Line {
     }
 
     fn raw_name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        bytes
-            .get(usize::from(self.name_start)..usize::from(self.name_end))
-            .unwrap_or_default()
+        let whole = bytes.get(usize::from(self.start)..usize::from(self.value_end));
+        let (name, _) = split_name(whole.unwrap_or_default()).unwrap_or_default();
+        name
     }
 }
 
@@ -366,11 +364,7 @@ fn header_lines(bytes: &[u8], mut lines: Lines<'_>, index: &mut Index) -> Result
 #[inline(never)]
 fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKind> {
     let bad = ErrorKind::HeaderName;
-    let colon = scan::find(line, b':').ok_or(bad)?;
-    let (mut name, value) = line.split_at_checked(colon).ok_or(bad)?;
-    while let [head @ .., b' ' | b'\t'] = name {
-        name = head;
-    }
+    let (name, value) = split_name(line).ok_or(bad)?;
     let known = HeaderName::of(name);
     // Names that are known are tokens.
     if known == HeaderName::Other && !scan::is_token(name) {
@@ -384,17 +378,12 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKin
     {
         return Err(ErrorKind::Doubled(known));
     }
-    let value = match value {
-        [_, b' ', value @ ..] => value,
-        [_, value @ ..] => value,
-        [] => value,
-    };
+    let value = value.strip_prefix(b" ").unwrap_or(value);
     let value = scan::skip_blanks(value);
     let value_end = at.wrapping_add(line.len());
     let line = Line {
         name: known,
-        name_start: at as u16,
-        name_end: at.wrapping_add(name.len()) as u16,
+        start: at as u16,
         value_start: value_end.wrapping_sub(value.len()) as u16,
         value_end: value_end as u16,
     };
@@ -403,6 +392,16 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKin
     } else {
         Err(ErrorKind::TooManyHeaders)
     }
+}
+
+/// The name of a header line, and what is behind the colon.
+#[inline(always)]
+fn split_name(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (mut name, behind) = line.split_at_checked(scan::find(line, b':')?)?;
+    while let [head @ .., b' ' | b'\t'] = name {
+        name = head;
+    }
+    Some((name, behind.get(1..)?))
 }
 
 /// There are control bytes beside the line ends: they may be escaped inside quotes (RFC 4475 §3.1.1.2), nowhere else.
@@ -414,7 +413,7 @@ fn check_control_bytes(bytes: &[u8], lines_at: usize, index: &Index) -> Result<(
     }
     for line in index.lines() {
         // From the end of the name on: blanks, colon, value and folds. Names have been checked.
-        let at = usize::from(line.name_end);
+        let at = usize::from(line.start).saturating_add(line.raw_name(bytes).len());
         let text = bytes
             .get(at..usize::from(line.value_end))
             .unwrap_or_default();

@@ -249,7 +249,7 @@ fn is_in_other_case(name: &[u8], known: &[u8]) -> bool {
 
 /// Whether `bytes` are one token (RFC 3261 §25.1).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && span(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && skip(bytes, TOKEN).is_empty()
 }
 
 /// `bytes` without blanks and folds at both ends.

@@ -143,15 +143,18 @@ fn ipv4(bytes: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
 /// One to three digits, up to 255, the first of several no zero.
 #[inline(always)]
 fn octet(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let (first, rest) = scan::digit(bytes)?;
-    let Some((second, behind)) = scan::digit(rest).filter(|_| first > 0) else {
-        return Some((first, rest));
-    };
-    let two = first.wrapping_mul(10).wrapping_add(second);
-    let Some((third, rest)) = scan::digit(behind) else {
-        return Some((two, behind));
-    };
-    Some((two.checked_mul(10)?.checked_add(third)?, rest))
+    let value = |digit: &u8| digit.wrapping_sub(b'0');
+    match bytes {
+        [a @ b'1'..=b'2', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
+            let tens = value(a).wrapping_mul(10).wrapping_add(value(b));
+            Some((tens.checked_mul(10)?.checked_add(value(c))?, rest))
+        }
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', rest @ ..] => {
+            Some((value(a).wrapping_mul(10).wrapping_add(value(b)), rest))
+        }
+        [a @ b'0'..=b'9', rest @ ..] => Some((value(a), rest)),
+        _ => None,
+    }
 }
 
 /// The address of the `IPv6reference` that `bytes` begin with, and its length.

@@ -197,17 +197,22 @@ impl<'a> CSeq<'a> {
     /// # Errors
     /// Malformed, or a number of 2^31 or more (§8.1.1.5).
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
-        const MAX: u64 = (1 << 31) - 1;
-        let error = Error::new(ErrorKind::CSeq, 0);
-        let digits = scan::span(value, scan::DIGIT);
-        let (digits, rest) = value.split_at_checked(digits).ok_or(error)?;
-        let token = scan::trim(rest);
-        let number = scan::number(digits, MAX).and_then(|number| u32::try_from(number).ok());
-        if token.len() == rest.len() || !scan::is_token(token) {
-            return Err(Error::new(ErrorKind::CSeq, digits.len()));
+        const MAX: u32 = (1 << 31) - 1;
+        let mut rest = value;
+        let mut number = Some(0u32);
+        while let Some((digit, behind)) = scan::digit(rest) {
+            let tens = number.and_then(|number| number.checked_mul(10));
+            number = tens.and_then(|tens| tens.checked_add(digit.into()));
+            rest = behind;
         }
+        let digits = value.len().wrapping_sub(rest.len());
+        let token = scan::trim(rest);
+        if token.len() == rest.len() || !scan::is_token(token) {
+            return Err(Error::new(ErrorKind::CSeq, digits));
+        }
+        let number = number.filter(|number| digits > 0 && *number <= MAX);
         Ok(Self {
-            number: number.ok_or(error)?,
+            number: number.ok_or(Error::new(ErrorKind::CSeq, 0))?,
             method: Method::of(token),
             token,
         })
