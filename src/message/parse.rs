@@ -363,13 +363,10 @@ fn header_lines(bytes: &[u8], mut lines: Lines<'_>, index: &mut Index) -> Result
 /// `header-name HCOLON value`, HCOLON being `*( SP / HTAB ) ":" SWS`. No sum in here is beyond the end of the message.
 #[inline(never)]
 fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKind> {
-    let bad = ErrorKind::HeaderName;
-    let (name, value) = split_name(line).ok_or(bad)?;
-    let known = HeaderName::of(name);
-    // Names that are known are tokens.
-    if known == HeaderName::Other && !scan::is_token(name) {
-        return Err(bad);
-    }
+    let (known, value) = match HeaderName::short(line) {
+        Some(found) => found,
+        None => named(line).ok_or(ErrorKind::HeaderName)?,
+    };
     if index
         .first
         .get(known as usize)
@@ -392,6 +389,14 @@ fn header_line(line: &[u8], at: usize, index: &mut Index) -> Result<(), ErrorKin
     } else {
         Err(ErrorKind::TooManyHeaders)
     }
+}
+
+/// The header of a line whose name is a token, and what is behind the colon.
+fn named(line: &[u8]) -> Option<(HeaderName, &[u8])> {
+    let (name, value) = split_name(line)?;
+    let known = HeaderName::of(name);
+    // Names that are known are tokens.
+    (known != HeaderName::Other || scan::is_token(name)).then_some((known, value))
 }
 
 /// The name of a header line, and what is behind the colon.

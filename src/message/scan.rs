@@ -163,9 +163,15 @@ pub(crate) fn span(bytes: &[u8], classes: u16) -> usize {
     bytes.len().wrapping_sub(skip(bytes, classes).len())
 }
 
-/// Each byte of a word is this.
-const fn all(byte: u8) -> u64 {
+/// The word each byte of which is this.
+pub(crate) const fn all(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
+}
+
+/// The top bit of the lowest byte that is zero gets set, and of no byte below it.
+#[inline]
+pub(crate) const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(all(1)) & !word & all(0x80)
 }
 
 /// What is left of `bytes` from the first control byte on (RFC 5234 `CTL`), or from a byte behind 0xff that looks like one.
@@ -193,8 +199,7 @@ pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
 /// Where the first of two bytes stands.
 #[inline]
 pub(crate) fn find_either(bytes: &[u8], one: u8, other: u8) -> Option<usize> {
-    let is_zero = |word: u64| word.wrapping_sub(all(1)) & !word;
-    let is_either = |word| is_zero(word ^ all(one)) | is_zero(word ^ all(other));
+    let is_either = |word| zeros(word ^ all(one)) | zeros(word ^ all(other));
     let rest = skip_words(bytes, is_either, |byte| byte == one || byte == other);
     (!rest.is_empty()).then(|| bytes.len().wrapping_sub(rest.len()))
 }

@@ -116,7 +116,63 @@ const SLOTS: [u8; 512] = {
     slots
 };
 
+/// Found by trial, as [`MULTIPLIER`] for [`SHORT`].
+const SHORT_MULTIPLIER: u64 = 0x301b_a988_0a3e_fb81;
+
+#[inline]
+const fn short_slot(name: u64) -> usize {
+    (name.wrapping_mul(SHORT_MULTIPLIER) >> 58) as usize
+}
+
+/// Names that are with their colon not longer than a word of eight bytes, as such a word.
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic
+)] // evaluated by the compiler
+const SHORT: [(u64, HeaderName); 64] = {
+    let mut slots = [(u64::MAX, HeaderName::Other); 64];
+    let mut index = 0;
+    while index < KNOWN.len() {
+        let name = KNOWN[index].1.as_bytes();
+        if name.len() < 8 {
+            let mut word = [0; 8];
+            let mut at = 0;
+            while at < name.len() {
+                word[at] = name[at];
+                at += 1;
+            }
+            word[at] = b':';
+            let word = u64::from_le_bytes(word);
+            let at = short_slot(word);
+            assert!(
+                slots[at].0 == u64::MAX,
+                "two names in one slot: find another multiplier"
+            );
+            slots[at] = (word, KNOWN[index].0);
+        }
+        index += 1;
+    }
+    slots
+};
+
 impl HeaderName {
+    /// The header of a line that begins with a short name as the RFCs write it and a colon, as most do, and what is behind
+    /// the colon; `None` for all others.
+    #[inline]
+    pub(crate) fn short(line: &[u8]) -> Option<(Self, &[u8])> {
+        let word = u64::from_le_bytes(*line.first_chunk()?);
+        let colon = scan::zeros(word ^ scan::all(b':'));
+        // All up to the lowest one; without one all of them, which is no name's word.
+        let name = word & ((colon & colon.wrapping_neg()) << 1).wrapping_sub(1);
+        let (known, header) = SHORT.get(short_slot(name))?;
+        if *known != name {
+            return None;
+        }
+        let behind = colon.trailing_zeros() as usize / 8;
+        Some((*header, line.get(behind.wrapping_add(1)..)?))
+    }
+
     /// The header that `name` means, in any case, compact forms included; [`HeaderName::Other`] for all others.
     #[inline(always)]
     pub fn of(name: &[u8]) -> Self {
