@@ -759,6 +759,17 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_behind_0xff_is_taken_for_a_control_byte() {
+        let response = b"SIP/2.0 200 O\tK\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
+            Call-ID: 1\r\nCSeq: 1 OPTIONS\r\nSubject: \xff~\xff~\xff~\xff~\xff~\xff~\xff~\xff~\r\n\r\n";
+        assert!(parse(response).is_ok());
+        let deleted = response.map(|byte| if byte == b'~' { 0x7f } else { byte });
+        // In the start line even HTAB counts then.
+        let error = Error::new(ErrorKind::ControlByte, 13);
+        assert_eq!(parse(&deleted).unwrap_err(), error);
+    }
+
+    #[test]
     fn refuses_numbers_out_of_range() {
         assert_eq!(kind(&with("CSeq: 7", "CSeq: 2147483648")), ErrorKind::CSeq);
         assert_eq!(kind(&with("CSeq: 7", "CSeq: 4294967303")), ErrorKind::CSeq);

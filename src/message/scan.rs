@@ -536,3 +536,90 @@ impl<'a> Parameter<'a> {
         self.value.filter(|_| self.is_token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is sought at each place among each of some others, behind 0 to 20 bytes: in words and in what is left of them.
+    #[test]
+    fn finds_what_it_seeks_at_every_place() {
+        for fill in [b'a', b' ', b'~', 0x80, 0xff, b'"' + 1, b'"' - 1] {
+            for length in 0..20 {
+                let mut bytes = vec![fill; length];
+                assert_eq!(find(&bytes, b'"'), None);
+                assert!(skip_to_control(&bytes).is_empty());
+                for at in 0..length {
+                    bytes[at] = b'"';
+                    assert_eq!(find(&bytes, b'"'), Some(at));
+                    assert_eq!(find_either(&bytes, b'\\', b'"'), Some(at));
+                    bytes[length - 1] = b'\\';
+                    assert_eq!(find_either(&bytes, b'\\', b'"'), Some(at));
+                    for control in [0, b'\t', 0x1f, 0x7f] {
+                        bytes[at] = control;
+                        assert_eq!(skip_to_control(&bytes), &bytes[at..]);
+                    }
+                    bytes[length - 1] = fill;
+                    bytes[at] = fill;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_and_short_walks_end_at_the_same_place() {
+        for length in 0..20 {
+            for at in 0..=length {
+                let mut bytes = vec![b'a'; length];
+                bytes[at..].fill(b';');
+                assert_eq!(skip(&bytes, TOKEN), &bytes[at..]);
+                assert_eq!(skip_long(&bytes, TOKEN), &bytes[at..]);
+                assert_eq!(span(&bytes, TOKEN), at);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_alike_in_any_case_and_no_others() {
+        for known in [
+            "q",
+            "lr",
+            "tag",
+            "rport",
+            "expires",
+            "received",
+            "cnonce",
+            "+sip.instance",
+        ] {
+            let known = known.as_bytes();
+            assert!(is_name(known, known));
+            assert!(is_name(&known.to_ascii_uppercase(), known));
+            for at in 0..known.len() {
+                let mut other = known.to_vec();
+                other[at] ^= 1;
+                assert!(!is_name(&other, known));
+                // A letter in the other case, or another byte.
+                other[at] = known[at] ^ 0x20;
+                assert_eq!(is_name(&other, known), known[at].is_ascii_alphabetic());
+            }
+            assert!(!is_name(&known[1..], known));
+        }
+    }
+
+    #[test]
+    fn values_end_at_commas_outside_quotes_and_brackets() {
+        for (text, at) in [
+            ("", 0),
+            ("a", 1),
+            ("a,b", 1),
+            ("a b c d e f g h,\"", 15),
+            ("\"a,b\",c", 5),
+            ("\"a\\\",b\",c", 7),
+            ("<a,b>,c", 5),
+            ("\"<\",c", 3),
+            ("\"a,b", 4),
+        ] {
+            assert_eq!(comma(text.as_bytes()), at, "{text}");
+        }
+    }
+}

@@ -226,7 +226,8 @@ impl<'a> Uri<'a> {
 
     /// Whether [`Uri::parse`] parses `bytes`.
     pub(crate) fn check(bytes: &'a [u8]) -> Result<(), Error> {
-        Self::EMPTY.read(bytes)
+        let mut uri = Self::EMPTY;
+        uri.read(bytes)
     }
 
     /// Fills in what `bytes` say. Apart, so that each part goes to its place as soon as it is known.
