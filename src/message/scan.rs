@@ -450,15 +450,25 @@ impl<'a> Cursor<'a> {
         Err(Error::new(kind, self.at()))
     }
 
-    /// A quoted string, with its quotes; the cursor stands on the first one.
+    /// A quoted string, with its quotes; the cursor stands on the first one, and after an error where the string could not
+    /// go on.
     #[inline]
     pub(crate) fn quoted_string(&mut self) -> Result<&'a [u8], Error> {
-        let before = self.rest;
-        self.rest = skip_quoted(before).map_err(|offset| {
-            let offset = self.at().wrapping_add(offset);
-            Error::new(ErrorKind::Quotes, offset)
-        })?;
-        Ok(self.since(before))
+        let (before, start) = (self.rest, self.at());
+        match skip_quoted(before) {
+            Ok(rest) => {
+                self.rest = rest;
+                Ok(self.since(before))
+            }
+            Err((rest, wrong)) => {
+                self.rest = rest;
+                let offset = match wrong {
+                    Wrong::NoEnd => start,
+                    Wrong::Escape => self.at(),
+                };
+                Err(Error::new(ErrorKind::Quotes, offset))
+            }
+        }
     }
 
     /// One `name [= value]` behind a semicolon: token, and token, host or quoted string.
@@ -500,19 +510,27 @@ impl<'a> Cursor<'a> {
 /// What is left behind the quoted string that `bytes` begin with.
 ///
 /// # Errors
-/// Where what is wrong stands: the quote that begins it if none ends it, or the byte behind a backslash.
+/// What is left where what is wrong stands, and that.
 #[inline(never)]
-fn skip_quoted(bytes: &[u8]) -> Result<&[u8], usize> {
+fn skip_quoted(bytes: &[u8]) -> Result<&[u8], (&[u8], Wrong)> {
     let mut rest = bytes.get(1..).unwrap_or_default();
-    loop {
-        let at = find_either(rest, b'"', b'\\').ok_or(0usize)?;
+    while let Some(at) = find_either(rest, b'"', b'\\') {
         match rest.get(at..).unwrap_or_default() {
             [b'"', tail @ ..] => return Ok(tail),
             // quoted-pair = "\" (%x00-09 / %x0B-0C / %x0E-7F)
             [_, 0..=9 | 11..=12 | 14..=0x7f, tail @ ..] => rest = tail,
-            behind => return Err(bytes.len().wrapping_sub(behind.len()).wrapping_add(1)),
+            [_, tail @ ..] => return Err((tail, Wrong::Escape)),
+            [] => break,
         }
     }
+    Err((rest, Wrong::NoEnd))
+}
+
+/// What is wrong with a quoted string.
+enum Wrong {
+    NoEnd,
+    /// The byte behind a backslash.
+    Escape,
 }
 
 /// See [`Cursor::parameter`].

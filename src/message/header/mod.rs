@@ -257,6 +257,19 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_that_nobody_checked_ends_somewhere() {
+        for (text, value) in [
+            (";a=\"b;c=d\\\"e=f", "\"b;c=d\\\"e"),
+            (";a=\"b c", "\"b"),
+            (";a=\"b\\\r\nc;d", "\"b\\"),
+            (";a==", ""),
+        ] {
+            let found = Params(text.as_bytes()).get("a");
+            assert_eq!(found, Some(value.as_bytes()), "{text:?}");
+        }
+    }
+
+    #[test]
     fn reads_digest_parameters() {
         let parse = |text: &'static str| DigestParams::parse(text.as_bytes());
         let params = parse(

@@ -35,16 +35,16 @@ impl<'a> Params<'a> {
 /// The parameter at the cursor, which ends up at the next semicolon or the end.
 #[inline]
 fn one<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
-    let name = take_until_delimiter(cursor);
+    let start = cursor.rest();
+    skip_until_delimiter(cursor);
+    let name = cursor.since(start);
     let mut value = None;
     if cursor.eat_separator(b'=') {
-        value = Some(match cursor.peek() {
-            Some(b'"') => match cursor.quoted_string() {
-                Ok(quoted) => quoted,
-                Err(_) => take_until_delimiter(cursor),
-            },
-            _ => take_until_delimiter(cursor),
-        });
+        let start = cursor.rest();
+        if cursor.peek() != Some(b'"') || cursor.quoted_string().is_err() {
+            skip_until_delimiter(cursor);
+        }
+        value = Some(cursor.since(start));
     }
     if !cursor.is_at_end() && cursor.peek() != Some(b';') {
         let rest = cursor.rest();
@@ -54,10 +54,9 @@ fn one<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
 }
 
 #[inline]
-fn take_until_delimiter<'a>(cursor: &mut Cursor<'a>) -> &'a [u8] {
+fn skip_until_delimiter(cursor: &mut Cursor<'_>) {
     let ends = |byte: u8| byte == b';' || byte == b'=' || scan::is(byte, scan::BLANK);
     let rest = cursor.rest();
     let length = rest.iter().position(|&byte| ends(byte));
     cursor.advance(length.unwrap_or(rest.len()));
-    cursor.since(rest)
 }
