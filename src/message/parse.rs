@@ -770,6 +770,17 @@ mod tests {
     }
 
     #[test]
+    fn refuses_a_line_that_begins_with_a_word_of_0xff() {
+        let before = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
+            Call-ID: 1\r\nCSeq: 1 OPTIONS\r\n";
+        let error = Error::new(ErrorKind::HeaderName, before.len());
+        for behind in [&b"Ax"[..], b"a\0:b", b"Axy: z", b""] {
+            let text = [&before[..], &[0xff; 8], behind, b"\r\n\r\n"].concat();
+            assert_eq!(parse(&text).unwrap_err(), error, "{behind:?}");
+        }
+    }
+
+    #[test]
     fn refuses_numbers_out_of_range() {
         assert_eq!(kind(&with("CSeq: 7", "CSeq: 2147483648")), ErrorKind::CSeq);
         assert_eq!(kind(&with("CSeq: 7", "CSeq: 4294967303")), ErrorKind::CSeq);

@@ -108,6 +108,9 @@ const fn short_slot(name: u64) -> usize {
     (name.wrapping_mul(SHORT_MULTIPLIER) >> 58) as usize
 }
 
+/// In slots without a name: no line has it in front, since what is looked for has one colon at most.
+const NO_WORD: u64 = scan::all(b':');
+
 /// Names that are with their colon not longer than a word of eight bytes, as such a word.
 #[allow(
     clippy::indexing_slicing,
@@ -115,7 +118,7 @@ const fn short_slot(name: u64) -> usize {
     clippy::panic
 )] // evaluated by the compiler
 const SHORT: [(u64, HeaderName); 64] = {
-    let mut slots = [(u64::MAX, HeaderName::Other); 64];
+    let mut slots = [(NO_WORD, HeaderName::Other); 64];
     let mut index = 0;
     while index < KNOWN.len() {
         let name = KNOWN[index].1.as_bytes();
@@ -130,7 +133,7 @@ const SHORT: [(u64, HeaderName); 64] = {
             let word = u64::from_le_bytes(word);
             let at = short_slot(word);
             assert!(
-                slots[at].0 == u64::MAX,
+                slots[at].0 == NO_WORD,
                 "two names in one slot: find another multiplier"
             );
             slots[at] = (word, KNOWN[index].0);
@@ -147,7 +150,7 @@ impl HeaderName {
     pub(crate) fn short(line: &[u8]) -> Option<(Self, &[u8])> {
         let word = u64::from_le_bytes(*line.first_chunk()?);
         let colon = scan::zeros(word ^ scan::all(b':'));
-        // All up to the lowest one; without one all of them, which is no name's word.
+        // All up to the lowest one; without one all of them, which is neither a name's word nor an empty slot's.
         let name = word & ((colon & colon.wrapping_neg()) << 1).wrapping_sub(1);
         let (known, header) = SHORT.get(short_slot(name))?;
         if *known != name {
@@ -284,8 +287,20 @@ mod tests {
             "Vib: value",
             "Toto: value",
             "Contacts: value",
+            "::::::::: value",
         ] {
             assert_eq!(HeaderName::short(other.as_bytes()), None, "{other:?}");
+        }
+    }
+
+    /// Also where a word is what an empty slot could have.
+    #[test]
+    fn no_word_of_one_byte_is_a_short_name() {
+        for byte in 0..=u8::MAX {
+            for behind in [&b""[..], b"Ax", b"a\0:b", b": value"] {
+                let line = [&[byte; 8], behind].concat();
+                assert_eq!(HeaderName::short(&line), None, "{line:?}");
+            }
         }
     }
 }
