@@ -134,6 +134,8 @@ pub(crate) fn skip(bytes: &[u8], classes: u16) -> &[u8] {
 /// to see whether there is another.
 #[inline(never)]
 pub(crate) fn skip_long(bytes: &[u8], class: u16) -> &[u8] {
+    // Of several each byte could belong to another.
+    debug_assert!(class.is_power_of_two());
     let mut rest = bytes;
     while let [a, b, c, d, tail @ ..] = rest
         && classes(*a) & classes(*b) & classes(*c) & classes(*d) & class != 0
@@ -358,10 +360,10 @@ impl<'a> Cursor<'a> {
         self.rest
     }
 
-    /// What lies between here and a place before, given by what was left there.
+    /// What lies between here and a place before, given by what was left there; nothing if that place is behind this one.
     #[inline]
     pub(crate) fn since(&self, before: &'a [u8]) -> &'a [u8] {
-        let length = before.len().wrapping_sub(self.rest.len());
+        let length = before.len().saturating_sub(self.rest.len());
         before.get(..length).unwrap_or_default()
     }
 
@@ -595,6 +597,15 @@ mod tests {
                 assert_eq!(span(&bytes, TOKEN), at);
             }
         }
+    }
+
+    #[test]
+    fn nothing_lies_between_here_and_a_place_behind() {
+        let bytes = b"<sip:a@b> , <sip:c@d>";
+        let mut cursor = Cursor::new(bytes);
+        cursor.advance(9);
+        assert_eq!(cursor.since(bytes), b"<sip:a@b>");
+        assert_eq!(cursor.since(skip_blanks(cursor.rest())), b"");
     }
 
     #[test]
