@@ -267,6 +267,11 @@ mod tests {
             let found = Params(text.as_bytes()).get("a");
             assert_eq!(found, Some(value.as_bytes()), "{text:?}");
         }
+        // What is behind the quote that nothing ends is read; what stands before a bad escape is not.
+        let params = Params(";x=\"a;refresher=uas;y=\\ü;refresher=uac".as_bytes());
+        assert_eq!(params.get("refresher"), Some(&b"uac"[..]));
+        let params = Params(b";x=\"a;refresher=uas;y=b");
+        assert_eq!(params.get("refresher"), Some(&b"uas"[..]));
     }
 
     #[test]
