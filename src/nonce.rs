@@ -68,6 +68,22 @@ impl Nonce {
     }
 }
 
+/// What a text says of itself: nothing of it is proven, but its time is right.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    head: Head,
+    mac: [u8; MAC_BYTES],
+    nonce: Nonce,
+}
+
+impl Claim {
+    /// Whether this key made it.
+    fn is_by(&self, key: &Key, source: Source, realm: &[u8]) -> bool {
+        let [.., number] = self.head;
+        key.number == number && key.has_made(&self.head, &self.mac, source, realm)
+    }
+}
+
 /// The key of one run.
 #[derive(Clone)]
 struct Key {
@@ -240,8 +256,24 @@ impl Nonces {
 
     /// The nonce, if `text` is one that this run minted for `source` and `realm` within the last hour.
     pub fn fresh(&self, now: Now, source: Source, realm: &[u8], text: &[u8]) -> Option<Nonce> {
-        let key = std::iter::once(&self.key);
-        self.minted(now, source, realm, text, key)
+        self.proven(&self.claimed(now, text)?, source, realm)
+    }
+
+    /// What `text` says of itself, if it may be a nonce that is fresh: that needs no secret, and most others end here.
+    pub fn claimed(&self, now: Now, text: &[u8]) -> Option<Claim> {
+        let (head, mac) = decode(text)?;
+        let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = head;
+        let minted_ms = u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]);
+        let bits = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 8 | u64::from(number);
+        let nonce = Nonce { minted_ms, bits };
+        self.is_alive(now, minted_ms)
+            .then_some(Claim { head, mac, nonce })
+    }
+
+    /// The nonce, if this run minted it for `source` and `realm`.
+    pub fn proven(&self, claim: &Claim, source: Source, realm: &[u8]) -> Option<Nonce> {
+        let is_ours = claim.is_by(&self.key, source, realm);
+        is_ours.then_some(claim.nonce)
     }
 
     /// Whether whoever shows `text` receives what we send to `source`: as [`Nonces::fresh`], or minted so by the run before
@@ -250,8 +282,9 @@ impl Nonces {
         let last = (self.last.iter())
             .filter(|(_, until)| now.mono < *until)
             .map(|(key, _)| key);
-        let keys = std::iter::once(&self.key).chain(last);
-        self.minted(now, source, realm, text, keys).is_some()
+        let mut keys = std::iter::once(&self.key).chain(last);
+        (self.claimed(now, text))
+            .is_some_and(|claim| keys.any(|key| claim.is_by(key, source, realm)))
     }
 
     /// Whether this or the last run minted `text` for `source` and `realm`, whenever that was, with its mark.
@@ -266,30 +299,9 @@ impl Nonces {
     }
 
     /// Whether the life of a nonce that was minted then has begun and is not over.
-    pub fn is_alive(&self, now: Now, minted_ms: u64) -> bool {
+    fn is_alive(&self, now: Now, minted_ms: u64) -> bool {
         let age_ms = self.millis(now).checked_sub(minted_ms);
         age_ms.is_some_and(|age_ms| u128::from(age_ms) < LIFE.as_millis())
-    }
-
-    fn minted<'k>(
-        &self,
-        now: Now,
-        source: Source,
-        realm: &[u8],
-        text: &[u8],
-        keys: impl Iterator<Item = &'k Key>,
-    ) -> Option<Nonce> {
-        let (head, mac) = decode(text)?;
-        let [t0, t1, t2, t3, t4, t5, b0, b1, b2, b3, number] = head;
-        let minted_ms = u64::from_be_bytes([0, 0, t0, t1, t2, t3, t4, t5]);
-        // Time first: it needs no secret, and most stale nonces end here.
-        if !self.is_alive(now, minted_ms) {
-            return None;
-        }
-        let mut keys = keys.filter(|key| key.number == number);
-        let is_ours = keys.any(|key| key.has_made(&head, &mac, source, realm));
-        let bits = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 8 | u64::from(number);
-        is_ours.then_some(Nonce { minted_ms, bits })
     }
 }
 
@@ -315,6 +327,22 @@ mod tests {
 
     fn nonces() -> Nonces {
         Nonces::new(at(5, START), &[42; 32], None)
+    }
+
+    #[test]
+    fn a_claim_is_of_the_right_time_and_proves_nothing() {
+        let mut nonces = nonces();
+        let text = nonces.mint(at(1_000, START), source(), REALM, false);
+        let mut forged = text;
+        forged[TEXT_BYTES - 1] ^= 1;
+        for (text, is_ours) in [(text, true), (forged, false)] {
+            assert!(nonces.claimed(at(3_601_000, START), &text).is_none());
+            assert!(nonces.claimed(at(999, START), &text).is_none());
+            let claim = nonces.claimed(at(3_600_999, START), &text).unwrap();
+            assert_eq!(nonces.proven(&claim, source(), REALM).is_some(), is_ours);
+            assert_eq!(nonces.proven(&claim, source(), b"other"), None);
+        }
+        assert!(nonces.claimed(at(1_000, START), &text[1..]).is_none());
     }
 
     #[test]

@@ -154,6 +154,8 @@ pub struct Authenticator {
     nonces: Nonces,
     users: Vec<User>,
     names: HashMap<Box<[u8]>, UserId, ahash::RandomState>,
+    /// Length of the longest name.
+    name_bytes_max: usize,
     hasher: ahash::RandomState,
     /// HA1s of nobody.
     dummy: ([u8; 16], [u8; 32]),
@@ -192,6 +194,7 @@ impl Authenticator {
             nonces: Nonces::new(now, seed, last_key),
             users: Vec::new(),
             names: HashMap::with_hasher(hasher.clone()),
+            name_bytes_max: 0,
             hasher,
             dummy: (nobody.first_chunk().copied().unwrap_or_default(), nobody),
             nonce_finder: Finder::new(b"nonce=\""),
@@ -207,6 +210,8 @@ impl Authenticator {
             HashMap::with_hasher(self.hasher.clone());
         before.extend(self.users.drain(..).map(|user| (user.name, user.replay)));
         self.names.clear();
+        let lengths = config.users.iter().map(|user| user.name.len());
+        self.name_bytes_max = lengths.max().unwrap_or(0);
         self.realm = config.server.realm().into();
         self.quoted_realm.clear();
         quote(self.realm.as_bytes(), &mut self.quoted_realm);
@@ -348,11 +353,14 @@ impl Authenticator {
         if !self.is_offered(algorithm) {
             return Some(Presented::Stale);
         }
+        // Before anything else is done for whoever shows an old one.
+        let Some(claim) = self.nonces.claimed(now, nonce_text) else {
+            return Some(Presented::Stale);
+        };
         let user = self.user(username);
-        let realm = self.realm.as_bytes();
-        let known = self.known(now, user, source, nonce_text);
-        let Some(nonce) = known.or_else(|| self.nonces.fresh(now, source, realm, nonce_text))
-        else {
+        let known = self.known(user, source, nonce_text);
+        let proven = || self.nonces.proven(&claim, source, self.realm.as_bytes());
+        let Some(nonce) = known.or_else(proven) else {
             return Some(Presented::Stale);
         };
         Some(Presented::Fresh(Credentials {
@@ -368,11 +376,11 @@ impl Authenticator {
         }))
     }
 
-    /// The nonce, if this user has given a right answer to it last, from the same source, and it is still fresh.
-    fn known(&self, now: Now, user: Option<UserId>, source: Source, text: &[u8]) -> Option<Nonce> {
+    /// The nonce, if this user has given a right answer to it last, from the same source.
+    fn known(&self, user: Option<UserId>, source: Source, text: &[u8]) -> Option<Nonce> {
         let last = self.users.get(user?.0 as usize)?.last.as_ref()?;
         let is_it = last.source == source && bool::from(is_same(&last.text, text.try_into().ok()?));
-        (is_it && self.nonces.is_alive(now, last.nonce.minted_ms)).then_some(last.nonce)
+        is_it.then_some(last.nonce)
     }
 
     /// Checks credentials of this request: the digest first, then whether it was used before. The same work for whoever
@@ -465,6 +473,10 @@ impl Authenticator {
 
     /// The user of this name, exactly as configured; backslash escapes of a quoted string are read.
     pub fn user(&self, name: &[u8]) -> Option<UserId> {
+        // Each character escaped; who sends more means nobody, and need not be copied for that.
+        if name.len() / 2 > self.name_bytes_max {
+            return None;
+        }
         self.names.get(unescape(name).as_ref()).copied()
     }
 }
@@ -936,6 +948,12 @@ mod tests {
         ] {
             assert_eq!(authenticator.user(unknown), None, "{unknown:?}");
         }
+        // No bound on what is read keeps out the longest name, each character of it escaped.
+        let escaped = |name: &str| -> Vec<u8> { name.bytes().flat_map(|b| [b'\\', b]).collect() };
+        let longest = "o.neil";
+        assert_eq!(longest.len(), authenticator.name_bytes_max);
+        assert_eq!(authenticator.user(&escaped(longest)), Some(UserId(2)));
+        assert_eq!(authenticator.user(&escaped("o.neill")), None);
     }
 
     #[test]
