@@ -79,7 +79,7 @@ impl Endpoint {
         }
         let has_touched = |group: &&crate::config::Group| {
             touched_groups.contains(group.name.as_str())
-                || group.members.iter().any(|member| touched.contains(member))
+                || (group.members.iter()).any(|member| touched.binary_search(member).is_ok())
         };
         let groups = config.groups.iter().filter(has_touched);
         names.extend(groups.map(|group| group.name.as_str()));
