@@ -39,6 +39,7 @@ pub fn write(
         | HeaderName::RecvInfo => true,
         HeaderName::PAssertedIdentity => from_outside && (to_outside || !hides_identity(message)),
         HeaderName::PPreferredIdentity => false,
+        // All prefixes below have a dash there, most names have none.
         _ if raw_name.get(1) != Some(&b'-') => false,
         _ if raw_name.eq_ignore_ascii_case(PASSED.as_bytes()) => false,
         _ => begins(raw_name, b"X-") || is_outside && begins(raw_name, b"P-"),

@@ -96,9 +96,11 @@ impl Calls {
     /// of the server transaction.
     pub fn start(&mut self, mut setup: Setup<'_>, context: &mut Context<'_>) -> CallHandle {
         let handle = self.open(&mut setup, context);
-        if let Some(call) = self.get(handle) {
-            call.request.trying(setup.request, context.buffer);
-        }
+        // What is not composed is not sent.
+        let Some(call) = self.get(handle) else {
+            return handle;
+        };
+        call.request.trying(setup.request, context.buffer);
         context.transactions.respond(
             context.now.mono,
             setup.server,
@@ -440,16 +442,18 @@ impl Call {
         let has_reliable =
             self.provisionals.is_offered() && (branch.had_offer || self.transfer.is_none());
         let options: [(bool, &[u8]); 3] = [
-            (has_reliable, b", 100rel"),
-            (has_replaces, b", replaces"),
-            (has_timer, b", timer"),
+            (has_reliable, b"100rel"),
+            (has_replaces, b"replaces"),
+            (has_timer, b"timer"),
         ];
-        let mut options =
-            (options.into_iter()).filter_map(|(is_one, option)| is_one.then_some(option));
-        if let Some(first) = options.next() {
+        let options = (options.iter()).filter_map(|(is_one, option)| is_one.then_some(option));
+        let mut options = options.enumerate().peekable();
+        if options.peek().is_some() {
             composer.field_with("Supported", |line| {
-                line.extend_from_slice(first.get(2..).unwrap_or_default());
-                options.for_each(|option| line.extend_from_slice(option));
+                for (at, option) in options {
+                    line.extend_from_slice(if at > 0 { b", " } else { b"" });
+                    line.extend_from_slice(option);
+                }
             });
         }
         if let Some(forwarding) = &branch.forwarding {
