@@ -169,7 +169,7 @@ impl<'b> Composer<'b> {
 /// Ends the line that begins at `start`: CR and LF that are in it so far become blanks.
 fn end_line(buffer: &mut Vec<u8>, start: usize) {
     let line = buffer.get_mut(start..).unwrap_or_default();
-    if may_have_line_end(line) {
+    if !scan::skip_to_control(line).is_empty() {
         for byte in line {
             if matches!(byte, b'\r' | b'\n') {
                 *byte = b' ';
@@ -177,24 +177,6 @@ fn end_line(buffer: &mut Vec<u8>, start: usize) {
         }
     }
     buffer.extend_from_slice(b"\r\n");
-}
-
-/// Whether CR or LF may be in it, or another control byte below them: eight bytes at once, the last of them perhaps twice.
-/// Lines are too short for a search that prepares itself.
-fn may_have_line_end(line: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 0xff;
-    const BOUND: u8 = b'\r' + 1;
-    // The highest bit of each byte that is below the bound; only where one is are there others that are not.
-    let below = |bytes: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*bytes);
-        word.wrapping_sub(ONES * u64::from(BOUND)) & !word & ONES << 7
-    };
-    let (words, rest) = line.as_chunks();
-    let found = words.iter().fold(0, |found, word| found | below(word));
-    match line.last_chunk() {
-        Some(last) => found | below(last) != 0,
-        None => rest.iter().any(|byte| *byte < BOUND),
-    }
 }
 
 /// Appends a decimal number. By hand: the formatting machinery takes longer than the rest of an ordinary header line.
@@ -318,7 +300,7 @@ fn split_parameters(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Where the first semicolon outside quotes stands, else the end.
 fn semicolon(bytes: &[u8]) -> usize {
-    let Some(at) = memchr::memchr2(b';', b'"', bytes) else {
+    let Some(at) = scan::find_either(bytes, b';', b'"') else {
         return bytes.len();
     };
     if bytes.get(at) == Some(&b';') {
@@ -527,19 +509,24 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_are_found_wherever_they_stand() {
+    fn line_ends_become_blanks_wherever_they_stand_and_nothing_else_does() {
+        let ended = |line: &[u8]| {
+            let mut buffer = [b"\r\n", line].concat();
+            end_line(&mut buffer, 2);
+            buffer
+        };
         for length in 0..40 {
             let line = vec![b'~'; length];
-            assert!(!may_have_line_end(&line));
             for (at, byte) in (0..length).flat_map(|at| [(at, b'\r'), (at, b'\n')]) {
-                let mut line = line.clone();
+                let (mut line, mut expected) = (line.clone(), line.clone());
                 line[at] = byte;
-                assert!(may_have_line_end(&line), "{at} of {length}");
+                expected[at] = b' ';
+                assert_eq!(ended(&line), [b"\r\n", &expected[..], b"\r\n"].concat());
             }
         }
-        assert!(!may_have_line_end(
-            "\u{a0}\u{ff}\u{10ffff} \u{8d}\u{8a}".as_bytes()
-        ));
+        for line in ["", "\u{a0}\u{ff}\u{10ffff} \u{8d}\u{8a}", "a\tb\u{7f}\u{c}"] {
+            assert_eq!(ended(line.as_bytes()), format!("\r\n{line}\r\n").as_bytes());
+        }
     }
 
     #[test]

@@ -308,7 +308,7 @@ pub(super) fn is_version(token: &[u8]) -> Option<Result<(), ErrorKind>> {
     if number == b"2.0" {
         return Some(Ok(()));
     }
-    let (major, minor) = number.split_at_checked(memchr::memchr(b'.', number)?)?;
+    let (major, minor) = number.split_at_checked(scan::find(number, b'.')?)?;
     let is_number = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let legal = is_number(major) && minor.get(1..).is_some_and(is_number);
     Some(Err(if legal {
@@ -771,7 +771,8 @@ mod tests {
 
     #[test]
     fn refuses_a_line_that_begins_with_a_word_of_0xff() {
-        let before = b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
+        let before =
+            b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
             Call-ID: 1\r\nCSeq: 1 OPTIONS\r\n";
         let error = Error::new(ErrorKind::HeaderName, before.len());
         for behind in [&b"Ax"[..], b"a\0:b", b"Axy: z", b""] {

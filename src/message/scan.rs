@@ -192,7 +192,8 @@ pub(crate) fn digit(bytes: &[u8]) -> Option<(u8, &[u8])> {
     (digit < 10).then_some((digit, rest))
 }
 
-/// Where `byte` first stands. For what is near: eight bytes at a time, and nothing to be chosen before as in memchr.
+/// Where `byte` first stands. For what is near, that is within one URI or header value: eight bytes at a time, and nothing to
+/// be chosen before as in memchr, which is for whole messages and many lines.
 #[inline]
 pub(crate) fn find(bytes: &[u8], byte: u8) -> Option<usize> {
     find_either(bytes, byte, byte)

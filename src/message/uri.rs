@@ -92,7 +92,7 @@ impl<'a> Host<'a> {
 
     /// The same without brackets around IPv6, as in `received` (RFC 5118 §4.5 accepts both).
     pub fn parse_unbracketed(bytes: &'a [u8]) -> Option<Self> {
-        match memchr::memchr(b':', bytes) {
+        match scan::find(bytes, b':') {
             Some(_) if !bytes.starts_with(b"[") => {
                 ipv6(bytes).map(|address| Self::Address(IpAddr::V6(address).to_canonical()))
             }
@@ -392,7 +392,7 @@ fn take_userinfo<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u
         return Ok((user, None));
     }
     // What was walked over has none.
-    if cursor.is_at_end() || memchr::memchr(b'@', cursor.rest()).is_none() {
+    if cursor.is_at_end() || scan::find(cursor.rest(), b'@').is_none() {
         *cursor = start;
         return Ok((b"", None));
     }
@@ -535,7 +535,7 @@ fn same_headers(one: &[u8], other: &[u8]) -> bool {
             .split(|&byte| byte == b'&')
             .filter(|pair| !pair.is_empty())
             .map(|pair| {
-                let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+                let at = scan::find(pair, b'=').unwrap_or(pair.len());
                 let (name, value) = pair.split_at_checked(at).unwrap_or((pair, b""));
                 (name, value.strip_prefix(b"=").unwrap_or(value))
             })

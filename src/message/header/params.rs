@@ -48,7 +48,7 @@ fn one<'a>(cursor: &mut Cursor<'a>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     }
     if !cursor.is_at_end() && cursor.peek() != Some(b';') {
         let rest = cursor.rest();
-        cursor.advance(memchr::memchr(b';', rest).unwrap_or(rest.len()));
+        cursor.advance(scan::find(rest, b';').unwrap_or(rest.len()));
     }
     (!name.is_empty()).then_some((name, value))
 }
