@@ -70,16 +70,24 @@ pub fn read_hex(digits: &[u8]) -> Option<u64> {
     }
     let (mut value, mut all) = (0u64, 0u8);
     for digit in digits {
-        let nibble = NIBBLES[usize::from(*digit)];
+        let nibble = nibble(*digit);
         all |= nibble;
         value = value << 4 | u64::from(nibble & 15);
     }
-    (all < 16).then_some(value)
+    (all < NO_NIBBLE).then_some(value)
 }
 
-/// What each byte is as a lower-case hexadecimal digit; 16: none.
+/// What a byte is as a lower-case hexadecimal digit, else [`NO_NIBBLE`]: a bit that no digit has.
+pub(crate) fn nibble(digit: u8) -> u8 {
+    NIBBLES[usize::from(digit)]
+}
+
+/// No digit.
+pub(crate) const NO_NIBBLE: u8 = 16;
+
+/// See [`nibble`].
 static NIBBLES: [u8; 256] = {
-    let mut nibbles = [16; 256];
+    let mut nibbles = [NO_NIBBLE; 256];
     let mut value = 0;
     while value < 16 {
         nibbles[b"0123456789abcdef"[value] as usize] = value as u8;

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::Secret;
 use crate::message::DigestParams;
+use crate::token::{NO_NIBBLE, nibble};
 
 /// Hash algorithms that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,29 +136,12 @@ pub(super) fn unhex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     let mut all = 0;
     for (to, pair) in bytes.iter_mut().zip(pairs) {
-        let [high, low] =
-            pair.map(|digit| NIBBLES.get(usize::from(digit)).copied().unwrap_or(NONE));
+        let [high, low] = pair.map(|digit| nibble(digit.to_ascii_lowercase()));
         *to = high << 4 | low;
         all |= high | low;
     }
-    (all < NONE).then_some(bytes)
+    (all < NO_NIBBLE).then_some(bytes)
 }
-
-/// No digit.
-const NONE: u8 = 0x10;
-
-/// What each hexadecimal digit stands for.
-#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler
-const NIBBLES: [u8; 256] = {
-    let mut nibbles = [NONE; 256];
-    let mut value = 0;
-    while value < DIGITS.len() {
-        nibbles[DIGITS[value] as usize] = value as u8;
-        nibbles[DIGITS[value].to_ascii_uppercase() as usize] = value as u8;
-        value += 1;
-    }
-    nibbles
-};
 
 /// The strongest challenge that can be answered with this secret: by algorithm, then in the order of the response.
 pub fn strongest<'a>(
