@@ -438,10 +438,6 @@ impl Endpoint {
         if !self.to_hang_up.is_empty() {
             return Some(Instant::default());
         }
-        let earlier = |first: Option<Instant>, other: Option<Instant>| match (first, other) {
-            (Some(first), Some(other)) => Some(first.min(other)),
-            (first, other) => first.or(other),
-        };
         [
             self.transactions.next_deadline(),
             self.calls.next_deadline(),
@@ -455,7 +451,8 @@ impl Endpoint {
             self.keepalive.next_deadline(),
         ]
         .into_iter()
-        .fold(None, earlier)
+        .flatten()
+        .min()
     }
 
     /// A packet that came to a port of [`Output::OpenMedia`]: where the same bytes go on to; `None`: nowhere. It makes no
