@@ -121,7 +121,7 @@ impl Calls {
         self.looks.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The users some of whose calls have changed since [`Calls::forget_touched`], in the order of their names.
+    /// The users some of whose calls have changed since [`Calls::forget_touched`], ascending.
     pub fn touched(&self) -> &[UserId] {
         &self.touched
     }

@@ -164,22 +164,7 @@ impl Hasher for Both {
         self.0.iter_mut().for_each(|hasher| hasher.write(bytes));
     }
 
-    fn write_u8(&mut self, number: u8) {
-        self.0.iter_mut().for_each(|hasher| hasher.write_u8(number));
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.0
-            .iter_mut()
-            .for_each(|hasher| hasher.write_u16(number));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0
-            .iter_mut()
-            .for_each(|hasher| hasher.write_u32(number));
-    }
-
+    // The length in front of each field; other numbers come seldom enough to go as bytes.
     fn write_usize(&mut self, number: usize) {
         self.0
             .iter_mut()
