@@ -309,8 +309,8 @@ impl Endpoint {
         limit.is_some_and(|limit| self.calls.calls_of(user) as usize >= limit)
     }
 
-    /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address at that address if he
-    /// has none, or none that he has proved to be his. Of two users on one flow (a gateway for several telephones) one may call
+    /// Every binding of a user but the one that he himself calls from (`own`: its flow); a user by address at that address, first, if
+    /// he has none, or none that he has proved to be his. Of two users on one flow (a gateway for several telephones) one may call
     /// the other.
     pub(super) fn user_targets(
         &mut self,
@@ -373,16 +373,21 @@ impl Endpoint {
                     self.flow_to(now, peer, Transport::Udp)
                 })
                 .or(stream)
-                .filter(|flow| !is_own_flow(flow))
-                .filter(|flow| !targets.iter().any(|own| own.flow.is_same_peer(flow)));
-            targets.extend(flow.map(|flow| Target {
+                .filter(|flow| !is_own_flow(flow));
+            let Some(flow) = flow else { return targets };
+            // What was registered from there may be anybody's word: he is called by his name, and before all the others, of
+            // which there may be more than are rung.
+            let is_there = |target: &Target| target.flow.is_same_peer(&flow);
+            let is_behind_nat = (targets.iter()).any(|own| is_there(own) && own.is_behind_nat);
+            targets.retain(|own| !is_there(own));
+            let at_address = Target {
                 uri: request_uri(name.as_bytes(), &flow),
                 route: Vec::new(),
                 flow,
                 ours: self.contact_address(&flow),
                 party,
                 phone: None,
-                is_behind_nat: false,
+                is_behind_nat,
                 stream: self.stream_beside(user, &flow),
                 to: to(&self.config.server.domains),
                 caller_id: None,
@@ -392,14 +397,15 @@ impl Endpoint {
                 is_exempt: false,
                 line: None,
                 alternatives: None,
-            }));
+            };
+            targets.insert(0, at_address);
         }
         targets
     }
 
     /// Whether a datagram's address alone says that this is the user: anybody may have forged it.
     pub(super) fn may_be_forged(&self, flow: &Flow, user: UserId) -> bool {
-        flow.transport == Transport::Udp && self.peers.is_user(flow, user)
+        self.peers.may_be_forged(flow, user)
     }
 
     /// The connection that the peer of a UDP flow has open to us, and our address on it.

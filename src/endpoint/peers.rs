@@ -143,6 +143,11 @@ impl Peers {
             .filter(|who| matches!(who, Who::User(_) | Who::Trunk(_)))
     }
 
+    /// Whether a datagram's address alone says that this is the user: anybody may have forged it.
+    pub fn may_be_forged(&self, flow: &Flow, user: UserId) -> bool {
+        flow.transport == Transport::Udp && self.is_user(flow, user)
+    }
+
     /// The lines that have this address, and whether they trust it as a trunk's is trusted. Those that do come first.
     pub fn lines(&self, flow: &Flow) -> impl Iterator<Item = (LineId, bool)> {
         self.at(flow).filter_map(|entry| match entry.who {

@@ -45,11 +45,13 @@ impl Endpoint {
             &self.config.registrar,
             &mut self.location,
             &|uri, flow| is_forbidden(uri, flow, ours, peers, config),
+            &|flow| peers.may_be_forged(flow, user),
             &mut self.header_lines,
             &mut self.changes,
         );
         self.keep_changes();
-        if registered.status == 200 && self.calls.calls_of(user) > 0 {
+        let may_move = !self.may_be_forged(&arrival.flow, user);
+        if registered.status == 200 && may_move && self.calls.calls_of(user) > 0 {
             self.move_legs(now, user, &arrival, &flows_before);
         }
         let tag = self.request_tag(arrival.request);

@@ -46,6 +46,9 @@ impl Registered {
 /// `forbidden`: whether a Contact or Path URI must not be registered from this flow (403). `lines` gets header lines for the response,
 /// each ended by CRLF, appended: on 200 a Contact with `expires` for each binding, Date, Path, Supported and Require where due;
 /// on 423 Min-Expires. `changes` gets what is to be kept.
+///
+/// `may_be_forged`: whether nothing but a datagram's address says that it is the user who speaks on this flow. A REGISTER on
+/// such a flow sees only bindings that were made on such a flow: no other is refreshed, moved, removed or evicted by it.
 #[allow(clippy::too_many_arguments)]
 pub fn register(
     now: Now,
@@ -56,6 +59,7 @@ pub fn register(
     config: &config::Registrar,
     location: &mut Location,
     forbidden: &dyn Fn(&Uri<'_>, &Flow) -> bool,
+    may_be_forged: &dyn Fn(&Flow) -> bool,
     lines: &mut Vec<u8>,
     changes: &mut Vec<Change>,
 ) -> Registered {
@@ -64,11 +68,17 @@ pub fn register(
         return Registered::new(500, "Server Internal Error");
     }
     location.expire_user(now, user, changes);
+    let sight = &Sight::new(flow, may_be_forged);
     let outcome = match request.contacts() {
         ContactValue::None => Ok(None),
-        ContactValue::Star => remove_all(request, user, location, changes).map(|()| None),
-        ContactValue::Values(_) => Registration::read(request, flow, config, forbidden)
-            .and_then(|wanted| update(now, request, flow, user, config, location, wanted, changes)),
+        ContactValue::Star => remove_all(request, user, sight, location, changes).map(|()| None),
+        ContactValue::Values(_) => {
+            Registration::read(request, flow, config, forbidden).and_then(|wanted| {
+                update(
+                    now, request, flow, user, sight, config, location, wanted, changes,
+                )
+            })
+        }
     };
     match outcome {
         Ok(done) => {
@@ -87,10 +97,36 @@ pub fn register(
     }
 }
 
+/// Which bindings a REGISTER may touch.
+struct Sight<'a> {
+    may_be_forged: &'a dyn Fn(&Flow) -> bool,
+    /// It may be forged itself.
+    is_forgeable: bool,
+}
+
+impl<'a> Sight<'a> {
+    fn new(flow: &Flow, may_be_forged: &'a dyn Fn(&Flow) -> bool) -> Self {
+        Self {
+            may_be_forged,
+            is_forgeable: may_be_forged(flow),
+        }
+    }
+
+    /// Anybody can have made this binding. Its flow says so, also after a restart: on that nobody is asked for more.
+    fn is_unproven(&self, binding: &Binding) -> bool {
+        (self.may_be_forged)(&binding.flow())
+    }
+
+    fn sees(&self, binding: &Binding) -> bool {
+        !self.is_forgeable || self.is_unproven(binding)
+    }
+}
+
 /// Step 6: `Contact: *`.
 fn remove_all(
     request: &Message<'_>,
     user: UserId,
+    sight: &Sight<'_>,
     location: &mut Location,
     changes: &mut Vec<Change>,
 ) -> Result<(), Registered> {
@@ -99,6 +135,7 @@ fn remove_all(
     }
     let all: Vec<BindingId> = location
         .entries(user)
+        .filter(|(_, binding)| sight.sees(binding))
         .map(|(id, binding)| check_order(request, binding).map(|()| id))
         .collect::<Result<_, _>>()?;
     for id in all {
@@ -132,6 +169,7 @@ fn update<'r>(
     request: &Message<'_>,
     flow: &Flow,
     user: UserId,
+    sight: &Sight<'_>,
     config: &config::Registrar,
     location: &mut Location,
     registration: Registration<'r>,
@@ -160,6 +198,7 @@ fn update<'r>(
     let plan = plan(
         request,
         user,
+        sight,
         config,
         location,
         &registration.contacts,
@@ -221,24 +260,29 @@ impl<'l> Current<'l> {
 fn plan(
     request: &Message<'_>,
     user: UserId,
+    sight: &Sight<'_>,
     config: &config::Registrar,
     location: &Location,
     contacts: &[Wanted<'_>],
     bindings: &[NewBinding<'_>],
 ) -> Result<Plan, Registered> {
-    let mut current: Vec<Current<'_>> = location.entries(user).map(Current::new).collect();
+    let (seen, unseen): (Vec<_>, Vec<_>) =
+        (location.entries(user)).partition(|(_, binding)| sight.sees(binding));
+    let mut current: Vec<Current<'_>> = seen.into_iter().map(Current::new).collect();
     let mut plan = Plan {
         matched: Vec::with_capacity(contacts.len()),
         removed: Vec::new(),
     };
     for wanted in contacts {
-        // Of several one that is as it asks to be, with a reg-id or without: so no two without have the same contact. Then,
-        // since equality of URIs is not transitive (§19.1.4), the very same text goes first.
+        // Of several one that is proven, if it is so itself. Then one that is as it asks to be, with a reg-id or without: so no
+        // two without have the same contact. Then, since equality of URIs is not transitive (§19.1.4), the very same text.
         let found = (current.iter_mut())
             .filter(|own| own.is_free && wanted.is_same(own.binding, &own.uri))
             .min_by_key(|own| {
                 let is_other_kind = (wanted.reg_id == 0) != (own.binding.reg_id == 0);
-                (is_other_kind, own.binding.contact() != wanted.uri.raw)
+                let is_other_text = own.binding.contact() != wanted.uri.raw;
+                let is_unproven = sight.is_unproven(own.binding);
+                (is_unproven, is_other_kind, is_other_text)
             });
         plan.matched.push(found.as_ref().map(|own| own.id));
         if let Some(own) = found {
@@ -264,20 +308,42 @@ fn plan(
         .iter()
         .filter(|wanted| !wanted.is_removal())
         .count();
+    // The state file would know both by one key, and lose the one that it is not allowed to touch.
+    let is_kept_as = |binding: &Binding| {
+        let key = (binding.contact(), binding.instance(), binding.reg_id);
+        (bindings.iter()).any(|new| key == (new.contact, new.instance, new.reg_id))
+    };
+    if added > 0 && unseen.iter().any(|(_, binding)| is_kept_as(binding)) {
+        return Err(Registered::new(403, "Contact Registered Elsewhere"));
+    }
     let mut kept: Vec<(BindingId, &Binding)> = (current.iter())
         .filter(|own| own.is_free)
         .map(|own| (own.id, own.binding))
         .collect();
     if added > 0 {
-        kept.sort_by_key(|(_, binding)| binding.refreshed);
-        let room = config.bindings_per_user_max.checked_sub(added);
+        // Those that anybody can have made go first, whoever asks.
+        kept.sort_by_cached_key(|(_, binding)| (!sight.is_unproven(binding), binding.refreshed));
+        let room = config
+            .bindings_per_user_max
+            .checked_sub(added.saturating_add(unseen.len()));
         let Some(room) = room else {
             return Err(Registered::new(403, "Too Many Contacts"));
         };
         // At the bound the one refreshed longest ago goes.
         let surplus = kept.len().saturating_sub(room);
         plan.removed.extend(kept.drain(..surplus).map(|(id, _)| id));
-        check_size(contacts, bindings, &kept)?;
+        let mut checked = check_size(contacts, bindings, &kept, &unseen);
+        // Nor do they leave a proven one without its line.
+        while checked.is_err()
+            && !sight.is_forgeable
+            && let Some((id, binding)) = kept.first()
+            && sight.is_unproven(binding)
+        {
+            plan.removed.push(*id);
+            kept.remove(0);
+            checked = check_size(contacts, bindings, &kept, &unseen);
+        }
+        checked?;
     }
     Ok(plan)
 }
@@ -287,9 +353,9 @@ fn check_size(
     contacts: &[Wanted<'_>],
     bindings: &[NewBinding<'_>],
     kept: &[(BindingId, &Binding)],
+    unseen: &[(BindingId, &Binding)],
 ) -> Result<(), Registered> {
-    let mut listed: usize = kept
-        .iter()
+    let mut listed: usize = (kept.iter().chain(unseen))
         .map(|(_, binding)| answer::line_bytes(binding.contact(), binding.params()))
         .sum();
     for (_, new) in contacts

@@ -1,5 +1,6 @@
 //! Each step of RFC 3261 §10.3 by itself, then random programs against a plain model.
 
+mod forged;
 mod model;
 mod outbound;
 
@@ -69,6 +70,8 @@ struct Desk {
     location: Location,
     settings: config::Registrar,
     flow: Flow,
+    /// The user's own address.
+    address: Option<IpAddr>,
     now: u64,
     changes: Vec<Change>,
     lines: Vec<u8>,
@@ -80,6 +83,7 @@ impl Desk {
             location: Location::new(&[user("100"), user("101")], &SEED),
             settings: settings(),
             flow: udp("203.0.113.7:41000"),
+            address: None,
             now: 0,
             changes: Vec::new(),
             lines: Vec::new(),
@@ -109,6 +113,9 @@ impl Desk {
             assert_eq!(flow.local.port(), 5060);
             uri.host_raw == b"carrier.example" || uri.params.get("maddr").is_some()
         };
+        let may_be_forged = |flow: &Flow| {
+            flow.transport == Transport::Udp && self.address == Some(flow.remote.ip())
+        };
         register(
             at(self.now),
             &request,
@@ -118,6 +125,7 @@ impl Desk {
             &self.settings,
             &mut self.location,
             &forbidden,
+            &may_be_forged,
             &mut self.lines,
             &mut self.changes,
         )
