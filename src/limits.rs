@@ -208,6 +208,11 @@ pub const LETTER_RETRY: Duration = Duration::from_secs(60);
 pub const SUBSCRIPTIONS_MAX: usize = 16_384;
 /// Subscriptions of one user, over all his phones. One more: 503.
 pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 128;
+/// Subscriptions of all users that nothing but a datagram's address has asked for, and no NOTIFY has been accepted for. One
+/// more: 503.
+pub const SUBSCRIPTIONS_UNPROVEN_MAX: usize = SUBSCRIPTIONS_MAX / 4;
+/// The same of one user. A phone's lamp keys are subscribed to in one go, so it is not less. One more: 503.
+pub const SUBSCRIPTIONS_UNPROVEN_PER_USER_MAX: usize = SUBSCRIPTIONS_PER_USER_MAX / 2;
 /// Bytes of what is kept of a SUBSCRIBE: identities, Contact, Record-Route, Event. An ordinary one has about 300. One
 /// more: 513.
 pub const SUBSCRIPTION_BYTES_MAX: usize = 4_096;

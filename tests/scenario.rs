@@ -48,6 +48,41 @@ fn scenarios() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
+/// Subscriptions that nobody has accepted a NOTIFY for have a part of the room, and not for long.
+#[test]
+fn forged_subscriptions_leave_room() {
+    let mut text = String::from(
+        "# forged subscriptions leave room\nagent gate 192.0.2.50:5060\nagent gates 192.0.2.50:43000 user=gate tcp\n\
+         config:\n  [user gate]\n  addresses = 192.0.2.50\n",
+    );
+    for number in 0..64 {
+        text += &format!(
+            "0ms gate > SUBSCRIBE sip:gate@pbx from=192.0.2.50:9999 call_id=f{number} from_tag=f{number}\n\
+             | Event: message-summary;id={number}\n"
+        );
+    }
+    for (time, agent, call_id, status) in [
+        ("1s", "gate", "one", 503),
+        ("2s", "gates", "two", 200),
+        ("40s", "gate", "three", 200),
+    ] {
+        text += &format!(
+            "{time} {agent} > SUBSCRIBE sip:gate@pbx call_id={call_id} from_tag={call_id}\n| Event: message-summary\n\
+             {time} {agent} < {status} SUBSCRIBE\n"
+        );
+        if status == 200 {
+            text += &format!(
+                "{time} {agent} < NOTIFY call_id={call_id}\n{time} {agent} > 200 NOTIFY\n"
+            );
+        }
+        if status == 503 {
+            text += "1s server has subscriptions=64\n";
+        }
+    }
+    text += "41s server has subscriptions=2\n";
+    scenario::play(&text).unwrap();
+}
+
 /// Each user has a phone that is switched off, so each short call leaves an INVITE behind that nobody answers for 64·T1.
 /// What is left of them keeps no new call out, and does not grow.
 #[test]

@@ -5,7 +5,7 @@ use super::invite::dialled_number;
 use super::*;
 use crate::call::{Arrival, RETRY_AFTER_S};
 use crate::source::Who;
-use crate::subscription::{Asked, Package, refuse};
+use crate::subscription::{Asked, Package, Subscriber, refuse};
 
 impl Endpoint {
     /// A SUBSCRIBE outside a dialog.
@@ -44,14 +44,19 @@ impl Endpoint {
         };
         let name = self.config.users.get(user.0 as usize);
         let name = name.map(|own| own.name.clone()).unwrap_or_default();
+        let may_be_forged = self.may_be_forged(&arrival.flow, user);
         let is_stopping = self.is_stopping;
         let (users, mut context) = self.users(now);
         if is_stopping {
             return arrival.answer(503, Some(RETRY_AFTER_S), &mut context);
         }
         let lamps = sight(users.calls, users.config, users.auth);
-        let user = (user, name.as_str());
-        (users.subscriptions).begin(arrival, &asked, user, &resource, &lamps, &mut context);
+        let subscriber = Subscriber {
+            user,
+            name: &name,
+            may_be_forged,
+        };
+        (users.subscriptions).begin(arrival, &asked, subscriber, &resource, &lamps, &mut context);
     }
 
     /// A request with a To tag that no call knows: of a subscription, or of nothing.

@@ -13,6 +13,10 @@
 //! NOTIFY at a time is under way, so that none overtakes another; what changes meanwhile is said by the next one, which has
 //! the whole state. What there is to subscribe to is in `package`, what a NOTIFY says of calls in `lamp`; who may subscribe to
 //! whom the endpoint decides.
+//!
+//! A SUBSCRIBE of a user by address over UDP may be forged. What it makes is unproven until a NOTIFY has been accepted, of
+//! which whoever forges an address knows nothing: it takes the place of nothing that is proven before, there are fewer of
+//! them, and nobody accepts them for longer than a NOTIFY waits.
 
 mod lamp;
 mod package;
@@ -29,6 +33,7 @@ use crate::call::{Arrival, Context, RETRY_AFTER_S, TransactionUser};
 use crate::dialog::{Dialog, TagParts, write_contact};
 use crate::limits::{
     SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_MIN, SUBSCRIPTIONS_MAX, SUBSCRIPTIONS_PER_USER_MAX,
+    SUBSCRIPTIONS_UNPROVEN_MAX, SUBSCRIPTIONS_UNPROVEN_PER_USER_MAX,
 };
 use crate::message::compose::append_number;
 use crate::message::{HeaderName, Message, Method};
@@ -56,12 +61,25 @@ struct Subscription {
     /// Part of our tag.
     secret: u64,
     deadline: Instant,
+    /// It is the user's: he has proved it, or accepted a NOTIFY.
+    is_proven: bool,
     /// A NOTIFY waits for its answer.
     is_waiting: bool,
     /// Another one is to follow.
     is_due: bool,
     /// What is told of calls, if it is about those.
     lamp: Option<Box<Lamp>>,
+}
+
+/// Who subscribes.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscriber<'a> {
+    /// The user.
+    pub user: UserId,
+    /// His name.
+    pub name: &'a str,
+    /// Nothing but a datagram's address says that it is he.
+    pub may_be_forged: bool,
 }
 
 /// A request within a subscription's dialog.
@@ -78,6 +96,8 @@ pub struct Located {
 #[derive(Clone, Debug)]
 pub struct Subscriptions {
     slots: Slab<Subscription>,
+    /// How many of them are unproven.
+    unproven: usize,
     next_serial: u32,
     /// Slots of each user who has any.
     users: HashMap<UserId, Vec<u32>, RandomState>,
@@ -94,6 +114,7 @@ impl Subscriptions {
     pub fn new(now: Instant, hasher: RandomState) -> Self {
         Self {
             slots: Slab::new(),
+            unproven: 0,
             next_serial: 1,
             users: HashMap::with_hasher(hasher.clone()),
             watchers: HashMap::with_hasher(hasher),
@@ -125,6 +146,9 @@ impl Subscriptions {
             }
             None => false,
         });
+        self.unproven = (self.slots.iter())
+            .filter(|(_, own)| !own.is_proven)
+            .count();
     }
 
     /// A SUBSCRIBE of this user, outside a dialog, to what is his to know: of calls, to those of the user or group with this
@@ -133,7 +157,7 @@ impl Subscriptions {
         &mut self,
         arrival: &Arrival<'_>,
         asked: &Asked<'_>,
-        (user, name): (UserId, &str),
+        subscriber: Subscriber<'_>,
         resource: &[u8],
         lamps: &dyn Lamps,
         context: &mut Context<'_>,
@@ -145,17 +169,19 @@ impl Subscriptions {
         if bytes > SUBSCRIPTION_BYTES_MAX {
             return arrival.answer(513, None, context);
         }
+        let Subscriber { user, name, .. } = subscriber;
+        let is_proven = !subscriber.may_be_forged;
         match self.older(user, &dialog, asked, resource) {
             // §4.5.1, RFC 3261 §8.2.2.2: it has come here twice, on different ways.
             Some(slot) if self.is_repeated(slot, &dialog) => {
                 return arrival.answer(482, None, context);
             }
             // The phone was restarted, and does not know of it any more.
-            Some(slot) => self.remove(slot),
-            None => {}
+            Some(slot) if is_proven || !self.is_proven(slot) => self.remove(slot),
+            // Or somebody else says so: it goes when the phone has accepted a NOTIFY of the new one.
+            Some(_) | None => {}
         }
-        let own = self.users.get(&user).map_or(0, Vec::len);
-        if self.slots.len() >= SUBSCRIPTIONS_MAX || own >= SUBSCRIPTIONS_PER_USER_MAX {
+        if !self.has_room(user, is_proven) {
             return arrival.answer(503, Some(RETRY_AFTER_S), context);
         }
         let id = SubscriptionId {
@@ -189,11 +215,17 @@ impl Subscriptions {
             dialog,
             secret,
             deadline: context.now.mono,
+            is_proven,
             is_waiting: false,
             is_due: false,
             lamp,
         });
+        self.unproven += usize::from(!is_proven);
         self.users.entry(user).or_default().push(id.index);
+        if is_proven {
+            // Of those that anybody can have made there may be more.
+            self.remove_older(id);
+        }
         self.grant(id, arrival, asked, &tag, (lamps, context));
     }
 
@@ -268,6 +300,12 @@ impl Subscriptions {
             return;
         };
         own.is_waiting = false;
+        if response.status() < 300 && !own.is_proven {
+            own.is_proven = true;
+            self.unproven -= 1;
+            self.remove_older(id);
+        }
+        let Some(own) = self.get(id) else { return };
         // §4.2.2: whoever refuses a NOTIFY knows nothing of it any more, unless he asks for time.
         if response.status() >= 300 && response.value(HeaderName::RetryAfter).is_none() {
             self.remove(id.index);
@@ -451,7 +489,39 @@ impl Subscriptions {
         }
     }
 
-    /// The subscription that a new one of the same phone takes the place of.
+    /// Whether one more fits; those that anybody can have made have a part of the room.
+    fn has_room(&self, user: UserId, is_proven: bool) -> bool {
+        let own = self.users.get(&user).map_or(&[][..], Vec::as_slice);
+        let is_bounded =
+            self.slots.len() < SUBSCRIPTIONS_MAX && own.len() < SUBSCRIPTIONS_PER_USER_MAX;
+        let unproven = || own.iter().filter(|slot| !self.is_proven(**slot)).count();
+        is_bounded
+            && (is_proven
+                || self.unproven < SUBSCRIPTIONS_UNPROVEN_MAX
+                    && unproven() < SUBSCRIPTIONS_UNPROVEN_PER_USER_MAX)
+    }
+
+    fn is_proven(&self, slot: u32) -> bool {
+        (self.slots.get(slot as usize)).is_some_and(|own| own.is_proven)
+    }
+
+    /// Those that this one, which has been proved now, takes the place of.
+    fn remove_older(&mut self, id: SubscriptionId) {
+        let Some(new) = self.slots.get(id.index as usize) else {
+            return;
+        };
+        let is_older = |slot: &u32| {
+            (self.slots.get(*slot as usize))
+                .is_some_and(|own| own.serial != id.serial && own.is_of_phone(new))
+        };
+        let slots = self.users.get(&new.user).into_iter().flatten();
+        let older: Vec<u32> = slots.copied().filter(is_older).collect();
+        for slot in older {
+            self.remove(slot);
+        }
+    }
+
+    /// The subscription that a new one of the same phone takes the place of: an unproven one, if there is one.
     fn older(
         &self,
         user: UserId,
@@ -462,15 +532,18 @@ impl Subscriptions {
         let is_older = |own: &Subscription| {
             let is_same_dialog =
                 own.dialog.call_id == dialog.call_id && own.dialog.remote_tag == dialog.remote_tag;
-            let is_same_phone = own.dialog.remote_target == dialog.remote_target
-                && own.dialog.flow.remote.ip() == dialog.flow.remote.ip();
+            let is_same_phone = is_same_phone(&own.dialog, dialog);
             own.package == asked.package
                 && *own.id == *asked.id
                 && *own.resource == *resource
                 && (is_same_dialog || is_same_phone)
         };
-        let mut slots = self.users.get(&user)?.iter().copied();
-        slots.find(|slot| self.slots.get(*slot as usize).is_some_and(is_older))
+        let is_older = |slot: &u32| self.slots.get(*slot as usize).is_some_and(is_older);
+        let slots = self.users.get(&user)?.iter().copied().filter(is_older);
+        slots.min_by_key(|slot| {
+            let is_other_dialog = !self.is_repeated(*slot, dialog);
+            (is_other_dialog, self.is_proven(*slot))
+        })
     }
 
     /// Whether a SUBSCRIBE that would make `dialog` has made the one in this slot.
@@ -490,6 +563,7 @@ impl Subscriptions {
         let Some(own) = self.slots.try_remove(slot as usize) else {
             return;
         };
+        self.unproven -= usize::from(!own.is_proven);
         if let Some(lamp) = &own.lamp
             && let Some(slots) = self.watchers.get_mut(&lamp.watched)
         {
@@ -524,6 +598,12 @@ impl Subscriptions {
 }
 
 impl Subscription {
+    /// Whether the same phone has subscribed to the same.
+    fn is_of_phone(&self, other: &Self) -> bool {
+        (self.package, &self.id, &self.resource) == (other.package, &other.id, &other.resource)
+            && is_same_phone(&self.dialog, &other.dialog)
+    }
+
     /// Sends a NOTIFY (§4.2.2); `false`: no transaction was free.
     fn send_notify(
         &mut self,
@@ -567,6 +647,11 @@ impl Subscription {
         );
         true
     }
+}
+
+/// Whether both are with one phone: it writes the same Contact at the same address.
+fn is_same_phone(one: &Dialog, other: &Dialog) -> bool {
+    one.remote_target == other.remote_target && one.flow.remote.ip() == other.flow.remote.ip()
 }
 
 /// Whose calls are watched.
