@@ -1,8 +1,10 @@
 //! What must not be left behind when somebody interrupts a measurement: servers, control groups, folders. Each of them is known
 //! here for as long as its value lives.
 
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,15 +38,30 @@ pub fn remember(left: Left) {
     all().push(left);
 }
 
+/// Starts a program in a group of processes of its own. Nobody who interrupts comes between its start and the note of it.
+///
+/// # Errors
+/// The kernel's.
+pub fn start(command: &mut Command) -> io::Result<Child> {
+    let mut all = all();
+    let child = command.process_group(0).spawn()?;
+    all.push(Left::Processes(child.id()));
+    Ok(child)
+}
+
 impl Left {
     /// Takes it away, and forgets it. What is gone already does no harm.
     pub fn clear(&self) {
+        self.take_away();
+        self.forget();
+    }
+
+    fn take_away(&self) {
         match self {
             Self::Processes(leader) => signal(*leader, "KILL"),
             Self::Cgroup(folder) => remove_cgroup(folder),
             Self::Folder(folder) => drop(std::fs::remove_dir_all(folder)),
         }
-        self.forget();
     }
 
     /// It has gone by itself.
@@ -81,7 +98,9 @@ pub fn at_signals() -> Result<(), String> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| error.to_string())?;
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
-            clear_all();
+            // Held until the end: meanwhile nothing is started.
+            let mut all = all();
+            clear_all(&mut all);
             std::process::exit(INTERRUPTED);
         }
     });
@@ -89,12 +108,11 @@ pub fn at_signals() -> Result<(), String> {
 }
 
 /// Processes first: as long as they live neither their control group nor what they write goes away.
-fn clear_all() {
-    let mut left = all().clone();
+fn clear_all(left: &mut [Left]) {
     left.sort_by_key(|left| match left {
         Left::Processes(_) => 0,
         Left::Cgroup(_) => 1,
         Left::Folder(_) => 2,
     });
-    left.iter().for_each(Left::clear);
+    left.iter().for_each(Left::take_away);
 }

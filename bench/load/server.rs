@@ -104,18 +104,15 @@ impl Server {
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(said)?)
-            .stderr(log)
-            // Kamailio's workers end with their group.
-            .process_group(0);
+            .stderr(log);
         if let Some(user_id) = how.user_id {
             std::os::unix::fs::chown(how.folder, Some(user_id), None).map_err(said)?;
             command.uid(user_id);
         }
         let begun = Instant::now();
-        let child = command
-            .spawn()
+        // Kamailio's workers end with their group.
+        let child = cleanup::start(&mut command)
             .map_err(|error| format!("{}: {error}", how.program.display()))?;
-        cleanup::remember(Left::Processes(child.id()));
         let mut server = Self {
             child,
             program: how.program.to_owned(),

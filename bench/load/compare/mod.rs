@@ -15,7 +15,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -431,12 +430,10 @@ fn load(setup: &Setup, kind: Kind, server: &Server, words: &[String]) -> Result<
         command.arg("--server").arg(&setup.server);
         command.arg("--config").arg(server.configuration());
     }
-    // A group of its own: it ends with us if somebody interrupts us.
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.process_group(0).spawn();
+    let child = cleanup::start(&mut command);
     let child = child.map_err(|error| format!("{command:?}: {error}"))?;
     let left = Left::Processes(child.id());
-    cleanup::remember(left.clone());
     let output = child.wait_with_output();
     left.forget();
     let output = output.map_err(|error| format!("{command:?}: {error}"))?;
