@@ -106,8 +106,8 @@ impl Mailbox {
         failed.is_some_and(|at| now.since(at) < LETTER_RETRY)
     }
 
-    /// Whether one more of this sharer's can wait for a user.
-    pub fn has_room(&self, user: &str, sharer: &str) -> bool {
+    /// Whether one more of this sharer's can wait for a user, after so many for others.
+    pub fn has_room(&self, user: &str, sharer: &str, ahead: usize) -> bool {
         let letters = self
             .users
             .get(user)
@@ -115,9 +115,9 @@ impl Mailbox {
             .flat_map(|user| &user.letters);
         let own = letters.filter(|letter| *letter.sharer == *sharer).count();
         self.waiting(user) < LETTERS_PER_USER_MAX
-            && self.count < LETTERS_MAX
+            && self.count + ahead < LETTERS_MAX
             && own < LETTERS_PER_PAIR_MAX
-            && self.shares.get(sharer).copied().unwrap_or(0) < LETTERS_PER_SENDER_MAX
+            && self.shares.get(sharer).copied().unwrap_or(0) + ahead < LETTERS_PER_SENDER_MAX
     }
 
     /// Has a copy of `letter` wait for a user; its id, or that of the same request which waits already. `None`: there is no room.
@@ -135,7 +135,7 @@ impl Mailbox {
         if let Some(same) = rows.find(is_same) {
             return Some(same.id);
         }
-        if !self.has_room(user, sharer) {
+        if !self.has_room(user, sharer, 0) {
             return None;
         }
         let row = MessageRow {
@@ -389,10 +389,10 @@ mod tests {
             let one = letter(&index.to_string());
             assert!((mailbox.put(at(0), (&user, "alice"), &one, &mut out)).is_some());
             if (index + 1) % LETTERS_PER_PAIR_MAX == 0 {
-                assert!(!mailbox.has_room(&user, "alice") && mailbox.has_room(&user, "zoe"));
+                assert!(!mailbox.has_room(&user, "alice", 0) && mailbox.has_room(&user, "zoe", 0));
             }
         }
-        assert!(!mailbox.has_room("new", "alice") && mailbox.has_room("new", "zoe"));
+        assert!(!mailbox.has_room("new", "alice", 0) && mailbox.has_room("new", "zoe", 0));
         let more = letter("more");
         assert!((mailbox.put(at(0), ("new", "alice"), &more, &mut out)).is_none());
         // What waits already is told again that it does.
@@ -405,6 +405,8 @@ mod tests {
             mailbox.shares.get("alice"),
             Some(&(LETTERS_PER_SENDER_MAX - 1))
         );
+        assert!(mailbox.has_room("new", "alice", 0));
+        assert!(!mailbox.has_room("new", "alice", 1), "another's comes first");
         assert!((mailbox.put(at(0), ("new", "alice"), &more, &mut out)).is_some());
         mailbox.reload(|_| false, &mut out);
         assert!(mailbox.shares.is_empty());

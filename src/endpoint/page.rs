@@ -133,8 +133,9 @@ impl Endpoint {
                 readers.targets.extend(found);
                 continue;
             };
-            // What he is being sent came before.
-            let is_behind = self.pages.is_delivering(&name) && self.pages.has_room(&name, sender);
+            // What he is being sent came before. Those ahead of him take their room first.
+            let is_behind = self.pages.is_delivering(&name)
+                && self.pages.has_room(&name, sender, readers.absent.len());
             match found.is_empty() || is_behind {
                 true => readers.absent.push(name),
                 false => {

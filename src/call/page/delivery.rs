@@ -20,9 +20,9 @@ impl Pages {
         self.mailbox.is_newly_under_way(user)
     }
 
-    /// Whether one more of this sender's can wait for him.
-    pub fn has_room(&self, user: &str, sender: &Party) -> bool {
-        self.mailbox.has_room(user, &key(sender))
+    /// Whether one more of this sender's can wait for him, after so many for others.
+    pub fn has_room(&self, user: &str, sender: &Party, ahead: usize) -> bool {
+        self.mailbox.has_room(user, &key(sender), ahead)
     }
 
     /// Has a letter wait for a user; `false`: there is no room.
