@@ -19,7 +19,7 @@ pub struct Written<'a> {
     pub dialled: &'a [u8],
 }
 
-/// The letter that a MESSAGE is, without id and user; `None`: it is too long to be kept, or means nothing later (`Expires: 0`).
+/// The letter that a MESSAGE is, without id, user and sharer; `None`: it is too long to be kept, or means nothing later (`Expires: 0`).
 /// `buffer` is scratch.
 pub fn letter(
     now: Now,
@@ -40,6 +40,7 @@ pub fn letter(
         received: now.unix,
         expires: now.unix.plus(lifetime),
         sender: written.sender.to_owned(),
+        sharer: String::new(),
         request: [
             request.call_id(),
             format!(" {number} ").as_bytes(),

@@ -28,8 +28,6 @@ use crate::time::UnixTime;
 #[derive(Clone, Debug)]
 struct Letter {
     row: MessageRow,
-    /// Whose share it takes: a user's, trunk's or line's. After a restart its sender's, be that a number behind a trunk.
-    sharer: Box<str>,
     /// How often it did not get there, in this run, and how often of these no phone said anything.
     tries: u32,
     silences: u32,
@@ -69,10 +67,12 @@ impl Mailbox {
             sweep_at: None,
         };
         rows.sort_by_key(|row| row.id);
-        for row in rows {
+        for mut row in rows {
             mailbox.next_id = mailbox.next_id.max(row.id.saturating_add(1));
-            let sharer = row.sender.as_str().into();
-            mailbox.insert(now, row, sharer);
+            if row.sharer.is_empty() {
+                row.sharer.clone_from(&row.sender);
+            }
+            mailbox.insert(now, row);
         }
         mailbox
     }
@@ -113,7 +113,9 @@ impl Mailbox {
             .get(user)
             .into_iter()
             .flat_map(|user| &user.letters);
-        let own = letters.filter(|letter| *letter.sharer == *sharer).count();
+        let own = letters
+            .filter(|letter| *letter.row.sharer == *sharer)
+            .count();
         self.waiting(user) < LETTERS_PER_USER_MAX
             && self.count + ahead < LETTERS_MAX
             && own < LETTERS_PER_PAIR_MAX
@@ -141,23 +143,23 @@ impl Mailbox {
         let row = MessageRow {
             id: self.next_id,
             user: user.to_owned(),
+            sharer: sharer.to_owned(),
             ..letter.clone()
         };
         self.next_id = self.next_id.saturating_add(1);
         out.keep(Change::Message(Box::new(row.clone())));
         let id = row.id;
-        self.insert(now, row, sharer.into());
+        self.insert(now, row);
         Some(id)
     }
 
-    fn insert(&mut self, now: Now, row: MessageRow, sharer: Box<str>) {
+    fn insert(&mut self, now: Now, row: MessageRow) {
         self.count += 1;
-        *self.shares.entry(sharer.clone()).or_default() += 1;
+        *self.shares.entry(row.sharer.as_str().into()).or_default() += 1;
         self.sweep_at.get_or_insert(now.mono.plus(LETTER_SWEEP));
         let user = self.users.entry(row.user.as_str().into()).or_default();
         user.letters.push_back(Letter {
             row,
-            sharer,
             tries: 0,
             silences: 0,
         });
@@ -167,12 +169,12 @@ impl Mailbox {
     pub fn remove(&mut self, user: &str, id: u64, out: &mut Outputs) -> Option<MessageRow> {
         let waiting = self.users.get_mut(user)?;
         let at = waiting.place(id)?;
-        let Letter { row, sharer, .. } = waiting.letters.remove(at)?;
+        let Letter { row, .. } = waiting.letters.remove(at)?;
         self.count -= 1;
-        if let Some(share) = self.shares.get_mut(&sharer) {
+        if let Some(share) = self.shares.get_mut(&*row.sharer) {
             *share -= 1;
             if *share == 0 {
-                self.shares.remove(&sharer);
+                self.shares.remove(&*row.sharer);
             }
         }
         if waiting.letters.is_empty() {
@@ -406,9 +408,35 @@ mod tests {
             Some(&(LETTERS_PER_SENDER_MAX - 1))
         );
         assert!(mailbox.has_room("new", "alice", 0));
-        assert!(!mailbox.has_room("new", "alice", 1), "another's comes first");
+        assert!(
+            !mailbox.has_room("new", "alice", 1),
+            "another's comes first"
+        );
         assert!((mailbox.put(at(0), ("new", "alice"), &more, &mut out)).is_some());
         mailbox.reload(|_| false, &mut out);
+        assert!(mailbox.shares.is_empty());
+    }
+
+    /// A number behind a trunk may be a user's name.
+    #[test]
+    fn a_share_is_whose_it_was_after_a_restart() {
+        let (mut mailbox, mut out) = (Mailbox::new(at(0), Vec::new()), Outputs::default());
+        assert!((mailbox.put(at(0), ("bob", "trunk:t"), &letter("1"), &mut out)).is_some());
+        let rows = out.iter().map(|output| match output {
+            Output::Keep(Change::Message(row)) => (**row).clone(),
+            other => panic!("{other:?}"),
+        });
+        let earlier = MessageRow {
+            id: 9,
+            user: "bob".into(),
+            ..letter("9")
+        };
+        let rows: Vec<MessageRow> = rows.chain([earlier]).collect();
+        let mut mailbox = Mailbox::new(at(0), rows);
+        assert_eq!(mailbox.shares.get("trunk:t"), Some(&1));
+        assert_eq!(mailbox.shares.get("alice"), Some(&1), "of an earlier build");
+        assert!(mailbox.remove("bob", 1, &mut out).is_some());
+        assert!(mailbox.remove("bob", 9, &mut out).is_some());
         assert!(mailbox.shares.is_empty());
     }
 

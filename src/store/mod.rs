@@ -154,6 +154,8 @@ pub struct MessageRow {
     pub expires: UnixTime,
     /// Who sent it, for the log: a user's name or a number.
     pub sender: String,
+    /// Whose share of the room it takes: a user's, trunk's or line's. Empty in files of earlier builds: the sender's.
+    pub sharer: String,
     /// Call-ID, CSeq number and From tag of his request: it is kept once.
     pub request: Vec<u8>,
     /// From towards the user: the display name as it stands in a header.

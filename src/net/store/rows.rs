@@ -363,6 +363,7 @@ pub(super) fn message(row: &Row<'_>) -> Result<MessageRow, String> {
         received: time(row, "received")?,
         expires: time(row, "expires")?,
         sender: string(row, "sender")?,
+        sharer: row.get("sharer").unwrap_or_default(),
         request: bytes(row, "request")?,
         from_display: bytes(row, "from_display")?,
         from_user: bytes(row, "from_user")?,
@@ -379,9 +380,9 @@ pub(super) fn put_message(connection: &Connection, row: &MessageRow) -> rusqlite
     connection
         .prepare_cached(
             "REPLACE INTO messages (id, user, received, expires, sender, request, from_display, from_user, from_host,
-               from_tel, dialled, max_forwards, headers, body)
+               from_tel, dialled, max_forwards, headers, body, sharer)
              VALUES (:id, :user, :received, :expires, :sender, :request, :from_display, :from_user, :from_host,
-               :from_tel, :dialled, :max_forwards, :headers, :body)",
+               :from_tel, :dialled, :max_forwards, :headers, :body, :sharer)",
         )?
         .execute(named_params! {
             ":id": integer(row.id),
@@ -398,6 +399,7 @@ pub(super) fn put_message(connection: &Connection, row: &MessageRow) -> rusqlite
             ":max_forwards": row.max_forwards,
             ":headers": readable(&row.headers),
             ":body": readable(&row.body),
+            ":sharer": row.sharer,
         })
         .map(drop)
 }

@@ -4,7 +4,7 @@
 //! The tables are for people with `sqlite3` too: times are RFC 3339 text, addresses are text, bytes of strangers are
 //! text where they are text (else a blob). Values of `PRAGMA user_version`: 1 is this layout without `destinations`, 2 has
 //! these but no `reason` in `call_records`, 3 has that but no `features`, 4 these but no `messages`, 5 has no `behind_nat` in
-//! `registrations`, 6 is this layout. What an older file lacks is added when it is opened for writing. A higher one belongs
+//! `registrations`, 6 no `sharer` in `messages`, 7 is this layout. What an older file lacks is added when it is opened for writing. A higher one belongs
 //! to a newer sipkeep and is refused, since guessing at it could destroy what it holds.
 //!
 //! Not here: what a row means (`rows`), when something is written (`writer`).
@@ -21,7 +21,7 @@ use crate::api::Rfc3339;
 use crate::time::UnixTime;
 
 /// `PRAGMA user_version` of the layout below.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 /// The first one with table `destinations`.
 pub(super) const WITH_DESTINATIONS: i64 = 2;
 /// The first one with table `features`.
@@ -150,6 +150,9 @@ CREATE TABLE messages (          -- text messages that wait for users who were n
 /// What version 6 has more than version 5: 1 for a phone behind a NAT.
 const BEHIND_NAT: &str = "ALTER TABLE registrations ADD COLUMN behind_nat INTEGER";
 
+/// What version 7 has more than version 6: the user, trunk or line of whose share it is.
+const SHARER: &str = "ALTER TABLE messages ADD COLUMN sharer TEXT";
+
 /// Tables and their columns, for rescuing rows; the dearest first.
 const COLUMNS: [(&str, &str); 9] = [
     ("secrets", "name, value"),
@@ -163,7 +166,7 @@ const COLUMNS: [(&str, &str); 9] = [
     (
         "messages",
         "id, user, received, expires, sender, request, from_display, from_user, from_host, from_tel, dialled, \
-         max_forwards, headers, body",
+         max_forwards, headers, body, sharer",
     ),
     ("destinations", "user, number, first_called, last_called"),
     (
@@ -349,9 +352,16 @@ fn prepare(connection: &mut Connection) -> Result<(), OpenError> {
 
     if version < VERSION {
         let transaction = connection.transaction().map_err(system)?;
-        let steps = [TABLES, DESTINATIONS, REASON, FEATURES, MESSAGES, BEHIND_NAT]
-            .into_iter()
-            .zip(0..);
+        let steps = [
+            TABLES,
+            DESTINATIONS,
+            REASON,
+            FEATURES,
+            MESSAGES,
+            BEHIND_NAT,
+            SHARER,
+        ];
+        let steps = steps.into_iter().zip(0..);
         let mut missing = steps.filter(|(_, since)| *since >= version);
         missing
             .try_for_each(|(step, _)| transaction.execute_batch(step))
@@ -479,6 +489,9 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
             "call_records" => record_columns(&old),
             "registrations" if old.prepare("SELECT behind_nat FROM registrations").is_err() => {
                 columns.replace(", behind_nat", ", NULL")
+            }
+            "messages" if old.prepare("SELECT sharer FROM messages").is_err() => {
+                columns.replace(", sharer", ", NULL")
             }
             _ => columns.to_owned(),
         };

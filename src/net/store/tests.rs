@@ -90,6 +90,7 @@ fn message(id: u64, user: &str) -> MessageRow {
         received: UnixTime::from_millis(1_772_366_400_123),
         expires: soon(600),
         sender: "101".into(),
+        sharer: "trunk:t".into(),
         request: b"a84b4c76e66710@pc33 1 a73kszlfl".to_vec(),
         from_display: "\"J\u{fc}rgen\"".into(),
         from_user: b"101".to_vec(),

@@ -135,7 +135,7 @@ fn every_commit_waits_for_the_disk() {
     };
     assert_eq!(pragma("journal_mode").as_deref(), Ok("wal"));
     assert_eq!(pragma("synchronous").as_deref(), Ok("2"), "FULL");
-    assert_eq!(pragma("user_version").as_deref(), Ok("6"));
+    assert_eq!(pragma("user_version").as_deref(), Ok("7"));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn newer_and_foreign_files_are_refused_untouched() {
     for (name, sql, word) in [
         (
             "newer.db",
-            "PRAGMA application_id = 1936289899; PRAGMA user_version = 7; CREATE TABLE x (y)",
+            "PRAGMA application_id = 1936289899; PRAGMA user_version = 8; CREATE TABLE x (y)",
             "newer",
         ),
         ("foreign.db", "CREATE TABLE x (y)", "another program"),
@@ -122,7 +122,7 @@ fn a_file_of_version_1_is_carried_over() {
     assert_eq!(snapshot.bindings, [known]);
     assert!(snapshot.destinations.is_empty());
     assert!(snapshot.features.is_empty());
-    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 6));
+    assert_eq!((secrets.get("password:100"), version()), (Some("dear"), 7));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.keep(Change::Destination(Box::new(destination("100", b"004420"))));
     store.close(CLOSE).expect("closed");
@@ -136,7 +136,7 @@ fn a_file_of_version_1_is_carried_over() {
         .expect("as it was a little later");
     let (store, snapshot, _) = open(&path);
     assert_eq!(snapshot.destinations, [destination("100", b"004420")]);
-    assert_eq!((snapshot.features.len(), version()), (0, 6));
+    assert_eq!((snapshot.features.len(), version()), (0, 7));
     store.keep(Change::Feature(Box::new(feature("100", "200"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
@@ -147,19 +147,32 @@ fn a_file_of_version_1_is_carried_over() {
         })
         .expect("as it was later still");
     let (store, snapshot, _) = open(&path);
-    assert_eq!((snapshot.messages.len(), version()), (0, 6));
+    assert_eq!((snapshot.messages.len(), version()), (0, 7));
     assert_eq!(snapshot.features, [feature("100", "200")]);
     store.keep(Change::Message(Box::new(message(1, "100"))));
     store.close(CLOSE).expect("closed");
     Connection::open(&path)
         .and_then(|old| {
             old.execute_batch(
-                "ALTER TABLE registrations DROP COLUMN behind_nat; PRAGMA user_version = 5",
+                "ALTER TABLE messages DROP COLUMN sharer; ALTER TABLE registrations DROP COLUMN behind_nat;
+                 PRAGMA user_version = 5",
             )
+        })
+        .expect("as it was even later");
+    let (store, snapshot, _) = open(&path);
+    assert_eq!((snapshot.messages.len(), version()), (1, 7));
+    store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|old| {
+            old.execute_batch("ALTER TABLE messages DROP COLUMN sharer; PRAGMA user_version = 6")
         })
         .expect("as it was before this");
     let (store, snapshot, _) = open(&path);
-    assert_eq!((snapshot.messages.len(), version()), (1, 6));
+    let known = MessageRow {
+        sharer: String::new(),
+        ..message(1, "100")
+    };
+    assert_eq!((&*snapshot.messages, version()), (&[known][..], 7));
     assert_eq!(set_aside_files(folder.path()), Vec::<PathBuf>::new());
     store.close(CLOSE).expect("closed");
 }
