@@ -113,7 +113,9 @@ impl Endpoint {
         if let Some(own) = own
             && self.location.bindings(user).any(is_of_request)
         {
-            self.pages.is_back(now.mono, &own.name, false);
+            // Whoever forges it must not have him tried again and again.
+            let heard = self.may_be_forged(&arrival.flow, user);
+            self.pages.is_back(now.mono, &own.name, heard);
         }
     }
 
