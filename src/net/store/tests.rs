@@ -571,7 +571,7 @@ fn people_read_it_with_sqlite3() {
          100||1\n\
          1|100|2026-03-01T12:00:00.123Z|101|call me\n\
          bans\ncall_records\ndestinations\nfeatures\nknown\nmessages\nmeta\nregistrations\nsecrets\n\
-         wal\n6\nok\n",
+         wal\n7\nok\n",
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
