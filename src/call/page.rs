@@ -84,7 +84,7 @@ struct Member {
     is_away: bool,
     /// He has been heard from since the page began: what is kept for him can go at once.
     is_back: bool,
-    /// One of his phones has said something.
+    /// One of his phones has said something, or that none does would mean nothing.
     has_answered: bool,
     /// What waits for him since this page did not reach him.
     kept: Option<u64>,

@@ -190,8 +190,13 @@ impl Endpoint {
         {
             let user = self.auth.user(name.as_bytes());
             let targets = user.map(|user| self.user_targets(now, user, None, &dialled));
+            let targets = targets.unwrap_or_default();
+            // A forged datagram leads letters elsewhere, where nobody takes them.
+            let is_proven =
+                |own: &Target| !user.is_some_and(|user| self.may_be_forged(&own.flow, user));
+            let is_sure = targets.iter().any(is_proven);
             let (users, mut context) = self.users(now);
-            (users.pages).deliver(&name, &targets.unwrap_or_default(), &mut context);
+            (users.pages).deliver(&name, (&targets, is_sure), &mut context);
         }
     }
 
@@ -201,5 +206,71 @@ impl Endpoint {
         let members = group.map_or_else(Vec::new, |group| group.members.clone());
         let others = members.into_iter();
         others.filter(|user| sender != Who::User(*user)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::source::Transport;
+    use crate::time::UnixTime;
+
+    fn at(micros: u64) -> Now {
+        Now {
+            mono: Instant::from_micros(micros),
+            unix: UnixTime::from_millis(1_772_366_400_000 + micros / 1_000),
+        }
+    }
+
+    /// Whoever forges datagrams of a user by address leads letters to where nobody is.
+    #[test]
+    fn silence_at_a_forged_place_takes_no_letter_away() {
+        let text = "[server]\nlisten = udp:192.0.2.1:5060\n\
+            [user gate]\naddresses = 192.0.2.50\nstore_messages = yes\n";
+        let config = Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+        let kept = Snapshot {
+            messages: vec![MessageRow {
+                id: 1,
+                user: "gate".into(),
+                sender: "alice".into(),
+                from_user: b"alice".to_vec(),
+                dialled: b"gate".to_vec(),
+                max_forwards: 70,
+                received: at(0).unix,
+                expires: at(20 * 86_400 * 1_000_000).unix,
+                ..MessageRow::default()
+            }],
+            ..Snapshot::default()
+        };
+        let mut endpoint = Endpoint::new(at(0), config, [7; 32], kept);
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().unwrap(),
+            remote: "192.0.2.50:9999".parse().unwrap(),
+            connection: None,
+        };
+        let mut tried = 0;
+        for number in 1..=12_u64 {
+            let begun = number * 3 * 3_600 * 1_000_000;
+            let options = format!(
+                "OPTIONS sip:192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.50:9999;branch=z9hG4bK{number}\r\n\
+                 From: <sip:gate@192.0.2.1>;tag=a\r\nTo: <sip:192.0.2.1>\r\nCall-ID: o{number}\r\nCSeq: 1 OPTIONS\r\n\
+                 Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+            );
+            let bytes = options.as_bytes();
+            endpoint.clear_outputs();
+            endpoint.handle_input(at(begun), Input::Datagram { flow, bytes });
+            tried += usize::from(endpoint.pages.count() == 1);
+            while endpoint.pages.count() > 0
+                && let Some(next) = endpoint.next_deadline()
+            {
+                endpoint.clear_outputs();
+                let now = next.as_micros().max(begun);
+                endpoint.handle_input(at(now), Input::Tick);
+            }
+        }
+        assert_eq!((tried, endpoint.pages.kept()), (12, 1));
     }
 }

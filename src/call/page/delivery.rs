@@ -77,8 +77,14 @@ impl Pages {
         None
     }
 
-    /// Sends the next letter of a user to all his phones. If he has none it waits.
-    pub fn deliver(&mut self, user: &str, targets: &[Target], context: &mut Context<'_>) {
+    /// Sends the next letter of a user to all his phones. If he has none it waits. `is_sure`: one of them is where nobody else can
+    /// have led us; only then does silence count against the letter.
+    pub fn deliver(
+        &mut self,
+        user: &str,
+        (targets, is_sure): (&[Target], bool),
+        context: &mut Context<'_>,
+    ) {
         let Some(row) = self.mailbox.next(user) else {
             return;
         };
@@ -119,7 +125,7 @@ impl Pages {
                 is_taken: false,
                 is_away: false,
                 is_back: false,
-                has_answered: false,
+                has_answered: !is_sure,
                 kept: None,
             }],
             letter: None,
