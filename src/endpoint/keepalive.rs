@@ -145,10 +145,14 @@ impl Endpoint {
         }
     }
 
-    /// Those who have registered before: a new configuration, or a restart. They do not all come at once.
+    /// Those who have registered before: a new configuration, or a restart. They do not all come at once, and who has waited
+    /// already does not wait longer for it.
     pub(super) fn keep_all_alive(&mut self, now: Instant) {
-        self.keepalive.queue.clear();
-        self.keepalive.known.clear();
+        let KeepAlive { queue, known, .. } = &mut self.keepalive;
+        let waiting = queue.drain(..).filter(|next| is_place(known, next));
+        let waiting: HashMap<SocketAddr, Next> =
+            waiting.map(|next| (next.flow.remote, next)).collect();
+        known.clear();
         let flows = (self.location.recent()).filter(|binding| binding.is_behind_nat());
         let flows: Vec<Flow> = flows.map(Binding::flow).collect();
         for flow in flows {
@@ -160,9 +164,12 @@ impl Endpoint {
         let interval = self.keepalive.interval(own);
         let count = self.keepalive.queue.len() as u32;
         let queue = std::mem::take(&mut self.keepalive.queue);
-        for (next, place) in queue.into_iter().zip(1..) {
-            let at = now.plus(interval * place / count);
-            self.keepalive.queue(Next { at, ..next });
+        for (mut next, place) in queue.into_iter().zip(1..) {
+            next.at = now.plus(interval * place / count);
+            if let Some(before) = waiting.get(&next.flow.remote) {
+                (next.at, next.asked) = (before.at.min(next.at), before.asked);
+            }
+            self.keepalive.queue(next);
         }
     }
 
@@ -301,15 +308,18 @@ mod tests {
         }
     }
 
-    fn endpoint(bindings: Vec<BindingRow>) -> Endpoint {
+    fn config() -> Config {
         let text = "[server]\nlisten = udp:192.0.2.1:5060\n[user 100]\npassword = x-Wonder-71\n\
             [registrar]\nnat_keepalive = 4s\n";
-        let config = Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+        Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap()
+    }
+
+    fn endpoint(bindings: Vec<BindingRow>) -> Endpoint {
         let kept = Snapshot {
             bindings,
             ..Snapshot::default()
         };
-        let mut endpoint = Endpoint::new(at(0), config, [7; 32], kept);
+        let mut endpoint = Endpoint::new(at(0), config(), [7; 32], kept);
         endpoint.clear_outputs();
         endpoint
     }
@@ -361,6 +371,26 @@ mod tests {
         assert_eq!((last.len(), asked.len()), (4_000, 4_000));
         let queue = &endpoint.keepalive.queue;
         assert!(queue.iter().is_sorted_by_key(|next| next.at));
+    }
+
+    /// A NAT does not wait longer because of a new configuration, however often there is one.
+    #[test]
+    fn with_a_new_configuration_nobody_waits_longer() {
+        let mut endpoint = endpoint((0..400).map(|index| row(index, true)).collect());
+        let mut last: BTreeMap<u16, u64> = BTreeMap::new();
+        for reload in 0..40 {
+            let now = 1_500 * (reload + 1);
+            for (ms, sent) in run(&mut endpoint, now) {
+                for (port, _) in sent {
+                    let passed = ms - last.insert(port, ms).unwrap_or(0);
+                    assert!(passed <= 4_400, "{passed} ms");
+                }
+            }
+            endpoint.reload(at(now), config());
+        }
+        assert_eq!(last.len(), 400);
+        let first = last.values().min().expect("400");
+        assert!(60_000 - first <= 4_400, "the last one at {first}");
     }
 
     /// A NAT that gives a phone a new port for each REGISTER: the places that it leaves are nobody's.

@@ -662,4 +662,29 @@ mod tests {
             assert!(known.eq(ours), "{listen}");
         }
     }
+
+    /// A provider that gives another address each day makes none of the new ones unknown.
+    #[test]
+    fn addresses_that_come_and_go_leave_room_for_those_that_are() {
+        let now = Now {
+            mono: Instant::default(),
+            unix: crate::time::UnixTime::from_millis(1_772_366_400_000),
+        };
+        let text = "[server]\nlisten = udp:0.0.0.0:5060\npublic_address = 198.51.100.1\n";
+        let config = || Config::read_bytes(text.as_bytes(), Path::new("/tmp/x.ini")).unwrap();
+        let mut endpoint = Endpoint::new(now, config(), [7; 32], Snapshot::default());
+        let day = |day: u16| IpAddr::from([203, 0, day.to_be_bytes()[0], day.to_be_bytes()[1]]);
+        let public = IpAddr::from([198, 51, 100, 1]);
+        for number in 0..1_000 {
+            let addresses = &[day(number)];
+            endpoint.handle_input(now, Input::Interfaces { addresses });
+            assert!(
+                endpoint.media.has(day(number)) && endpoint.media.has(public),
+                "{number}"
+            );
+        }
+        assert!(!endpoint.media.has(day(0)));
+        endpoint.reload(now, config());
+        assert!(!endpoint.media.has(day(999)) && endpoint.media.has(public));
+    }
 }

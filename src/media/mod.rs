@@ -41,7 +41,7 @@ use ahash::RandomState;
 
 use crate::action::Outputs;
 use crate::config::{Config, MediaLatch, MediaRelay, Prefix, PublicAddress};
-use crate::limits::{RINGING_PAIRS_MIN, RINGING_PAIRS_PART, SDP_STREAMS_MAX};
+use crate::limits::{LISTEN_MAX, RINGING_PAIRS_MIN, RINGING_PAIRS_PART, SDP_STREAMS_MAX};
 use crate::sdp::{Shown, Stream};
 use crate::source::{Component, Flow, MediaPair, UserId};
 use crate::time::Instant;
@@ -144,6 +144,7 @@ struct Owned {
 const FOUND_MAX: usize = 64;
 /// Addresses of ours that are known at a time.
 const OWN_ADDRESSES_MAX: usize = 256;
+const _: () = assert!(LISTEN_MAX + 1 < OWN_ADDRESSES_MAX);
 /// Packets a second, of all calls, to sides of [`Trust::Bounded`] away from their addresses.
 const BOUNDED_PER_SECOND: u32 = 1_000;
 
@@ -160,6 +161,8 @@ pub struct Media {
     local_networks: Vec<Prefix>,
     /// Addresses of ours: the file's, this machine's where we listen on all of them, and those that relays have.
     own: Vec<IpAddr>,
+    /// How many of them are the file's; they come first.
+    own_of_file: usize,
     /// Ports that we listen on.
     listens: Vec<u16>,
     timeout: Option<Duration>,
@@ -186,6 +189,7 @@ impl Media {
             latch: config.media.latch,
             local_networks: Vec::new(),
             own: Vec::new(),
+            own_of_file: 0,
             listens: Vec::new(),
             timeout: None,
             bounded: (0, 0),
@@ -211,17 +215,31 @@ impl Media {
             Some(PublicAddress::Address(address)) => Some(address),
             _ => None,
         };
+        // Which addresses this machine has now is told anew.
+        self.own.clear();
         for address in listens.map(|address| address.ip()).chain(public) {
             self.have(address);
         }
+        self.own_of_file = self.own.len();
+        let relays = self.sessions.iter().map(|(_, session)| session);
+        let sides =
+            relays.flat_map(|relay| [Side::Caller, Side::Callee].map(|side| *relay.place(side)));
+        for place in sides.collect::<Vec<Place>>() {
+            self.have(place.local);
+            self.have(place.shown);
+        }
     }
 
-    /// We have this address: nothing but media goes there.
+    /// We have this address: nothing but media goes there. Beyond the bound the one that was told longest ago is forgotten: a
+    /// provider may give another one each day.
     pub fn have(&mut self, address: IpAddr) {
-        let is_new = !address.is_unspecified() && !self.own.contains(&address);
-        if is_new && self.own.len() < OWN_ADDRESSES_MAX {
-            self.own.push(address);
+        if address.is_unspecified() || self.own.contains(&address) {
+            return;
         }
+        if self.own.len() >= OWN_ADDRESSES_MAX {
+            self.own.remove(self.own_of_file);
+        }
+        self.own.push(address);
     }
 
     /// Whether it is known that we have it.
