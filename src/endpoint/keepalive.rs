@@ -9,7 +9,7 @@
 //! Some NATs count only what comes from inside (RFC 4787 REQ-6 asks for no more). So every [`ASKED`] it is an OPTIONS in
 //! place of the four bytes: its answer comes from inside. Nothing waits for that, and it is discarded unread.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ impl Endpoint {
     pub(super) fn keep_all_alive(&mut self, now: Instant) {
         let KeepAlive { queue, known, .. } = &mut self.keepalive;
         let waiting = queue.drain(..).filter(|next| is_place(known, next));
-        let waiting: HashMap<SocketAddr, Next> =
+        let waiting: BTreeMap<SocketAddr, Next> =
             waiting.map(|next| (next.flow.remote, next)).collect();
         known.clear();
         let flows = (self.location.recent()).filter(|binding| binding.is_behind_nat());
@@ -268,7 +268,6 @@ fn branch(token: u64) -> [u8; 24] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
