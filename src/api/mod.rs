@@ -324,6 +324,8 @@ pub enum Fields {
 pub enum CallStage {
     /// It begins: who calls whom.
     Begun,
+    /// It was refused before it began.
+    Refused,
     /// Somebody has answered.
     Answered,
     /// It is over.
@@ -351,24 +353,25 @@ impl Event {
 impl CallStage {
     fn fields(self, record: &CallRecord) -> Vec<(&'static str, Cow<'_, str>)> {
         let mut fields = vec![("id", Cow::Borrowed(record.id.as_str()))];
+        if matches!(self, Self::Begun | Self::Refused) {
+            fields.push(("caller", record.caller.as_str().into()));
+            fields.push(("dialled", record.dialled.as_str().into()));
+        }
+        if matches!(self, Self::Refused | Self::Ended) {
+            let status = record.status.unwrap_or_default();
+            fields.push(("disposition", record.disposition.into()));
+            fields.push(("status", status.to_string().into()));
+        }
         match self {
-            Self::Begun => fields.extend([
-                ("caller", Cow::Borrowed(record.caller.as_str())),
-                ("dialled", Cow::Borrowed(record.dialled.as_str())),
-            ]),
+            Self::Begun | Self::Refused => {}
             Self::Answered => {
                 let by = record.answered_by.as_deref().unwrap_or_default();
                 fields.push(("by", by.into()));
             }
             Self::Ended => {
-                let status = record.status.unwrap_or_default();
                 let talk_ms = record.talk_ms.unwrap_or_default();
-                fields.extend([
-                    ("disposition", record.disposition.into()),
-                    ("status", status.to_string().into()),
-                    ("ended_by", record.ended_by.unwrap_or_default().into()),
-                    ("talk_ms", talk_ms.to_string().into()),
-                ]);
+                fields.push(("ended_by", record.ended_by.unwrap_or_default().into()));
+                fields.push(("talk_ms", talk_ms.to_string().into()));
                 let reason = record.reason.as_deref();
                 fields.extend(reason.map(|reason| ("reason", reason.into())));
             }
@@ -414,6 +417,8 @@ mod tests {
         record.status = Some(200);
         record.ended_by = Some("callee");
         record.talk_ms = Some(1_500);
+        let refused = "id=7 caller=100 dialled=200 disposition=answered status=200";
+        assert_eq!(said(CallStage::Refused, &record), refused);
         let ended = "id=7 disposition=answered status=200 ended_by=callee talk_ms=1500";
         assert_eq!(said(CallStage::Ended, &record), ended);
         record.reason = Some("Q.850;cause=16".into());

@@ -267,15 +267,9 @@ impl Calls {
         record.ended_by = Some("server");
         record.duration_ms = Some(0);
         record.talk_ms = Some(0);
-        let fields = vec![
-            ("id", record.id.clone()),
-            ("caller", record.caller.clone()),
-            ("dialled", record.dialled.clone()),
-            ("disposition", record.disposition.to_owned()),
-            ("status", status.to_string()),
-        ];
-        context.event("end", fields);
-        keep_record(context, &Arc::new(record));
+        let record = Arc::new(record);
+        context.call_event("end", CallStage::Refused, &record);
+        keep_record(context, &record);
     }
 
     /// Adds a branch and sends its INVITE.

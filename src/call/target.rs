@@ -50,6 +50,28 @@ pub struct Target {
 }
 
 impl Target {
+    /// Somebody at the far end of `flow`, and nothing special about him.
+    pub fn at((flow, ours): (Flow, SocketAddr), party: Party, uri: Vec<u8>, to: Identity) -> Self {
+        Self {
+            uri,
+            route: Vec::new(),
+            flow,
+            ours,
+            party,
+            phone: None,
+            is_behind_nat: false,
+            stream: None,
+            to,
+            caller_id: None,
+            forwarding: None,
+            role: Role::default(),
+            payer: None,
+            is_exempt: false,
+            line: None,
+            alternatives: None,
+        }
+    }
+
     /// What becomes a dialog if the first request there, whose CSeq number is 1, makes one.
     pub(super) fn dialog(&self, from: &Identity, call_id: &[u8], tag: &[u8]) -> Dialog {
         let mut local = from.name_addr(self.ours.ip());

@@ -170,28 +170,18 @@ impl Endpoint {
             },
             ring_timeout: line.ring_timeout,
         };
+        let to = Identity {
+            user: number.to_vec(),
+            host: context_of(&line.server, is_tel),
+            is_tel,
+            ..Identity::default()
+        };
+        let uri = request_uri_of(line, number, is_tel);
+        let way = (flow, self.contact_address(&flow));
         Some(Target {
-            uri: request_uri_of(line, number, is_tel),
             route: self.lines.service_route(id).to_vec(),
-            flow,
-            ours: self.contact_address(&flow),
-            party: hop.party()?.clone(),
-            phone: None,
-            is_behind_nat: false,
-            stream: None,
-            to: Identity {
-                user: number.to_vec(),
-                host: context_of(&line.server, is_tel),
-                is_tel,
-                ..Identity::default()
-            },
-            caller_id: None,
-            forwarding: None,
-            role: crate::call::Role::default(),
-            payer: None,
-            is_exempt: false,
             line: Some(Box::new(on_line)),
-            alternatives: None,
+            ..Target::at(way, hop.party()?.clone(), uri, to)
         })
     }
 

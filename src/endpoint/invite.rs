@@ -7,7 +7,7 @@ use super::features::Code;
 use super::route::{Lead, Refusal};
 use super::*;
 use crate::call::{
-    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Role, Setup, Target,
+    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Setup, Target,
 };
 use crate::location::Binding;
 use crate::media::Trust;
@@ -336,23 +336,15 @@ impl Endpoint {
             .filter(|binding| binding.deadline > now.mono && !is_own_flow(&binding.flow()));
         // One is the rule; `collect` would make room for four.
         let mut targets = Vec::with_capacity(1);
-        targets.extend(bindings.map(|binding| Target {
-            uri: binding.request_uri().to_vec(),
-            route: binding.path().to_vec(),
-            flow: binding.flow(),
-            ours: self.contact_address(&binding.flow()),
-            party: party.clone(),
-            phone: Some(self.location.phone(binding)),
-            is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
-            stream: None,
-            to: to(&self.config.server.domains),
-            caller_id: None,
-            forwarding: None,
-            role: Role::default(),
-            payer: None,
-            is_exempt: false,
-            line: None,
-            alternatives: None,
+        targets.extend(bindings.map(|binding| {
+            let way = (binding.flow(), self.contact_address(&binding.flow()));
+            let uri = binding.request_uri().to_vec();
+            Target {
+                route: binding.path().to_vec(),
+                phone: Some(self.location.phone(binding)),
+                is_behind_nat: binding.is_behind_nat() && binding.path().is_empty(),
+                ..Target::at(way, party.clone(), uri, to(&self.config.server.domains))
+            }
         }));
         let is_proven = |target: &Target| !self.may_be_forged(&target.flow, user);
         if is_by_address && !targets.iter().any(is_proven) {
@@ -380,23 +372,12 @@ impl Endpoint {
             let is_there = |target: &Target| target.flow.is_same_peer(&flow);
             let is_behind_nat = (targets.iter()).any(|own| is_there(own) && own.is_behind_nat);
             targets.retain(|own| !is_there(own));
+            let way = (flow, self.contact_address(&flow));
+            let uri = request_uri(name.as_bytes(), &flow);
             let at_address = Target {
-                uri: request_uri(name.as_bytes(), &flow),
-                route: Vec::new(),
-                flow,
-                ours: self.contact_address(&flow),
-                party,
-                phone: None,
                 is_behind_nat,
                 stream: self.stream_beside(user, &flow),
-                to: to(&self.config.server.domains),
-                caller_id: None,
-                forwarding: None,
-                role: Role::default(),
-                payer: None,
-                is_exempt: false,
-                line: None,
-                alternatives: None,
+                ..Target::at(way, party, uri, to(&self.config.server.domains))
             };
             targets.insert(0, at_address);
         }

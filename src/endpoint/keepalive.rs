@@ -86,12 +86,9 @@ impl KeepAlive {
 
     /// The interval may have been a longer one when those before were queued.
     fn queue(&mut self, next: Next) {
-        let token = self
-            .known
-            .get(&next.flow.remote)
-            .map_or(0, |kept| kept.token);
         let at = next.at;
-        self.known.insert(next.flow.remote, Kept { at, token });
+        let kept = self.known.entry(next.flow.remote);
+        kept.or_insert(Kept { at, token: 0 }).at = at;
         let place = self.queue.partition_point(|other| other.at <= at);
         self.queue.insert(place, next);
     }
@@ -163,14 +160,18 @@ impl Endpoint {
         };
         let interval = self.keepalive.interval(own);
         let count = self.keepalive.queue.len() as u32;
-        let queue = std::mem::take(&mut self.keepalive.queue);
-        for (mut next, place) in queue.into_iter().zip(1..) {
+        let mut queue = Vec::from(std::mem::take(&mut self.keepalive.queue));
+        for (next, place) in queue.iter_mut().zip(1..) {
             next.at = now.plus(interval * place / count);
             if let Some(before) = waiting.get(&next.flow.remote) {
                 (next.at, next.asked) = (before.at.min(next.at), before.asked);
             }
-            self.keepalive.queue(next);
         }
+        // In order, so that each goes to the end: there may be a hundred thousand.
+        queue.sort_by_key(|next| next.at);
+        queue
+            .into_iter()
+            .for_each(|next| self.keepalive.queue(next));
     }
 
     /// A phone of this user's is behind a NAT, as it has said: it counts as that from now on.

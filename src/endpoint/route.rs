@@ -7,7 +7,7 @@ use super::callee::{Asking, Rung};
 use super::invite::request_uri;
 use super::*;
 use crate::brake;
-use crate::call::{Alternatives, Arrival, Hop, HopTo, Identity, Party, Role, Target};
+use crate::call::{Alternatives, Arrival, Hop, HopTo, Identity, Party, Target};
 use crate::config::{Destination, Route, UriFormat, without_separators};
 use crate::limits::HOPS_MAX;
 use crate::names::Candidate;
@@ -313,31 +313,19 @@ impl Endpoint {
             false => request_uri(number, &flow),
         };
         uri.extend_from_slice(trunk.request_uri_parameters.as_bytes());
+        let to = Identity {
+            user: number.to_vec(),
+            host: (!is_tel).then(|| crate::message::uri::host_text(flow.remote.ip())),
+            is_tel,
+            ..Identity::default()
+        };
+        let way = (flow, self.contact_address(&flow));
         Some(Target {
-            uri,
-            route: Vec::new(),
-            flow,
-            ours: self.contact_address(&flow),
-            party: hop.party()?.clone(),
-            phone: None,
-            is_behind_nat: false,
-            stream: None,
-            to: Identity {
-                user: number.to_vec(),
-                host: (!is_tel).then(|| crate::message::uri::host_text(flow.remote.ip())),
-                is_tel,
-                ..Identity::default()
-            },
             caller_id: trunk
                 .caller_id
                 .as_ref()
                 .map(|number| number.as_bytes().into()),
-            forwarding: None,
-            role: Role::default(),
-            payer: None,
-            is_exempt: false,
-            line: None,
-            alternatives: None,
+            ..Target::at(way, hop.party()?.clone(), uri, to)
         })
     }
 }
