@@ -34,6 +34,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -141,48 +143,18 @@ fn decode(text: &[u8]) -> Option<(Head, [u8; MAC_BYTES])> {
     Some((*head, *mac.first_chunk()?))
 }
 
-/// RFC 4648 §5. A nonce's bytes need no padding.
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// What each character stands for; 64 and more: it is none of them.
-const VALUES: [u8; 256] = values();
-
-#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler
-const fn values() -> [u8; 256] {
-    let mut values = [0xff; 256];
-    let mut value = 0;
-    while value < ALPHABET.len() {
-        values[ALPHABET[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-}
-
-/// The bytes in base64url.
+/// The bytes in base64url (RFC 4648 §5), which need no padding.
 fn write(bytes: &[u8; BYTES]) -> [u8; TEXT_BYTES] {
     let mut text = [0; TEXT_BYTES];
-    let (groups, _) = bytes.as_chunks();
-    for (place, [a, b, c]) in text.as_chunks_mut().0.iter_mut().zip(groups) {
-        let bits = u32::from_be_bytes([0, *a, *b, *c]);
-        let character = |shift| ALPHABET.get((bits >> shift & 63) as usize);
-        *place = [18u32, 12, 6, 0].map(|shift| character(shift).copied().unwrap_or_default());
-    }
+    // It has just the room for them.
+    let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
     text
 }
 
 /// The bytes of this text, if it is base64url.
 fn read(text: &[u8; TEXT_BYTES]) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    let (groups, _) = text.as_chunks();
-    let value = |byte: u8| VALUES.get(usize::from(byte)).copied().unwrap_or_default();
-    let mut all = 0;
-    for (place, group) in bytes.as_chunks_mut().0.iter_mut().zip(groups) {
-        let [a, b, c, d]: [u8; 4] = group.map(value);
-        all |= a | b | c | d;
-        let bits = u32::from(a) << 18 | u32::from(b) << 12 | u32::from(c) << 6 | u32::from(d);
-        let [_, first, second, third] = bits.to_be_bytes();
-        *place = [first, second, third];
-    }
-    (all < 64).then_some(bytes)
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(BYTES)).then_some(bytes)
 }
 
 /// Mints nonces and knows its own again.
