@@ -6,9 +6,7 @@ use super::callee::Asking;
 use super::features::Code;
 use super::route::{Lead, Refusal};
 use super::*;
-use crate::call::{
-    ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Setup, Target,
-};
+use crate::call::{ANONYMOUS, Arrival, Asked, Hop, Identity, Party, RETRY_AFTER_S, Setup, Target};
 use crate::location::Binding;
 use crate::media::Trust;
 use crate::message::compose::append_socket_address;
