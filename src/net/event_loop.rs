@@ -5,7 +5,7 @@
 //! A turn: 1. wait for an event or the nearest deadline. 2. Signals, news of connections. 3. Deadlines. 4. UDP: a bounded
 //! batch of each lane, then one of strangers, in parts between which the lanes are looked at again. So a phone waits for a
 //! few strangers' datagrams at most, and a flood that forges a phone's or a trunk's address leaves strangers their share.
-//! While strangers' datagrams are a flood, their sockets wake nobody and are read each millisecond (`rest`).
+//! While strangers' datagrams are a flood, their sockets wake nobody and are read when a rest is over (`rest`).
 //! 5. Relayed media: a bounded number of packets. 6. Name servers' answers. 7. Connections, one read each in turn. 8. HTTP.
 //! After each batch of inputs comes `flush`.
 
@@ -14,11 +14,13 @@ mod names;
 
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -33,11 +35,11 @@ use super::measure::Latencies;
 use super::media::MediaSockets;
 use super::names::Names;
 use super::peers::Routes;
-use super::rest::{REST, Rest};
+use super::rest::Rest;
 use super::start::Running;
 use super::store::Store;
 use super::streams::{News, Streams};
-use super::sys::{BATCH, ReceiveBatch};
+use super::sys::{BATCH, ReceiveBatch, Timer};
 use super::udp::{SOCKETS_MAX, UdpSockets};
 use crate::api::Event;
 use crate::config::{Config, Listen};
@@ -51,6 +53,8 @@ pub(super) const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const HTTP_LISTENER: Token = Token(2);
 const MEDIA: Token = Token(3);
+/// The end of a rest.
+const REST: Token = Token(4);
 const UDP: usize = 1 << 10;
 const TCP_LISTENERS: usize = 2 << 10;
 const HTTP: usize = 3 << 10;
@@ -123,6 +127,7 @@ pub(super) struct Shell<C> {
     receive_lane: ReceiveBatch,
     pub(super) lanes: Lanes,
     rest: Rest,
+    rest_timer: Timer,
     /// Until when strangers' sockets are left alone, which they are then by the poll, too.
     pub(super) rest_until: Option<Instant>,
     http: Option<Server>,
@@ -208,7 +213,21 @@ impl<C: Core> Shell<C> {
         let names = Names::new(NAMES, running.name_files.clone());
         let media = MediaSockets::new(&registry, MEDIA, clock.mono());
         let media = media.map_err(|error| error.to_string())?;
-        let rest = Rest::new(clock.mono(), udp.strangers_buffer_bytes());
+        let reads_at_once = std::env::var_os("SIPKEEP_READ_AT_ONCE").is_some();
+        let room = if reads_at_once {
+            0
+        } else {
+            udp.strangers_buffer_bytes()
+        };
+        let rest = Rest::new(clock.mono(), room);
+        let rest_timer = Timer::new().map_err(|error| error.to_string())?;
+        registry
+            .register(
+                &mut SourceFd(&rest_timer.as_raw_fd()),
+                REST,
+                Interest::READABLE,
+            )
+            .map_err(|error| error.to_string())?;
         let mut shell = Self {
             core,
             io: Io {
@@ -225,6 +244,7 @@ impl<C: Core> Shell<C> {
             receive_lane: ReceiveBatch::new(),
             lanes,
             rest,
+            rest_timer,
             rest_until: None,
             http,
             signals: None,
@@ -327,7 +347,6 @@ impl<C: Core> Shell<C> {
             self.http.as_ref().and_then(Server::next_deadline),
             log::next_tick(),
             self.stop_by,
-            self.rest_until,
             (self.routes.len() > 0).then_some(self.routes_at),
             self.filter.next_deadline(&self.core),
             self.lanes
@@ -373,7 +392,7 @@ impl<C: Core> Shell<C> {
                 }
                 _ if event.token() == SIGNALS => self.drain_signal_pipe(),
                 _ if event.token() == MEDIA => self.io.media.events_ready(),
-                // The waker: answers are collected in `serve_http`.
+                // The waker: answers are collected in `serve_http`. The end of a rest: `is_resting` looks at the time.
                 _ => {}
             }
         }
@@ -500,13 +519,16 @@ impl<C: Core> Shell<C> {
         let now = self.clock.mono();
         // Time passes though nothing comes.
         self.rest.count(now, 0, 0);
-        if self.rest.is_flood() && udp.are_strangers_read() {
-            if self.rest_until.is_none() {
-                udp.ignore_strangers(registry)?;
+        match self.rest.length() {
+            Some(length) if udp.are_strangers_read() => {
+                if self.rest_until.is_none() {
+                    udp.ignore_strangers(registry)?;
+                }
+                self.rest_timer.set(length)?;
+                self.rest_until = Some(now.plus(length));
             }
-            self.rest_until = Some(now.plus(REST));
-        } else if !self.rest.is_flood() && self.rest_until.take().is_some() {
-            udp.watch_strangers(registry)?;
+            None if self.rest_until.take().is_some() => udp.watch_strangers(registry)?,
+            _ => {}
         }
         Ok(())
     }
