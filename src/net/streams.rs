@@ -308,16 +308,10 @@ impl Streams {
         remote: SocketAddr,
         state: State,
     ) -> io::Result<usize> {
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_nodelay(true)?;
-        // A peer that vanished is noticed within two minutes, with or without anything to say to it.
-        socket.set_tcp_keepalive(
-            &TcpKeepalive::new()
-                .with_time(Duration::from_secs(60))
-                .with_interval(Duration::from_secs(15))
-                .with_retries(4),
-        )?;
-        socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))?;
+        // It works without these options, and an emulated kernel may lack one.
+        if let Err(error) = tune(&stream) {
+            log::debug!("connection with {}: {error}", remote.ip());
+        }
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -723,4 +717,17 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
         },
         v4 => v4,
     }
+}
+
+/// Sends at once, and notices within two minutes that a peer has vanished, with or without anything to say to it.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(15))
+            .with_retries(4),
+    )?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))
 }
