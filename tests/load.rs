@@ -205,6 +205,47 @@ fn an_idle_server_is_watched() {
     );
 }
 
+#[test]
+fn a_wrong_password_fails_and_ends() {
+    let server = Server::start(4);
+    let words = [
+        "register-new",
+        "--users",
+        "1000-1003",
+        "--password",
+        "wrong",
+        "--warmup",
+        "0",
+    ];
+    let report = server.load(&words);
+    // Asked for credentials once each, refused then.
+    assert_eq!(
+        ["failed", "challenged", "lost"].map(|name| count(&report, name)),
+        [4, 4, 0]
+    );
+    assert_eq!(report["failed_by_status"]["401"], 4);
+}
+
+/// A load on a server that is gone is no measurement.
+#[test]
+fn a_server_that_has_ended_is_an_error() {
+    let mut server = Server::start(1);
+    // As long as nobody has waited for it, its number stands in /proc.
+    server.child.kill().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let output = Command::new(env!("CARGO_BIN_EXE_sipkeep-load"))
+        .args(["flood", "--rate", "100", "--seconds", "0.2", "--target"])
+        .arg(format!("{}:{PORT}", server.address))
+        .args(["--pid", &server.child.id().to_string()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("has ended"),
+        "{said}"
+    );
+}
+
 /// Text, picture and lines of JSON of a comparison.
 fn compare(rows: &str, more: &[&str]) -> (String, String, Vec<Value>) {
     let output = tempfile::tempdir().unwrap();
@@ -232,9 +273,12 @@ fn compare(rows: &str, more: &[&str]) -> (String, String, Vec<Value>) {
     load(&[&words, more].concat());
     let read = |name: &str| std::fs::read_to_string(Path::new(&folder).join(name)).unwrap();
     let lines = read("runs.jsonl");
-    let lines = lines
+    let mut lines = lines
         .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let about = lines.next().unwrap();
+    let version = about["sipkeep"].as_str().unwrap();
+    assert!(version.starts_with("sipkeep ") && about["machine"].is_string());
     (read("compare.md"), read("compare.svg"), lines.collect())
 }
 
@@ -242,7 +286,7 @@ fn compare(rows: &str, more: &[&str]) -> (String, String, Vec<Value>) {
 fn a_comparison_has_its_floor() {
     let (table, picture, lines) = compare("REGISTER, 401", &[]);
     assert_eq!(lines.len(), 2, "{table}");
-    assert_eq!(lines[0]["row"], "receive and send back, bare loop");
+    assert_eq!(lines[0]["row"], "REGISTER, 401, bare echo");
     assert!(
         count(&lines[1], "done") > 0 && lines[1]["tables"]["users"] == 256,
         "{}",
@@ -357,7 +401,7 @@ fn flat_rows_hold_what_they_say() {
             held(&format!("flat: refresh, {size} held"), "registrations"),
             size
         );
-        let row = format!("flat: OPTIONS, {size} remembered");
+        let row = format!("flat: OPTIONS, {size} before");
         assert_eq!(held(&row, "transactions_completed"), size);
         assert_eq!(held(&format!("flat: banned, {size} bans"), "bans"), size);
     }

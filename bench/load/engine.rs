@@ -28,6 +28,10 @@ const TIMERS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 32_000];
 const LAST_TIMER: usize = TIMERS_MS.len() - 1;
 /// How long to wait for the answers to what is still in progress when the time is over.
 const DRAIN: Duration = Duration::from_millis(1_500);
+/// Longer than the loop takes for one turn.
+const TURN: Duration = Duration::from_millis(20);
+/// Between two words on how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// For a scenario to be warm.
 const WARM_WITHIN: Duration = Duration::from_secs(600);
 
@@ -215,9 +219,14 @@ impl<S: Scenario> Engine<S> {
         let mut warm_at = None;
         let mut end_at = self.now().plus(WARM_WITHIN);
         let mut begun = Measured::start(arguments)?;
-        let mut ended = None;
+        let (mut ended, mut unbegun) = (None, 0);
+        let mut told_at = self.now();
         loop {
             let now = self.now();
+            if !arguments.json && now.since(told_at) >= TOLD_EVERY && now < end_at {
+                told_at = now;
+                self.tell(arguments, warm_at, now);
+            }
             if warm_at.is_none() && self.scenario.is_warm() {
                 let at = now.plus(arguments.warmup);
                 warm_at = Some(at);
@@ -234,6 +243,8 @@ impl<S: Scenario> Engine<S> {
             if now < end_at && !is_complete {
                 self.begin_jobs(now, &mut pacer);
             } else if ended.is_none() {
+                // Who had to do it was busy still when the time was over.
+                unbegun = if is_complete { 0 } else { pacer.behind(end_at) };
                 let done: Vec<u64> = self.tallies.iter().map(|tally| tally.done).collect();
                 ended = Some((begun.end(arguments)?, done));
             } else if self.free.len() == self.slots.len() || now >= end_at.plus(DRAIN) {
@@ -281,6 +292,7 @@ impl<S: Scenario> Engine<S> {
             report.total.add(tally);
         }
         report.kinds = self.scenario.kinds().into_iter().zip(tallies).collect();
+        report.unbegun = unbegun;
         report.strange = self.strange;
         report.unsent = sockets.iter().map(|socket| socket.unsent).sum();
         report.server_drops = server_drops;
@@ -288,6 +300,22 @@ impl<S: Scenario> Engine<S> {
         report.cpu = cpu;
         report.resident_bytes = arguments.pid.and_then(process::resident_bytes);
         Ok(report)
+    }
+
+    /// How far it is, for people.
+    fn tell(&self, arguments: &Arguments, warm_at: Option<time::Instant>, now: time::Instant) {
+        let sum = |field: fn(&Outcome) -> u64| self.tallies.iter().map(field).sum::<u64>();
+        match warm_at.filter(|at| now > *at) {
+            Some(at) => eprintln!(
+                "{} s of {}: {} done, {} failed, {} lost",
+                now.since(at).as_secs(),
+                arguments.measured.as_secs(),
+                sum(|tally| tally.done),
+                sum(|tally| tally.failed),
+                sum(|tally| tally.lost),
+            ),
+            None => eprintln!("warming up"),
+        }
     }
 
     /// Nothing more begins, and what began has ended.
@@ -406,7 +434,11 @@ impl<S: Scenario> Engine<S> {
                 slot.class = LAST_TIMER;
                 slot.timer = Some(self.timers.arm(now, LAST_TIMER, job));
             }
-            Verdict::Next => self.send(now, next),
+            Verdict::Next => {
+                let is_challenge = matches!(message::status(bytes), 401 | 407);
+                self.tally(index).challenged += u64::from(is_challenge && is_counted);
+                self.send(now, next);
+            }
             Verdict::Done | Verdict::Failed => {
                 let is_warm = self.is_warm;
                 let tally = self.tally(index);
@@ -467,6 +499,14 @@ impl Pacer {
 
     fn take(&mut self) {
         self.count += 1;
+    }
+
+    /// Jobs of an open loop that were due well before `end` and were not taken. The last ones may just have had no turn.
+    fn behind(&self, end: time::Instant) -> u64 {
+        let time = end.since(self.begun).saturating_sub(TURN);
+        let due = |interval: f64| (time.as_micros() as f64 / interval) as u64;
+        self.interval
+            .map_or(0, |interval| due(interval).saturating_sub(self.count))
     }
 
     /// How long nothing is due.

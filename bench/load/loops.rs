@@ -30,14 +30,18 @@ fn turn_until_signal(kind: Loop, listen: SocketAddr) -> std::io::Result<String> 
     let mut sockets = [Udp::bind(listen)?];
     let mut waiter = Waiter::new(&sockets)?;
     let mut batch = ReceiveBatch::new();
-    let mut received = 0;
+    let (mut received, mut is_full) = (0, false);
     while !stop.load(Ordering::Relaxed) {
-        waiter.wait(&mut sockets, Duration::from_millis(100))?;
-        if kind == Loop::DropLate {
+        // What a full batch has left is read at once.
+        if kind != Loop::DropLate || !is_full {
+            waiter.wait(&mut sockets, Duration::from_millis(100))?;
+        }
+        if kind == Loop::DropLate && !is_full {
             std::thread::sleep(LATE);
             sockets[0].look_again();
         }
         let count = sockets[0].receive(&mut batch)?;
+        is_full = count == BATCH;
         received += count;
         if kind == Loop::Echo && count > 0 {
             let mut answers = [Outgoing::NONE; BATCH];

@@ -210,6 +210,7 @@ fn bare_loop(
         user_id: None,
         core: plan.cores.map(|(_, other)| other),
         small: None,
+        variables: &[],
     })?;
     let port = |place| forward::port(listen, place / 2, place % 2);
     Ok((server, (0..2 * plan.calls).map(port).collect()))

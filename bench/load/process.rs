@@ -64,7 +64,16 @@ impl CpuTime {
 
 fn times(path: &str) -> Result<(Duration, Duration), String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    if has_ended(&text) {
+        return Err(format!("{path}: the process has ended"));
+    }
     read_times(&text).ok_or_else(|| format!("{path}: not understood"))
+}
+
+/// Whether only its number is left until its parent has heard of its end: no load on it means anything.
+fn has_ended(text: &str) -> bool {
+    let state = text.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 /// utime and stime, the 14th and 15th field.
@@ -273,6 +282,7 @@ mod tests {
         let expected = (Duration::from_millis(1_200), Duration::from_millis(300));
         assert_eq!(read_times(text), Some(expected));
         assert_eq!(read_times("7 (a) S 1"), None);
+        assert!(has_ended("7 (a S) Z 1") && !has_ended("7 (a Z) S 1"));
         assert!(CpuTime::of(std::process::id()).is_ok());
         assert!(proportional_bytes(std::process::id()).unwrap() > 100_000);
         assert!(resident_bytes(std::process::id()).unwrap() > 100_000);

@@ -26,6 +26,8 @@ pub struct Outcome {
     /// Those without a final answer.
     pub lost: u64,
     pub retransmitted: u64,
+    /// Requests that were challenged and made again with credentials.
+    pub challenged: u64,
     /// Microseconds from when a job was due to its end.
     pub latency: Option<Histogram<u64>>,
     /// Calls: the same to 180.
@@ -48,6 +50,7 @@ impl Outcome {
         self.failed += other.failed;
         self.lost += other.lost;
         self.retransmitted += other.retransmitted;
+        self.challenged += other.challenged;
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
         }
@@ -78,6 +81,7 @@ impl Outcome {
             "failed_by_status": self.statuses,
             "lost": self.lost,
             "retransmitted": self.retransmitted,
+            "challenged": self.challenged,
         });
         for (name, histogram) in [("latency_us", &self.latency), ("ringing_us", &self.ringing)] {
             let Some(histogram) = histogram else { continue };
@@ -110,6 +114,8 @@ pub struct Report {
     pub total: Outcome,
     /// The same of each kind, if there are several.
     pub kinds: Vec<(&'static str, Outcome)>,
+    /// Jobs of an open loop that were due and could not begin: whoever should have was busy.
+    pub unbegun: u64,
     /// Datagrams a second of a flood beside it, as sent.
     pub flood: Option<f64>,
     /// Datagrams that belong to nothing.
@@ -136,6 +142,7 @@ impl Report {
             elapsed,
             total: Outcome::default(),
             kinds: Vec::new(),
+            unbegun: 0,
             flood: None,
             strange: 0,
             unsent: 0,
@@ -176,6 +183,13 @@ impl Report {
         let mut add = |name: &str, value: Value| object[name] = value;
         add("scenario", self.scenario.into());
         add("seconds", self.elapsed.as_secs_f64().into());
+        match self.pace {
+            Pace::Window(window) => add("window", window.into()),
+            // JSON has no infinity: as fast as it goes.
+            Pace::Rate(rate) if rate.is_finite() => add("rate_wanted", rate.into()),
+            Pace::Rate(_) => {}
+        }
+        add("unbegun", self.unbegun.into());
         add("strange", self.strange.into());
         add("unsent", self.unsent.into());
         add("server_drops", self.server_drops.into());
@@ -228,10 +242,17 @@ impl Report {
             line("flood beside it", format!("{rate:.0} a second"));
         }
         let (failed, lost, again) = (total.failed, total.lost, total.retransmitted);
+        let late = match self.unbegun {
+            0 => String::new(),
+            unbegun => format!(", {unbegun} due and never begun"),
+        };
         line(
             "not well",
-            format!("{failed} failed, {lost} lost, {again} repeated"),
+            format!("{failed} failed, {lost} lost, {again} repeated{late}"),
         );
+        if total.challenged > 0 {
+            line("challenged", total.challenged.to_string());
+        }
         for (status, count) in &total.statuses {
             line("", format!("{count} answered with {status}"));
         }
@@ -365,12 +386,15 @@ mod tests {
         report.total.add(&options);
         report.kinds = vec![("calls", calls), ("options", options)];
         report.flood = Some(50.0);
+        (report.unbegun, report.total.challenged) = (6, 8);
         report.tables = Some(
             json!({ "registrations": 9, "calls": 0, "transactions": 1, "transactions_completed": 4 }),
         );
         let read: Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!((&read["done"], &read["rate"]), (&json!(10), &json!(5.0)));
         assert_eq!(read["failed_by_status"]["486"], 3);
+        let read_of = |name: &str| read[name].as_u64().unwrap();
+        assert_eq!(["window", "unbegun", "challenged"].map(read_of), [2, 6, 8]);
         assert_eq!(
             (&read["lost"], &read["retransmitted"]),
             (&json!(1), &json!(4))
@@ -382,6 +406,7 @@ mod tests {
         );
         assert_eq!(read["tables"]["transactions_completed"], 4);
         let table = report.table();
+        assert!(table.contains("6 due and never begun"), "{table}");
         assert!(table.contains("9 registrations, 5 transactions"), "{table}");
         let line = table
             .lines()

@@ -26,6 +26,8 @@ pub struct Requests {
     idle: VecDeque<usize>,
     /// User of each slot.
     playing: Vec<Option<usize>>,
+    /// Whether the job in a slot has been challenged: once more means that the password is wrong.
+    is_challenged: Vec<bool>,
     password: String,
     numbers: (u32, u32),
     /// Who of them has registered.
@@ -54,6 +56,7 @@ impl Requests {
             users: Vec::new(),
             idle: VecDeque::new(),
             playing: Vec::new(),
+            is_challenged: Vec::new(),
             password: arguments.password.clone(),
             numbers: arguments.users,
             present: Vec::new(),
@@ -164,8 +167,10 @@ impl Scenario for Requests {
         let slot = job.slot as usize;
         if self.playing.len() <= slot {
             self.playing.resize(slot + 1, None);
+            self.is_challenged.resize(slot + 1, false);
         }
         self.playing[slot] = Some(user);
+        self.is_challenged[slot] = false;
         let local = self.locals[user % self.flows];
         self.users[user].register(&message::branch(job), local, &self.domain, request);
         true
@@ -192,9 +197,13 @@ impl Scenario for Requests {
             | (Name::Register401, 401) => Verdict::Done,
             (Name::Register | Name::RegisterNew | Name::RegisterAll, 401) => {
                 // There was no nonce yet; or it has been forgotten or is too old.
-                let Some(user) = self.playing.get(next.slot as usize).copied().flatten() else {
+                let slot = next.slot as usize;
+                let Some(user) = self.playing.get(slot).copied().flatten() else {
                     return Verdict::Failed;
                 };
+                if std::mem::replace(&mut self.is_challenged[slot], true) {
+                    return Verdict::Failed;
+                }
                 let local = self.locals[user % self.flows];
                 let user = &mut self.users[user];
                 if !parse(bytes).is_ok_and(|answer| user.challenged(&answer)) {

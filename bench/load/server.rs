@@ -40,6 +40,8 @@ pub struct Start<'a> {
     pub core: Option<usize>,
     /// What it has of the machine; `None`: as much as there is.
     pub small: Option<Limits>,
+    /// Of its environment, besides ours.
+    pub variables: &'static [(&'static str, &'static str)],
 }
 
 impl<'a> Start<'a> {
@@ -62,6 +64,7 @@ impl<'a> Start<'a> {
             user_id: None,
             core: None,
             small: None,
+            variables: &[],
         }
     }
 }
@@ -102,6 +105,7 @@ impl Server {
             command = cgroup.enter(&command);
         }
         command
+            .envs(how.variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(said)?)
             .stderr(log);
@@ -177,10 +181,13 @@ impl Server {
             );
             // Nobody listens there yet: the kernel says so, and it is asked again.
             let _ = socket.send_to(request.as_bytes(), self.target);
-            if socket.recv_from(&mut answer).is_ok() {
+            let is_answered = socket.recv_from(&mut answer).is_ok();
+            // Of another program that has the port, if ours is gone.
+            let has_ended = self.has_ended()?;
+            if is_answered && !has_ended {
                 return Ok(());
             }
-            if self.has_ended()? || begun.elapsed() > PATIENCE {
+            if has_ended || begun.elapsed() > PATIENCE {
                 break;
             }
         }
@@ -320,6 +327,7 @@ mod tests {
             user_id: None,
             core: None,
             small: None,
+            variables: &[],
         };
         for asked_by in [None, Some(IpAddr::from([127, 0, 0, 1]))] {
             let error = Server::start(start(asked_by)).err().unwrap();

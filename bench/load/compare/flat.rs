@@ -13,7 +13,7 @@ use sipkeep::store::{BanReason, BanRow, Change};
 use sipkeep::time::UnixTime;
 
 use super::server::Kind;
-use super::{Row, Setup, USERS, load};
+use super::{Place, Row, Setup, USERS, load};
 use crate::flood::FIRST_SOURCE;
 use crate::server::Server;
 
@@ -52,8 +52,8 @@ pub struct Fresh {
     pub fill: Fill,
 }
 
-/// Adds the rows. `echo` and `drop` are the places of the bare loops among the servers.
-pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [usize; 2]) {
+/// Adds the rows. `echo` and `drop` are the bare loops.
+pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [Place; 2]) {
     let sizes = &setup.sizes;
     let window = sizes.iter().copied().chain([WINDOW]).min().unwrap_or(1);
     let window = window.to_string();
@@ -63,41 +63,28 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [usize; 2]) {
         guard,
         filter: "off",
         users,
+        reads_at_once: false,
     };
-    let fresh = |kind, fill| super::Place::Fresh(Fresh { kind, fill });
-    let mut add = |work: String, who, place, words: &[&str], floor: Option<usize>, first| {
-        let own = rows.len();
-        rows.push(Row {
-            work,
-            who,
-            place,
-            words: words.iter().map(|word| (*word).to_owned()).collect(),
-            floor: floor.unwrap_or(own),
-            first,
-            aim: first.is_some().then_some(AIM),
-            runs: Vec::new(),
-        });
-        own
+    // A row for each size, behind the first of them.
+    let add_all = |rows: &mut Vec<Row>, floor, row: &dyn Fn(u32) -> Row| {
+        let mut first = None;
+        for &size in sizes {
+            let mut row = row(size).against(floor, first.map(|_| AIM));
+            row.first = first;
+            let own = row.add_to(rows);
+            first = first.or(Some(own));
+        }
     };
-    let running = super::Place::Running;
     let ping = ["ping", "--window", &window];
-    let floor = add(
-        "flat: echo".to_owned(),
-        "bare loop",
-        running(echo),
-        &ping,
-        None,
-        None,
-    );
+    let floor = Row::new("flat: echo", "bare echo", echo, &ping).add_to(rows);
     let mut whos = vec![("sipkeep", sipkeep("off", users))];
     if setup.kamailio.is_some() {
         whos.push(("Kamailio", Kind::Kamailio { is_guarded: false }));
     }
     let bind = format!("{}:{PHONES_PORT}", setup.phones());
     for (who, kind) in whos {
-        let mut first = None;
-        for size in sizes {
-            let (work, users) = (format!("flat: refresh, {size} held"), users_of(*size));
+        add_all(rows, floor, &|size| {
+            let users = users_of(size);
             let words = [
                 "register-all",
                 "--window",
@@ -109,38 +96,42 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [usize; 2]) {
                 "--warmup",
                 WRITTEN_S,
             ];
-            let place = fresh(kind, Fill::Registrations);
-            let own = add(work, who, place, &words, Some(floor), first);
-            first = first.or(Some(own));
-        }
+            let fill = Fill::Registrations;
+            let place = Place::Fresh(Fresh { kind, fill });
+            Row::new(&format!("flat: refresh, {size} held"), who, place, &words)
+        });
     }
     let seconds = setup.seconds.min(SECONDS_MAX).to_string();
-    let mut first = None;
-    for size in sizes {
-        let work = format!("flat: OPTIONS, {size} remembered");
-        let words = ["options", "--window", &window, "--seconds", &seconds];
-        let place = fresh(sipkeep("off", USERS), Fill::Transactions(*size));
-        let own = add(work, "sipkeep", place, &words, Some(floor), first);
-        first = first.or(Some(own));
-    }
-    let sources = sizes.first().copied().unwrap_or(1).to_string();
-    let words = ["flood", "--rate", FLOOD, "--sources", &sources];
-    let floor = add(
-        "flat: banned".to_owned(),
-        "bare loop",
-        running(drop),
-        &words,
-        None,
-        None,
-    );
-    let mut first = None;
-    for size in sizes {
-        let (work, sources) = (format!("flat: banned, {size} bans"), size.to_string());
+    let words = ["options", "--window", &window, "--seconds", &seconds];
+    add_all(rows, floor, &|size| {
+        let fill = Fill::Transactions(size);
+        let place = Place::Fresh(Fresh {
+            kind: sipkeep("off", USERS),
+            fill,
+        });
+        Row::new(
+            &format!("flat: OPTIONS, {size} before"),
+            "sipkeep",
+            place,
+            &words,
+        )
+    });
+    let flood = |work: &str, who, place, size: u32| {
+        let sources = size.to_string();
         let words = ["flood", "--rate", FLOOD, "--sources", &sources];
-        let place = fresh(sipkeep("enforce", USERS), Fill::Bans(*size));
-        let own = add(work, "sipkeep", place, &words, Some(floor), first);
-        first = first.or(Some(own));
-    }
+        Row::new(work, who, place, &words)
+    };
+    let smallest = sizes.first().copied().unwrap_or(1);
+    let floor = flood("flat: banned", "bare loop", drop, smallest).add_to(rows);
+    add_all(rows, floor, &|size| {
+        let fill = Fill::Bans(size);
+        let place = Place::Fresh(Fresh {
+            kind: sipkeep("enforce", USERS),
+            fill,
+        });
+        let work = format!("flat: banned, {size} bans");
+        flood(&work, "sipkeep", place, size)
+    });
 }
 
 /// Starts the server of a row, fills it, and gives it its load.

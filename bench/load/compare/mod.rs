@@ -1,8 +1,9 @@
 //! Servers beside each other: the product, Kamailio as fast as it can be had, and loops that only receive and send, all on one
-//! core, in turns, so that a slow minute of the machine falls on all of them. Every figure is the median of the turns.
+//! core, in turns, each work right behind the loop that it is compared with, so that a slow minute of the machine falls on
+//! both. Every figure is the median of the turns, a ratio that of the ratios of each turn.
 //!
-//! What counts are the ratios to the bare loop of the same run: CPU time of all processes of a server for each request, call
-//! or dropped packet. The load is this program once more, as a process of its own on a core of its own.
+//! What counts are these ratios: CPU time of all processes of a server for each request, call or dropped packet. The load is
+//! this program once more, as a process of its own on a core of its own.
 
 mod flat;
 mod memory;
@@ -16,7 +17,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +32,8 @@ use crate::server::{Folder, Server};
 
 /// Users that most servers know.
 const USERS: u32 = 256;
+/// Calls at a time: what all of them send at once fits into a receive buffer of the size that a server without privilege gets.
+const CALLS_WINDOW: &str = "64";
 /// Packets a second of the floods.
 const FLOODS: [&str; 4] = ["20000", "50000", "100000", "200000"];
 /// Of each run, before it is measured.
@@ -92,14 +95,42 @@ struct Row {
     place: Place,
     /// Of the load's command line.
     words: Vec<String>,
-    /// The row whose CPU time is 1.
-    floor: usize,
+    /// The row whose CPU time is 1; `None`: this one's.
+    floor: Option<usize>,
     /// The row of the same work with the smallest table.
     first: Option<usize>,
     /// Times the floor, at most; with `first` times that.
     aim: Option<f64>,
     /// The load's reports.
     runs: Vec<Value>,
+}
+
+impl Row {
+    /// One that is compared with nothing yet.
+    fn new(work: &str, who: &'static str, place: Place, words: &[&str]) -> Self {
+        Self {
+            work: work.to_owned(),
+            who,
+            place,
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            floor: None,
+            first: None,
+            aim: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Compared with the row in that place; at most so many times as much.
+    fn against(self, floor: usize, aim: Option<f64>) -> Self {
+        let floor = Some(floor);
+        Self { floor, aim, ..self }
+    }
+
+    /// Stands behind the others; its place.
+    fn add_to(self, rows: &mut Vec<Self>) -> usize {
+        rows.push(self);
+        rows.len() - 1
+    }
 }
 
 /// What is said while it is measured.
@@ -125,12 +156,15 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(output: &Path) -> Result<Self, String> {
+    /// `about`: the first line.
+    fn new(output: &Path, about: &Value) -> Result<Self, String> {
         let path = output.join("runs.jsonl");
         let said = |error: std::io::Error| format!("{}: {error}", path.display());
         fs::create_dir_all(output).map_err(said)?;
         let file = fs::File::create(&path).map_err(said)?;
-        Ok(Self { path, file })
+        let mut lines = Self { path, file };
+        lines.add(about)?;
+        Ok(lines)
     }
 
     fn add(&mut self, line: &Value) -> Result<(), String> {
@@ -168,7 +202,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         return Err(format!("--rows: none has {:?} in its name", wanted.rows));
     }
     let mut report = Report {
-        lines: Lines::new(output)?,
+        lines: Lines::new(output, &about(&setup))?,
         progress: Progress::begin(steps * wanted.rounds, time),
     };
     measure(
@@ -180,7 +214,7 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         &mut report,
     )?;
     let mut text = format!(
-        "{} runs of {} s each, {}{}; medians\n\n",
+        "{} runs of {} s each, {}{}; medians, ratios of each turn\n\n",
         wanted.rounds,
         setup.seconds,
         machine(),
@@ -238,7 +272,7 @@ fn chosen(rows: &[Row], wanted: &str) -> Vec<usize> {
     };
     let is_needed = |place: usize| {
         let mut wanted = rows.iter().filter(|row| is_wanted(row));
-        wanted.any(|row| row.floor == place || row.first == Some(place))
+        wanted.any(|row| [row.floor, row.first].contains(&Some(place)))
     };
     (0..rows.len())
         .filter(|&place| is_wanted(&rows[place]) || is_needed(place))
@@ -301,6 +335,7 @@ fn run_row(
     let mut report = load(setup, kinds[index], server, &row.words)?;
     if matches!(kinds[index], Kind::Sipkeep { filter: "auto", .. }) {
         // What the kernel's filter discards counts as lost at the socket, and was dealt with all the same.
+        report["server_drops"] = 0.into();
         let each = |busy: f64, rate: f64| busy * 1e6 / rate.max(1e-9);
         let busy = report["cpu_busy"].as_f64().zip(report["rate"].as_f64());
         report["cpu_us"] = busy.map(|(busy, rate)| each(busy, rate)).into();
@@ -310,85 +345,76 @@ fn run_row(
 
 /// Servers that run all the time, and rows.
 fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
-    let sipkeep = |digest, guard, filter| Kind::Sipkeep {
+    let mut kinds = Vec::new();
+    let mut place = |kind| {
+        kinds.push(kind);
+        Place::Running(kinds.len() - 1)
+    };
+    let sipkeep = |digest, guard, filter, reads_at_once| Kind::Sipkeep {
         digest,
         guard,
         filter,
         users: USERS,
+        reads_at_once,
     };
-    let mut kinds = vec![
-        Kind::Echo,
-        sipkeep("md5", "off", "off"),
-        sipkeep("sha256", "off", "off"),
-        Kind::Drop { is_late: false },
-        Kind::Drop { is_late: true },
-        sipkeep("md5", "enforce", "off"),
-        sipkeep("md5", "enforce", "auto"),
-    ];
+    let echo = place(Kind::Echo);
+    let md5 = place(sipkeep("md5", "off", "off", false));
+    let sha256 = place(sipkeep("sha256", "off", "off", false));
+    // Its memory at the end is that of calls alone.
+    let calls = place(sipkeep("md5", "off", "off", false));
     let has_kamailio = setup.kamailio.is_some();
-    if has_kamailio {
-        kinds.push(Kind::Kamailio { is_guarded: false });
-        kinds.push(Kind::Kamailio { is_guarded: true });
-    }
+    let mut kamailio = |is_guarded| has_kamailio.then(|| place(Kind::Kamailio { is_guarded }));
+    let (kamailio, kamailio_calls, kamailio_guarded) =
+        (kamailio(false), kamailio(false), kamailio(true));
     let mut rows: Vec<Row> = Vec::new();
-    let mut add = |work: &str, who, server, words: &[&str], floor: Option<usize>, aim| {
-        let place = rows.len();
-        rows.push(Row {
-            work: work.to_owned(),
-            who,
-            place: Place::Running(server),
-            words: words.iter().map(|word| (*word).to_owned()).collect(),
-            floor: floor.unwrap_or(place),
-            first: None,
-            aim,
-            runs: Vec::new(),
-        });
-        place
-    };
+
     let trunk = setup.trunk().to_string();
-    let floor = Some(add(
-        "receive and send back",
-        "bare loop",
-        0,
-        &["ping"],
-        None,
-        None,
-    ));
-    let calls = ["calls", "--trunk", &trunk];
-    let works: [(&str, &[&str], Option<f64>); 4] = [
-        ("OPTIONS answered", &["options"], Some(1.4)),
-        ("REGISTER, 401", &["register-401"], Some(1.7)),
-        ("REGISTER refresh, MD5", &["register"], Some(2.0)),
-        ("complete call", &calls, Some(24.0)),
+    let call = ["calls", "--window", CALLS_WINDOW, "--trunk", &trunk];
+    let works: [(&str, &[&str], _, _, f64); 5] = [
+        ("OPTIONS answered", &["options"], md5, kamailio, 1.4),
+        ("REGISTER, 401", &["register-401"], md5, kamailio, 1.7),
+        ("REGISTER refresh, MD5", &["register"], md5, kamailio, 2.0),
+        (
+            "REGISTER refresh, SHA-256",
+            &["register"],
+            sha256,
+            None,
+            2.2,
+        ),
+        ("complete call", &call, calls, kamailio_calls, 24.0),
     ];
-    for (work, words, aim) in works {
-        add(work, "sipkeep", 1, words, floor, aim);
-        if work.ends_with("MD5") {
-            add(
-                "REGISTER refresh, SHA-256",
-                "sipkeep",
-                2,
-                words,
-                floor,
-                Some(2.2),
-            );
-        }
-        if has_kamailio {
-            add(work, "Kamailio", 7, words, floor, None);
+    for (work, words, own, peer, aim) in works {
+        let floor = Row::new(work, "bare echo", echo, &["ping"]).add_to(&mut rows);
+        let row = Row::new(work, "sipkeep", own, words);
+        row.against(floor, Some(aim)).add_to(&mut rows);
+        if let Some(peer) = peer {
+            let row = Row::new(work, "Kamailio", peer, words);
+            row.against(floor, None).add_to(&mut rows);
         }
     }
+
+    let drop = place(Kind::Drop { is_late: false });
+    let drop_late = place(Kind::Drop { is_late: true });
+    let late = place(sipkeep("md5", "enforce", "off", false));
+    let at_once = place(sipkeep("md5", "enforce", "off", true));
+    let filtered = place(sipkeep("md5", "enforce", "auto", false));
     for rate in FLOODS {
         let work = format!("banned, {rate}/s");
         let words = ["flood", "--rate", rate];
-        let floor = Some(add(&work, "bare loop", 3, &words, None, None));
-        add(&work, "bare loop, late", 4, &words, floor, None);
-        add(&work, "sipkeep", 5, &words, floor, Some(1.15));
-        add(&work, "sipkeep, kernel", 6, &words, floor, Some(0.0));
-        if has_kamailio {
-            add(&work, "Kamailio", 8, &words, floor, None);
+        let row = |who, place| Row::new(&work, who, place, &words);
+        let bare = row("bare loop", drop).add_to(&mut rows);
+        let own = row("sipkeep, at once", at_once).against(bare, Some(1.15));
+        own.add_to(&mut rows);
+        let bare_late = row("bare loop, late", drop_late).add_to(&mut rows);
+        let own = row("sipkeep", late).against(bare_late, Some(1.15));
+        own.add_to(&mut rows);
+        let own = row("sipkeep, kernel", filtered).against(bare, Some(0.0));
+        own.add_to(&mut rows);
+        if let Some(peer) = kamailio_guarded {
+            row("Kamailio", peer).against(bare, None).add_to(&mut rows);
         }
     }
-    flat::plan(setup, &mut rows, [0, 3]);
+    flat::plan(setup, &mut rows, [echo, drop]);
     (kinds, rows)
 }
 
@@ -444,6 +470,22 @@ fn load(setup: &Setup, kind: Kind, server: &Server, words: &[String]) -> Result<
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{command:?}: {error}"))
 }
 
+/// What is compared, and where.
+fn about(setup: &Setup) -> Value {
+    let version = |program: &Path, word: &str| {
+        let output = Command::new(program).arg(word).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().next().map(str::to_owned)
+    };
+    serde_json::json!({
+        "sipkeep": version(&setup.server, "--version"),
+        "kamailio": setup.kamailio.as_deref().and_then(|program| version(program, "-v")),
+        "machine": machine(),
+        "seconds": setup.seconds,
+        "small": setup.small.map(|small| small.to_string()),
+    })
+}
+
 /// Processor and kernel.
 fn machine() -> String {
     let first = |path: &str, name: &str| -> Option<String> {
@@ -484,11 +526,8 @@ mod tests {
             let works = chosen.map(|place| (rows[place].work.as_str(), rows[place].who));
             works.collect::<Vec<_>>()
         };
-        let expected = [
-            ("receive and send back", "bare loop"),
-            ("OPTIONS answered", "sipkeep"),
-        ];
-        assert_eq!(works("OPTIONS"), expected);
+        let options = |who| ("OPTIONS answered", who);
+        assert_eq!(works("OPTIONS"), ["bare echo", "sipkeep"].map(options));
         let flat = works("flat: banned, 1000");
         let smallest = ("flat: banned, 10 bans", "sipkeep");
         assert_eq!(flat[..2], [("flat: banned", "bare loop"), smallest]);
@@ -512,7 +551,7 @@ mod tests {
         };
         assert!(
             rows.iter()
-                .all(|row| is_there(row) && row.floor < rows.len())
+                .all(|row| is_there(row) && row.floor.is_none_or(|floor| floor < rows.len()))
         );
     }
 

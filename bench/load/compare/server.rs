@@ -6,6 +6,11 @@ use std::path::Path;
 use super::Setup;
 use crate::server::{Server, Start};
 
+/// What keeps the product from reading floods later.
+const READ_AT_ONCE: (&str, &str) = ("SIPKEEP_READ_AT_ONCE", "1");
+/// Mebibytes of memory that Kamailio's processes share: more than a minute of calls needs. It takes what it uses.
+const KAMAILIO_MIB: u64 = 4_096;
+
 /// What to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,6 +31,8 @@ pub enum Kind {
         filter: &'static str,
         /// Users from 1000 on.
         users: u32,
+        /// Floods are not read later than they come.
+        reads_at_once: bool,
     },
     /// Debian's, one child, the fast allocator.
     Kamailio {
@@ -54,6 +61,7 @@ impl Kind {
                 user_id: None,
                 core: None,
                 small: None,
+                variables: &[],
             }
         };
         let unheard = |word| Start {
@@ -64,9 +72,13 @@ impl Kind {
             Self::Echo => bare("echo"),
             Self::Drop { is_late: false } => unheard("drop"),
             Self::Drop { is_late: true } => unheard("drop-late"),
-            Self::Sipkeep { .. } => {
+            Self::Sipkeep { reads_at_once, .. } => {
                 let text = self.sipkeep(setup, target);
-                Start::sipkeep(&setup.server, folder, target, setup.trunk().into(), text)
+                let asked_by = setup.trunk().into();
+                Start {
+                    variables: if reads_at_once { &[READ_AT_ONCE] } else { &[] },
+                    ..Start::sipkeep(&setup.server, folder, target, asked_by, text)
+                }
             }
             Self::Kamailio { is_guarded } => kamailio(is_guarded, setup, bare("")),
         };
@@ -99,16 +111,21 @@ impl Kind {
             guard,
             filter,
             users,
+            ..
         } = self
         else {
             return String::new();
         };
         let mut text = format!(
             "[server]\nlisten = udp:{listen}\nstate = sipkeep.db\nlog = warn\n[registrar]\ndigest = {digest}\n\
-             [guard]\nmode = {guard}\nkernel_filter = {filter}\n[http]\nlisten = {listen}\n[call]\ncalls_max = 20000\n\
+             [guard]\nmode = {guard}\nkernel_filter = {filter}\n[http]\nlisten = {listen}\n\
              [trunk load]\naddresses = {}\n",
             setup.trunk()
         );
+        // A small machine has what is shipped.
+        if setup.small.is_none() {
+            text.push_str("[call]\ncalls_max = 20000\n");
+        }
         for user in 1_000..1_000 + users {
             text.push_str(&format!("[user {user}]\npassword = {}\n", setup.password));
         }
@@ -123,8 +140,13 @@ fn kamailio<'a>(is_guarded: bool, setup: &'a Setup, start: Start<'a>) -> Start<'
         .replace("LISTEN", &start.target.to_string())
         .replace("PASSWORD", &setup.password);
     let (path, folder) = (path.to_string_lossy(), start.folder.to_string_lossy());
+    // On a small machine what does not fit is refused; with more it would be killed.
+    let memory = setup.small.and_then(|small| small.memory_bytes);
+    let shared = memory
+        .map_or(KAMAILIO_MIB, |bytes| (bytes >> 20) / 2)
+        .to_string();
     let words = [
-        "-DD", "-E", "-x", "fm", "-X", "fm", "-m", "512", "-M", "16", "-f", &path, "-Y", &folder,
+        "-DD", "-E", "-x", "fm", "-X", "fm", "-m", &shared, "-M", "16", "-f", &path, "-Y", &folder,
         "-w", &folder,
     ];
     Start {

@@ -20,9 +20,11 @@ pub struct Line {
     pub cpu_us: f64,
     /// The lowest and the highest of them.
     pub spread: (f64, f64),
-    /// CPU time against that of the bare loop.
-    pub ratio: f64,
-    /// The same against the row with the smallest table.
+    /// Share of a processor that it took.
+    pub busy: f64,
+    /// CPU time against that of the bare loop in the same turn: median, lowest, highest.
+    pub ratio: [f64; 3],
+    /// The same against the row with the smallest table, in the middle.
     pub flat: Option<f64>,
     /// What `flat`, or else `ratio`, should be at most.
     pub aim: Option<f64>,
@@ -32,6 +34,10 @@ pub struct Line {
     pub failed: u64,
     /// Those that got none.
     pub lost: u64,
+    /// Requests that were repeated.
+    pub repeated: u64,
+    /// Datagrams that the server's socket had no room for.
+    pub dropped: u64,
     /// Memory at the end of the last run.
     pub resident_bytes: u64,
     /// What the server's tables held then, by its own word.
@@ -47,51 +53,60 @@ pub fn lines(rows: &[Row]) -> Vec<Line> {
 }
 
 fn line(row: &Row, rows: &[Row]) -> Line {
-    let cpu = |row: &Row| sorted(&row.runs, |run| run["cpu_us"].as_f64());
-    let times = cpu(row);
-    let against = |place: usize| {
-        let other = rows.get(place).map_or(0.0, |other| median(&cpu(other)));
-        median(&times) / other.max(1e-9)
+    let number = |run: &Value, name: &str| run[name].as_f64();
+    let all = |name: &str| -> Vec<f64> {
+        let values = row.runs.iter().filter_map(|run| number(run, name));
+        values.collect()
+    };
+    let middle = |values: &[f64]| spread(values).map_or(0.0, |[median, ..]| median);
+    // Turn by turn.
+    let against = |other: &Row| {
+        let pairs = row.runs.iter().zip(&other.runs);
+        let ratios = pairs.filter_map(|(own, other)| {
+            Some(number(own, "cpu_us")? / number(other, "cpu_us")?.max(1e-9))
+        });
+        spread(&ratios.collect::<Vec<_>>()).unwrap_or([0.0; 3])
     };
     let latency = |quantile: &str| {
-        let values = sorted(&row.runs, |run| run["latency_us"][quantile].as_f64());
-        (!values.is_empty()).then(|| median(&values) as u64)
+        let values = row
+            .runs
+            .iter()
+            .filter_map(|run| number(&run["latency_us"], quantile));
+        spread(&values.collect::<Vec<_>>()).map(|[median, ..]| median as u64)
     };
     let count = |run: &Value, name: &str| run[name].as_u64().unwrap_or(0);
     let sum = |name: &str| row.runs.iter().map(|run| count(run, name)).sum();
     let last = row.runs.last();
+    let [cpu_us, lowest, highest] = spread(&all("cpu_us")).unwrap_or([0.0; 3]);
     Line {
         work: row.work.clone(),
         who: row.who,
-        rate: median(&sorted(&row.runs, |run| run["rate"].as_f64())),
-        cpu_us: median(&times),
-        spread: (
-            times.first().copied().unwrap_or(0.0),
-            times.last().copied().unwrap_or(0.0),
-        ),
-        ratio: against(row.floor),
-        flat: row.first.map(against),
+        rate: middle(&all("rate")),
+        cpu_us,
+        spread: (lowest, highest),
+        busy: middle(&all("cpu_busy")),
+        ratio: against(row.floor.and_then(|place| rows.get(place)).unwrap_or(row)),
+        flat: row
+            .first
+            .and_then(|place| Some(against(rows.get(place)?)[0])),
         aim: row.aim,
         latency_us: latency("p50").zip(latency("p99")).map(<[u64; 2]>::from),
         failed: sum("failed"),
         lost: sum("lost"),
+        repeated: sum("retransmitted"),
+        dropped: sum("server_drops"),
         resident_bytes: last.map_or(0, |run| count(run, "resident_bytes")),
         held: last.map_or(String::new(), |run| held(&run["tables"])),
     }
 }
 
-fn sorted(runs: &[Value], field: impl Fn(&Value) -> Option<f64>) -> Vec<f64> {
-    let mut values: Vec<f64> = runs.iter().filter_map(field).collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// The one in the middle, of an even number the lower of both; 0: there is none.
-pub fn median(sorted: &[f64]) -> f64 {
-    sorted
-        .get(sorted.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(0.0)
+/// Median (of an even number the lower of both), lowest and highest; `None`: there are none.
+pub fn spread(values: &[f64]) -> Option<[f64; 3]> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (lowest, highest) = (sorted.first()?, sorted.last()?);
+    let median = sorted.get((sorted.len() - 1) / 2)?;
+    Some([*median, *lowest, *highest])
 }
 
 /// A table for people, and for a README.
@@ -99,54 +114,55 @@ pub fn text(lines: &[Line]) -> String {
     if lines.is_empty() {
         return String::new();
     }
+    let titles = [
+        "a second", "CPU µs", "spread", "busy", "× bare", "spread", "× first", "aim", "p50 µs",
+        "p99 µs", "failed", "lost", "repeated", "dropped", "memory",
+    ];
     let mut text = format!(
-        "| {:<28} | {:<16} | {:>9} | {:>8} | {:>17} | {:>7} | {:>7} | {:>5} | {:>7} | {:>7} | {:>6} | {:>6} | {:>9} | {} |\n",
+        "| {:<28} | {:<16} |{} held at the end |\n| --- | --- |{} --- |\n",
         "",
         "",
-        "a second",
-        "CPU µs",
-        "spread",
-        "× bare",
-        "× first",
-        "aim",
-        "p50 µs",
-        "p99 µs",
-        "failed",
-        "lost",
-        "memory",
-        "held at the end"
-    );
-    text.push_str(
-        "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --- |\n",
+        titles.map(|title| format!(" {title:>11} |")).concat(),
+        " --: |".repeat(titles.len()),
     );
     for line in lines {
         let number = |number: Option<f64>| number.map_or(String::new(), |own| format!("{own:.2}"));
-        let aim = line.aim.map_or(String::new(), |aim| format!("{aim}"));
         let latency = match line.latency_us {
             Some(both) => both.map(|own| own.to_string()),
             None => [const { String::new() }; 2],
         };
-        let spread = format!("{:.2}–{:.2}", line.spread.0, line.spread.1);
+        let [ratio, lowest, highest] = line.ratio;
+        let cells = [
+            format!("{:.0}", line.rate),
+            format!("{:.2}", line.cpu_us),
+            format!("{:.2}–{:.2}", line.spread.0, line.spread.1),
+            format!("{:.0} %", line.busy * 100.0),
+            format!("{ratio:.2}"),
+            format!("{lowest:.2}–{highest:.2}"),
+            number(line.flat),
+            line.aim.map_or(String::new(), |aim| aim.to_string()),
+            latency[0].clone(),
+            latency[1].clone(),
+            line.failed.to_string(),
+            line.lost.to_string(),
+            line.repeated.to_string(),
+            line.dropped.to_string(),
+            format!("{:.1} MiB", line.resident_bytes as f64 / f64::from(1 << 20)),
+        ];
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {:<28} | {:<16} | {:>9.0} | {:>8.2} | {:>17} | {:>7.2} | {:>7} | {:>5} | {:>7} | {:>7} | {:>6} | {:>6} | {:>5.1} MiB | {} |",
+            "| {:<28} | {:<16} |{} {} |",
             line.work,
             line.who,
-            line.rate,
-            line.cpu_us,
-            spread,
-            line.ratio,
-            number(line.flat),
-            aim,
-            latency[0],
-            latency[1],
-            line.failed,
-            line.lost,
-            line.resident_bytes as f64 / f64::from(1 << 20),
+            cells.map(|cell| format!(" {cell:>11} |")).concat(),
             line.held,
         );
     }
+    text.push_str(
+        "\nBusy: share of a processor. × bare: CPU time against the bare loop above it in the same turn; \"sipkeep\" in a flood \
+         against the loop that reads late as it does. Failed to dropped: of all turns.\n",
+    );
     if lines.iter().any(|line| line.flat.is_some()) {
         text.push_str("\n× first: CPU time against the same work with the smallest table, which the aim of these rows is for.\n");
     }
@@ -156,7 +172,7 @@ pub fn text(lines: &[Line]) -> String {
 /// The same for the picture.
 pub fn bars(lines: &[Line]) -> Vec<Bar> {
     let bar = |line: &Line| {
-        let mut text = format!("{:.2} µs, × {:.2}", line.cpu_us, line.ratio);
+        let mut text = format!("{:.2} µs, × {:.2}", line.cpu_us, line.ratio[0]);
         // Writing to a string cannot fail.
         let _ = match (line.flat, line.aim) {
             (Some(flat), Some(aim)) => write!(text, ", × first {flat:.2} (aim {aim})"),
@@ -164,7 +180,7 @@ pub fn bars(lines: &[Line]) -> Vec<Bar> {
             _ => Ok(()),
         };
         // The aim in microseconds: that of whatever it is times of.
-        let each = line.cpu_us / line.flat.unwrap_or(line.ratio).max(1e-9);
+        let each = line.cpu_us / line.flat.unwrap_or(line.ratio[0]).max(1e-9);
         Bar {
             work: line.work.clone(),
             who: line.who,
@@ -188,7 +204,7 @@ mod tests {
                 "cpu_us": cpu, "rate": 7.0, "lost": 1, "failed": 2, "tables": { "bans": 5 },
             })
         }
-        let row = |floor, first: Option<usize>, values: &[f64]| Row {
+        let row = |floor: Option<usize>, first: Option<usize>, values: &[f64]| Row {
             work: "w".to_owned(),
             who: "x",
             place: Place::Running(0),
@@ -199,27 +215,32 @@ mod tests {
             runs: values.iter().map(run).collect(),
         };
         let lines = lines(&[
-            row(0, None, &[4.0, 2.0, 3.0]),
-            row(0, None, &[9.0, 6.0, 1.0]),
-            row(0, None, &[]),
-            row(0, Some(1), &[12.0]),
+            row(None, None, &[4.0, 2.0, 3.0]),
+            row(Some(0), None, &[8.0, 6.0, 3.0]),
+            row(Some(0), None, &[]),
+            row(Some(0), Some(1), &[12.0]),
         ]);
         assert_eq!(lines.len(), 3);
         assert_eq!(
             (lines[1].cpu_us, lines[1].ratio, lines[1].spread),
-            (6.0, 2.0, (1.0, 9.0))
+            // Turn by turn: the medians' ratio is another one in general.
+            (6.0, [2.0, 1.0, 3.0], (3.0, 8.0))
         );
         assert_eq!((lines[1].lost, lines[1].failed), (3, 6));
         assert_eq!((lines[1].latency_us, lines[1].flat), (None, None));
-        assert_eq!((lines[2].ratio, lines[2].flat), (4.0, Some(2.0)));
+        assert_eq!((lines[2].ratio, lines[2].flat), ([3.0; 3], Some(1.5)));
+        assert_eq!(lines[0].ratio, [1.0; 3]);
         assert_eq!(lines[2].held, "5 bans");
-        assert_eq!((median(&[]), median(&[1.0, 2.0])), (0.0, 1.0));
-        // 1.2 times the row with the smallest table, which took 6 µs.
+        assert_eq!(
+            (spread(&[]), spread(&[2.0, 1.0])),
+            (None, Some([1.0, 1.0, 2.0]))
+        );
+        // 1.2 times what the row with the smallest table took in that turn, 8 µs.
         let bars = bars(&lines);
         let aim = bars[2].aim.unwrap();
-        assert!((aim - 7.2).abs() < 1e-9 && bars[1].aim.is_none(), "{aim}");
+        assert!((aim - 9.6).abs() < 1e-9 && bars[1].aim.is_none(), "{aim}");
         let text = text(&lines);
         let columns = text.lines().take(5).map(|line| line.matches('|').count());
-        assert!(columns.eq([15; 5]), "{text}");
+        assert!(columns.eq([19; 5]), "{text}");
     }
 }
