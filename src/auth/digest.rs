@@ -66,13 +66,35 @@ pub struct Qop<'a> {
     pub cnonce: &'a [u8],
 }
 
+/// The last HA2 that was computed with MD5: all phones of a domain register with the same URI, and a quarter of the work is
+/// done once.
+#[derive(Clone, Default)]
+pub struct LastHa2 {
+    method: Vec<u8>,
+    uri: Vec<u8>,
+    hex: [u8; 32],
+}
+
+impl LastHa2 {
+    fn md5(&mut self, method: &[u8], uri: &[u8]) -> &[u8] {
+        // No method is empty.
+        if self.method.is_empty() || self.method != method || self.uri != uri {
+            let ha2: [u8; 16] = hash::<Md5>(&[method, uri]).into();
+            hex(&ha2, &mut self.hex);
+            for (kept, text) in [(&mut self.method, method), (&mut self.uri, uri)] {
+                kept.clear();
+                kept.extend_from_slice(text);
+            }
+        }
+        &self.hex
+    }
+}
+
 impl Computed<'_> {
     /// The response of a user with this HA1.
-    pub fn md5(&self, ha1: &[u8; 16]) -> [u8; 16] {
-        let ha2: [u8; 16] = hash::<Md5>(&[self.method, self.uri]).into();
-        let (mut a, mut b) = ([0; 32], [0; 32]);
-        self.response::<Md5>(hex(ha1, &mut a), hex(&ha2, &mut b))
-            .into()
+    pub fn md5(&self, ha1: &[u8; 16], last: &mut LastHa2) -> [u8; 16] {
+        let ha2 = last.md5(self.method, self.uri);
+        self.response::<Md5>(hex(ha1, &mut [0; 32]), ha2).into()
     }
 
     /// The same with SHA-256.
@@ -237,7 +259,8 @@ pub fn answer(challenge: &DigestParams<'_>, login: &Login<'_>) -> Option<Vec<u8>
                 }
                 Secret::Ha1 { md5, .. } => (*md5)?,
             };
-            hex(&computed.md5(&ha1), response.first_chunk_mut::<32>()?)
+            let response = response.first_chunk_mut::<32>()?;
+            hex(&computed.md5(&ha1, &mut LastHa2::default()), response)
         }
         Algorithm::Sha256 => {
             let ha1 = match login.secret {
@@ -308,9 +331,18 @@ mod tests {
         let ha1 = ha1_md5("Mufasa", "testrealm@host.com", "Circle Of Life");
         assert_eq!(text(&ha1), "939e7578ed9e3c518a452acee763bce9");
         assert_eq!(
-            text(&computed.md5(&ha1)),
+            text(&computed.md5(&ha1, &mut LastHa2::default())),
             "6629fae49393a05397450978507c4ef1"
         );
+    }
+
+    #[test]
+    fn what_is_kept_of_a_request_is_no_others() {
+        let mut last = LastHa2::default();
+        for (method, uri) in [(b"A", b"b"), (b"A", b"b"), (b"A", b"c"), (b"B", b"c")] {
+            let ha2: [u8; 16] = hash::<Md5>(&[method, uri]).into();
+            assert_eq!(last.md5(method, uri), text(&ha2).as_bytes());
+        }
     }
 
     /// RFC 2069 §2.4 as its erratum 749 has it: without qop.
@@ -324,7 +356,7 @@ mod tests {
         };
         let ha1 = ha1_md5("Mufasa", "testrealm@host.com", "CircleOfLife");
         assert_eq!(
-            text(&computed.md5(&ha1)),
+            text(&computed.md5(&ha1, &mut LastHa2::default())),
             "1949323746fe6a43ef61f9606e7febea"
         );
     }

@@ -41,7 +41,7 @@ use std::collections::HashMap;
 use memchr::memmem::Finder;
 use subtle::{Choice, ConstantTimeEq};
 
-use self::digest::{Algorithm, Computed, Qop, unhex};
+use self::digest::{Algorithm, Computed, LastHa2, Qop, unhex};
 use self::replay::Replay;
 use crate::config::{Config, DigestOffer, Secret};
 use crate::message::header::quote;
@@ -160,6 +160,7 @@ pub struct Authenticator {
     /// HA1s of nobody.
     dummy: ([u8; 16], [u8; 32]),
     nonce_finder: Finder<'static>,
+    last_ha2: LastHa2,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -198,6 +199,7 @@ impl Authenticator {
             hasher,
             dummy: (nobody.first_chunk().copied().unwrap_or_default(), nobody),
             nonce_finder: Finder::new(b"nonce=\""),
+            last_ha2: LastHa2::default(),
         };
         authenticator.reload(config);
         authenticator
@@ -401,7 +403,7 @@ impl Authenticator {
         let (is_right, exists) = match &credentials.response {
             Response::Md5(response) => {
                 let ha1 = user.as_ref().and_then(|user| user.md5);
-                let own = computed.md5(&ha1.unwrap_or(self.dummy.0));
+                let own = computed.md5(&ha1.unwrap_or(self.dummy.0), &mut self.last_ha2);
                 (is_same(&own, response), ha1.is_some())
             }
             Response::Sha256(response) => {
