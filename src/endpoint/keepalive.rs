@@ -276,7 +276,7 @@ mod tests {
     use crate::config::Config;
     use crate::endpoint::Input;
     use crate::source::Transport;
-    use crate::store::{BindingRow, Snapshot};
+    use crate::store::{BindingRow, Snapshot, Text};
     use crate::time::{Now, UnixTime};
 
     fn at(ms: u64) -> Now {
@@ -290,15 +290,15 @@ mod tests {
     fn row(index: u16, is_behind_nat: bool) -> BindingRow {
         let remote = SocketAddr::from(([198, 51, 100, 7], 2_000 + index));
         BindingRow {
-            user: "100".to_owned(),
-            contact: format!("sip:100@{remote}").into_bytes(),
-            path: Vec::new(),
-            call_id: remote.to_string().into_bytes(),
+            user: "100".into(),
+            contact: format!("sip:100@{remote}").into_bytes().into(),
+            path: Text::default(),
+            call_id: remote.to_string().into_bytes().into(),
             cseq: 1,
             q: 1_000,
-            instance: Vec::new(),
+            instance: Text::default(),
             reg_id: 0,
-            user_agent: Vec::new(),
+            user_agent: Text::default(),
             transport: Transport::Udp,
             local: "192.0.2.1:5060".parse().unwrap(),
             remote,

@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Answer, Command};
-    use crate::store::BindingRow;
+    use crate::store::{BindingRow, Text};
     use crate::time::UnixTime;
 
     const TEXT: &str = "[user 100]\npassword = kx7-mmq2-9\n[user 101]\naddresses = 192.0.2.1\n\
@@ -101,15 +101,15 @@ mod tests {
     fn row(remote: &str, expires_s: u64) -> BindingRow {
         let remote: SocketAddr = remote.parse().unwrap();
         BindingRow {
-            user: "100".to_owned(),
-            contact: format!("sip:100@{remote}").into_bytes(),
-            path: Vec::new(),
-            call_id: remote.to_string().into_bytes(),
+            user: "100".into(),
+            contact: format!("sip:100@{remote}").into_bytes().into(),
+            path: Text::default(),
+            call_id: remote.to_string().into_bytes().into(),
             cseq: 1,
             q: 1_000,
-            instance: Vec::new(),
+            instance: Text::default(),
             reg_id: 0,
-            user_agent: Vec::new(),
+            user_agent: Text::default(),
             transport: Transport::Udp,
             local: "192.0.2.50:5060".parse().unwrap(),
             remote,
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn phones_on_one_flow_are_one_place() {
         let mut other = row("203.0.113.7:5062", 70);
-        other.contact = b"sip:other@203.0.113.7".to_vec();
+        other.contact = b"sip:other@203.0.113.7".to_vec().into();
         let endpoint = endpoint(TEXT, vec![row("203.0.113.7:5062", 60), other]);
         assert_eq!(endpoint.location.count(), 2);
         assert_eq!(shown(&endpoint, 100)[3..], ["Phones 203.0.113.7:5062"]);

@@ -2,10 +2,11 @@
 //! with everything that points to it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::source::{ConnectionId, Flow, Transport, UserId};
-use crate::store::{BindingKey, BindingRow};
+use crate::store::{BindingKey, BindingRow, Text};
 use crate::time::{Instant, UnixTime};
 
 /// What a registration says about one contact.
@@ -130,6 +131,26 @@ impl Binding {
         })
     }
 
+    /// Takes in a refresh that changes nothing but its time; `false`: it changes more, and nothing was done.
+    pub(super) fn refresh(&mut self, new: &NewBinding<'_>) -> bool {
+        let flow = PackedFlow::new(&new.flow);
+        let own = [
+            self.contact(),
+            self.params(),
+            self.path(),
+            self.call_id(),
+            self.user_agent(),
+        ];
+        let is_same = (self.reg_id, self.q) == (new.reg_id, new.q)
+            && self.flow.is_same_peer(&flow)
+            && own == text_parts(new)
+            && self.instance() == new.instance;
+        if is_same {
+            (self.flow, self.cseq) = (flow, new.cseq);
+        }
+        is_same
+    }
+
     /// The Contact URI as registered.
     pub fn contact(&self) -> &[u8] {
         self.part(0, self.ends[0])
@@ -204,12 +225,19 @@ impl Binding {
             .unwrap_or_default()
     }
 
+    /// Its texts as rows and keys have them, all in one piece.
+    fn texts(&self) -> impl Fn(u16, u16) -> Text + use<> {
+        let whole: Arc<[u8]> = Arc::from(&*self.bytes);
+        move |start, end| Text::part(&whole, usize::from(start), usize::from(end))
+    }
+
     /// What the state file knows it by.
-    pub(super) fn key(&self, user: &str) -> BindingKey {
+    pub(super) fn key(&self, user: &Arc<str>) -> BindingKey {
+        let text = self.texts();
         BindingKey {
-            user: user.to_owned(),
-            contact: self.contact().to_vec(),
-            instance: self.instance().to_vec(),
+            user: Arc::clone(user),
+            contact: text(0, self.ends[0]),
+            instance: text(self.instance.0, self.instance.1),
             reg_id: self.reg_id,
         }
     }
@@ -221,18 +249,18 @@ impl Binding {
     }
 
     /// As the state file keeps it.
-    pub(super) fn row(&self, user: &str) -> Box<BindingRow> {
-        let flow = self.flow();
+    pub(super) fn row(&self, user: &Arc<str>) -> Box<BindingRow> {
+        let (flow, text) = (self.flow(), self.texts());
         Box::new(BindingRow {
-            user: user.to_owned(),
-            contact: self.contact().to_vec(),
-            path: self.path().to_vec(),
-            call_id: self.call_id().to_vec(),
+            user: Arc::clone(user),
+            contact: text(0, self.ends[0]),
+            path: text(self.ends[1], self.ends[2]),
+            call_id: text(self.ends[2], self.ends[3]),
             cseq: self.cseq,
             q: self.q,
-            instance: self.instance().to_vec(),
+            instance: text(self.instance.0, self.instance.1),
             reg_id: self.reg_id,
-            user_agent: self.user_agent().to_vec(),
+            user_agent: text(self.ends[3], self.bytes.len() as u16),
             transport: flow.transport,
             local: flow.local,
             remote: flow.remote,

@@ -15,6 +15,7 @@ pub use binding::{Binding, NewBinding};
 pub use phone::Phone;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ahash::RandomState;
 
@@ -51,7 +52,7 @@ pub struct Location {
 
 #[derive(Clone, Debug)]
 struct UserBindings {
-    name: Box<str>,
+    name: Arc<str>,
     /// Slots: highest `q` first, then the one refreshed last.
     slots: Vec<u32>,
 }
@@ -115,7 +116,7 @@ impl Location {
                 },
             );
         for row in rows {
-            let Some(&index) = users.get(&row.user) else {
+            let Some(&index) = users.get(&*row.user) else {
                 continue;
             };
             // The file keeps no other parameters: those come back with the next refresh.
@@ -160,7 +161,7 @@ impl Location {
     /// A new configuration: bindings follow their user's name. Those of users that are gone are dropped.
     pub fn reload(&mut self, users: &[config::User]) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut old: HashMap<Box<str>, (u32, Vec<u32>), RandomState> =
+        let mut old: HashMap<Arc<str>, (u32, Vec<u32>), RandomState> =
             HashMap::with_hasher(self.flows.hasher().clone());
         for (user, index) in std::mem::take(&mut self.users).into_iter().zip(0..) {
             if !user.slots.is_empty() {
@@ -245,6 +246,11 @@ impl Location {
         changes: &mut Vec<Change>,
     ) -> Option<BindingId> {
         self.users.get(user.0 as usize)?;
+        if let Some(BindingId(slot)) = replaces
+            && self.refresh(now, user, slot, new, changes)
+        {
+            return replaces;
+        }
         let mut binding = Binding::new(new, user)?;
         binding.since = now.unix;
         binding.expires = now.unix.plus(new.lifetime);
@@ -287,19 +293,53 @@ impl Location {
             Some(old) if stays => (binding.previous, binding.next) = (old.previous, old.next),
             _ => self.link_flow(slot, &mut binding),
         }
-        self.link(slot, &mut binding);
         self.count += 1;
-        let entry = &self.users[user.0 as usize];
-        changes.push(Change::Binding(binding.row(&entry.name)));
-        let place = entry
-            .slots
-            .partition_point(|&other| self.binding(other).is_some_and(|other| other.q > binding.q));
-        self.users[user.0 as usize].slots.insert(place, slot);
+        self.list(user, slot, binding.q);
         self.slots[slot as usize].binding = Some(binding);
+        self.link(slot);
+        self.report(user, slot, changes);
         if let Some(old) = old.filter(|_| !stays) {
             self.note_left(&old.flow());
         }
         Some(BindingId(slot))
+    }
+
+    /// [`Self::put`] of what is there already but for its time: nothing but the order of bindings changes. `false`: there is
+    /// more to it, and nothing was done.
+    fn refresh(
+        &mut self,
+        now: Now,
+        user: UserId,
+        slot: u32,
+        new: &NewBinding<'_>,
+        changes: &mut Vec<Change>,
+    ) -> bool {
+        let address = new.flow.remote.ip();
+        let is_behind_nat =
+            (self.bindings(user)).any(|own| own.is_behind_nat && own.is_at(address));
+        let refreshed = self.refreshes + 1;
+        let Some(binding) = self.binding_mut(slot) else {
+            return false;
+        };
+        // One that came on a flow last is the first of that flow's.
+        if binding.user != user || binding.previous != NIL || !binding.refresh(new) {
+            return false;
+        }
+        binding.is_behind_nat = is_behind_nat;
+        binding.expires = now.unix.plus(new.lifetime);
+        binding.deadline = now.mono.plus(new.lifetime);
+        binding.refreshed = refreshed;
+        let (deadline, q) = (binding.deadline, binding.q);
+        let (newer, older) = (binding.newer, binding.older);
+        self.refreshes = refreshed;
+        self.arm(now.mono, slot, deadline);
+        self.unlink(newer, older);
+        self.link(slot);
+        let entry = &mut self.users[user.0 as usize];
+        entry.slots.retain(|&other| other != slot);
+        self.list(user, slot, q);
+        self.report(user, slot, changes);
+        true
     }
 
     /// A user's phone on this flow is behind a NAT.
@@ -311,9 +351,7 @@ impl Location {
             if let Some(binding) = self.binding_mut(slot) {
                 binding.is_behind_nat = true;
             }
-            if let (Some(binding), Some(name)) = (self.binding(slot), self.user_name(user)) {
-                changes.push(Change::Binding(binding.row(name)));
-            }
+            self.report(user, slot, changes);
         }
     }
 
@@ -457,7 +495,14 @@ impl Location {
     /// Takes a binding out of its slot and the list of all.
     fn take(&mut self, slot: u32) -> Option<Binding> {
         let binding = self.slots.get_mut(slot as usize)?.binding.take()?;
-        let (newer, older) = (binding.newer, binding.older);
+        self.unlink(binding.newer, binding.older);
+        self.free.push(slot);
+        self.count -= 1;
+        Some(binding)
+    }
+
+    /// Makes the neighbours of a binding in the list of all each other's.
+    fn unlink(&mut self, newer: u32, older: u32) {
         match self.binding_mut(newer) {
             Some(newer) => newer.older = older,
             None => self.newest = older,
@@ -465,9 +510,13 @@ impl Location {
         if let Some(older) = self.binding_mut(older) {
             older.newer = newer;
         }
-        self.free.push(slot);
-        self.count -= 1;
-        Some(binding)
+    }
+
+    /// Puts a slot among its user's: before all with the same `q`.
+    fn list(&mut self, user: UserId, slot: u32, q: u16) {
+        let is_before = |&other: &u32| self.binding(other).is_some_and(|other| other.q > q);
+        let place = (self.users[user.0 as usize].slots).partition_point(is_before);
+        self.users[user.0 as usize].slots.insert(place, slot);
     }
 
     /// Takes a binding out of the index of flows.
@@ -510,11 +559,20 @@ impl Location {
     }
 
     /// Puts a binding at the head of the list of all.
-    fn link(&mut self, slot: u32, binding: &mut Binding) {
-        (binding.newer, binding.older) = (NIL, self.newest);
-        self.newest = slot;
-        if let Some(older) = self.binding_mut(binding.older) {
+    fn link(&mut self, slot: u32) {
+        let older = std::mem::replace(&mut self.newest, slot);
+        if let Some(binding) = self.binding_mut(slot) {
+            (binding.newer, binding.older) = (NIL, older);
+        }
+        if let Some(older) = self.binding_mut(older) {
             older.newer = slot;
+        }
+    }
+
+    fn report(&self, user: UserId, slot: u32, changes: &mut Vec<Change>) {
+        let entry = self.users.get(user.0 as usize);
+        if let (Some(binding), Some(entry)) = (self.binding(slot), entry) {
+            changes.push(Change::Binding(binding.row(&entry.name)));
         }
     }
 

@@ -38,8 +38,8 @@ fn at_ms(millis: u64) -> Now {
 fn gone(user: &str, contact: &str) -> Change {
     Change::BindingGone(Box::new(crate::store::BindingKey {
         user: user.into(),
-        contact: contact.into(),
-        instance: Vec::new(),
+        contact: contact.as_bytes().to_vec().into(),
+        instance: crate::store::Text::default(),
         reg_id: 0,
     }))
 }
@@ -208,6 +208,34 @@ fn a_refresh_moves_the_end_both_ways() {
 }
 
 /// A phone that registers all the time, whatever it asks for, leaves a handful of entries in the wheel.
+/// A refresh stays in its place, but comes first from then on, in the user's list and in that of all.
+#[test]
+fn a_mere_refresh_moves_nothing_but_its_time() {
+    let mut location = Location::new(&users(1), &SEED);
+    let mut changes = Vec::new();
+    let mut put = |location: &mut Location, ms, replaces, contact, port| {
+        let new = new(contact, flow(port), 60);
+        location.put(at_ms(ms), UserId(0), replaces, &new, &mut changes)
+    };
+    let a = put(&mut location, 0, None, "sip:a", 1);
+    put(&mut location, 1, None, "sip:b", 2);
+    put(&mut location, 2, None, "sip:c", 3);
+    assert_eq!(contacts(&location, 0), ["sip:c", "sip:b", "sip:a"]);
+    assert_eq!(put(&mut location, 3, a, "sip:a", 1), a);
+    assert_eq!(contacts(&location, 0), ["sip:a", "sip:c", "sip:b"]);
+    let recent = |location: &Location| -> Vec<u64> {
+        let numbers = location.recent().map(|binding| binding.serial);
+        numbers.collect()
+    };
+    assert_eq!(recent(&location), [1, 3, 2]);
+    // From another port it is made anew.
+    put(&mut location, 4, a, "sip:a", 4);
+    assert_eq!((recent(&location), location.count()), (vec![1, 3, 2], 3));
+    assert!(location.has_flow(&flow(1)).is_none() && location.has_flow(&flow(4)).is_some());
+    let rows = rows(&changes);
+    assert_eq!(rows[3].expires, at_ms(60_003).unix);
+}
+
 #[test]
 fn refreshing_does_not_fill_the_wheel() {
     let wheel_after = |lifetime: &dyn Fn(u64) -> u64, replaced: bool| {

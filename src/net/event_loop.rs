@@ -790,7 +790,8 @@ fn send_outputs<C: Core>(core: &mut C, io: &mut Io, now: Now) {
         ];
         log::event(now, &event(::log::Level::Debug, "unsent", fields));
     }
-    core.clear_outputs_keeping(|change| store.keep(change));
+    let mut keeper = store.keeper();
+    core.clear_outputs_keeping(|change| keeper.keep(change));
 }
 
 /// An event of the shell itself.

@@ -27,21 +27,93 @@ pub struct Snapshot {
     pub line_key: Option<[u8; 32]>,
 }
 
+/// Bytes of a piece of memory that several share: all texts of a row are one, and its key has them too.
+#[derive(Clone, Default)]
+pub struct Text {
+    /// `None`: no bytes.
+    whole: Option<Arc<[u8]>>,
+    start: u32,
+    end: u32,
+}
+
+impl Text {
+    /// What lies in this part of `whole`; nothing, if it does not lie within.
+    pub fn part(whole: &Arc<[u8]>, start: usize, end: usize) -> Self {
+        let range = u32::try_from(start).ok().zip(u32::try_from(end).ok());
+        match range.filter(|_| start < end && end <= whole.len()) {
+            Some((start, end)) => Self {
+                whole: Some(Arc::clone(whole)),
+                start,
+                end,
+            },
+            None => Self::default(),
+        }
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let whole = self.whole.as_deref().unwrap_or_default();
+        (whole.get(self.start as usize..self.end as usize)).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Text {
+    fn from(bytes: Vec<u8>) -> Self {
+        let whole: Arc<[u8]> = bytes.into();
+        Self::part(&whole, 0, whole.len())
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl std::hash::Hash for Text {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(self))
+    }
+}
+
 /// A binding, as in table `registrations`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct BindingRow {
     /// Address-of-record's user.
-    pub user: String,
+    pub user: Arc<str>,
     /// The Contact URI.
-    pub contact: Vec<u8>,
-    pub path: Vec<u8>,
-    pub call_id: Vec<u8>,
+    pub contact: Text,
+    pub path: Text,
+    pub call_id: Text,
     pub cseq: u32,
     pub q: u16,
-    pub instance: Vec<u8>,
+    pub instance: Text,
     pub reg_id: u32,
-    pub user_agent: Vec<u8>,
+    pub user_agent: Text,
     pub transport: Transport,
     /// Our side and the peer's of the flow it came on.
     pub local: SocketAddr,
@@ -57,9 +129,9 @@ pub struct BindingRow {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub struct BindingKey {
-    pub user: String,
-    pub contact: Vec<u8>,
-    pub instance: Vec<u8>,
+    pub user: Arc<str>,
+    pub contact: Text,
+    pub instance: Text,
     pub reg_id: u32,
 }
 
@@ -267,4 +339,21 @@ pub enum Change {
     NonceKey([u8; 32], UnixTime),
     /// The key of Contacts on lines: made once, for all runs.
     LineKey([u8; 32]),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_parts_of_what_they_share_and_equal_by_their_bytes() {
+        let whole: Arc<[u8]> = b"sip:100@h".to_vec().into();
+        let user = Text::part(&whole, 4, 7);
+        assert_eq!((&*user, Arc::strong_count(&whole)), (&b"100"[..], 2));
+        assert_eq!(user, Text::from(b"100".to_vec()));
+        for (start, end) in [(4, 4), (7, 4), (4, 10), (usize::MAX, 4)] {
+            assert_eq!(Text::part(&whole, start, end), Text::default());
+        }
+        assert_eq!(Text::default(), Text::from(Vec::new()));
+    }
 }

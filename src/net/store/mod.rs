@@ -122,6 +122,29 @@ fn unix_now() -> UnixTime {
     UnixTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Takes changes, see [`Store::keeper`].
+pub struct Keeper<'a> {
+    shared: &'a Shared,
+    /// With the time of the first one.
+    begun: Option<(MutexGuard<'a, State>, UnixTime)>,
+}
+
+impl Keeper<'_> {
+    /// As [`Store::keep`].
+    pub fn keep(&mut self, change: Change) {
+        let begin = || (locked(&self.shared.state), unix_now());
+        let (state, now) = self.begun.get_or_insert_with(begin);
+        let State { pending, lost, .. } = &mut **state;
+        pending.merge(change, *now, lost);
+        if state.first.is_none() {
+            state.first = Some(Instant::now());
+            if state.asleep {
+                self.shared.changed.notify_one();
+            }
+        }
+    }
+}
+
 /// Name → value: generated passwords (`password:100`), `http_token`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets(BTreeMap<String, String>);
@@ -218,15 +241,14 @@ impl Store {
     /// Keeps a change: on the disk in about a second. Never blocks and never fails; at a bound the change is dropped,
     /// counted and logged.
     pub fn keep(&self, change: Change) {
-        let now = unix_now();
-        let mut state = locked(&self.shared.state);
-        let State { pending, lost, .. } = &mut *state;
-        pending.merge(change, now, lost);
-        if state.first.is_none() {
-            state.first = Some(Instant::now());
-            if state.asleep {
-                self.shared.changed.notify_one();
-            }
+        self.keeper().keep(change);
+    }
+
+    /// To keep several changes at once. It locks the writer out from the first of them until it is dropped.
+    pub fn keeper(&self) -> Keeper<'_> {
+        Keeper {
+            shared: &self.shared,
+            begun: None,
         }
     }
 

@@ -134,15 +134,15 @@ pub(super) fn binding(row: &Row<'_>) -> Result<StoredBinding, String> {
     };
     let granted_s = number(row, "granted_s")?;
     let row = BindingRow {
-        user: string(row, "user")?,
-        contact: bytes(row, "contact")?,
-        path: bytes(row, "path")?,
-        call_id: bytes(row, "call_id")?,
+        user: string(row, "user")?.into(),
+        contact: bytes(row, "contact")?.into(),
+        path: bytes(row, "path")?.into(),
+        call_id: bytes(row, "call_id")?.into(),
         cseq: number(row, "cseq")?,
         q: number(row, "q")?,
-        instance: bytes(row, "instance")?,
+        instance: bytes(row, "instance")?.into(),
         reg_id: number(row, "reg_id")?,
-        user_agent: bytes(row, "user_agent")?,
+        user_agent: bytes(row, "user_agent")?.into(),
         transport,
         local: parsed::<SocketAddr>(row, "local")?,
         remote: parsed::<SocketAddr>(row, "source")?,
@@ -166,7 +166,7 @@ pub(super) fn find_binding(
         .prepare_cached(&format!("SELECT * FROM registrations {BY_KEY}"))?
         .query_row(
             params![
-                key.user,
+                &*key.user,
                 readable(&key.contact),
                 readable(&key.instance),
                 key.reg_id
@@ -190,7 +190,7 @@ pub(super) fn put_binding(
                :granted_s, :path, :call_id, :cseq, :q, :instance, :reg_id, :behind_nat)",
         )?
         .execute(named_params! {
-            ":user": row.user,
+            ":user": &*row.user,
             ":contact": readable(&row.contact),
             ":source": row.remote.to_string(),
             ":local": row.local.to_string(),
@@ -214,7 +214,7 @@ pub(super) fn remove_binding(connection: &Connection, key: &BindingKey) -> rusql
     connection
         .prepare_cached(&format!("DELETE FROM registrations {BY_KEY}"))?
         .execute(params![
-            key.user,
+            &*key.user,
             readable(&key.contact),
             readable(&key.instance),
             key.reg_id

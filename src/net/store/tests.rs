@@ -38,14 +38,16 @@ fn soon(seconds: u64) -> UnixTime {
 fn binding(user: &str, contact: &[u8], expires: UnixTime) -> BindingRow {
     BindingRow {
         user: user.into(),
-        contact: contact.to_vec(),
-        path: b"<sip:edge.example;lr>, <sip:b.example;lr>".to_vec(),
-        call_id: b"a84b4c76e66710@pc33".to_vec(),
+        contact: contact.to_vec().into(),
+        path: b"<sip:edge.example;lr>, <sip:b.example;lr>".to_vec().into(),
+        call_id: b"a84b4c76e66710@pc33".to_vec().into(),
         cseq: 4_294_967_295,
         q: 700,
-        instance: b"<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>".to_vec(),
+        instance: b"<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>"
+            .to_vec()
+            .into(),
         reg_id: 1,
-        user_agent: b"Yealink SIP-T46S \xff\xfe".to_vec(),
+        user_agent: b"Yealink SIP-T46S \xff\xfe".to_vec().into(),
         transport: Transport::Udp,
         local: "192.0.2.1:5060".parse().expect("an address"),
         remote: "[2001:db8::7]:5062".parse().expect("an address"),
@@ -356,7 +358,7 @@ fn bindings_with_the_same_contact_stay_apart() {
     let folder = folder();
     let path = folder.path().join("sipkeep.db");
     let phone = |instance: &[u8], reg_id| BindingRow {
-        instance: instance.to_vec(),
+        instance: instance.to_vec().into(),
         reg_id,
         ..binding("100", b"sip:100@192.168.1.10:5060", soon(600))
     };
@@ -693,7 +695,7 @@ fn a_killed_process_keeps_its_promise() {
         let row = snapshot
             .bindings
             .iter()
-            .find(|row| row.contact == contact)
+            .find(|row| *row.contact == *contact)
             .expect("a binding");
         assert!(row.expires > soon(500) && row.expires <= soon(600));
         // As many as are read at a start.

@@ -96,7 +96,7 @@ impl Model {
                 if moved {
                     row.remote.set_port(seconds);
                 }
-                self.bindings.insert(row.user.clone(), row.clone());
+                self.bindings.insert(row.user.to_string(), row.clone());
                 Change::Binding(Box::new(row))
             }
             Step::Unbind { user } => {
