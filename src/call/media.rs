@@ -8,13 +8,11 @@
 //! suddenly has more streams than its offer goes on without a relay.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::ops::Range;
 
 use super::*;
 use crate::media::{Exchange, Full, Place, Side as End};
-use crate::message::uri::Host;
-use crate::message::{HeaderName, Message, Uri};
+use crate::message::{HeaderName, Message};
 use crate::sdp::{self, Stream};
 
 /// Reason of the BYE to both sides of a relayed call that has had no audio for too long (RFC 3326).
@@ -509,32 +507,12 @@ impl Leg {
 /// Whether whoever sent a request is behind a NAT: he writes another address of his than the one that it came from, into
 /// his Via, or if nobody stands between into his Contact.
 pub fn is_behind_nat(request: &Message<'_>, flow: &Flow) -> bool {
-    let contact = || {
-        let uri = crate::dialog::contact_uri(request)?;
-        address(&Uri::parse(uri).ok()?.host)
-    };
-    shows_nat(request, flow, contact)
-}
-
-/// The same where it may be known which address his `contact` has, if it has one.
-pub fn shows_nat(
-    request: &Message<'_>,
-    flow: &Flow,
-    contact: impl FnOnce() -> Option<IpAddr>,
-) -> bool {
     let source = flow.remote.ip().to_canonical();
-    let via = Host::parse(request.via().host).as_ref().and_then(address);
-    if via.is_some_and(|address| address != source) {
+    if (request.via().address).is_some_and(|address| address != source) {
         return true;
     }
-    let is_direct = request.values(HeaderName::RecordRoute).next().is_none();
+    let contact = request.first_contact();
+    let address = contact.and_then(|contact| contact.uri.host.address());
     let is_other = |address| address != source && crate::media::is_private(address);
-    is_direct && contact().is_some_and(is_other)
-}
-
-fn address(host: &Host<'_>) -> Option<IpAddr> {
-    match host {
-        Host::Address(address) => Some(*address),
-        Host::Name(_) => None,
-    }
+    address.is_some_and(is_other) && request.values(HeaderName::RecordRoute).next().is_none()
 }

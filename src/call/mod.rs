@@ -79,7 +79,7 @@ pub use failover::{Alternatives, Hop, HopTo};
 pub use forwarding::{Cause, Diverted, Forwarding};
 pub use hunt::{Dialler, Hunt, Role};
 pub use letter::{Written, letter};
-pub use media::{is_behind_nat, shows_nat};
+pub use media::is_behind_nat;
 pub use onward::{Found, Onward, Why};
 pub use page::{PageId, PageSetup, Pages};
 pub use pickup::Ringing;

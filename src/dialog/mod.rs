@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::message::compose::{Composer, append_number, append_socket_address};
-use crate::message::{Message, Method, NameAddr, Uri};
+use crate::message::{Message, Method, NameAddr};
 use crate::source::Flow;
 use crate::token::{hex, read_hex};
 
@@ -293,23 +293,20 @@ fn write_contact_of(composer: &mut Composer<'_>, user: &[u8], flow: &Flow, ours:
     });
 }
 
-/// The URI of the first Contact with its headers; `None`: there is none, or it is no address.
-pub fn contact_uri<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    let value = message.values(crate::message::HeaderName::Contact).next()?;
-    // That of a request has been parsed with it.
-    match value.strip_prefix(b"<").filter(|_| message.is_request()) {
-        Some(rest) => rest.get(..memchr::memchr(b'>', rest)?),
-        None => NameAddr::parse(value).ok().map(|address| address.uri),
-    }
-}
-
+/// The URI of the first Contact; `None`: there is none, or it is no address.
 fn contact_of<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    let uri = contact_uri(message)?;
+    let uri = match message.first_contact() {
+        Some(contact) => contact.address.uri,
+        None => {
+            let mut values = message.values(crate::message::HeaderName::Contact);
+            NameAddr::parse(values.next()?).ok()?.uri
+        }
+    };
     // Headers are not part of a Request-URI (RFC 3261 §19.1.5). It parses, or the value would not.
     if !uri.contains(&b'?') {
         return Some(uri);
     }
-    let headers = Uri::parse(uri).ok()?.headers.len();
+    let headers = crate::message::Uri::parse(uri).ok()?.headers.len();
     uri.get(..uri.len() - headers)
         .map(|uri| uri.strip_suffix(b"?").unwrap_or(uri))
 }
@@ -354,9 +351,7 @@ fn route_uri(route: &[u8]) -> Option<&[u8]> {
 
 /// §16.12.1.2: `lr` in the URI. What does not parse is taken for loose: it stays in the list as it was received.
 fn is_loose(route: &&[u8]) -> bool {
-    route_uri(route)
-        .and_then(|uri| crate::message::Uri::parse(uri).ok())
-        .is_none_or(|uri| uri.params.get("lr").is_some())
+    NameAddr::parse(route).map_or(true, |route| route.parts().params.get("lr").is_some())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::call::{Hop, Identity, OnLine, Party, Target, append_tel};
 use crate::config::{Host, Line, UriFormat};
 use crate::limits::LINE_WAYS_MAX;
 use crate::line::RequestId;
-use crate::message::{HeaderName, Message, Method, NameAddr, Uri, escape_user};
+use crate::message::{HeaderName, Message, Method, NameAddr, escape_user};
 use crate::source::Who;
 
 /// Between two lines of the log about requests from carriers that are on no line.
@@ -107,7 +107,7 @@ impl Endpoint {
     ) -> bool {
         self.line(line)
             .is_some_and(|line| line.account.as_bytes() == number)
-            || number_of(request.request_uri()) == number
+            || (request.uri()).is_some_and(|uri| dialled_number(uri) == number)
     }
 
     /// Whether a line has all the calls that it may have.
@@ -250,8 +250,8 @@ fn at_server(user: &[u8], server: &str) -> Vec<u8> {
 
 /// Host of a line's URIs; of a telephone number its context, which an address is not (RFC 3966 §3).
 fn context_of(server: &Host, is_tel: bool) -> Option<String> {
-    let is_address = crate::message::Host::parse(server.name.as_bytes())
-        .is_some_and(|host| matches!(host, crate::message::Host::Address(_)));
+    let host = crate::message::Host::parse(server.name.as_bytes());
+    let is_address = host.is_some_and(|host| host.address().is_some());
     (!is_tel || !is_address).then(|| server.name.clone())
 }
 
@@ -261,11 +261,11 @@ fn called_numbers(request: &Message<'_>) -> Vec<Vec<u8>> {
     let called = request.value(HeaderName::PCalledPartyId);
     let called = called.and_then(|value| NameAddr::parse(value).ok());
     let uris = [
-        called.map(|called| called.uri),
-        Some(request.to().uri),
-        Some(request.request_uri()),
+        called.map(|called| called.parts()),
+        Some(request.to().parts()),
+        request.uri().copied(),
     ];
-    let numbers = uris.into_iter().flatten().map(number_of);
+    let numbers = uris.iter().flatten().map(dialled_number);
     numbers.filter(|number| !number.is_empty()).collect()
 }
 
@@ -274,15 +274,13 @@ fn called_numbers(request: &Message<'_>) -> Vec<Vec<u8>> {
 pub(super) fn outside_identity(request: &Message<'_>, host: Option<String>) -> (Vec<u8>, Identity) {
     let asserted = (request.values(HeaderName::PAssertedIdentity))
         .filter_map(|value| NameAddr::parse(value).ok())
-        .map(|asserted| (number_of(asserted.uri), asserted))
+        .map(|asserted| (dialled_number(&asserted.parts()), asserted))
         .find(|(number, _)| !number.is_empty());
     let from = *request.from();
-    let own = number_of(from.uri);
+    let own = dialled_number(&from.parts());
     let said = Identity {
         user: own.clone(),
-        host: Uri::parse(from.uri)
-            .ok()
-            .map(|uri| String::from_utf8_lossy(uri.host_raw).into_owned()),
+        host: Some(String::from_utf8_lossy(from.parts().host_raw).into_owned()),
         ..Identity::default()
     };
     let number = asserted.as_ref().map_or(own, |(number, _)| number.clone());
@@ -301,11 +299,4 @@ pub(super) fn outside_identity(request: &Message<'_>, host: Option<String>) -> (
         from.push_display(&mut identity.display);
     }
     (number, identity)
-}
-
-fn number_of(uri: &[u8]) -> Vec<u8> {
-    Uri::parse(uri)
-        .as_ref()
-        .map(dialled_number)
-        .unwrap_or_default()
 }

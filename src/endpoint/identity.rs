@@ -316,7 +316,7 @@ impl Endpoint {
 
     /// A user by address registers without a password, but only himself.
     fn may_register_as(&self, request: &Message<'_>, user: UserId) -> bool {
-        request.method() != Method::Register || self.names(request.to().uri, user)
+        request.method() != Method::Register || self.names(&request.to().parts(), user)
     }
 
     /// A right answer came from this source.
@@ -446,22 +446,19 @@ impl Endpoint {
     /// REGISTER: To is the authenticated user. Others: From is, or P-Preferred-Identity with an anonymous From.
     fn may_call_himself(&self, request: &Message<'_>, user: UserId) -> bool {
         if request.method() == Method::Register {
-            return self.names(request.to().uri, user);
+            return self.names(&request.to().parts(), user);
         }
-        self.names(request.from().uri, user)
+        self.names(&request.from().parts(), user)
             || is_anonymous(request.from())
                 && request
                     .value(HeaderName::PPreferredIdentity)
                     .and_then(|value| NameAddr::parse(value).ok())
-                    .is_some_and(|preferred| self.names(preferred.uri, user))
+                    .is_some_and(|preferred| self.names(&preferred.parts(), user))
     }
 
     /// Whether a URI is this user's address-of-record here.
-    fn names(&self, uri: &[u8], user: UserId) -> bool {
+    fn names(&self, uri: &Uri<'_>, user: UserId) -> bool {
         let Some(own) = self.config.users.get(user.0 as usize) else {
-            return false;
-        };
-        let Ok(uri) = Uri::parse(uri) else {
             return false;
         };
         if !uri.user.contains(&b'%') {
@@ -528,5 +525,5 @@ fn is_diverted(request: &Message<'_>, uri: &[u8]) -> bool {
 
 /// RFC 3323 §4.1.1.3 and what phones make of it.
 fn is_anonymous(from: &NameAddr<'_>) -> bool {
-    Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(b"anonymous"))
+    from.parts().user.eq_ignore_ascii_case(b"anonymous")
 }

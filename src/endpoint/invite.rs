@@ -405,7 +405,7 @@ fn direction_outside(caller: Who) -> &'static str {
 
 /// From towards the callees. The user part is what was authenticated; anonymous stays anonymous.
 fn user_from(from: &NameAddr<'_>, display: &str, name: &str, host: Option<String>) -> Identity {
-    if Uri::parse(from.uri).is_ok_and(|uri| uri.user.eq_ignore_ascii_case(ANONYMOUS)) {
+    if from.parts().user.eq_ignore_ascii_case(ANONYMOUS) {
         return Identity::anonymous();
     }
     let mut identity = Identity {

@@ -50,8 +50,10 @@ impl Endpoint {
             &mut self.changes,
         );
         self.keep_changes();
-        let may_move = !self.may_be_forged(&arrival.flow, user);
-        if registered.status == 200 && may_move && self.calls.calls_of(user) > 0 {
+        if registered.status == 200
+            && self.calls.calls_of(user) > 0
+            && !self.may_be_forged(&arrival.flow, user)
+        {
             self.move_legs(now, user, &arrival, &flows_before);
         }
         let tag = self.request_tag(arrival.request);
@@ -71,10 +73,8 @@ impl Endpoint {
         if registered.status == 200 {
             self.phone_is_back(now, user, &arrival);
         }
-        let is_behind_nat = || {
-            let contact = || registered.contact;
-            was_behind_nat || crate::call::shows_nat(arrival.request, &arrival.flow, contact)
-        };
+        let is_behind_nat =
+            || was_behind_nat || crate::call::is_behind_nat(arrival.request, &arrival.flow);
         if registered.status == 200 && is_behind_nat() {
             self.is_behind_nat(now.mono, user, &arrival.flow);
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::limits::{LINE_REASON_BYTES_MAX, LINE_ROUTE_BYTES_MAX};
 use crate::message::{
-    Contact, HeaderName, Host, Message, NameAddr, Scheme, StartLine, Uri, printable, reason_phrase,
+    Contact, HeaderName, Host, Message, NameAddr, Scheme, StartLine, printable, reason_phrase,
 };
 
 /// RFC 3261 §19.1.2: the port of a URI without one.
@@ -39,11 +39,11 @@ pub(super) fn granted(
         let Ok(contact) = Contact::parse(value) else {
             continue;
         };
-        let uri = Uri::parse(contact.address.uri);
-        let Some(uri) = uri.ok().filter(|uri| uri.user == token) else {
+        let uri = &contact.uri;
+        if uri.user != token {
             others = others.saturating_add(1);
             continue;
-        };
+        }
         let seconds = contact.expires.or(response.expires()).unwrap_or(asked);
         longest = longest.max(Some(seconds));
         let is_same = uri.host == Host::Address(ours.ip().to_canonical())
@@ -94,11 +94,10 @@ pub(super) fn public_identity(response: &Message<'_>) -> Box<[u8]> {
     let uris = response
         .values(HeaderName::PAssociatedUri)
         .filter_map(|value| {
-            let uri = NameAddr::parse(value).ok()?.uri;
-            let scheme = Uri::parse(uri).ok()?.scheme;
-            let is_usable =
-                matches!(scheme, Scheme::Sip | Scheme::Tel) && uri.len() <= LINE_ROUTE_BYTES_MAX;
-            is_usable.then_some(uri)
+            let uri = NameAddr::parse(value).ok()?.parts();
+            let is_usable = matches!(uri.scheme, Scheme::Sip | Scheme::Tel)
+                && uri.raw.len() <= LINE_ROUTE_BYTES_MAX;
+            is_usable.then_some(uri.raw)
         });
     let mut uris = uris;
     uris.next().unwrap_or_default().into()

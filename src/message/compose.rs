@@ -281,7 +281,7 @@ fn stamp(buffer: &mut Vec<u8>, line: &[u8], top: &Via<'_>, flow: &Flow) {
             buffer.extend_from_slice(part);
         }
     }
-    if rport || Host::parse(top.host) != Some(Host::Address(remote)) {
+    if rport || top.address != Some(remote) {
         buffer.extend_from_slice(b";received=");
         append_address(buffer, remote);
     }

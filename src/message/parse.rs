@@ -29,7 +29,16 @@ pub struct Message<'a> {
     call_id: &'a [u8],
     cseq: CSeq<'a>,
     max_forwards: Option<u8>,
+    contact: FirstContact<'a>,
     index: Index,
+}
+
+/// What the check of a request's Contacts leaves.
+#[derive(Clone, Debug, Default)]
+struct FirstContact<'a> {
+    /// `None`: there is none, it is `*`, or nothing was checked.
+    first: Option<Contact<'a>>,
+    has_more: bool,
 }
 
 /// RFC 3261 §7.1 and §7.2.
@@ -186,12 +195,13 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Error> {
         }
         None => None,
     };
-    if let StartLine::Request { token, .. } = start {
-        if token != cseq.token {
+    let contact = match start {
+        StartLine::Request { token, .. } if token != cseq.token => {
             return Err(Error::new(ErrorKind::CSeqMethod, at));
         }
-        check_contacts(bytes, &index)?;
-    }
+        StartLine::Request { .. } => check_contacts(bytes, &index)?,
+        StartLine::Response { .. } => FirstContact::default(),
+    };
     let body = body(bytes, body_at, &index)?;
     let end = body_at.saturating_add(body.len());
     let bytes = bytes.get(..end).unwrap_or(bytes);
@@ -206,6 +216,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, Error> {
         call_id,
         cseq,
         max_forwards,
+        contact,
         index,
     })
 }
@@ -479,9 +490,10 @@ fn check_call_id(value: &[u8]) -> Result<(), Error> {
 }
 
 /// Every Contact is an address, or there is one line and it is `*`.
-fn check_contacts(bytes: &[u8], index: &Index) -> Result<(), Error> {
+fn check_contacts<'a>(bytes: &'a [u8], index: &Index) -> Result<FirstContact<'a>, Error> {
     let mut star = false;
     let mut seen = false;
+    let mut contact = FirstContact::default();
     for line in index.starting_at(HeaderName::Contact) {
         if line.name != HeaderName::Contact {
             continue;
@@ -490,13 +502,16 @@ fn check_contacts(bytes: &[u8], index: &Index) -> Result<(), Error> {
         if star || (seen && value == b"*") {
             return Err(Error::new(ErrorKind::Contact, at));
         }
-        seen = true;
         star = value == b"*";
         if !star {
-            Contact::check_line(value).map_err(|error| error.within(ErrorKind::Contact, at))?;
+            let (first, has_more) =
+                Contact::parse_line(value).map_err(|error| error.within(ErrorKind::Contact, at))?;
+            contact.has_more = seen || has_more;
+            contact.first.get_or_insert(first);
         }
+        seen = true;
     }
-    Ok(())
+    Ok(contact)
 }
 
 /// RFC 3261 §18.3, §20.14.
@@ -647,10 +662,19 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The first Contact of a request, if it is an address; `None` in a response.
+    pub fn first_contact(&self) -> Option<&Contact<'a>> {
+        self.contact.first.as_ref()
+    }
+
     /// Each Contact that is an address. In a request that is every one; in a response malformed ones are left out.
     pub fn contact_values(&self) -> impl Iterator<Item = Contact<'a>> + '_ {
-        self.values(HeaderName::Contact)
-            .filter_map(|value| Contact::parse(value).ok())
+        // Mostly a request has one, which has been parsed.
+        let only = self.contact.first.filter(|_| !self.contact.has_more);
+        let all = || self.values(HeaderName::Contact);
+        let parsed = only.is_none().then(all).into_iter().flatten();
+        only.into_iter()
+            .chain(parsed.filter_map(|value| Contact::parse(value).ok()))
     }
 }
 
@@ -701,6 +725,34 @@ mod tests {
         assert_eq!(message.lines().count(), 8);
         assert_eq!(message.bytes(), REGISTER.as_bytes());
         assert_eq!(message.body(), b"");
+    }
+
+    #[test]
+    fn contacts_are_the_same_kept_or_read_again() {
+        let contacts = |lines: &str| {
+            let text = with(
+                "Contact: <sip:100@192.0.2.7:5062>;q=0.5;expires=60, \"B\" <sip:b@[2001:db8::1]>\r\n",
+                lines,
+            );
+            let message = parse(text.as_bytes()).unwrap();
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let first = message
+                .first_contact()
+                .map(|contact| text(contact.address.uri));
+            let all = message.contact_values();
+            let all: Vec<String> = all.map(|contact| text(contact.uri.raw)).collect();
+            assert_eq!(first.as_ref(), all.first(), "{lines}");
+            all.join(" ")
+        };
+        for (lines, all) in [
+            ("", ""),
+            ("Contact: *\r\n", ""),
+            ("Contact: sip:a@b;q=0.1\r\n", "sip:a@b"),
+            ("m: <sip:a@b>\r\nContact: <sip:c@d>\r\n", "sip:a@b sip:c@d"),
+            ("m: <sip:a@b>,\r\n <sip:c@d>\r\n", "sip:a@b sip:c@d"),
+        ] {
+            assert_eq!(contacts(lines), all);
+        }
     }
 
     #[test]

@@ -99,6 +99,15 @@ impl<'a> Host<'a> {
             _ => Self::parse(bytes),
         }
     }
+
+    /// The address, if it is one.
+    #[inline]
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
 }
 
 /// What is behind the `hostname` that `bytes` begin with: labels begin and end with a letter or digit; a dot may end it. The
@@ -224,15 +233,9 @@ impl<'a> Uri<'a> {
         Ok(uri)
     }
 
-    /// Whether [`Uri::parse`] parses `bytes`.
-    pub(crate) fn check(bytes: &'a [u8]) -> Result<(), Error> {
-        let mut uri = Self::EMPTY;
-        uri.read(bytes)
-    }
-
     /// Fills in what `bytes` say. Apart, so that each part goes to its place as soon as it is known.
     #[inline(never)]
-    fn read(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
+    pub(crate) fn read(&mut self, bytes: &'a [u8]) -> Result<(), Error> {
         let mut cursor = Cursor::new(bytes);
         let scheme = match bytes {
             // By far the most common, without a look at the table.
@@ -263,7 +266,8 @@ impl<'a> Uri<'a> {
         Ok(())
     }
 
-    const EMPTY: Self = Self {
+    /// No URI at all.
+    pub(crate) const EMPTY: Self = Self {
         raw: b"",
         scheme: Scheme::Other,
         user: b"",

@@ -9,8 +9,6 @@
 mod answer;
 mod request;
 
-use std::net::IpAddr;
-
 use crate::config;
 use crate::location::{Binding, BindingId, Location, NewBinding};
 use crate::message::{ContactValue, Message, Uri};
@@ -27,17 +25,11 @@ pub struct Registered {
     pub status: u16,
     /// Reason phrase.
     pub reason: &'static str,
-    /// With 200: the address that the first contact of the request has for a host, if it is one.
-    pub contact: Option<IpAddr>,
 }
 
 impl Registered {
     const fn new(status: u16, reason: &'static str) -> Self {
-        Self {
-            status,
-            reason,
-            contact: None,
-        }
+        Self { status, reason }
     }
 }
 
@@ -83,10 +75,7 @@ pub fn register(
     match outcome {
         Ok(done) => {
             answer::success(now, location, user, done.as_ref(), lines);
-            Registered {
-                contact: done.and_then(|registration| registration.first),
-                ..Registered::new(200, "OK")
-            }
+            Registered::new(200, "OK")
         }
         Err(refused) => {
             if refused.status == 423 {
@@ -99,14 +88,16 @@ pub fn register(
 
 /// Which bindings a REGISTER may touch.
 struct Sight<'a> {
+    flow: &'a Flow,
     may_be_forged: &'a dyn Fn(&Flow) -> bool,
     /// It may be forged itself.
     is_forgeable: bool,
 }
 
 impl<'a> Sight<'a> {
-    fn new(flow: &Flow, may_be_forged: &'a dyn Fn(&Flow) -> bool) -> Self {
+    fn new(flow: &'a Flow, may_be_forged: &'a dyn Fn(&Flow) -> bool) -> Self {
         Self {
+            flow,
             may_be_forged,
             is_forgeable: may_be_forged(flow),
         }
@@ -114,7 +105,10 @@ impl<'a> Sight<'a> {
 
     /// Anybody can have made this binding. Its flow says so, also after a restart: on that nobody is asked for more.
     fn is_unproven(&self, binding: &Binding) -> bool {
-        (self.may_be_forged)(&binding.flow())
+        match binding.is_on(self.flow) {
+            true => self.is_forgeable,
+            false => (self.may_be_forged)(&binding.flow()),
+        }
     }
 
     fn sees(&self, binding: &Binding) -> bool {
@@ -266,9 +260,14 @@ fn plan(
     contacts: &[Wanted<'_>],
     bindings: &[NewBinding<'_>],
 ) -> Result<Plan, Registered> {
-    let (seen, unseen): (Vec<_>, Vec<_>) =
-        (location.entries(user)).partition(|(_, binding)| sight.sees(binding));
-    let mut current: Vec<Current<'_>> = seen.into_iter().map(Current::new).collect();
+    let (mut current, mut unseen) = (Vec::new(), Vec::new());
+    for entry in location.entries(user) {
+        if sight.sees(entry.1) {
+            current.push(Current::new(entry));
+        } else {
+            unseen.push(entry);
+        }
+    }
     let mut plan = Plan {
         matched: Vec::with_capacity(contacts.len()),
         removed: Vec::new(),

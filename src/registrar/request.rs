@@ -2,13 +2,12 @@
 //! no binding is looked at here.
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config;
 use crate::limits::{CONTACTS_MAX, HEADER_LINES_MAX};
 use crate::location::Binding;
-use crate::message::{Contact, HeaderName, Host, Message, NameAddr, Params, Scheme, Uri};
+use crate::message::{Contact, HeaderName, Message, NameAddr, Params, Scheme, Uri};
 use crate::source::Flow;
 
 use super::Registered;
@@ -19,8 +18,6 @@ const NEVER_TOO_BRIEF: Duration = Duration::from_secs(3600);
 /// A REGISTER with contacts.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
-    /// The address that the first contact has for a host, if it is one.
-    pub first: Option<IpAddr>,
     /// Each contact once.
     pub contacts: Vec<Wanted<'a>>,
     /// Path values joined by `, `.
@@ -50,22 +47,15 @@ impl<'a> Registration<'a> {
         forbidden: &dyn Fn(&Uri<'_>, &Flow) -> bool,
     ) -> Result<Self, Registered> {
         let mut contacts: Vec<Wanted<'a>> = Vec::new();
-        let mut first = None;
         let header = request.expires();
         for (count, contact) in request.contact_values().enumerate() {
             if count >= CONTACTS_MAX.max(config.bindings_per_user_max) {
                 return Err(Registered::new(403, "Too Many Contacts"));
             }
             let lifetime = lifetime(contact.expires.or(header), config)?;
-            let wanted = Wanted::read(&contact, lifetime)?;
+            let wanted = Wanted::read(&contact, lifetime);
             if !wanted.is_removal() {
                 wanted.check(flow, forbidden)?;
-            }
-            if count == 0 {
-                first = match wanted.uri.host {
-                    Host::Address(address) => Some(address),
-                    Host::Name(_) => None,
-                };
             }
             // The same contact twice: the later one counts.
             contacts.retain(|earlier| !wanted.is_same_as(earlier));
@@ -75,7 +65,6 @@ impl<'a> Registration<'a> {
         let path = path(request, flow, is_adding, forbidden)?;
         let is_outbound = outbound(request, &mut contacts)?;
         Ok(Self {
-            first,
             contacts,
             path,
             is_outbound,
@@ -84,9 +73,7 @@ impl<'a> Registration<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn read(contact: &Contact<'a>, lifetime: Duration) -> Result<Self, Registered> {
-        let uri =
-            Uri::parse(contact.address.uri).map_err(|_| Registered::new(400, "Bad Contact"))?;
+    fn read(contact: &Contact<'a>, lifetime: Duration) -> Self {
         let mut params = Vec::new();
         for (name, value) in contact.address.params.iter() {
             if name.eq_ignore_ascii_case(b"q") || name.eq_ignore_ascii_case(b"expires") {
@@ -101,7 +88,7 @@ impl<'a> Wanted<'a> {
             }
         }
         let mut wanted = Self {
-            uri,
+            uri: contact.uri,
             params,
             reg_id: 0,
             q: contact.q,
@@ -111,7 +98,7 @@ impl<'a> Wanted<'a> {
         if !wanted.instance().is_empty() {
             wanted.reg_id = Params(&wanted.params).get("reg-id").map_or(0, reg_id);
         }
-        Ok(wanted)
+        wanted
     }
 
     /// Whether it may be registered at all.
@@ -243,9 +230,9 @@ fn path(
         return Ok(path);
     }
     for (count, value) in request.values(HeaderName::Path).enumerate() {
-        let uri = NameAddr::parse(value).and_then(|address| Uri::parse(address.uri));
-        let uri = uri
-            .ok()
+        let address = NameAddr::parse(value).ok();
+        let uri = address
+            .map(|address| address.parts())
             .filter(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips));
         let (Some(uri), true) = (uri, count < HEADER_LINES_MAX) else {
             return Err(Registered::new(400, "Bad Path"));
@@ -274,8 +261,7 @@ fn outbound(request: &Message<'_>, contacts: &mut [Wanted<'_>]) -> Result<bool, 
     let edge_is_outbound = || {
         let last = request.values(HeaderName::Path).last();
         last.and_then(|value| NameAddr::parse(value).ok())
-            .and_then(|address| Uri::parse(address.uri).ok())
-            .is_some_and(|uri| uri.params.get("ob").is_some())
+            .is_some_and(|address| address.parts().params.get("ob").is_some())
     };
     if !is_first_hop && !edge_is_outbound() {
         if is_supported {

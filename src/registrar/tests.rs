@@ -7,7 +7,7 @@ mod outbound;
 use super::*;
 use crate::message;
 use crate::source::{ConnectionId, Transport};
-use crate::store::{BindingKey, BindingRow};
+use crate::store::{BindingKey, BindingRow, Text};
 use crate::time::{Instant, UnixTime};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ struct Desk {
     settings: config::Registrar,
     flow: Flow,
     /// The user's own address.
-    address: Option<IpAddr>,
+    address: Option<std::net::IpAddr>,
     now: u64,
     changes: Vec<Change>,
     lines: Vec<u8>,
@@ -163,7 +163,6 @@ fn a_first_registration() {
         "Contact: \"Al\" <sip:100@10.0.0.5:5062>\nUser-Agent: Phone/1\n",
     );
     assert_eq!((answer.status, answer.reason), (200, "OK"));
-    assert_eq!(answer.contact, Some([10, 0, 0, 5].into()));
     assert_eq!(desk.contacts(), ["<sip:100@10.0.0.5:5062>;expires=600"]);
     assert_eq!(desk.values("Date"), ["Sun, 15 Jun 2025 15:06:40 GMT"]);
     assert_eq!(desk.values("Supported"), ["path, outbound"]);
@@ -172,14 +171,14 @@ fn a_first_registration() {
         desk.changes,
         [Change::Binding(Box::new(BindingRow {
             user: "100".into(),
-            contact: b"sip:100@10.0.0.5:5062".to_vec(),
-            path: Vec::new(),
-            call_id: b"a".to_vec(),
+            contact: b"sip:100@10.0.0.5:5062".to_vec().into(),
+            path: Text::default(),
+            call_id: b"a".to_vec().into(),
             cseq: 1,
             q: 1000,
-            instance: Vec::new(),
+            instance: Text::default(),
             reg_id: 0,
-            user_agent: b"Phone/1".to_vec(),
+            user_agent: b"Phone/1".to_vec().into(),
             transport: Transport::Udp,
             local: desk.flow.local,
             remote: desk.flow.remote,
@@ -373,8 +372,8 @@ fn contacts_are_compared_as_uris() {
     let Change::BindingGone(gone) = &desk.changes[0] else {
         panic!("{:?}", desk.changes);
     };
-    assert_eq!(gone.user, "100");
-    assert_eq!(gone.contact, b"sip:%61lice@Phone.Example;transport=udp");
+    assert_eq!(&*gone.user, "100");
+    assert_eq!(*gone.contact, *b"sip:%61lice@Phone.Example;transport=udp");
     assert!(matches!(&desk.changes[1..], [Change::Binding(row)] if row.cseq == 2));
     // A port that is the default is not no port.
     desk.register(
@@ -559,7 +558,9 @@ fn expired_bindings_are_not_listed_even_between_two_seconds() {
     desk.now = 60;
     desk.register("a", 2, "");
     assert_eq!(desk.contacts(), ["<sip:2@h>;expires=1"]);
-    assert!(matches!(&desk.changes[..], [Change::BindingGone(gone)] if gone.contact == b"sip:1@h"));
+    assert!(
+        matches!(&desk.changes[..], [Change::BindingGone(gone)] if *gone.contact == *b"sip:1@h")
+    );
 }
 
 #[test]

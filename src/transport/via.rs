@@ -140,6 +140,7 @@ mod tests {
         Via {
             transport: b"UDP",
             host: b"10.0.0.1",
+            address: Some([10, 0, 0, 1].into()),
             port,
             branch: b"z9hG4bK1",
             rport,

@@ -537,16 +537,15 @@ impl Call {
         };
         let mut identity = Identity::default();
         address.push_display(&mut identity.display);
-        match (&leg.party, Uri::parse(address.uri)) {
-            (Party::User(_, name), _) if party != CALLER => {
+        match &leg.party {
+            Party::User(_, name) if party != CALLER => {
                 identity.user = name.as_bytes().to_vec();
             }
-            (_, Ok(uri)) => {
-                uri.user_unescaped(&mut identity.user);
+            _ => {
+                address.parts().user_unescaped(&mut identity.user);
                 let end = memchr::memchr(b';', &identity.user).unwrap_or(identity.user.len());
                 identity.user.truncate(end);
             }
-            (_, Err(_)) => return Identity::anonymous(),
         }
         match identity.is_anonymous() {
             true => Identity::anonymous(),

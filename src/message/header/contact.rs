@@ -1,13 +1,15 @@
 //! Contact (RFC 3261 §20.10).
 
 use crate::message::scan::{self, Cursor};
-use crate::message::{Error, ErrorKind, Message, NameAddr};
+use crate::message::{Error, ErrorKind, Message, NameAddr, Uri};
 
 /// One Contact value.
 #[derive(Clone, Copy, Debug)]
 pub struct Contact<'a> {
     /// URI, display name, parameters.
     pub address: NameAddr<'a>,
+    /// The URI in parts.
+    pub uri: Uri<'a>,
     /// `q` in thousandths (RFC 3261 §20.10), 1000 if absent.
     pub q: u16,
     /// `expires` in seconds, as [`Message::expires`] reads them.
@@ -38,22 +40,24 @@ impl<'a> Contact<'a> {
         contact.ok_or(BAD_Q)
     }
 
-    /// Checks a whole header line: values joined by commas, none of them empty or `*`.
-    pub(crate) fn check_line(value: &'a [u8]) -> Result<(), Error> {
+    /// Parses a whole header line: values joined by commas, none of them empty or `*`. The first, and whether there are
+    /// more.
+    pub(crate) fn parse_line(value: &'a [u8]) -> Result<(Self, bool), Error> {
         let mut cursor = Cursor::new(value);
-        loop {
+        let first = Self::take(&mut cursor)?.ok_or(BAD_Q)?;
+        let has_more = !cursor.is_at_end();
+        while cursor.eat(b',') {
             Self::take(&mut cursor)?.ok_or(BAD_Q)?;
-            if !cursor.eat(b',') {
-                return Ok(());
-            }
         }
+        Ok((first, has_more))
     }
 
     /// Takes one value of a list; `None` if its `q` is no qvalue.
     #[inline]
     fn take(cursor: &mut Cursor<'a>) -> Result<Option<Self>, Error> {
         let (mut q, mut expires) = (Some(1000), None);
-        let address = NameAddr::take(cursor, |parameter| {
+        let mut uri = Uri::EMPTY;
+        let address = NameAddr::take(cursor, &mut uri, |parameter| {
             if parameter.is(b"q") {
                 q = q.and(parameter.value.and_then(thousandths));
             } else if parameter.is(b"expires") {
@@ -62,6 +66,7 @@ impl<'a> Contact<'a> {
         })?;
         Ok(q.map(|q| Self {
             address,
+            uri,
             q,
             expires,
         }))

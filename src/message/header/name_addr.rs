@@ -23,13 +23,14 @@ pub struct NameAddr<'a> {
 }
 
 impl<'a> NameAddr<'a> {
-    /// Parses one value. The URI parses by [`Uri::parse`]; `tag` is a token and stands at most once.
+    /// Parses one value; `tag` is a token and stands at most once.
     ///
     /// # Errors
     /// Offset is within `value`.
     pub fn parse(value: &'a [u8]) -> Result<Self, Error> {
         let mut cursor = Cursor::new(value);
-        let address = Self::take(&mut cursor, |_| {})?;
+        let mut uri = Uri::EMPTY;
+        let address = Self::take(&mut cursor, &mut uri, |_| {})?;
         if cursor.is_at_end() {
             Ok(address)
         } else {
@@ -37,17 +38,18 @@ impl<'a> NameAddr<'a> {
         }
     }
 
-    /// Takes one value of a comma-joined list: the cursor ends at its comma or the end. `parameter` is told of every
-    /// parameter.
+    /// Takes one value of a comma-joined list: the cursor ends at its comma or the end. `uri`, which is empty, gets the URI
+    /// in parts; `parameter` is told of every parameter.
     #[inline]
     pub(crate) fn take(
         cursor: &mut Cursor<'a>,
+        uri: &mut Uri<'a>,
         mut parameter: impl FnMut(Parameter<'a>),
     ) -> Result<Self, Error> {
         cursor.skip_blanks();
         let start = cursor.rest();
         let display = take_display(cursor)?;
-        let uri = take_uri(cursor)?;
+        take_uri(cursor, uri)?;
         let behind_uri = cursor.rest();
         let mut tag = None;
         while cursor.eat_separator(b';') {
@@ -60,7 +62,7 @@ impl<'a> NameAddr<'a> {
         let address = Self {
             raw: cursor.since(start),
             display,
-            uri,
+            uri: uri.raw,
             params: Params(cursor.since(scan::skip_blanks(behind_uri))),
             tag: tag.and_then(|tag| tag.value),
         };
@@ -80,15 +82,21 @@ impl<'a> NameAddr<'a> {
         }
     }
 
+    /// The URI in parts, which are not kept: as a rule nobody asks.
+    pub fn parts(&self) -> Uri<'a> {
+        // It was parsed before.
+        Uri::parse(self.uri).unwrap_or(Uri::EMPTY)
+    }
+
     /// The tag parameter; `None` without, never empty.
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.tag
     }
 }
 
-/// The URI, checked, with or without angle brackets.
+/// The URI, with or without angle brackets.
 #[inline(always)]
-fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
+fn take_uri<'a>(cursor: &mut Cursor<'a>, uri: &mut Uri<'a>) -> Result<(), Error> {
     let is_bracketed = cursor.eat(b'<');
     let at = cursor.at();
     let rest = cursor.rest();
@@ -105,12 +113,12 @@ fn take_uri<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Error> {
             .position(|&byte| ends(byte))
             .unwrap_or(rest.len())
     };
-    let (uri, _) = rest.split_at_checked(length).unwrap_or_default();
-    if let Err(error) = Uri::check(uri) {
+    let (text, _) = rest.split_at_checked(length).unwrap_or_default();
+    if let Err(error) = uri.read(text) {
         return Err(error.within(error.kind, at));
     }
     cursor.advance(length.wrapping_add(usize::from(is_bracketed)));
-    Ok(uri)
+    Ok(())
 }
 
 /// The display name, if there is one: the cursor ends at `<`, or is unchanged.

@@ -1,5 +1,7 @@
 //! Via (RFC 3261 §20.42, RFC 3581).
 
+use std::net::IpAddr;
+
 use crate::message::scan::{self, Cursor};
 use crate::message::uri::{take_host, take_port};
 use crate::message::{Error, ErrorKind, Params};
@@ -11,6 +13,8 @@ pub struct Via<'a> {
     pub transport: &'a [u8],
     /// Host of sent-by as received, IPv6 references with their brackets.
     pub host: &'a [u8],
+    /// The same, if it is an address.
+    pub address: Option<IpAddr>,
     /// Port of sent-by.
     pub port: Option<u16>,
     /// The branch; empty when there is none (RFC 2543).
@@ -113,7 +117,7 @@ impl<'a> Via<'a> {
         }
         cursor.skip_blanks();
         let start = cursor.rest();
-        take_host(cursor)?;
+        let address = take_host(cursor)?.address();
         let host = cursor.since(start);
         let port = if cursor.eat_separator(b':') {
             Some(take_port(cursor)?)
@@ -123,6 +127,7 @@ impl<'a> Via<'a> {
         Ok(Self {
             transport,
             host,
+            address,
             port,
             branch: b"",
             rport: false,

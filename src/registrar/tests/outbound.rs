@@ -13,7 +13,7 @@ fn path_is_kept_and_echoed() {
         desk.location.bindings(USER).next().unwrap().path(),
         path.as_bytes()
     );
-    assert!(matches!(&desk.changes[..], [Change::Binding(row)] if row.path == path.as_bytes()));
+    assert!(matches!(&desk.changes[..], [Change::Binding(row)] if *row.path == *path.as_bytes()));
     // A refresh that came another way takes the new way.
     desk.register("a", 2, "Contact: <sip:1@h>\n");
     assert_eq!(desk.values("Path"), [""; 0]);
@@ -77,7 +77,7 @@ fn outbound_goes_by_instance_and_reg_id() {
     assert_eq!(desk.values("Require"), [""; 0]);
     assert_eq!(desk.bound().len(), 2);
     assert!(
-        matches!(&desk.changes[..], [Change::BindingGone(gone)] if gone.instance == b"<urn:uuid:bb>")
+        matches!(&desk.changes[..], [Change::BindingGone(gone)] if *gone.instance == *b"<urn:uuid:bb>")
     );
 }
 
