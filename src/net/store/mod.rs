@@ -395,6 +395,13 @@ fn real_path(path: &Path) -> Result<PathBuf, String> {
         if real.is_dir() {
             return Err(format!("state file {}: it is a folder", path.display()));
         }
+        // Not a device nor a pipe: its mode would be changed, for the whole system.
+        if !real.is_file() {
+            return Err(format!(
+                "state file {}: it is no ordinary file",
+                path.display()
+            ));
+        }
         return Ok(real);
     }
     let folder = path

@@ -59,6 +59,16 @@ fn places_that_cannot_be_used_are_named() {
             .expect_err("unusable");
         assert!(error.contains(&*path.to_string_lossy()), "{error}");
     }
+    // Nothing that is no file is touched.
+    let pipe = std::os::unix::net::UnixListener::bind(folder.path().join("pipe")).expect("made");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions();
+    let before = mode(&folder.path().join("pipe"));
+    let error = Store::open(&folder.path().join("pipe"), soon(0), KEEP, || {})
+        .map(drop)
+        .expect_err("unusable");
+    assert!(error.ends_with("pipe: it is no ordinary file"), "{error}");
+    assert_eq!(mode(&folder.path().join("pipe")), before);
+    drop(pipe);
     let error = read_secrets(&folder.path().join("none.db")).expect_err("not there");
     assert!(error.contains("none.db"), "{error}");
 }
