@@ -207,7 +207,12 @@ impl std::fmt::Display for OpenError {
 
 /// Whether the error says that the file itself is damaged, so that trying again cannot help.
 pub(super) fn is_broken(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
+    let code = match error {
+        // It says where in a statement of ours the mistake is, and has its code for itself.
+        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
+        other => other.sqlite_error_code(),
+    };
+    match code {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => true,
         // "no such table", "no such column": somebody changed the layout under us.
         Some(ErrorCode::Unknown) => error.to_string().contains("no such"),

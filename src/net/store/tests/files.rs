@@ -274,6 +274,23 @@ fn garbage_is_set_aside_never_overwritten() {
     }
 }
 
+#[test]
+fn a_layout_that_somebody_changed_is_set_aside_and_rescued() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let (store, ..) = open(&path);
+    store.keep_secret("password:100", "dear").expect("kept");
+    store.close(CLOSE).expect("closed");
+    Connection::open(&path)
+        .and_then(|edited| edited.execute_batch("ALTER TABLE bans RENAME COLUMN users TO people"))
+        .expect("edited");
+    let (store, _, secrets) = open(&path);
+    assert!(store.status().ok);
+    assert_eq!(secrets.get("password:100"), Some("dear"));
+    assert_eq!(set_aside_files(folder.path()).len(), 1);
+    store.close(CLOSE).expect("closed");
+}
+
 /// Overwrites the root page of a table with 0xff.
 fn damage(path: &Path, table: &str) {
     use std::os::unix::fs::FileExt;
