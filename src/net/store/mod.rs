@@ -193,6 +193,11 @@ impl Store {
         let failed =
             |text: &dyn std::fmt::Display| format!("state file {}: {text}", path.display());
 
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+            // Whatever it held is gone, or somebody made it for us; a broken one is spoken of below.
+            let fields = [("path", path.display().to_string())];
+            say(Level::Warn, "store_empty", fields);
+        }
         let mut stuck = None;
         let (connection, kept) = match schema::open(&path) {
             Ok(connection) => {

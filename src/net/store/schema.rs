@@ -32,6 +32,8 @@ pub(super) const WITH_MESSAGES: i64 = 5;
 const APPLICATION_ID: i64 = 0x7369_706b;
 /// How long a statement waits for somebody else's lock, e.g. a person's `sqlite3` that is writing.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// A database has a page at least.
+const DATABASE_BYTES_MIN: u64 = 512;
 /// How long rows are copied from a broken file.
 const RESCUE_TIME: Duration = Duration::from_secs(20);
 
@@ -220,6 +222,26 @@ pub(super) fn is_broken(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// What shows without opening the file, which must not be done: SQLite takes a few bytes for no database and begins a new one
+/// over them, and deletes the log of an empty one, which may hold everything.
+pub(super) fn cut_off(path: &Path) -> Option<String> {
+    let bytes = |suffix: &str| {
+        fs::metadata(beside(path, suffix))
+            .ok()
+            .map(|file| file.len())
+    };
+    match bytes("")? {
+        0 if bytes("-wal").is_some_and(|log| log > 0) => {
+            Some("it is empty, but its log is not".into())
+        }
+        // With a journal it was being made, and SQLite takes back what there is of it.
+        own @ 1..DATABASE_BYTES_MIN if bytes("-journal").is_none() => {
+            Some(format!("it ends after {own} bytes"))
+        }
+        _ => None,
+    }
+}
+
 /// `path` with `suffix` behind its last component: `sipkeep.db` + `-wal`.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -232,6 +254,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// they are used.
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     make_private(path).map_err(|error| OpenError::System(error.to_string()))?;
+    cut_off(path).map_or(Ok(()), |reason| Err(OpenError::Broken(reason)))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_with_flags(path, flags).map_err(|error| OpenError::of(&error))?;
@@ -241,6 +264,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 
 /// Opens the file for reading only, beside a server that may be running.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
+    cut_off(path).map_or(Ok(()), |reason| Err(OpenError::Broken(reason)))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(path, flags).map_err(|error| OpenError::of(&error))?;
@@ -480,6 +504,9 @@ pub(super) fn rescue(broken: &Path, connection: &mut Connection) -> rusqlite::Re
         rows: 0,
         cut_short: false,
     };
+    if cut_off(broken).is_some() {
+        return Ok(rescued);
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let Ok(old) = Connection::open_with_flags(broken, flags) else {
         return Ok(rescued);

@@ -274,6 +274,31 @@ fn garbage_is_set_aside_never_overwritten() {
     }
 }
 
+/// SQLite would begin a new database over the first and delete the log of the second.
+#[test]
+fn what_is_left_of_a_file_is_set_aside() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let log = schema::beside(&path, "-wal");
+    let now = UnixTime::from_millis(1_772_366_400_000);
+    for (serial, (own, of_log)) in [(&b"S"[..], &b""[..]), (b"", b"all that there was")]
+        .into_iter()
+        .enumerate()
+    {
+        std::fs::write(&path, own).expect("written");
+        std::fs::write(&log, of_log).expect("written");
+        let error = read_secrets(&path).expect_err("broken");
+        assert!(error.contains("sipkeep.db: it "), "{error}");
+        let (store, ..) = open_at(&path, now);
+        assert!(store.status().ok);
+        store.close(CLOSE).expect("closed");
+        let aside = set_aside_files(folder.path());
+        assert_eq!(aside.len(), serial + 1);
+        let read = |suffix| std::fs::read(schema::beside(&aside[serial], suffix)).expect("there");
+        assert_eq!((&*read(""), &*read("-wal")), (own, of_log));
+    }
+}
+
 #[test]
 fn a_layout_that_somebody_changed_is_set_aside_and_rescued() {
     let folder = folder();
