@@ -8,7 +8,8 @@
 //! and CSeq, and by no more than was granted before, waits up to 30 s for others. The promise holds all the same: the
 //! binding itself is on the disk, and after a stop that was not clean (`meta` has no `closed`) every binding is
 //! restored with `granted_s` more, which is never less than was acknowledged and never more than one full interval
-//! from the restart (see [`restored_expiry`]). A clean stop writes the exact times.
+//! from the restart (see [`restored_expiry`]). A clean stop writes the exact times, and those of bindings that were restored
+//! so and not refreshed since (see [`keep_restored`]).
 //!
 //! Failures. What could not be written stays in the merged backlog (`pending`), and is tried again after 1, 2, 4 …
 //! 60 s. A damaged file is set aside and a new one begun with the rows that can be rescued; bindings that are missing
@@ -83,6 +84,8 @@ pub(super) struct Writer {
     secrets: Vec<SecretRequest>,
     /// The marks of this start are not on the disk yet.
     starting: bool,
+    /// When it was.
+    started: UnixTime,
     last_write: Option<Instant>,
     upkeep_at: Instant,
     failure: Option<Failure>,
@@ -172,6 +175,7 @@ impl Writer {
             held_since: None,
             secrets: Vec::new(),
             starting: true,
+            started: unix_now(),
             last_write: None,
             upkeep_at: Instant::now() + UPKEEP_FIRST,
             failure: None,
@@ -452,7 +456,7 @@ impl Writer {
         cdr_keep: Duration,
     ) -> rusqlite::Result<bool> {
         if self.starting {
-            mark_start(transaction)?;
+            mark_start(transaction, self.started)?;
         }
         for request in &self.secrets {
             for (name, value) in &request.secrets {
@@ -526,6 +530,7 @@ impl Writer {
         }
         let more = batch.upkeep && remove_old(transaction, unix_now(), cdr_keep)?;
         if batch.closing {
+            keep_restored(transaction)?;
             transaction.execute(
                 "REPLACE INTO meta (key, value) VALUES ('closed', ?1)",
                 [Rfc3339(unix_now()).to_string()],
@@ -653,18 +658,38 @@ pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records \
      SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
 
 /// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
-fn mark_start(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    let now = Rfc3339(unix_now()).to_string();
-    transaction.execute(
+fn mark_start(transaction: &Transaction<'_>, started: UnixTime) -> rusqlite::Result<()> {
+    let started = Rfc3339(started).to_string();
+    let is_new = transaction.execute(
         "INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)",
-        [&now],
-    )?;
-    transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])?;
+        [&started],
+    )? > 0;
+    let was_closed = transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])? > 0;
+    transaction.execute("DELETE FROM meta WHERE key = 'restored'", [])?;
+    if !was_closed && !is_new {
+        transaction.execute(
+            "INSERT INTO meta (key, value) VALUES ('restored', ?1)",
+            [&started],
+        )?;
+    }
     let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {
         let fields = [("count", interrupted.to_string())];
         say(Level::Warn, "calls_interrupted", fields);
     }
+    Ok(())
+}
+
+/// Before a clean stop, after which every row says when its binding ends: those that this run has restored with more than
+/// their row says (see [`restored_expiry`]) and not written since. What was written since lasts longer anyway.
+fn keep_restored(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE registrations SET expires = max(expires, coalesce(
+           strftime('%Y-%m-%dT%H:%M:%fZ', min(expires, value), '+' || granted_s || ' seconds'), expires))
+         FROM meta WHERE key = 'restored'",
+        [],
+    )?;
+    transaction.execute("DELETE FROM meta WHERE key = 'restored'", [])?;
     Ok(())
 }
 

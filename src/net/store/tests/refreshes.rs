@@ -171,3 +171,47 @@ fn a_refresh_that_waited_survives_a_power_cut() {
     assert_eq!(page.items[0].disposition, "answered");
     store.close(CLOSE).expect("closed");
 }
+
+/// Its phone was told that it lasts longer than the row says, and may not refresh it before that.
+#[test]
+fn what_a_power_cut_may_have_prolonged_outlasts_a_clean_stop_too() {
+    let folder = folder();
+    let path = folder.path().join("sipkeep.db");
+    let cut = folder.path().join("cut.db");
+    let (store, ..) = open(&path);
+    let first = binding("100", b"sip:100@192.0.2.7", soon(60));
+    store.keep(Change::Binding(Box::new(first.clone())));
+    on_disk(&store);
+    for suffix in ["", "-wal"] {
+        let copied = std::process::Command::new("cp")
+            .args([schema::beside(&path, suffix), schema::beside(&cut, suffix)])
+            .status();
+        assert!(copied.expect("cp runs").success());
+    }
+    store.close(CLOSE).expect("closed");
+    let (store, snapshot, _) = open(&path);
+    let only = |snapshot: &Snapshot| snapshot.bindings[0].expires;
+    assert_eq!(
+        only(&snapshot),
+        first.expires,
+        "a clean stop prolongs nothing"
+    );
+    store.close(CLOSE).expect("closed");
+
+    std::thread::sleep(Duration::from_millis(1_100));
+    let (store, snapshot, _) = open(&cut);
+    let restored = only(&snapshot);
+    assert!(restored >= first.expires.plus(Duration::from_secs(1)));
+    // Another one is made in this run: of that the exact time is known.
+    let second = binding("101", b"sip:101@192.0.2.7", soon(60));
+    store.keep(Change::Binding(Box::new(second.clone())));
+    store.close(CLOSE).expect("closed");
+    for _ in 0..2 {
+        let (store, snapshot, _) = open(&cut);
+        // The row has the time of the writer's start, a moment later.
+        let kept = only(&snapshot);
+        assert!(kept >= restored && kept <= restored.plus(Duration::from_secs(1)));
+        assert_eq!(snapshot.bindings[1].expires, second.expires);
+        store.close(CLOSE).expect("closed");
+    }
+}
