@@ -81,17 +81,28 @@ impl Server {
 
     /// Starts one in a folder that has its `config.ini`.
     pub fn start_in(network: Network, folder: TempDir) -> Self {
-        let child = spawn(folder.path());
-        let mut server = Self {
-            network,
-            folder,
-            child,
-        };
-        server.wait_until_healthy();
+        let mut server = Self::begin_in(network, folder);
+        server.wait_for_health(200);
         server
     }
 
-    fn wait_until_healthy(&mut self) {
+    /// The same without waiting.
+    pub fn begin_in(network: Network, folder: TempDir) -> Self {
+        Self::begin_by(Command::new(program()), network, folder)
+    }
+
+    /// The same through a command that runs the program, or is it.
+    pub fn begin_by(command: Command, network: Network, folder: TempDir) -> Self {
+        let child = spawn(command, folder.path());
+        Self {
+            network,
+            folder,
+            child,
+        }
+    }
+
+    /// Waits until `/health` has this status.
+    pub fn wait_for_health(&mut self, wanted: u16) {
         let deadline = Instant::now() + START;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -100,16 +111,22 @@ impl Server {
                     self.log()
                 );
             }
-            if let Ok((200, _)) = http(self.http(), "GET", "/health", None, "") {
+            let health = http(self.http(), "GET", "/health", None, "");
+            if health.as_ref().is_ok_and(|(status, _)| *status == wanted) {
                 return;
             }
             assert!(
                 Instant::now() < deadline,
-                "no answer to /health:\n{}",
+                "/health is not {wanted}, but {health:?}:\n{}",
                 self.log()
             );
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where SIP is served.
@@ -232,7 +249,7 @@ impl Server {
 
     /// `kill -9`, as a power cut; its folder stays.
     pub fn cut_power(mut self) -> (Network, TempDir) {
-        self.signal("KILL");
+        self.child.kill().unwrap();
         self.wait_for_end(STOP);
         let folder = std::mem::replace(&mut self.folder, TempDir::new().unwrap());
         (self.network, folder)
@@ -281,19 +298,18 @@ pub fn write_config(folder: &Path, network: Network, config: &str) {
 }
 
 /// The program: this build's, or another one (a release, say) that `SIPKEEP_BINARY` names.
-fn program() -> String {
+pub fn program() -> String {
     std::env::var("SIPKEEP_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sipkeep").to_owned())
 }
 
-/// Starts the program without arguments, with its output in `server.log`. What its folder has of the system's files about
+/// Starts the program as it stands, with its output in `server.log`. What its folder has of the system's files about
 /// names, `resolv.conf` and `hosts`, it reads instead of those.
-fn spawn(folder: &Path) -> Child {
+fn spawn(mut command: Command, folder: &Path) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("server.log"))
         .unwrap();
-    let mut command = Command::new(program());
     for (variable, name) in [
         ("SIPKEEP_RESOLV_CONF", "resolv.conf"),
         ("SIPKEEP_HOSTS", "hosts"),
