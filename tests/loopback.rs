@@ -17,6 +17,7 @@ mod lines;
 mod media;
 mod messages;
 mod records;
+mod state;
 
 /// For anything that should happen at once, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@ mod capture;
 mod cli;
 mod crash;
 mod desk;
+mod disk;
 mod dns;
 mod harness;
 mod kamailio;
