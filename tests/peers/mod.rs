@@ -26,5 +26,6 @@ mod pjsua2;
 mod sipp;
 mod sipsak;
 mod sipvicious;
+mod soak;
 mod sound;
 mod trunks;
