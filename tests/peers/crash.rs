@@ -9,6 +9,7 @@ mod check;
 mod history;
 pub(super) mod load;
 mod noise;
+pub(super) mod street;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use sipkeep::testing::random::Random;
 use tempfile::TempDir;
 
 use self::check::{Finds, Moment};
-use self::load::{Counts, End, OFFICES, Office, Street};
+use self::load::{Counts, End, OFFICES, Office};
 use self::noise::Noise;
+use self::street::Street;
 use super::desk::Phone;
 use super::harness::{Network, Server};
 

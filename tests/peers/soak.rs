@@ -16,7 +16,8 @@ use sipkeep::testing::random::Random;
 
 use self::measure::Measure;
 use self::noise::Scanners;
-use super::crash::load::{self, Counts, End, OFFICES, Office, Street};
+use super::crash::load::{self, Counts, End, OFFICES, Office};
+use super::crash::street::Street;
 use super::desk::{How, Outcome, PASSWORD, Phone};
 use super::harness::{Network, Server, wait, write_config};
 

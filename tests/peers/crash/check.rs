@@ -11,7 +11,8 @@ use sipkeep::api::Rfc3339;
 
 use super::Site;
 use super::history::History;
-use super::load::{Ban, Called, Dialled, LONGEST_S, Letter, Office, Until, unix_ms};
+use super::load::{Called, Dialled, LONGEST_S, Letter, Office, Until, unix_ms};
+use super::street::Ban;
 use crate::peers::desk::Phone;
 use crate::peers::harness::Server;
 
