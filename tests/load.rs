@@ -128,8 +128,22 @@ fn count(report: &Value, name: &str) -> u64 {
 fn scenarios_tell_what_the_server_holds() {
     let server = Server::start(8);
     let users = ["--users", "1000-1007"];
-    let refresh =
-        server.load(&[&["register", "--count", "20", "--warmup", "0"][..], &users].concat());
+    let refresh = server.load(
+        &[
+            &[
+                "register",
+                "--count",
+                "20",
+                "--warmup",
+                "0",
+                "--seconds",
+                "20",
+            ][..],
+            &users,
+        ]
+        .concat(),
+    );
+    // As long as they take.
     assert_eq!(
         (count(&refresh, "done"), count(&refresh, "failed")),
         (20, 0),
