@@ -324,6 +324,9 @@ pub const BINDING_BYTES_MAX: usize = 4_096;
 pub const LISTED_CONTACTS_BYTES_MAX: usize = 49_152;
 /// Contacts in one REGISTER, removals included, unless `bindings_per_user_max` is larger. One more: 403.
 pub const CONTACTS_MAX: usize = 64;
+/// Contacts of one message that are read at all: each costs much more than the four bytes that it may be written in. More than
+/// any REGISTER may have. One more: a request gets 400, of a response it is left out.
+pub const MESSAGE_CONTACTS_MAX: usize = 128;
 /// Connections in all, those of authenticated peers included. About 1 KiB each while idle. One more is refused.
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Bytes that wait to be written to one connection. A peer that takes no more is closed.
@@ -416,6 +419,9 @@ pub const NAT_KEEPALIVES_PER_SECOND: usize = 1_000;
 /// `m=` lines of a session description that is relayed; a video conference has about 5. An offer with more is refused where it
 /// would have to be relayed, and passed on as it is elsewhere.
 pub const SDP_STREAMS_MAX: usize = 16;
+/// Lines of such a description; that video conference has about 300, with a hundred candidates. One with more is not read, as one with
+/// too many streams: each is looked at three times over, however short it is.
+pub const SDP_LINES_MAX: usize = 1_000;
 
 /// Streams of a session description that are relayed, each with four ports and sockets for each branch: audio, video, slides
 /// and a fax. The others are refused.

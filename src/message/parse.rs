@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::scan::{self, Cursor};
 use super::*;
-use crate::limits::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{HEADER_LINES_MAX, MESSAGE_BYTES_MAX, MESSAGE_CONTACTS_MAX};
 
 /// Leniency: a Call-ID may have any visible ASCII but comma and semicolon, which would end it in the headers that name a
 /// Call-ID in a list or with parameters (In-Reply-To, Replaces). RFC 3261 has no `=` in it and one `@` at most, but session
@@ -489,9 +489,10 @@ fn check_call_id(value: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Every Contact is an address, or there is one line and it is `*`.
+/// Every Contact is an address, or there is one line and it is `*`. There are at most [`MESSAGE_CONTACTS_MAX`].
 fn check_contacts<'a>(bytes: &'a [u8], index: &Index) -> Result<FirstContact<'a>, Error> {
     let mut star = false;
+    let mut room = MESSAGE_CONTACTS_MAX;
     let mut seen = false;
     let mut contact = FirstContact::default();
     for line in index.starting_at(HeaderName::Contact) {
@@ -504,9 +505,10 @@ fn check_contacts<'a>(bytes: &'a [u8], index: &Index) -> Result<FirstContact<'a>
         }
         star = value == b"*";
         if !star {
-            let (first, has_more) =
-                Contact::parse_line(value).map_err(|error| error.within(ErrorKind::Contact, at))?;
-            contact.has_more = seen || has_more;
+            let (first, count) = Contact::parse_line(value, room)
+                .map_err(|error| error.within(ErrorKind::Contact, at))?;
+            room = room.saturating_sub(count);
+            contact.has_more = seen || count > 1;
             contact.first.get_or_insert(first);
         }
         seen = true;
@@ -667,11 +669,12 @@ impl<'a> Message<'a> {
         self.contact.first.as_ref()
     }
 
-    /// Each Contact that is an address. In a request that is every one; in a response malformed ones are left out.
+    /// Each Contact that is an address. In a request that is every one; in a response malformed ones are left out, and what is
+    /// behind the first [`MESSAGE_CONTACTS_MAX`].
     pub fn contact_values(&self) -> impl Iterator<Item = Contact<'a>> + '_ {
         // Mostly a request has one, which has been parsed.
         let only = self.contact.first.filter(|_| !self.contact.has_more);
-        let all = || self.values(HeaderName::Contact);
+        let all = || self.values(HeaderName::Contact).take(MESSAGE_CONTACTS_MAX);
         let parsed = only.is_none().then(all).into_iter().flatten();
         only.into_iter()
             .chain(parsed.filter_map(|value| Contact::parse(value).ok()))
@@ -973,6 +976,26 @@ mod tests {
         ] {
             assert_eq!(star(bad).unwrap_err().kind, ErrorKind::Contact, "{bad}");
         }
+    }
+
+    #[test]
+    fn contacts_are_so_many() {
+        let of = |count: usize, separator: &str| {
+            let all = vec!["a:b"; count].join(separator);
+            let text = with("Max-Forwards", &format!("m: {all}\r\nMax-Forwards"));
+            parse(text.as_bytes()).map(|message| message.contact_values().count())
+        };
+        // Two stand there already.
+        let most = MESSAGE_CONTACTS_MAX - 2;
+        assert_eq!(of(most, ","), Ok(MESSAGE_CONTACTS_MAX));
+        assert_eq!(of(most + 1, ",").unwrap_err().kind, ErrorKind::Contact);
+        let many = vec!["a:b"; 1_000].join(",");
+        let text = format!(
+            "SIP/2.0 302 Moved\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\n\
+             CSeq: 1 INVITE\r\nContact: {many}\r\n\r\n"
+        );
+        let response = parse(text.as_bytes()).unwrap();
+        assert_eq!(response.contact_values().count(), MESSAGE_CONTACTS_MAX);
     }
 
     #[test]

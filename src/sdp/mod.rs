@@ -30,7 +30,7 @@ mod write;
 
 use std::net::IpAddr;
 
-use crate::limits::SDP_STREAMS_MAX;
+use crate::limits::{SDP_LINES_MAX, SDP_STREAMS_MAX};
 use lines::{Line, lines};
 pub use multipart::part;
 pub use write::{Shown, rewrite};
@@ -108,6 +108,8 @@ pub enum Unreadable {
     Malformed,
     /// There are more than [`SDP_STREAMS_MAX`] streams.
     TooManyStreams,
+    /// There are more than [`SDP_LINES_MAX`] lines.
+    TooManyLines,
 }
 
 /// The streams of a session description, in its order.
@@ -125,7 +127,12 @@ pub fn read(description: &[u8]) -> Result<Vec<Stream>, Unreadable> {
     // One is the rule; growing would make room for four.
     let mut streams: Vec<Stream> = Vec::with_capacity(1);
     let (mut address, mut direction) = (None, Direction::default());
+    let mut room = SDP_LINES_MAX;
     for line in lines {
+        room = room.saturating_sub(1);
+        if room == 0 {
+            return Err(Unreadable::TooManyLines);
+        }
         match (line.kind(), streams.last_mut()) {
             (b'm', _) => {
                 if streams.len() >= SDP_STREAMS_MAX {

@@ -100,6 +100,9 @@ fn odd_descriptions_are_read() {
         of(&many(SDP_STREAMS_MAX + 1)),
         Err(Unreadable::TooManyStreams)
     );
+    let long = |count| format!("v=0\n{}", "a=b\n".repeat(count));
+    assert_eq!(of(&long(SDP_LINES_MAX - 1)), Ok(Vec::new()));
+    assert_eq!(of(&long(SDP_LINES_MAX)), Err(Unreadable::TooManyLines));
     assert_eq!(of("v=0\r\ns=-\r\n").unwrap(), []);
     // Bare LF, no end of the last line, a count of ports, a name, a direction for all.
     let streams = of("v=0\na=inactive\nc=IN IP4 phone.example\nm=audio 4000/2 RTP/SAVP 0").unwrap();

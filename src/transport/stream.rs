@@ -17,6 +17,10 @@
 //! one) ends the stream. Whether the message is SIP at all is not looked at; when `message::parse` refuses its structure, the connection is
 //! best closed too.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
 use crate::limits::MESSAGE_BYTES_MAX;
 
 /// End of the header part.
@@ -218,8 +222,8 @@ impl<'a> Frames<'a> {
     /// A message begins at the start of `rest`.
     fn head_in_segment(&mut self) -> Step<'a> {
         let rest = self.rest;
-        let Some(head) = memchr::memmem::find(rest, BLANK_LINE)
-            .and_then(|at| rest.get(..at.saturating_add(BLANK_LINE.len())))
+        let Some(head) =
+            blank_line(rest).and_then(|at| rest.get(..at.saturating_add(BLANK_LINE.len())))
         else {
             if rest.len() > MESSAGE_BYTES_MAX {
                 return self.fail(FrameError::TooLong, rest);
@@ -309,6 +313,12 @@ impl Drop for Frames<'_> {
     }
 }
 
+/// Where the first blank line begins. What to search for is prepared once: a stream of many short messages pays it for each.
+fn blank_line(bytes: &[u8]) -> Option<usize> {
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(BLANK_LINE));
+    FINDER.find(bytes)
+}
+
 /// How many bytes of `segment` belong to a header part that begins with `buffer`; `None` if it does not end in it.
 fn rest_of_head(buffer: &[u8], segment: &[u8]) -> Option<usize> {
     // The blank line may lie across the cut: at most three of its bytes are in the buffer. Longest beginning first,
@@ -321,7 +331,7 @@ fn rest_of_head(buffer: &[u8], segment: &[u8]) -> Option<usize> {
             return Some(after.len());
         }
     }
-    memchr::memmem::find(segment, BLANK_LINE).map(|at| at.saturating_add(BLANK_LINE.len()))
+    blank_line(segment).map(|at| at.saturating_add(BLANK_LINE.len()))
 }
 
 /// Bytes of the message with this header part (blank line included).
@@ -354,6 +364,9 @@ fn message_length(head: &[u8]) -> Result<usize, FrameError> {
 /// One line with the lines folded into it, without its CRLF, and what follows; `None` at the blank line.
 #[allow(clippy::type_complexity)]
 fn logical_line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
+    if bytes.starts_with(b"\r\n") {
+        return Ok(None);
+    }
     let mut end = 0usize;
     loop {
         let rest = bytes.get(end..).unwrap_or_default();
@@ -367,9 +380,6 @@ fn logical_line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
         else {
             return Err(FrameError::LineEnding);
         };
-        if line_end == 0 {
-            return Ok(None);
-        }
         if !matches!(tail.first(), Some(b' ' | b'\t')) {
             return Ok(bytes.get(..line_end).map(|line| (line, tail)));
         }
@@ -382,7 +392,8 @@ fn content_length_value(line: &[u8]) -> Option<&[u8]> {
     if !matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L')) {
         return None;
     }
-    let colon = memchr::memchr(b':', line)?;
+    // It stands near, if anywhere.
+    let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = line.split_at_checked(colon)?;
     // HCOLON allows blanks before the colon (RFC 3261 §25.1).
     let name = trim_end(name);

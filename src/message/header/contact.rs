@@ -40,16 +40,19 @@ impl<'a> Contact<'a> {
         contact.ok_or(BAD_Q)
     }
 
-    /// Parses a whole header line: values joined by commas, none of them empty or `*`. The first, and whether there are
-    /// more.
-    pub(crate) fn parse_line(value: &'a [u8]) -> Result<(Self, bool), Error> {
+    /// Parses a whole header line: values joined by commas, none of them empty or `*`, at most so many. The first, and how
+    /// many there are.
+    pub(crate) fn parse_line(value: &'a [u8], most: usize) -> Result<(Self, usize), Error> {
         let mut cursor = Cursor::new(value);
-        let first = Self::take(&mut cursor)?.ok_or(BAD_Q)?;
-        let has_more = !cursor.is_at_end();
-        while cursor.eat(b',') {
-            Self::take(&mut cursor)?.ok_or(BAD_Q)?;
+        let mut first = None;
+        for count in 1..=most {
+            let one = Self::take(&mut cursor)?.ok_or(BAD_Q)?;
+            let first = *first.get_or_insert(one);
+            if !cursor.eat(b',') {
+                return Ok((first, count));
+            }
         }
-        Ok((first, has_more))
+        cursor.error(ErrorKind::Contact)
     }
 
     /// Takes one value of a list; `None` if its `q` is no qvalue.
