@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::source::Source;
 use crate::store::{BanReason, CallRecord};
 
+pub mod http;
 mod rfc3339;
 
 pub use rfc3339::{Rfc3339, Rfc3339Error};

@@ -9,12 +9,13 @@ use subtle::ConstantTimeEq;
 
 use super::core::Core;
 use super::filter::Filter;
-use super::http::{Reply, Request, Response};
+use super::http::{Reply, Response};
 use super::lanes::Lanes;
 use super::measure::{self, Latencies};
 use super::store::Store;
 use super::streams::Streams;
 use super::udp::UdpSockets;
+use crate::api::http::Request;
 use crate::api::{Answer, Cdr, Command, Dialled, Page, Reached, Rfc3339, Status};
 use crate::config::{Config, Group, Route, Trunk, User, duration_text, parse_duration};
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};

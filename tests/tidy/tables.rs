@@ -184,7 +184,7 @@ pub const IMPURE: &[(&str, &str)] = &[
     ("socket2", "sockets belong to net"),
     ("libc", "system calls belong to net"),
     ("signal_hook", "signals belong to net"),
-    ("httparse", "HTTP belongs to net"),
+    ("httparse", "HTTP belongs to net and api::http"),
     ("lexopt", "arguments belong to main"),
     ("log::error", "the core emits events and never logs"),
     ("log::warn", "the core emits events and never logs"),
