@@ -4,6 +4,8 @@
 //! blanks around names are accepted. There are no quotes, no escapes and no continuation lines. What a key may be
 //! called or hold is not known here.
 
+use std::borrow::Cow;
+
 use super::Mistake;
 use super::value::quote;
 
@@ -21,13 +23,22 @@ pub(super) struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// How mistakes name it: `[user 100]`.
+    /// How mistakes name it: `[user 100]`. Each mistake in it says so: no name makes that long.
     pub fn label(&self) -> String {
-        if self.name.is_empty() {
-            format!("[{}]", self.kind)
+        let (kind, name) = (shortened(self.kind), shortened(self.name));
+        if name.is_empty() {
+            format!("[{kind}]")
         } else {
-            format!("[{} {}]", self.kind, self.name)
+            format!("[{kind} {name}]")
         }
+    }
+}
+
+/// At most 60 characters.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(60) {
+        Some((at, _)) => format!("{}…", &text[..at]).into(),
+        None => text.into(),
     }
 }
 
@@ -45,18 +56,10 @@ pub(super) fn parse<'a>(text: &'a str, mistakes: &mut Vec<Mistake>) -> Vec<Secti
     for (index, raw) in text.split('\n').enumerate() {
         let line = index + 1;
         let content = trim(without_comment(raw.strip_suffix('\r').unwrap_or(raw)));
-        let section = sections.last().map_or_else(String::new, Section::label);
-        let mut mistake = |text: String| {
-            mistakes.push(Mistake {
-                line,
-                section: section.clone(),
-                text,
-            });
-        };
-        if raw.len() > LINE_BYTES_MAX {
-            mistake(format!("line is longer than {LINE_BYTES_MAX} bytes"));
+        let mistake = if raw.len() > LINE_BYTES_MAX {
+            Some(format!("line is longer than {LINE_BYTES_MAX} bytes"))
         } else if let Some(c) = content.chars().find(|c| c.is_control() && *c != '\t') {
-            mistake(format!("control character U+{:04X}", u32::from(c)));
+            Some(format!("control character U+{:04X}", u32::from(c)))
         } else if let Some(header) = content.strip_prefix('[') {
             let mut said = Vec::new();
             sections.push(section_of(header, line, &mut said));
@@ -67,16 +70,30 @@ pub(super) fn parse<'a>(text: &'a str, mistakes: &mut Vec<Mistake>) -> Vec<Secti
                 section: section.clone(),
                 text,
             }));
+            None
         } else if let Some((key, value)) = content.split_once('=') {
             let (key, value) = (trim(key), trim(value));
             match sections.last_mut() {
-                _ if key.is_empty() => mistake(r#"nothing before "=""#.into()),
-                None => mistake(format!("key {} before any [section]", quote(key))),
-                Some(section) => section.entries.push(Entry { line, key, value }),
+                _ if key.is_empty() => Some(r#"nothing before "=""#.into()),
+                None => Some(format!("key {} before any [section]", quote(key))),
+                Some(section) => {
+                    section.entries.push(Entry { line, key, value });
+                    None
+                }
             }
-        } else if !content.is_empty() {
+        } else if content.is_empty() {
+            None
+        } else {
             // The text is not shown: it may be a password.
-            mistake(r#"expected "key = value" or "[section]""#.into());
+            Some(r#"expected "key = value" or "[section]""#.into())
+        };
+        if let Some(text) = mistake {
+            let section = sections.last().map_or_else(String::new, Section::label);
+            mistakes.push(Mistake {
+                line,
+                section,
+                text,
+            });
         }
     }
     sections

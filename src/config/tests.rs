@@ -901,6 +901,34 @@ fn all_mistakes_come_at_once_in_the_order_of_lines() {
     assert_eq!(lines, expected);
 }
 
+/// Guessing what was meant takes no memory of its own.
+#[test]
+fn many_mistakes_take_little_memory() {
+    let text = format!("[server]\n{}", "lisstem =\n".repeat(300));
+    let info = allocation_counter::measure(|| {
+        let mistakes = read(&text).unwrap_err();
+        assert!(
+            mistakes[0].ends_with("did you mean \"listen\"?"),
+            "{}",
+            mistakes[0]
+        );
+        assert_eq!(mistakes.len(), 300);
+    });
+    assert!(info.bytes_total < 400 * 1024, "{info:?}");
+}
+
+/// Each says which section it is in, so a name has no length that many could repeat.
+#[test]
+fn a_long_name_is_not_told_with_every_mistake() {
+    let text = format!("[user {}]\n{}", "n".repeat(2_000), "wrong\n".repeat(300));
+    let info = allocation_counter::measure(|| {
+        let mistakes = Config::read(&text, Path::new("/")).unwrap_err();
+        assert!(mistakes.len() >= 300);
+        assert!(mistakes.iter().all(|one| one.section.chars().count() < 80));
+    });
+    assert!(info.bytes_total < 500 * 1024, "{info:?}");
+}
+
 #[test]
 fn secrets_are_never_shown_in_a_mistake() {
     for text in [

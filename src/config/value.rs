@@ -647,9 +647,12 @@ pub(super) fn hex<const N: usize>(text: &str) -> Result<[u8; N], String> {
 
 /// `, did you mean "password"?` if one of `candidates` is near `text`, else nothing.
 pub(super) fn did_you_mean<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    let nearest = candidates.map(|name| (distance(text, name), name)).min();
+    let most = |name: &str| (name.len() / 3).max(1);
+    // Each letter that one has more is a step: most candidates need not be compared.
+    let near = candidates.filter(|name| name.len().abs_diff(text.len()) <= most(name));
+    let nearest = near.map(|name| (distance(text, name), name)).min();
     match nearest {
-        Some((distance, name)) if distance <= (name.len() / 3).max(1) => {
+        Some((distance, name)) if distance <= most(name) => {
             format!(", did you mean \"{name}\"?")
         }
         _ => String::new(),
@@ -659,31 +662,29 @@ pub(super) fn did_you_mean<'a>(text: &str, candidates: impl Iterator<Item = &'a 
 /// Edit distance with exchanged neighbours as one step, upper and lower case as equal. Texts longer than any name
 /// are at a distance that nothing accepts.
 fn distance(left: &str, right: &str) -> usize {
-    let fold = |text: &str| {
-        text.bytes()
-            .map(|byte| byte.to_ascii_lowercase())
-            .collect::<Vec<_>>()
-    };
-    let (left, right) = (fold(left), fold(right));
+    let (left, right) = (left.as_bytes(), right.as_bytes());
     if left.len() > NAME_BYTES_MAX || right.len() > NAME_BYTES_MAX {
         return usize::MAX;
     }
-    let mut rows = vec![vec![0_usize; right.len() + 1]; left.len() + 1];
+    let is_same = |i: usize, j: usize| left[i].eq_ignore_ascii_case(&right[j]);
+    // The rows of the letter before last, of the last, and of this one.
+    let mut rows = [[0_usize; NAME_BYTES_MAX + 1]; 3];
     for i in 0..=left.len() {
+        rows.rotate_left(1);
         for j in 0..=right.len() {
-            rows[i][j] = if i == 0 || j == 0 {
+            rows[2][j] = if i == 0 || j == 0 {
                 i + j
             } else {
-                let same = usize::from(left[i - 1] != right[j - 1]);
-                let mut least = (rows[i - 1][j] + 1)
-                    .min(rows[i][j - 1] + 1)
-                    .min(rows[i - 1][j - 1] + same);
-                if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
-                    least = least.min(rows[i - 2][j - 2] + 1);
+                let change = usize::from(!is_same(i - 1, j - 1));
+                let mut least = (rows[1][j] + 1)
+                    .min(rows[2][j - 1] + 1)
+                    .min(rows[1][j - 1] + change);
+                if i > 1 && j > 1 && is_same(i - 1, j - 2) && is_same(i - 2, j - 1) {
+                    least = least.min(rows[0][j - 2] + 1);
                 }
                 least
             };
         }
     }
-    rows[left.len()][right.len()]
+    rows[2][right.len()]
 }
