@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sipkeep::testing::fuzz_target("auth_digest", bytes));
+libfuzzer_sys::fuzz_target!(init: sipkeep_fuzz::init(), |bytes: &[u8]| {
+    sipkeep::testing::auth_digest(bytes);
+});

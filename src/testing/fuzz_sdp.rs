@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::meter;
 use crate::limits::SDP_STREAMS_MAX;
 use crate::sdp::{Shown, Stream, part, read, rewrite};
+
+/// The list of all streams takes no more, growing from one; nothing but `m=` lines would be less than a quarter of it.
+const LIST: usize = 2 * SDP_STREAMS_MAX * size_of::<Stream>();
 
 /// The first byte chooses what is shown of which stream, the rest is the description; then all of it is a multipart body.
 pub fn sdp(bytes: &[u8]) {
@@ -15,13 +19,15 @@ pub fn sdp(bytes: &[u8]) {
         b"application/sdp",
         b"multipart/",
     ] {
-        if let Some(found) = part(kind, bytes) {
+        if let Some(found) = meter::within(bytes.len() + kind.len(), || part(kind, bytes)) {
             assert!(found.start < found.end && found.end <= bytes.len());
         }
     }
     let write = |from: &[u8], shown: &Shown<'_>| {
         let mut out = Vec::new();
         rewrite(from, shown, &mut out);
+        // Each line may become a longer address, and an attribute for its RTCP may come to each stream.
+        assert!(out.len() <= 4 * from.len() + 64 * SDP_STREAMS_MAX);
         out
     };
     let address = match choice & 1 {
@@ -34,7 +40,7 @@ pub fn sdp(bytes: &[u8]) {
         ports: &ports,
     };
     assert_eq!(write(description, &nothing), description);
-    let Ok(before) = read(description) else {
+    let Ok(before) = meter::below(LIST.max(4 * description.len()), || read(description)) else {
         // What cannot be read may be rewritten all the same, without a panic.
         let ports = [Some(20_000)];
         write(

@@ -1,6 +1,7 @@
 //! Fuzz body of stream framing: a stream cut anywhere gives the same frames as the whole, and a frame is as long as
 //! `message::parse` reads it.
 
+use super::meter;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::message;
 use crate::transport::{Frame, FrameError, Framer};
@@ -40,10 +41,28 @@ pub fn stream_frame(data: &[u8]) {
         remaining = tail;
     }
     assert_eq!(cut, whole, "cuts do not matter");
+    // Now and then in two at every place.
+    if count >= 240 && stream.len() <= 512 {
+        for at in 0..stream.len() {
+            let mut framer = Framer::new();
+            cut.clear();
+            let (one, other) = stream.split_at(at);
+            feed(&mut framer, one, &mut cut);
+            feed(&mut framer, other, &mut cut);
+            assert_eq!(cut, whole, "cut at {at}");
+        }
+    }
     check(stream, &whole);
 }
 
 fn feed(framer: &mut Framer, segment: &[u8], seen: &mut Vec<Seen>) {
+    let length = framer.pending() + segment.len();
+    let mut shadow = framer.clone();
+    // A copy of what is unfinished, which has room for eight bytes at least and grows by doubling.
+    meter::within(length.max(2), || {
+        let mut frames = shadow.feed(segment);
+        while frames.next().is_some() {}
+    });
     let mut frames = framer.feed(segment);
     while let Some(frame) = frames.next() {
         seen.push(match frame {

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: sipkeep_fuzz::init(), |bytes: &[u8]| {
+    sipkeep::testing::fuzz_address::via(bytes);
+});
