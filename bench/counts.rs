@@ -1,11 +1,12 @@
 //! One operation after the other for callgrind to count: `bench/counts` runs this under valgrind and divides.
 //!
-//! A line of the standard output is an id and how many operations were counted for it. Instructions inside
+//! A line of the standard output is an id and how many operations were counted for it, of `worst` also the bytes of its input. Instructions inside
 //! [`counted_operation`] are counted, [`end_of_count`] writes them down: one part of callgrind's output for each line.
 //! Every operation is done [`WARM`] times uncounted before, so that tables and buffers have grown. With an argument only the ids
 //! that contain it are counted: to see with callgrind_annotate where the instructions of one go.
 
 mod fixtures;
+mod worst;
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -74,6 +75,16 @@ fn write_down(id: &str) {
     if is_wanted(id) {
         end_of_count();
         println!("{id} {COUNTED}");
+    }
+}
+
+/// Counts `operation` once: what long inputs cost has a bound by their bytes, which stand on its line too.
+fn count_bounded(id: &str, bytes: usize, operation: &mut dyn FnMut()) {
+    if is_wanted(id) {
+        operation();
+        counted_operation(operation);
+        end_of_count();
+        println!("{id} 1 {bytes}");
     }
 }
 
@@ -658,4 +669,5 @@ fn main() {
     transactions();
     auth();
     endpoint();
+    worst::all(count_bounded);
 }
