@@ -7,7 +7,7 @@ use std::net::IpAddr;
 pub(super) struct Line<'a> {
     /// Without its end.
     pub text: &'a [u8],
-    /// CR LF, LF, or nothing at the end of the description (RFC 8866 §5 has parsers take LF alone).
+    /// CR LF, LF, or at the end of the description nothing or CR (RFC 8866 §5 has parsers take LF alone).
     pub end: &'a [u8],
 }
 
@@ -18,13 +18,11 @@ pub(super) fn lines(description: &[u8]) -> impl Iterator<Item = Line<'_>> {
         if rest.is_empty() {
             return None;
         }
-        let Some(feed) = memchr::memchr(b'\n', rest) else {
-            let text = std::mem::take(&mut rest);
-            return Some(Line { text, end: b"" });
-        };
-        let (line, behind) = rest.split_at_checked(feed.saturating_add(1))?;
+        let feed = memchr::memchr(b'\n', rest);
+        let length = feed.map_or(rest.len(), |feed| feed.saturating_add(1));
+        let (line, behind) = rest.split_at_checked(length)?;
         rest = behind;
-        let text = line.get(..feed)?;
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         let (text, end) = line.split_at_checked(text.len())?;
         Some(Line { text, end })

@@ -248,6 +248,21 @@ fn a_stream_that_finds_no_port_is_refused() {
     );
 }
 
+/// A last line that is cut off behind its CR is read as it is with the LF that it gets when more follows it.
+#[test]
+fn half_a_line_end_belongs_to_no_field() {
+    let ports = [Some(20_000)];
+    // Without a protocol nobody understands it, and it stays.
+    assert_eq!(
+        rewritten("v=0\r\nm=audio 2 \r", &ports),
+        "v=0\r\nm=audio 2 \r"
+    );
+    assert_eq!(
+        rewritten("v=0\r\nm=audio 2 RTP/AVP\r", &ports),
+        "v=0\r\nm=audio 20000 RTP/AVP\r\nc=IN IP4 192.0.2.1\r"
+    );
+}
+
 #[test]
 fn nothing_to_change_is_byte_for_byte() {
     for text in [PHONE, "", "v=0", "\r\n\n\r", "m=\nc=\n=", "o=x\r\nv=0"] {

@@ -200,7 +200,9 @@ impl<'a> Program<'a> {
             // The answer to a message that does not parse repeats what it was given.
             let is_refusal =
                 |bytes: &[u8]| bytes.starts_with(b"SIP/2.0 400") || bytes.starts_with(b"SIP/2.0 5");
+            // What keeps a NAT's mapping alive is none (RFC 5626 §3.5.1).
             if let Seen::Datagram(bytes) = &delivery.seen
+                && bytes != b"\r\n\r\n"
                 && !is_refusal(bytes)
                 && let Err(error) = parse(bytes)
             {
