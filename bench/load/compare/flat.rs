@@ -13,7 +13,7 @@ use sipkeep::store::{BanReason, BanRow, Change};
 use sipkeep::time::UnixTime;
 
 use super::server::Kind;
-use super::{Place, Row, Setup, USERS, load};
+use super::{Place, Row, SHORT_S, Setup, USERS, load};
 use crate::flood::FIRST_SOURCE;
 use crate::server::Server;
 
@@ -76,7 +76,8 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [Place; 2]) {
         }
     };
     let ping = ["ping", "--window", &window];
-    let floor = Row::new("flat: echo", "bare echo", echo, &ping).add_to(rows);
+    let floor = Row::new("flat: echo", "bare echo", echo, &ping).at_most(setup, SHORT_S);
+    let floor = floor.add_to(rows);
     let mut whos = vec![("sipkeep", sipkeep("off", users))];
     if setup.kamailio.is_some() {
         whos.push(("Kamailio", Kind::Kamailio { is_guarded: false }));
@@ -101,8 +102,7 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [Place; 2]) {
             Row::new(&format!("flat: refresh, {size} held"), who, place, &words)
         });
     }
-    let seconds = setup.seconds.min(SECONDS_MAX).to_string();
-    let words = ["options", "--window", &window, "--seconds", &seconds];
+    let words = ["options", "--window", &window];
     add_all(rows, floor, &|size| {
         let fill = Fill::Transactions(size);
         let place = Place::Fresh(Fresh {
@@ -115,11 +115,12 @@ pub fn plan(setup: &Setup, rows: &mut Vec<Row>, [echo, drop]: [Place; 2]) {
             place,
             &words,
         )
+        .at_most(setup, SECONDS_MAX)
     });
     let flood = |work: &str, who, place, size: u32| {
         let sources = size.to_string();
         let words = ["flood", "--rate", FLOOD, "--sources", &sources];
-        Row::new(work, who, place, &words)
+        Row::new(work, who, place, &words).at_most(setup, SHORT_S)
     };
     let smallest = sizes.first().copied().unwrap_or(1);
     let floor = flood("flat: banned", "bare loop", drop, smallest).add_to(rows);

@@ -38,6 +38,9 @@ const CALLS_WINDOW: &str = "64";
 const FLOODS: [&str; 4] = ["20000", "50000", "100000", "200000"];
 /// Of each run, before it is measured.
 const WARMUP_S: f64 = 0.5;
+/// What leaves nothing behind, a loop's work or a banned source's packet, is measured no longer than this in a turn; what is
+/// remembered for a while has as long as was asked for.
+const SHORT_S: f64 = 12.0;
 /// What a run takes beside its time: to start the load, to register its users, to wait for the last answers.
 const AROUND_S: f64 = 0.8;
 
@@ -118,6 +121,20 @@ impl Row {
             aim: None,
             runs: Vec::new(),
         }
+    }
+
+    /// Measured no longer than so many seconds in a turn.
+    fn at_most(mut self, setup: &Setup, seconds: f64) -> Self {
+        let seconds = setup.seconds.min(seconds).to_string();
+        self.words.extend(["--seconds".to_owned(), seconds]);
+        self
+    }
+
+    /// Seconds of a turn.
+    fn seconds(&self, setup: &Setup) -> f64 {
+        let place = self.words.iter().position(|word| word == "--seconds");
+        let own = place.and_then(|place| self.words.get(place + 1)?.parse().ok());
+        own.unwrap_or(setup.seconds)
     }
 
     /// Compared with the row in that place; at most so many times as much.
@@ -214,9 +231,10 @@ pub fn run(arguments: &Arguments, wanted: &Compare) -> Result<String, String> {
         &mut report,
     )?;
     let mut text = format!(
-        "{} runs of {} s each, {}{}; medians, ratios of each turn\n\n",
+        "{} runs of {} s each ({} s of what leaves nothing behind: loops, floods), {}{}; medians, ratios of each turn\n\n",
         wanted.rounds,
         setup.seconds,
+        setup.seconds.min(SHORT_S),
         machine(),
         (setup.small).map_or(String::new(), |small| format!(", servers with {small}")),
     );
@@ -285,8 +303,8 @@ fn estimate(setup: &Setup, rows: &[Row], chosen: &[usize], has_memory: bool) -> 
         Place::Running(_) => 0.0,
         Place::Fresh(fresh) => flat::around_s(fresh, row),
     };
-    let each = setup.seconds + WARMUP_S + AROUND_S;
-    let seconds = chosen.iter().map(|&place| each + fresh(&rows[place]));
+    let each = |row: &Row| row.seconds(setup) + WARMUP_S + AROUND_S + fresh(row);
+    let seconds = chosen.iter().map(|&place| each(&rows[place]));
     let memory = if has_memory {
         memory::round_s(setup)
     } else {
@@ -384,7 +402,8 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
         ("complete call", &call, calls, kamailio_calls, 24.0),
     ];
     for (work, words, own, peer, aim) in works {
-        let floor = Row::new(work, "bare echo", echo, &["ping"]).add_to(&mut rows);
+        let floor = Row::new(work, "bare echo", echo, &["ping"]).at_most(setup, SHORT_S);
+        let floor = floor.add_to(&mut rows);
         let row = Row::new(work, "sipkeep", own, words);
         row.against(floor, Some(aim)).add_to(&mut rows);
         if let Some(peer) = peer {
@@ -401,7 +420,7 @@ fn plan(setup: &Setup) -> (Vec<Kind>, Vec<Row>) {
     for rate in FLOODS {
         let work = format!("banned, {rate}/s");
         let words = ["flood", "--rate", rate];
-        let row = |who, place| Row::new(&work, who, place, &words);
+        let row = |who, place| Row::new(&work, who, place, &words).at_most(setup, SHORT_S);
         let bare = row("bare loop", drop).add_to(&mut rows);
         let own = row("sipkeep, at once", at_once).against(bare, Some(1.15));
         own.add_to(&mut rows);
@@ -564,5 +583,24 @@ mod tests {
         assert!(estimate(&setup, &rows, &[0, 1], true) > two + Duration::from_secs(10));
         let flat = chosen(&rows, "flat: banned, 1000");
         assert!(estimate(&setup, &rows, &flat, false) > two);
+    }
+
+    #[test]
+    fn what_leaves_nothing_behind_is_measured_briefly() {
+        let setup = Setup {
+            seconds: 60.0,
+            ..setup(None)
+        };
+        let (_, rows) = plan(&setup);
+        for row in &rows {
+            let is_brief = row.who.starts_with("bare") || row.work.contains("banned");
+            let remembers_transactions = row.work.contains(" before");
+            let seconds = match (is_brief, remembers_transactions) {
+                (true, _) => SHORT_S,
+                (_, true) => 20.0,
+                _ => 60.0,
+            };
+            assert_eq!(row.seconds(&setup), seconds, "{}, {}", row.work, row.who);
+        }
     }
 }
