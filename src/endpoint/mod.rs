@@ -479,6 +479,11 @@ impl Endpoint {
         line.map(|line| line.place)
     }
 
+    /// Another number whenever a packet was discarded for its source alone, which costs next to nothing. O(1).
+    pub fn discarded(&self) -> u64 {
+        self.guard.dropped()
+    }
+
     /// Another number whenever [`Endpoint::place_addresses`] may have changed. O(1).
     pub fn place_changes(&self) -> u64 {
         self.places.address_changes()

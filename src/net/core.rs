@@ -34,6 +34,7 @@ pub(super) trait Core {
     fn kernel_holds(&mut self, held: &[KernelEntry], begin: bool);
     fn lane_changes(&self) -> u64;
     fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place>;
+    fn discarded(&self) -> u64;
     fn place_changes(&self) -> u64;
     fn place_addresses(&self) -> Vec<IpAddr>;
 }
@@ -103,6 +104,10 @@ impl Core for Endpoint {
 
     fn lane_places(&self, now: Now, places_max: usize) -> Vec<Place> {
         Endpoint::lane_places(self, now, places_max)
+    }
+
+    fn discarded(&self) -> u64 {
+        Endpoint::discarded(self)
     }
 
     fn place_changes(&self) -> u64 {

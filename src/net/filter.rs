@@ -483,6 +483,10 @@ mod tests {
             self.endpoint.lane_places(now, places_max)
         }
 
+        fn discarded(&self) -> u64 {
+            self.endpoint.discarded()
+        }
+
         fn place_changes(&self) -> u64 {
             self.endpoint.place_changes()
         }

@@ -36,7 +36,7 @@ use crate::bpf::{Family, Fitted};
 use crate::config::Prefix;
 use crate::limits::{HELD_BYTES_MAX, HELD_DATAGRAMS_MAX, LANE_PLACES_MAX};
 use crate::source::{Flow, Lane, Place};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Programs are made at most so often: 200 phones that come back at once are few programs, not 200.
 const REBUILD_EVERY: Duration = Duration::from_millis(250);
@@ -198,7 +198,6 @@ impl Lanes {
     }
 
     /// Whether datagrams from before the last change of programs may wait still.
-    #[cfg(test)]
     pub(super) fn is_swapping(&self) -> bool {
         self.swap.is_some()
     }
@@ -214,8 +213,13 @@ impl Lanes {
     }
 
     /// Makes programs anew when it is time to.
-    pub(super) fn keep_up<C: Core>(&mut self, clock: &Clock, core: &C, udp: &mut UdpSockets) {
-        let now = clock.now();
+    pub(super) fn keep_up<C: Core>(
+        &mut self,
+        now: Now,
+        clock: &Clock,
+        core: &C,
+        udp: &mut UdpSockets,
+    ) {
         let changes = core.lane_changes();
         let is_due = |at: Instant| at <= now.mono;
         if !self.next_deadline(udp, changes).is_some_and(is_due) {

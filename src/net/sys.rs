@@ -8,7 +8,6 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -23,6 +22,10 @@ pub const BATCH: usize = 64;
 
 /// Bytes of one slot: the longest datagram there is, so that none is cut.
 const SLOT: usize = MESSAGE_BYTES_MAX + 1;
+
+/// From one slot to the next: not a power of two, or the heads of all messages of a batch would share a few lines of the
+/// processor's caches.
+const STRIDE: usize = SLOT + 13 * 64;
 
 /// Room for the control messages of one datagram: `IPV6_PKTINFO` takes 40, the rest is to spare.
 #[repr(C, align(16))]
@@ -41,7 +44,7 @@ pub struct Received<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Buffers for one recvmmsg, allocated once. The payload's 4 MiB are zero pages until a datagram is written into them.
+/// Buffers for one recvmmsg, allocated once. The payloads' 4 MiB are zero pages until a datagram is written into them.
 pub struct ReceiveBatch {
     bytes: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
@@ -63,7 +66,7 @@ impl ReceiveBatch {
     pub fn new() -> Self {
         Self {
             // `vec!` of zeros is calloc: the kernel gives pages when they are written to.
-            bytes: vec![0; BATCH * SLOT].into_boxed_slice(),
+            bytes: vec![0; BATCH * STRIDE].into_boxed_slice(),
             names: storages(),
             controls: vec![Control([0; 128]); BATCH].into_boxed_slice(),
             vectors: vectors(),
@@ -96,7 +99,7 @@ impl ReceiveBatch {
             // SAFETY: `index < BATCH`, the length of `vectors`; nothing else refers to it now.
             unsafe {
                 vector.write(libc::iovec {
-                    iov_base: bytes.wrapping_add(index * SLOT).cast(),
+                    iov_base: bytes.wrapping_add(index * STRIDE).cast(),
                     iov_len: SLOT,
                 });
             }
@@ -131,23 +134,18 @@ impl ReceiveBatch {
     /// The datagrams of the last [`receive`](Self::receive), in order, without those that were cut or whose sender is
     /// neither IPv4 nor IPv6.
     pub fn datagrams(&self) -> impl Iterator<Item = Received<'_>> {
-        self.datagrams_of(0..self.count)
+        (0..self.count).filter_map(|place| self.datagram(place))
     }
 
-    /// Those of some places of the batch.
-    pub fn datagrams_of(&self, places: Range<usize>) -> impl Iterator<Item = Received<'_>> {
-        let end = places.end.min(self.count);
-        (places.start..end).filter_map(|index| self.datagram(index))
-    }
-
-    fn datagram(&self, index: usize) -> Option<Received<'_>> {
-        let header = &self.headers[index];
+    /// The one in a place of the batch, if it is one of those.
+    pub fn datagram(&self, place: usize) -> Option<Received<'_>> {
+        let header = self.headers[..self.count].get(place)?;
         if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return None;
         }
-        let remote = read_address(&self.names[index])?;
+        let remote = read_address(&self.names[place])?;
         let length = (header.msg_len as usize).min(SLOT);
-        let start = index * SLOT;
+        let start = place * STRIDE;
         let mut received = Received {
             remote,
             local: None,
@@ -844,7 +842,8 @@ mod tests {
         let mut receive = ReceiveBatch::new();
         let received = receive.receive_at_most(server.as_fd(), 2).unwrap();
         assert_eq!((received, receive.datagrams().count()), (2, 2));
-        assert_eq!(receive.datagrams_of(1..9).count(), 1);
+        let is_there = [0, 1, 2, 99].map(|place| receive.datagram(place).is_some());
+        assert_eq!(is_there, [true, true, false, false]);
         let rest = receive.receive(server.as_fd()).unwrap_or(0);
         assert_eq!(queue.drops as usize + received + rest, 200);
     }

@@ -226,6 +226,10 @@ impl Core for Echo {
         self.places.iter().copied().take(places_max).collect()
     }
 
+    fn discarded(&self) -> u64 {
+        0
+    }
+
     fn place_changes(&self) -> u64 {
         self.place_changes
     }

@@ -11,7 +11,7 @@
 //! - Where the kernel refuses any of it there is one socket, in the strangers' lane, and `status` shows lanes without
 //!   places.
 //!
-//! No SIP. Addresses are those of ip(7) `IP_PKTINFO`: what came to one address is answered from it. Answers leave by any
+//! No SIP. Where all addresses are listened on, ip(7) `IP_PKTINFO` tells which of them a datagram came to; it is answered from it. Answers leave by any
 //! socket of the group, which all have the same address: by the first.
 
 use std::io::{self, ErrorKind};
@@ -66,7 +66,9 @@ impl UdpSocket {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        sys::receive_control_messages(socket.as_fd(), address.is_ipv6())?;
+        if address.ip().is_unspecified() {
+            sys::receive_control_messages(socket.as_fd(), address.is_ipv6())?;
+        }
         if sys::force_receive_buffer(socket.as_fd(), RECEIVE_BUFFER_BYTES).is_err() {
             // Not privileged: the kernel then gives what net.core.rmem_max allows, which `status` shows.
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;

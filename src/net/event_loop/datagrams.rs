@@ -15,15 +15,15 @@ impl<C: Core> Shell<C> {
                 continue;
             }
             let received = self.receive(place, BATCH);
-            let at = self.clock.mono();
+            let mut now = self.clock.now();
+            let at = now.mono;
             let mut handled = 0;
             while handled < received {
                 if handled > 0 {
                     self.look_at_lanes(events)?;
+                    now = self.clock.now();
                 }
-                let part = handled..(handled + STRANGERS_PART).min(received);
-                handled = part.end;
-                self.handle_datagrams(place, part, at);
+                handled = self.handle_datagrams(place, handled..received, STRANGERS_PART, at, now);
             }
             self.batch_done(place, received);
         }
@@ -82,8 +82,8 @@ impl<C: Core> Shell<C> {
             let place = self.io.udp.lanes[index];
             if self.io.udp.sockets[place].readable {
                 let received = self.receive(place, LANE_BATCH);
-                let at = self.clock.mono();
-                self.handle_datagrams(place, 0..received, at);
+                let now = self.clock.now();
+                self.handle_datagrams(place, 0..received, received, now.mono, now);
                 self.batch_done(place, received);
             }
         }
@@ -106,8 +106,16 @@ impl<C: Core> Shell<C> {
         })
     }
 
-    /// Hands datagrams of a received batch to the core, and sends what it makes of them. `at`: when they were received.
-    fn handle_datagrams(&mut self, place: usize, part: Range<usize>, at: Instant) {
+    /// Hands datagrams of a received batch to the core, until it has had so many that it did not discard at once, and sends
+    /// what it makes of them. `at`: when they were received. The place behind the last one.
+    fn handle_datagrams(
+        &mut self,
+        place: usize,
+        part: Range<usize>,
+        costly_max: usize,
+        at: Instant,
+        now: Now,
+    ) -> usize {
         let Self {
             core,
             io,
@@ -120,11 +128,14 @@ impl<C: Core> Shell<C> {
             Lane::Strangers => &self.receive,
             Lane::Peers | Lane::Phones => &self.receive_lane,
         };
-        let count = part.len();
-        let now = clock.now();
+        let (mut end, mut costly) = (part.start, 0);
         let mut bytes_in = 0;
         let mut answered = 0;
-        for datagram in batch.datagrams_of(part) {
+        while end < part.end && costly < costly_max {
+            end += 1;
+            let Some(datagram) = batch.datagram(end - 1) else {
+                continue;
+            };
             let socket = &mut io.udp.sockets[place];
             let (Some(flow), bytes) = (socket.flow(&datagram), datagram.bytes) else {
                 continue;
@@ -132,7 +143,12 @@ impl<C: Core> Shell<C> {
             if lanes.hold(socket, &flow, bytes) {
                 continue;
             }
+            let discarded = core.discarded();
             core.handle_input(now, Input::Datagram { flow, bytes });
+            if core.discarded() != discarded {
+                continue;
+            }
+            costly += 1;
             bytes_in += bytes.len();
             if bytes_in >= FLUSH_BYTES {
                 answered += core.outputs().len();
@@ -141,15 +157,20 @@ impl<C: Core> Shell<C> {
             }
         }
         answered += core.outputs().len();
+        let count = end - part.start;
         if io.udp.sockets[place].lane == Lane::Strangers {
             self.rest.count(now.mono, count, answered);
         }
         flush(core, io, now);
         latencies.record(clock.mono().since(at), count);
+        end
     }
 
     /// A socket's batch was handled. Handles also what was held back because of datagrams that might have been in it.
     fn batch_done(&mut self, place: usize, received: usize) {
+        if !self.lanes.is_swapping() {
+            return;
+        }
         let is_empty = !self.io.udp.sockets[place].readable;
         let now = self.clock.now();
         let held = self.lanes.batch_done(place, received, is_empty, now.mono);

@@ -39,8 +39,13 @@ impl<C: Core> Shell<C> {
         64
     }
 
-    /// Name servers' answers, and what follows from them: other servers to ask, our address towards what was found.
-    pub(super) fn serve_names(&mut self) {
+    /// Name servers' answers, and what follows from them: other servers to ask, our address towards what was found. `begun`:
+    /// when this turn began.
+    pub(super) fn serve_names(&mut self, begun: Instant) {
+        let has_news = self.named_routes != Some(self.core.place_changes());
+        if !self.io.names.has_work() && self.io.names.next_deadline() > begun && !has_news {
+            return;
+        }
         let Self {
             core, io, clock, ..
         } = self;

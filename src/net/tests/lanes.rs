@@ -41,7 +41,7 @@ impl Bench {
             io,
             ..
         } = &mut self.shell;
-        lanes.keep_up(clock, core, &mut io.udp);
+        lanes.keep_up(clock.now(), clock, core, &mut io.udp);
     }
 
     /// The same, and nothing of the change is left to be waited for.
