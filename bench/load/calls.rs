@@ -130,17 +130,12 @@ impl Calls {
         true
     }
 
-    /// ACK to another final answer: part of the INVITE's transaction (RFC 3261 §17.1.1.3).
-    fn acknowledge_refusal(&mut self, answer: &Message<'_>, job: Job, out: &mut Outbox) {
-        let Some(call) = self.calls.get(job.slot as usize) else {
-            return;
-        };
-        let Some(callee) = self.users.get(call.pair * 2 + 1) else {
-            return;
-        };
-        let (local, branch) = (self.locals[CALLER], message::branch(job));
-        let uri = callee.aor.as_bytes();
-        let mut composer = message::request(&mut self.buffer, b"ACK", uri, local, &branch);
+    /// ACK to another final answer: part of the INVITE's transaction (RFC 3261 §17.1.1.3). Its branch and its URI, which is
+    /// that of our To, stand in the answer.
+    fn acknowledge_refusal(&mut self, answer: &Message<'_>, out: &mut Outbox) {
+        let local = self.locals[CALLER];
+        let (uri, branch) = (answer.to().uri, answer.via().branch);
+        let mut composer = message::request(&mut self.buffer, b"ACK", uri, local, branch);
         copy(
             &mut composer,
             answer,
@@ -195,7 +190,7 @@ impl Calls {
                 }
             }
             status => {
-                self.acknowledge_refusal(answer, job, out);
+                self.acknowledge_refusal(answer, out);
                 let caller = &mut self.users[self.calls[job.slot as usize].pair * 2];
                 // The nonce has been forgotten or is too old: once more with the new one.
                 let is_first = self.calls[job.slot as usize].cseq == 1;
@@ -290,15 +285,22 @@ impl Scenario for Calls {
     }
 
     fn late(&mut self, bytes: &[u8], out: &mut Outbox) {
-        // A repeated 200 to an INVITE says that its ACK was lost (RFC 3261 §13.2.2.4).
+        // A repeated final answer to an INVITE says that its ACK was lost (RFC 3261 §13.2.2.4, §17.1.1.2).
         let Ok(answer) = parse(bytes) else { return };
-        if answer.cseq().method == Method::Invite && (200..300).contains(&answer.status()) {
-            let job = Job {
-                run: 0,
-                slot: 0,
-                serial: answer.cseq().number,
-            };
-            self.acknowledge(&answer, job, out);
+        if answer.cseq().method != Method::Invite {
+            return;
+        }
+        match answer.status() {
+            200..300 => {
+                let job = Job {
+                    run: 0,
+                    slot: 0,
+                    serial: answer.cseq().number,
+                };
+                self.acknowledge(&answer, job, out);
+            }
+            300.. => self.acknowledge_refusal(&answer, out),
+            _ => {}
         }
     }
 
@@ -342,5 +344,44 @@ impl Scenario for Calls {
     fn messages_of_job(&self) -> u32 {
         // In: INVITE, 180, 200, ACK, BYE, 200. Out: 100, INVITE, 180, 200, ACK, BYE, 200.
         13
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments;
+
+    #[test]
+    fn a_proxys_challenge_is_acknowledged_and_answered() {
+        let words = ["calls", "--target", "127.0.0.1:5060", "--users", "1-2"];
+        let arguments = arguments::parse(lexopt::Parser::from_args(words)).unwrap();
+        let mut calls = Calls::new(&arguments).unwrap();
+        calls.users = [1, 2].map(|user| User::new(user, "pbx", "x", 7)).into();
+        let job = Job {
+            run: 7,
+            slot: 0,
+            serial: 1,
+        };
+        let next = Job { serial: 2, ..job };
+        let mut request = Vec::new();
+        assert!(calls.begin(job, &mut request));
+        let invite = parse(&request).unwrap();
+        let mut answer = Vec::new();
+        let flow = message::flow(arguments.target, arguments.target);
+        let mut composer = Composer::response_to(&mut answer, &invite, &flow, 407, "Who", b"t");
+        composer.field("Proxy-Authenticate", &[b"Digest realm=\"r\", nonce=\"n\""]);
+        composer.finish(None, b"");
+        let mut out = Outbox::default();
+        let verdict = calls.answer(job, next, &answer, &mut request, &mut out);
+        assert_eq!((verdict, out.len()), (Verdict::Next, 1));
+        let again = parse(&request).unwrap();
+        assert!(again.value(HeaderName::ProxyAuthorization).is_some());
+        assert_eq!((again.method(), again.cseq().number), (Method::Invite, 2));
+        // It comes again: the ACK was lost.
+        calls.late(&answer, &mut out);
+        assert_eq!(out.len(), 2);
+        let verdict = calls.answer(next, job, &answer, &mut request, &mut out);
+        assert_eq!((verdict, out.len()), (Verdict::Failed, 3));
     }
 }

@@ -110,6 +110,8 @@ pub struct User {
 struct Challenge {
     value: Vec<u8>,
     nc: u32,
+    /// The header field that answers it: a proxy's has one of its own (RFC 3261 §22.3).
+    answered_in: &'static str,
 }
 
 impl User {
@@ -128,20 +130,26 @@ impl User {
     /// Remembers the strongest challenge of an answer that can be answered; false: there is none.
     pub fn challenged(&mut self, answer: &Message<'_>) -> bool {
         let values = || {
-            answer
-                .line_values(HeaderName::WwwAuthenticate)
-                .chain(answer.line_values(HeaderName::ProxyAuthenticate))
+            let both = [
+                (HeaderName::WwwAuthenticate, "Authorization"),
+                (HeaderName::ProxyAuthenticate, "Proxy-Authorization"),
+            ];
+            both.into_iter().flat_map(move |(name, answered_in)| {
+                let values = answer.line_values(name);
+                values.map(move |value| (value, answered_in))
+            })
         };
         let parsed = |value| DigestParams::parse(value).ok().flatten();
-        let Some(best) = digest::strongest(values().filter_map(parsed), &self.secret) else {
+        let challenges = values().filter_map(|(value, _)| parsed(value));
+        let best = digest::strongest(challenges, &self.secret);
+        let chosen = values().find(|&(value, _)| best.is_some() && parsed(value) == best);
+        let Some((value, answered_in)) = chosen else {
             return false;
         };
-        let value = values()
-            .find(|value| parsed(value) == Some(best))
-            .unwrap_or_default();
         self.challenge = Some(Challenge {
             value: value.to_vec(),
             nc: 0,
+            answered_in,
         });
         true
     }
@@ -164,7 +172,7 @@ impl User {
             cnonce: b"5d1c9b3a7e2f",
         };
         if let Some(value) = digest::answer(&params, &login) {
-            composer.field("Authorization", &[&value]);
+            composer.field(challenge.answered_in, &[&value]);
         }
     }
 
@@ -217,7 +225,7 @@ pub fn register_all<'a>(
     let local = sockets[socket].local;
     let mut serial = 0;
     for user in users {
-        // Challenged, then bindings removed, then one of our own.
+        // Challenged, then bindings removed, then one of our own. Where each nonce is good for one request, each is challenged.
         let mut is_challenged = false;
         let mut is_clean = false;
         loop {
@@ -238,8 +246,8 @@ pub fn register_all<'a>(
                 .ok_or_else(|| format!("{target}: no answer to the REGISTER of {}", user.name))?;
             match (status(&answer), parse(&answer)) {
                 (200, _) if is_clean => break,
-                (200, _) => is_clean = true,
-                (401, Ok(answer)) if !is_challenged && user.challenged(&answer) => {
+                (200, _) => (is_clean, is_challenged) = (true, false),
+                (401 | 407, Ok(answer)) if !is_challenged && user.challenged(&answer) => {
                     is_challenged = true;
                 }
                 (status, _) => {
@@ -306,6 +314,75 @@ mod tests {
         assert_eq!((status(&bytes), status(b"OPTIONS sip:a SIP/2.0")), (200, 0));
     }
 
+    /// An answer with a challenge in this header field.
+    fn challenge(status: u16, name: &str) -> Vec<u8> {
+        format!(
+            "SIP/2.0 {status} Who\r\nVia: SIP/2.0/UDP 127.0.0.1:5062;branch=z9hG4bKa\r\n\
+             From: <sip:100@pbx>;tag=1\r\nTo: <sip:100@pbx>;tag=2\r\nCall-ID: a\r\nCSeq: 1 REGISTER\r\n\
+             {name}: Digest realm=\"sipkeep\", nonce=\"abc\", qop=\"auth\"\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_challenge_is_answered_in_the_header_of_whoever_made_it() {
+        let mut user = User::new(100, "pbx", "secret", 7);
+        let local = SocketAddr::from(([127, 0, 0, 1], 5062));
+        let both = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
+        for (status, name, expected) in [
+            (401, "WWW-Authenticate", [true, false]),
+            (407, "Proxy-Authenticate", [false, true]),
+            (401, "WWW-Authenticate", [true, false]),
+        ] {
+            let answer = challenge(status, name);
+            assert!(user.challenged(&parse(&answer).unwrap()));
+            let mut bytes = Vec::new();
+            user.register(b"z9hG4bKa", local, "pbx", &mut bytes);
+            let message = parse(&bytes).unwrap();
+            assert_eq!(both.map(|name| message.value(name).is_some()), expected);
+        }
+        let other = challenge(401, "Subject");
+        assert!(!user.challenged(&parse(&other).unwrap()));
+    }
+
+    /// Where each nonce is good for one request, each of the two that register somebody is challenged; none is twice.
+    #[test]
+    fn each_request_may_be_challenged_once() {
+        for (statuses, is_registered) in
+            [(&[401, 200, 407, 200][..], true), (&[401, 407][..], false)]
+        {
+            let server = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let patience = Duration::from_secs(10);
+            server.set_read_timeout(Some(patience)).unwrap();
+            let target = server.local_addr().unwrap();
+            let thread = std::thread::spawn(move || {
+                let mut buffer = [0; 2_048];
+                for (number, status) in statuses.iter().enumerate() {
+                    let (length, remote) = server.recv_from(&mut buffer).unwrap();
+                    let request = parse(&buffer[..length]).unwrap();
+                    let mut answer = Vec::new();
+                    let flow = flow(target, remote);
+                    let mut composer =
+                        Composer::response_to(&mut answer, &request, &flow, *status, "X", b"t");
+                    let name = match status {
+                        401 => "WWW-Authenticate",
+                        407 => "Proxy-Authenticate",
+                        _ => "Subject",
+                    };
+                    let value = format!("Digest realm=\"r\", nonce=\"{number}\", qop=\"auth\"");
+                    composer.field(name, &[value.as_bytes()]);
+                    composer.finish(None, b"");
+                    server.send_to(&answer, remote).unwrap();
+                }
+            });
+            let mut user = [User::new(100, "pbx", "secret", 7)];
+            let mut sockets = [Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap()];
+            let result = register_all(user.iter_mut(), &mut sockets, 0, target, "pbx", 7);
+            assert_eq!(result.is_ok(), is_registered, "{result:?}");
+            thread.join().unwrap();
+        }
+    }
+
     #[test]
     fn nonce_is_used_again() {
         let mut user = User::new(100, "pbx", "secret", 7);
@@ -318,10 +395,8 @@ mod tests {
                 .value(HeaderName::Authorization)
                 .is_none()
         );
-        let answer = b"SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP 127.0.0.1:5062;branch=z9hG4bKa\r\n\
-            From: <sip:100@pbx>;tag=1\r\nTo: <sip:100@pbx>;tag=2\r\nCall-ID: a\r\nCSeq: 1 REGISTER\r\n\
-            WWW-Authenticate: Digest realm=\"sipkeep\", nonce=\"abc\", qop=\"auth\"\r\n\r\n";
-        assert!(user.challenged(&parse(answer).unwrap()));
+        let answer = challenge(401, "WWW-Authenticate");
+        assert!(user.challenged(&parse(&answer).unwrap()));
         for nc in ["nc=00000001", "nc=00000002"] {
             user.register(b"z9hG4bKa", local, "pbx", &mut bytes);
             let message = parse(&bytes).unwrap();

@@ -195,7 +195,7 @@ impl Scenario for Requests {
             (Name::Ping, _)
             | (Name::Options | Name::Register | Name::RegisterNew, 200)
             | (Name::Register401, 401) => Verdict::Done,
-            (Name::Register | Name::RegisterNew | Name::RegisterAll, 401) => {
+            (Name::Register | Name::RegisterNew | Name::RegisterAll, 401 | 407) => {
                 // There was no nonce yet; or it has been forgotten or is too old.
                 let slot = next.slot as usize;
                 let Some(user) = self.playing.get(slot).copied().flatten() else {
