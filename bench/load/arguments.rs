@@ -7,102 +7,7 @@ use std::time::Duration;
 use lexopt::prelude::*;
 
 use crate::cgroup::Limits;
-
-/// What `--help` prints.
-pub const HELP: &str = "\
-sipkeep-load SCENARIO --target ADDRESS:PORT [OPTIONS]
-sipkeep-load mix --target ADDRESS:PORT [OPTIONS]
-sipkeep-load lanes --server PROGRAM [OPTIONS]
-sipkeep-load media --server PROGRAM [OPTIONS]
-sipkeep-load idle --server PROGRAM [OPTIONS]
-sipkeep-load compare --server PROGRAM [OPTIONS]
-sipkeep-load echo|drop|drop-late --listen ADDRESS:PORT
-sipkeep-load forward --listen ADDRESS:PORT --calls N [--rest]
-
-Scenarios
-  options        OPTIONS, answered with 200
-  register-401   REGISTER without credentials, answered with 401
-  register       registrations refreshed in one message, the nonce used again
-  register-all   the same without a first registration: all register with a challenge before it is measured, then refresh by turns
-  register-new   each user registers for the first time, with a challenge; ends with the last one
-  calls          INVITE, 180, 200, ACK, BYE; both sides are played here
-  held-calls     the same without BYE: --calls of them, which stay; ends with the last one
-  ping           OPTIONS, and whatever comes back is the answer: for the echo loop
-  flood          a scanner's INVITEs; no answer is expected
-  forged         REGISTERs of strangers, each of another source: --sources of them, once
-
-mix plays several at once, in one open or closed loop; what became of each kind is told apart.
-  --mix A=N,B=M        options, register-401, register, calls, and their parts (register=70,options=20,calls=10); users are
-                       divided evenly between register and calls
-  --scanners RATE      a flood of INVITEs beside it, so many a second, from --sources addresses
-
-idle starts the server PROGRAM with a configuration as it is shipped, three users, a trunk that is not asked whether it is there,
-and one registered phone, and looks for --seconds (600) what time on the processor it takes and how often its threads wake.
-  --target       where it listens (127.9.0.1:15060, HTTP on the next port)
-
-lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
-second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
-threshold, from sources that are ever new; then phones that it has never seen, 10 a second; then a trunk's calls, 10 a second,
-while its address is forged.
-  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the newcomers' and the trunk's is
-                 the first)
-  --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
-  --target       where it listens (127.0.0.1:15060, HTTP on the next port)
-
-media starts the server PROGRAM with a configuration of its own, sets up calls that it relays and sends 50 packets of 172 bytes
-a second each way in each of them, by turns through the server and through bare loops on the same processor, one that wakes
-for each packet and one that looks every 0.2 ms; then through the server while a registered phone asks it OPTIONS, 200 a
-second; then with scanners' flood, too. Memory for each call is compared with that of another server, which relays none.
-  --calls N      calls (500)
-  --seconds S    time through the server, as much through each bare loop, half as much beside OPTIONS and the flood (20)
-  --rounds N     parts that this time is divided into; ratios are medians of theirs (5)
-  --rates A      datagrams a second of the flood (50000)
-  --cores A,B    processors: of the load, of the server and the bare loop (0,1; - for any)
-  --target       where the server listens (127.9.0.1:15060, HTTP on the next port)
-
-compare measures the server PROGRAM, Kamailio and loops that only receive and send, all on the same core, in turns.
-  --kamailio PROGRAM   Kamailio (kamailio, if it is there; \"no\": without it)
-  --rounds N           turns; the table has their medians (5)
-  --rows TEXT          only rows whose name has this in it, and the bare loops that they are compared with; \"memory\": what
-                       is held, and how soon a server starts; \"flat\": what a message costs with small and large tables of
-                       registrations, remembered transactions, bans (only when asked for)
-  --sizes A,B,C        flat: of these tables (10,1000,100000; the last 10000 on a small machine); memory: of the last one
-                       with registrations, with a tenth as many calls. Transactions are remembered as far as their answers fit 32 MiB,
-                       some 79,000 of 420 bytes
-  --small CPU,MIB      servers have no more than this part of a processor and this memory (0.1,64; - for all memory), by
-                       control groups, which root may make. Then what a second carries is a figure, too
-  --cores A,B          processors: of the load, of the servers (0,1; - for any)
-  --target             the first server's address (127.0.7.1:25071): others have the next ports, phones, trunk and
-                       scanners the next addresses
-  --output FOLDER      every run as a line of JSON, the table as text and SVG (target/compare)
-
-Load
-  --window N     closed loop: so many at a time (128)
-  --rate N       open loop: so many a second; latency counts from when each was due
-                 (flood, forged: without it as fast as it goes)
-  --seconds S    time that is measured (5)
-  --warmup S     time before it that is not (1)
-  --users FIRST-LAST   user names, numbers: 1000-1099; calls go from even places to odd ones
-  --password TEXT      of all of them (n7-wetter-koffer)
-  --domain HOST        of addresses-of-record (the target's address)
-  --bind ADDRESS[:PORT]  own address (127.0.0.1)
-  --flows N            register: sockets that the users are spread over (1)
-  --trunk ADDR         calls: all come from there, without registration
-  --calls N            held-calls: how many (500)
-  --count N            ends when so many have begun and ended
-  --sources N          flood, forged: addresses it comes from, 127.64.0.0 onward (1); over IPv6 a /64
-                       each below fd00::/16, which must be local (bench/forged makes it so)
-
-Report
-  --pid PID      the server's process: its CPU time for each message, its memory
-  --server PROGRAM, --config FILE
-                 the server is sipkeep and runs with this file: what its tables hold at the end
-  --json         one line of JSON
-
-echo sends every datagram back, drop counts it: batches of recvmmsg and sendmmsg around nothing. drop-late waits for a
-millisecond whenever something has come, so that batches fill. forward has two ports for each call, one behind the other from
-the one that is named on, and sends what comes to one of them out of the other to whom that was heard from last; with --rest
-it looks every 0.2 ms. They end with SIGTERM.";
+use crate::socket;
 
 /// What `mix` plays unless another mix is said.
 const MIX: &str = "register=70,options=20,calls=10";
@@ -296,6 +201,7 @@ pub struct Arguments {
     pub bind: IpAddr,
     /// Port of the only socket; 0: any.
     pub port: u16,
+    /// Addresses that a flood comes from.
     pub sources: u32,
     /// Sockets that registered users are spread over.
     pub flows: usize,
@@ -312,6 +218,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Whether the target is one of 127.0.0.0/8, all of which may send to each other.
+    pub fn is_to_loopback(&self) -> bool {
+        matches!(self.target.ip(), IpAddr::V4(address) if address.is_loopback())
+    }
+
     /// The host of addresses-of-record.
     pub fn domain(&self) -> String {
         let bare = || match self.target.ip() {
@@ -333,7 +244,7 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
     let (mut weights, mut scanners, mut config) = (None, None, None);
     let mut compare = Compare::default();
     let (mut calls, mut rounds, mut cores) = (500, 5, Some((0, 1)));
-    let (mut measured, mut rests) = (None, false);
+    let (mut measured, mut rests, mut own) = (None, false, None);
     let mut arguments = Arguments {
         command: Command::Help,
         target: SocketAddr::from(([127, 0, 0, 1], 5060)),
@@ -362,17 +273,13 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("listen") => listen = Some(parser.value()?.parse()?),
             Long("rate") => arguments.pace = Some(rate(parser.value()?.parse()?)?),
             Long("window") => {
-                let window = parser.value()?.parse()?;
-                if window == 0 {
-                    return Err("--window: at least 1".into());
-                }
+                let window = at_least_one("--window", parser.value()?.parse()?)?;
                 arguments.pace = Some(Pace::Window(window));
             }
             Long("seconds") => measured = Some(seconds(parser.value()?.parse()?)?),
             Long("calls") => calls = at_least_one("--calls", parser.value()?.parse()?)?,
             Long("count") => {
-                let count = at_least_one("--count", parser.value()?.parse()?)?;
-                arguments.count = Some(count as u64);
+                arguments.count = Some(at_least_one("--count", parser.value()?.parse()?)?);
             }
             Long("mix") => weights = Some(mix(&parser.value()?.string()?)?),
             Long("scanners") => {
@@ -387,14 +294,11 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("users") => arguments.users = users(&parser.value()?.string()?)?,
             Long("password") => arguments.password = parser.value()?.string()?,
             Long("domain") => arguments.domain = Some(parser.value()?.string()?),
-            Long("bind") => (arguments.bind, arguments.port) = bind(&parser.value()?.string()?)?,
-            Long("sources") => arguments.sources = parser.value()?.parse()?,
-            Long("flows") => {
-                arguments.flows = parser.value()?.parse()?;
-                if arguments.flows == 0 {
-                    return Err("--flows: at least 1".into());
-                }
+            Long("bind") => own = Some(bind(&parser.value()?.string()?)?),
+            Long("sources") => {
+                arguments.sources = at_least_one("--sources", parser.value()?.parse()?)?;
             }
+            Long("flows") => arguments.flows = at_least_one("--flows", parser.value()?.parse()?)?,
             Long("trunk") => arguments.trunk = Some(parser.value()?.parse()?),
             Long("kamailio") => {
                 let path = PathBuf::from(parser.value()?);
@@ -493,6 +397,14 @@ pub fn parse(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         word => Command::Load(scenario(word)?),
     };
     arguments.target = target.ok_or("--target is missing")?;
+    (arguments.bind, arguments.port) = match own {
+        Some(own) => own,
+        None => (address_towards(arguments.target)?, 0),
+    };
+    // Nobody else may send from there.
+    if arguments.sources > 1 && arguments.target.is_ipv4() && !arguments.is_to_loopback() {
+        return Err("--sources: several reach only 127.0.0.0/8, and IPv6".into());
+    }
     arguments.told_by = match (server, config) {
         (Some(server), Some(config)) => Some((server, config)),
         (None, None) => None,
@@ -579,11 +491,17 @@ fn flood_rates(name: &str, text: &str) -> Result<Vec<f64>, lexopt::Error> {
         .ok_or_else(|| format!("{name}: {text:?} is no list of rates").into())
 }
 
-fn at_least_one(name: &str, number: usize) -> Result<usize, lexopt::Error> {
-    if number == 0 {
+fn at_least_one<N: Default + PartialEq>(name: &str, number: N) -> Result<N, lexopt::Error> {
+    if number == N::default() {
         return Err(format!("{name}: at least 1").into());
     }
     Ok(number)
+}
+
+/// The address that it is reached from, for who has said none.
+fn address_towards(target: SocketAddr) -> Result<IpAddr, lexopt::Error> {
+    let address = socket::address_towards(target);
+    address.map_err(|error| format!("{target}: {error} (--bind says from where)").into())
 }
 
 fn two_cores(text: &str) -> Result<Option<(usize, usize)>, lexopt::Error> {
@@ -727,6 +645,27 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_knows_from_where_a_target_is_reached() {
+        for (target, expected) in [
+            ("127.0.0.1:5060", "127.0.0.1"),
+            ("127.9.0.1:1", "127.0.0.1"),
+        ] {
+            let read = read(&["options", "--target", target]).unwrap();
+            assert_eq!((read.bind.to_string(), read.port), (expected.to_owned(), 0));
+        }
+        let words = [
+            "options",
+            "--target",
+            "192.0.2.1:1",
+            "--bind",
+            "127.0.0.3:7",
+        ];
+        let bound = read(&words).unwrap();
+        assert_eq!((bound.bind, bound.port), ([127, 0, 0, 3].into(), 7));
+        assert!(!bound.is_to_loopback());
+    }
+
+    #[test]
     fn an_idle_server_has_ten_minutes() {
         let idle = read(&["idle", "--server", "x"]).unwrap();
         let expected = Command::Idle { server: "x".into() };
@@ -765,6 +704,16 @@ mod tests {
             &["options", "--target", "127.0.0.1:1", "--config", "x"],
             &["options", "--target", "127.0.0.1:1", "--count", "0"],
             &["options", "--target", "127.0.0.1:1", "--bind", "x:1"],
+            &["flood", "--target", "127.0.0.1:1", "--sources", "0"],
+            &[
+                "flood",
+                "--target",
+                "192.0.2.1:1",
+                "--bind",
+                "127.0.0.1",
+                "--sources",
+                "2",
+            ],
             &["idle"],
             &["compare", "--server", "x", "--sizes", "10,10"],
             &["compare", "--server", "x", "--sizes", "1"],

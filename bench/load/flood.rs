@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sipkeep::net::sys::{BATCH, ReceiveBatch};
 
-use crate::arguments::{Arguments, Pace, Scenario};
+use crate::arguments::{Arguments, Command, Pace, Scenario};
 use crate::engine::Job;
 use crate::message;
 use crate::process::{self, CpuTime};
@@ -63,10 +63,9 @@ impl Generator {
         arguments: &Arguments,
         kind: Kind,
         rate: f64,
-        sources: Option<(impl Into<IpAddr>, u32)>,
+        sources: Option<(IpAddr, u32)>,
     ) -> Result<Self, String> {
         let target = arguments.target;
-        let sources = sources.map(|(first, count)| (first.into(), count));
         let bind = match sources {
             Some((IpAddr::V4(_), _)) => Ipv4Addr::UNSPECIFIED.into(),
             Some((IpAddr::V6(_), _)) => Ipv6Addr::UNSPECIFIED.into(),
@@ -142,10 +141,8 @@ impl Generator {
 /// # Errors
 /// The kernel's, for people.
 pub fn run(arguments: &Arguments) -> Result<Report, String> {
-    let many = arguments.sources > 1;
-    let sources = many.then_some((first_source(arguments.target), arguments.sources));
     let times = (arguments.warmup, arguments.warmup + arguments.measured);
-    play(Scenario::Flood, arguments, sources, times, u32::MAX)
+    play(Scenario::Flood, arguments, times, u32::MAX)
 }
 
 /// Sends once from each of the sources.
@@ -153,22 +150,14 @@ pub fn run(arguments: &Arguments) -> Result<Report, String> {
 /// # Errors
 /// The kernel's, for people.
 pub fn run_forged(arguments: &Arguments) -> Result<Report, String> {
-    let sources = (first_source(arguments.target), arguments.sources);
     let times = (Duration::ZERO, FORGED_LASTS);
-    play(
-        Scenario::Forged,
-        arguments,
-        Some(sources),
-        times,
-        arguments.sources,
-    )
+    play(Scenario::Forged, arguments, times, arguments.sources)
 }
 
 /// Until the second of the times, or until `most` are sent; measured from the first on.
 fn play(
     scenario: Scenario,
     arguments: &Arguments,
-    sources: Option<(IpAddr, u32)>,
     (warmup, end): (Duration, Duration),
     most: u32,
 ) -> Result<Report, String> {
@@ -183,7 +172,7 @@ fn play(
         Scenario::Forged => Kind::Register,
         _ => Kind::Invite,
     };
-    let mut generator = Generator::new(arguments, kind, rate, sources)?;
+    let mut generator = Generator::new(arguments, kind, rate, sources(arguments))?;
     generator.most = most;
     let read = || -> Result<(Option<CpuTime>, u64), String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
@@ -232,8 +221,13 @@ pub struct Flooding {
 }
 
 impl Flooding {
-    /// With so many datagrams a second, from so many sources from the first on.
-    pub fn start(arguments: &Arguments, kind: Kind, rate: f64, sources: (Ipv4Addr, u32)) -> Self {
+    /// With so many datagrams a second, from so many sources from the first on; `None`: from our own address.
+    pub fn start(
+        arguments: &Arguments,
+        kind: Kind,
+        rate: f64,
+        sources: Option<(IpAddr, u32)>,
+    ) -> Self {
         let (is_on, is_over) = (Arc::default(), Arc::default());
         let flood = {
             let arguments = arguments.clone();
@@ -266,20 +260,29 @@ impl Flooding {
 /// Datagrams a second that were sent.
 fn flood(
     arguments: &Arguments,
-    (kind, rate, sources): (Kind, f64, (Ipv4Addr, u32)),
+    (kind, rate, sources): (Kind, f64, Option<(IpAddr, u32)>),
     is_on: &AtomicBool,
     is_over: &AtomicBool,
 ) -> Result<f64, String> {
     while !is_on.load(Ordering::Relaxed) && !is_over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut generator = Generator::new(arguments, kind, rate, Some(sources))?;
+    let mut generator = Generator::new(arguments, kind, rate, sources)?;
     let begun = Instant::now();
     while !is_over.load(Ordering::Relaxed) {
         generator.step()?;
     }
     let sent = u64::from(generator.sent).saturating_sub(generator.unsent());
     Ok(sent as f64 / begun.elapsed().as_secs_f64().max(1e-9))
+}
+
+/// Where the flood of the arguments comes from: the first address and how many; `None`: our own.
+pub fn sources(arguments: &Arguments) -> Option<(IpAddr, u32)> {
+    let is_many = arguments.sources > 1;
+    // Scanners are not to be taken for the phones that they come beside, where there is another address for them.
+    let is_mix = matches!(arguments.command, Command::Mix { .. });
+    let is_apart = is_mix && arguments.is_to_loopback();
+    (is_many || is_apart).then(|| (first_source(arguments.target), arguments.sources))
 }
 
 fn first_source(target: SocketAddr) -> IpAddr {
@@ -354,5 +357,34 @@ fn invite(branch: &[u8], domain: &[u8], out: &mut Vec<u8>) {
     ];
     for part in parts {
         out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments;
+
+    #[test]
+    fn a_flood_comes_from_where_it_can() {
+        let v4 = |count| Some((FIRST_SOURCE.into(), count));
+        let v6 = |count| Some((FIRST_SOURCE_V6.into(), count));
+        for (word, target, bind, count, expected) in [
+            ("flood", "127.0.0.1:1", "127.0.0.1", "1", None),
+            ("flood", "127.0.0.1:1", "127.0.0.1", "9", v4(9)),
+            ("forged", "127.0.0.1:1", "127.0.0.1", "1", None),
+            ("flood", "[::1]:1", "::1", "9", v6(9)),
+            ("mix", "127.7.0.1:1", "127.0.0.1", "1", v4(1)),
+            ("mix", "127.7.0.1:1", "127.0.0.1", "9", v4(9)),
+            ("mix", "192.0.2.1:1", "192.0.2.9", "1", None),
+            ("mix", "[::1]:1", "::1", "1", None),
+            ("mix", "[::1]:1", "::1", "9", v6(9)),
+        ] {
+            let words = [word, "--target", target, "--bind", bind, "--sources", count];
+            let arguments = arguments::parse(lexopt::Parser::from_args(words)).unwrap();
+            assert_eq!(sources(&arguments), expected, "{words:?}");
+        }
+        let second = nth(FIRST_SOURCE_V6.into(), 1).ip();
+        assert_eq!(second.to_string(), "fd00:0:0:1::1");
     }
 }

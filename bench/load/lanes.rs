@@ -178,8 +178,12 @@ fn measure(
     play: impl Fn(&Arguments, &dyn Fn()) -> Result<Report, String>,
 ) -> Result<(), String> {
     let before = server.drops()?;
-    let flooding =
-        flood.map(|flood| Flooding::start(arguments, flood.kind, flood.rate, flood.sources));
+    let start = |flood: &Flood| {
+        let (first, count) = flood.sources;
+        let sources = Some((first.into(), count));
+        Flooding::start(arguments, flood.kind, flood.rate, sources)
+    };
+    let flooding = flood.map(start);
     let report = play(arguments, &|| {
         // Phones have registered, and get their places before the flood begins.
         std::thread::sleep(PLACES_WITHIN);

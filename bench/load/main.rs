@@ -11,6 +11,7 @@ mod compare;
 mod engine;
 mod flood;
 mod forward;
+mod help;
 mod idle;
 mod lanes;
 mod loops;
@@ -27,7 +28,7 @@ mod socket;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Scenario};
-use flood::{FIRST_SOURCE, Flooding, Kind};
+use flood::{Flooding, Kind};
 use report::Report;
 
 fn main() -> ExitCode {
@@ -55,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<String, String> {
         cleanup::at_signals()?;
     }
     let mut report = match &arguments.command {
-        Command::Help => return Ok(arguments::HELP.to_owned()),
+        Command::Help => return Ok(help::TEXT.to_owned()),
         Command::Lanes {
             server,
             rates,
@@ -112,7 +113,7 @@ fn run_mix(
     weights: &[(Scenario, u32)],
     scanners: Option<f64>,
 ) -> Result<Report, String> {
-    let sources = (FIRST_SOURCE, arguments.sources);
+    let sources = flood::sources(arguments);
     let flooding = scanners.map(|rate| Flooding::start(arguments, Kind::Invite, rate, sources));
     let mix = mix::Mix::new(arguments, weights)?;
     let report = engine::run(arguments, mix, || {

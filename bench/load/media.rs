@@ -292,7 +292,7 @@ fn measure(
 ) -> Result<Figures, String> {
     let mut flood = match phase.flood {
         Some(rate) => {
-            let sources = Some((FIRST_SOURCE, FLOOD_SOURCES));
+            let sources = Some((FIRST_SOURCE.into(), FLOOD_SOURCES));
             Some(Generator::new(arguments, Kind::Invite, rate, sources)?)
         }
         None => None,

@@ -1,7 +1,7 @@
 //! A UDP socket with batches in and out, as the server has them, and the wait for it.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
@@ -103,6 +103,20 @@ impl Udp {
         }
         Ok(())
     }
+}
+
+/// The address from which the kernel sends to `target`. Nothing is sent.
+///
+/// # Errors
+/// The kernel's: there is no way to it.
+pub fn address_towards(target: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(target)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Waits for sockets.
