@@ -22,16 +22,20 @@ use crate::socket::{Outbox, Udp, Waiter};
 const JOBS_MAX: usize = 65_536;
 /// Window of the closed loop unless another is said.
 const WINDOW: usize = 128;
-/// Timers A and E: T1, doubled. The last one is for what is left of 64·T1 and for an INVITE that rings.
-const TIMERS_MS: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 32_000];
-/// The class of the timer that ends a job.
-const LAST_TIMER: usize = TIMERS_MS.len() - 1;
+/// T1, doubled up to 64·T1.
+const TIMERS_MS: [u64; 7] = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000];
+/// Places of Timer A's intervals among them (RFC 3261 §17.1.1.2): doubled each time. With the last one Timer B ends, 64·T1.
+const INVITE_TIMERS: &[usize] = &[0, 1, 2, 3, 4, 5, 0];
+/// Those of Timer E (§17.1.2.2): doubled up to T2. With the last one Timer F ends, 64·T1.
+const OTHER_TIMERS: &[usize] = &[0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 0];
+/// Of an INVITE that rings: it is not repeated any more, and not waited for for ever.
+const RINGING_TIMERS: &[usize] = &[6];
 /// How long to wait for the answers to what is still in progress when the time is over.
 const DRAIN: Duration = Duration::from_millis(1_500);
 /// Longer than the loop takes for one turn.
 const TURN: Duration = Duration::from_millis(20);
 /// Between two words on how far it is.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+pub const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// For a scenario to be warm.
 const WARM_WITHIN: Duration = Duration::from_secs(600);
 
@@ -49,7 +53,7 @@ pub struct Job {
 /// What an answer means to its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Provisional: the request is not repeated any more.
+    /// Provisional: an INVITE is not repeated any more.
     Waits,
     /// Provisional, and the callee rings: time to it is measured.
     Rings,
@@ -127,8 +131,8 @@ struct Slot {
     is_warmup: bool,
     due: time::Instant,
     timer: Option<TimerId>,
-    /// Class of `timer`.
-    class: usize,
+    /// Places of the timers that come after `timer`.
+    timers: &'static [usize],
     request: Vec<u8>,
 }
 
@@ -361,25 +365,34 @@ impl<S: Scenario> Engine<S> {
     fn send(&mut self, now: time::Instant, job: Job) {
         let slot = &mut self.slots[job.slot as usize];
         slot.serial = job.serial;
-        slot.class = 0;
-        slot.timer = Some(self.timers.arm(now, 0, job));
+        slot.timers = timers_of(&slot.request);
+        self.arm(now, job);
+        let slot = &self.slots[job.slot as usize];
         self.out.push(self.scenario.socket(job.slot), &slot.request);
+    }
+
+    /// Arms the next timer of a job's request; false: it had its last one.
+    fn arm(&mut self, now: time::Instant, job: Job) -> bool {
+        let slot = &mut self.slots[job.slot as usize];
+        let Some((place, rest)) = slot.timers.split_first() else {
+            return false;
+        };
+        slot.timers = rest;
+        slot.timer = Some(self.timers.arm(now, *place, job));
+        true
     }
 
     /// Repeats what was not answered, gives up what never was.
     fn expire(&mut self, now: time::Instant) {
         while let Some(job) = self.timers.expire(now) {
-            let slot = &self.slots[job.slot as usize];
-            let is_counted = u64::from(!slot.is_warmup);
-            if slot.class == LAST_TIMER {
+            let is_counted = u64::from(!self.slots[job.slot as usize].is_warmup);
+            if !self.arm(now, job) {
                 self.tally(job.slot).lost += is_counted;
                 self.end(job.slot);
                 continue;
             }
             self.tally(job.slot).retransmitted += is_counted;
-            let slot = &mut self.slots[job.slot as usize];
-            slot.class += 1;
-            slot.timer = Some(self.timers.arm(now, slot.class, job));
+            let slot = &self.slots[job.slot as usize];
             self.out.push(self.scenario.socket(job.slot), &slot.request);
         }
     }
@@ -421,7 +434,10 @@ impl<S: Scenario> Engine<S> {
         let verdict = self
             .scenario
             .answer(job, next, bytes, &mut slot.request, &mut self.out);
-        if let Some(timer) = slot.timer.take() {
+        // Other requests than INVITE are repeated until the final answer (RFC 3261 §17.1.2.2).
+        let is_provisional = matches!(verdict, Verdict::Waits | Verdict::Rings);
+        let is_repeated = is_provisional && !is_invite(&slot.request);
+        if let Some(timer) = slot.timer.take_if(|_| !is_repeated) {
             self.timers.cancel(timer);
         }
         let (is_counted, latency) = (!slot.is_warmup, now.since(slot.due).as_micros() as u64);
@@ -430,9 +446,10 @@ impl<S: Scenario> Engine<S> {
                 if verdict == Verdict::Rings && is_counted {
                     record(&mut self.tally(index).ringing, latency);
                 }
-                let slot = &mut self.slots[index as usize];
-                slot.class = LAST_TIMER;
-                slot.timer = Some(self.timers.arm(now, LAST_TIMER, job));
+                if !is_repeated {
+                    self.slots[index as usize].timers = RINGING_TIMERS;
+                    self.arm(now, job);
+                }
             }
             Verdict::Next => {
                 let is_challenge = matches!(message::status(bytes), 401 | 407);
@@ -454,6 +471,19 @@ impl<S: Scenario> Engine<S> {
                 self.end(index);
             }
         }
+    }
+}
+
+fn is_invite(request: &[u8]) -> bool {
+    request.starts_with(b"INVITE ")
+}
+
+/// Places of the timers of a request: it is repeated with each, and given up with the last.
+fn timers_of(request: &[u8]) -> &'static [usize] {
+    if is_invite(request) {
+        INVITE_TIMERS
+    } else {
+        OTHER_TIMERS
     }
 }
 
@@ -542,5 +572,34 @@ impl Measured {
         let now = Self::start(arguments)?;
         let cpu = now.cpu.zip(self.cpu).map(|(now, then)| now.since(&then));
         Ok((self.at.elapsed(), cpu, now.drops.saturating_sub(self.drops)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When a request is repeated, and when it is given up.
+    fn times_ms(request: &[u8]) -> Vec<u64> {
+        let mut at = 0;
+        let times = timers_of(request).iter().map(|place| {
+            at += TIMERS_MS[*place];
+            at
+        });
+        times.collect()
+    }
+
+    #[test]
+    fn requests_are_repeated_as_the_rfc_has_it() {
+        let invite = times_ms(b"INVITE sip:a SIP/2.0\r\n");
+        assert_eq!(invite, [500, 1_500, 3_500, 7_500, 15_500, 31_500, 32_000]);
+        let other = times_ms(b"REGISTER sip:a SIP/2.0\r\n");
+        assert_eq!(other[..4], [500, 1_500, 3_500, 7_500]);
+        assert!(
+            other[3..10]
+                .windows(2)
+                .all(|pair| pair[1] - pair[0] == 4_000)
+        );
+        assert_eq!(other[9..], [31_500, 32_000]);
     }
 }
