@@ -24,9 +24,9 @@ pub struct Line {
     pub busy: f64,
     /// CPU time against that of the bare loop in the same turn: median, lowest, highest.
     pub ratio: [f64; 3],
-    /// The same against the row with the smallest table, in the middle.
-    pub flat: Option<f64>,
-    /// What `flat`, or else `ratio`, should be at most.
+    /// The same against the row that the aim is about, if it is not the bare loop: median.
+    pub first: Option<f64>,
+    /// What `first`, or else `ratio`, should be at most.
     pub aim: Option<f64>,
     /// Latency in microseconds, p50 and p99; `None`: nothing comes back.
     pub latency_us: Option<[u64; 2]>,
@@ -86,7 +86,7 @@ fn line(row: &Row, rows: &[Row]) -> Line {
         spread: (lowest, highest),
         busy: middle(&all("cpu_busy")),
         ratio: against(row.floor.and_then(|place| rows.get(place)).unwrap_or(row)),
-        flat: row
+        first: row
             .first
             .and_then(|place| Some(against(rows.get(place)?)[0])),
         aim: row.aim,
@@ -139,7 +139,7 @@ pub fn text(lines: &[Line]) -> String {
             format!("{:.0} %", line.busy * 100.0),
             format!("{ratio:.2}"),
             format!("{lowest:.2}–{highest:.2}"),
-            number(line.flat),
+            number(line.first),
             line.aim.map_or(String::new(), |aim| aim.to_string()),
             latency[0].clone(),
             latency[1].clone(),
@@ -163,8 +163,11 @@ pub fn text(lines: &[Line]) -> String {
         "\nBusy: share of a processor. × bare: CPU time against the bare loop above it in the same turn; \"sipkeep\" in a flood \
          against the loop that reads late as it does. Failed to dropped: of all turns.\n",
     );
-    if lines.iter().any(|line| line.flat.is_some()) {
-        text.push_str("\n× first: CPU time against the same work with the smallest table, which the aim of these rows is for.\n");
+    if lines.iter().any(|line| line.first.is_some()) {
+        text.push_str(
+            "\n× first: CPU time against the same work with the smallest table, or with MD5, in the same turn, which is what the \
+             aim of these rows is for.\n",
+        );
     }
     text
 }
@@ -174,13 +177,13 @@ pub fn bars(lines: &[Line]) -> Vec<Bar> {
     let bar = |line: &Line| {
         let mut text = format!("{:.2} µs, × {:.2}", line.cpu_us, line.ratio[0]);
         // Writing to a string cannot fail.
-        let _ = match (line.flat, line.aim) {
-            (Some(flat), Some(aim)) => write!(text, ", × first {flat:.2} (aim {aim})"),
+        let _ = match (line.first, line.aim) {
+            (Some(first), Some(aim)) => write!(text, ", × first {first:.2} (aim {aim})"),
             (_, Some(aim)) => write!(text, " (aim {aim})"),
             _ => Ok(()),
         };
         // The aim in microseconds: that of whatever it is times of.
-        let each = line.cpu_us / line.flat.unwrap_or(line.ratio[0]).max(1e-9);
+        let each = line.cpu_us / line.first.unwrap_or(line.ratio[0]).max(1e-9);
         Bar {
             work: line.work.clone(),
             who: line.who,
@@ -227,15 +230,15 @@ mod tests {
             (6.0, [2.0, 1.0, 3.0], (3.0, 8.0))
         );
         assert_eq!((lines[1].lost, lines[1].failed), (3, 6));
-        assert_eq!((lines[1].latency_us, lines[1].flat), (None, None));
-        assert_eq!((lines[2].ratio, lines[2].flat), ([3.0; 3], Some(1.5)));
+        assert_eq!((lines[1].latency_us, lines[1].first), (None, None));
+        assert_eq!((lines[2].ratio, lines[2].first), ([3.0; 3], Some(1.5)));
         assert_eq!(lines[0].ratio, [1.0; 3]);
         assert_eq!(lines[2].held, "5 bans");
         assert_eq!(
             (spread(&[]), spread(&[2.0, 1.0])),
             (None, Some([1.0, 1.0, 2.0]))
         );
-        // 1.2 times what the row with the smallest table took in that turn, 8 µs.
+        // 1.2 times what the row that it is compared with took in that turn, 8 µs.
         let bars = bars(&lines);
         let aim = bars[2].aim.unwrap();
         assert!((aim - 9.6).abs() < 1e-9 && bars[1].aim.is_none(), "{aim}");
