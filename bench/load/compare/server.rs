@@ -116,16 +116,17 @@ impl Kind {
         else {
             return String::new();
         };
+        // Two addresses send what thousands do elsewhere; a small machine has what is shipped.
+        let [calls, rate] = match setup.small {
+            None => ["[call]\ncalls_max = 20000\n", "known_rate =\n"],
+            Some(_) => [""; 2],
+        };
         let mut text = format!(
             "[server]\nlisten = udp:{listen}\nstate = sipkeep.db\nlog = warn\n[registrar]\ndigest = {digest}\n\
-             [guard]\nmode = {guard}\nkernel_filter = {filter}\n[http]\nlisten = {listen}\n\
-             [trunk load]\naddresses = {}\n",
+             [guard]\nmode = {guard}\nkernel_filter = {filter}\n{rate}[http]\nlisten = {listen}\n\
+             {calls}[trunk load]\naddresses = {}\n",
             setup.trunk()
         );
-        // A small machine has what is shipped.
-        if setup.small.is_none() {
-            text.push_str("[call]\ncalls_max = 20000\n");
-        }
         for user in 1_000..1_000 + users {
             text.push_str(&format!("[user {user}]\npassword = {}\n", setup.password));
         }
