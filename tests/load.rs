@@ -161,6 +161,17 @@ fn scenarios_tell_what_the_server_holds() {
     );
 }
 
+/// Faster than a wait can be short: answers are heard all the same.
+#[test]
+fn an_open_loop_may_be_fast() {
+    let server = Server::start(1);
+    let report = server.load(&["options", "--rate", "3000"]);
+    assert!(
+        count(&report, "done") > 0 && count(&report, "failed") == 0,
+        "{report}"
+    );
+}
+
 #[test]
 fn a_mix_tells_its_kinds_apart() {
     let server = Server::start(24);
