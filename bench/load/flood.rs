@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sipkeep::net::sys::{BATCH, ReceiveBatch};
 
 use crate::arguments::{Arguments, Command, Pace, Scenario};
-use crate::engine::Job;
+use crate::engine::{Job, TOLD_EVERY};
 use crate::message;
 use crate::process::{self, CpuTime};
 use crate::report::Report;
@@ -181,8 +181,17 @@ fn play(
     let warm_at = generator.begun + warmup;
     let end_at = generator.begun + end;
     let mut first = None;
+    let mut told_at = generator.begun;
     let last = loop {
         let now = Instant::now();
+        if !arguments.json && now.duration_since(told_at) >= TOLD_EVERY {
+            told_at = now;
+            let elapsed = now.duration_since(generator.begun).as_secs();
+            match scenario {
+                Scenario::Forged => eprintln!("{elapsed} s: {} of {most} sent", generator.sent),
+                _ => eprintln!("{elapsed} s of {}: {} sent", end.as_secs(), generator.sent),
+            }
+        }
         if first.is_none() && now >= warm_at {
             first = Some((now, generator.sent, generator.unsent(), read()?));
         }

@@ -19,6 +19,8 @@ use crate::socket::Udp;
 const TRUNK: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 10);
 const PHONE: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 9);
 const USERS: [u32; 3] = [100, 101, 102];
+/// Between two words on how far it is.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Until the first writing of the state file is over.
 const SETTLED: Duration = Duration::from_secs(3);
 
@@ -44,7 +46,7 @@ pub fn run(arguments: &Arguments, server: &Path) -> Result<String, String> {
     let server = Server::start(Start::sipkeep(server, &own, target, TRUNK.into(), text))?;
     let _phone = register(target, &arguments.password)?;
     std::thread::sleep(SETTLED.min(arguments.measured));
-    let seen = watch(&server, arguments.measured)?;
+    let seen = watch(&server, arguments.measured, !arguments.json)?;
     Ok(if arguments.json {
         seen.json()
     } else {
@@ -52,7 +54,7 @@ pub fn run(arguments: &Arguments, server: &Path) -> Result<String, String> {
     })
 }
 
-fn watch(server: &Server, time: Duration) -> Result<Seen, String> {
+fn watch(server: &Server, time: Duration, is_told: bool) -> Result<Seen, String> {
     let pid = server.pid();
     let read = || {
         Ok::<_, String>((
@@ -63,7 +65,11 @@ fn watch(server: &Server, time: Duration) -> Result<Seen, String> {
     };
     let begun = Instant::now();
     let (cpu, on_cpu, threads) = read()?;
-    std::thread::sleep(time);
+    wait(time, |elapsed| {
+        if is_told {
+            eprintln!("{} s of {}", elapsed.as_secs(), time.as_secs());
+        }
+    });
     let (cpu_after, on_cpu_after, threads_after) = read()?;
     let elapsed = begun.elapsed();
     let since = |thread: Thread| {
@@ -78,6 +84,19 @@ fn watch(server: &Server, time: Duration) -> Result<Seen, String> {
         resident_bytes: process::resident_bytes(pid).unwrap_or(0),
         tables: server.tables()?,
     })
+}
+
+/// Sleeps so long; `tell` hears from time to time how long it was.
+fn wait(time: Duration, tell: impl Fn(Duration)) {
+    let begun = Instant::now();
+    loop {
+        let left = time.saturating_sub(begun.elapsed());
+        std::thread::sleep(left.min(TOLD_EVERY));
+        if left <= TOLD_EVERY {
+            return;
+        }
+        tell(begun.elapsed());
+    }
 }
 
 /// One phone registers for an hour.
