@@ -346,7 +346,10 @@ fn lanes_are_measured() {
         .concat(),
     );
     let lines = report["lines"].as_array().unwrap();
-    assert_eq!(lines.len(), 9, "{report}");
+    assert_eq!(lines.len(), 14, "{report}");
+    let of = |server| lines.iter().filter(move |line| line["server"] == server);
+    let counts = ["as shipped", "late", "at once"].map(|server| of(server).count());
+    assert_eq!(counts, [10, 2, 2], "{report}");
     let held = |line: &Value| count(&line["report"]["tables"], "registrations");
     assert!(lines.iter().all(|line| held(line) >= 100), "{report}");
 }

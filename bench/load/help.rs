@@ -35,9 +35,11 @@ and one registered phone, and looks for --seconds (600) what time on the process
 lanes starts the server PROGRAM with a configuration of its own and measures registered phones that refresh 200 times a
 second, each on a flow of its own: without a flood, then from banned sources, from 60,000 sources that each stay below every
 threshold, from sources that are ever new; then phones that it has never seen, 10 a second; then a trunk's calls, 10 a second,
-while its address is forged.
-  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the newcomers' and the trunk's is
-                 the first)
+while its address is forged. Two more servers have no kernel's filter, so that they read what banned sources send: one up to a
+millisecond late, as it does of itself, the other at once (SIPKEEP_READ_AT_ONCE). Registered and new phones beside that flood tell
+what late reading costs them.
+  --rates A,B,C  datagrams a second of each flood (50000,100000,200000; the newcomers', the trunk's and that
+                 which is read have the first)
   --user-id N    Unix user that the server runs as: without privilege its receive buffers are at most net.core.rmem_max
   --target       where it listens (127.0.0.1:15060, HTTP on the next port)
 
@@ -109,7 +111,10 @@ mod tests {
         for said in [
             format!("numbers ({first}-{last});"),
             format!("of all of them ({})", arguments.password),
-            format!("sockets that the users are spread over ({})", arguments.flows),
+            format!(
+                "sockets that the users are spread over ({})",
+                arguments.flows
+            ),
             format!("time that is measured ({})", arguments.measured.as_secs()),
             format!("that is not ({})", arguments.warmup.as_secs()),
             format!("how many ({})", arguments.calls),

@@ -17,6 +17,8 @@ use crate::process;
 /// Until the first answer, probing of memory and a table of 100,000 bindings included, be it on a small machine; and for the
 /// end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What keeps the product from reading floods later.
+pub const READ_AT_ONCE: (&str, &str) = ("SIPKEEP_READ_AT_ONCE", "1");
 /// For what never answers to be there.
 const SETTLED: Duration = Duration::from_millis(300);
 

@@ -4,10 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::Setup;
-use crate::server::{Server, Start};
+use crate::server::{READ_AT_ONCE, Server, Start};
 
-/// What keeps the product from reading floods later.
-const READ_AT_ONCE: (&str, &str) = ("SIPKEEP_READ_AT_ONCE", "1");
 /// Mebibytes of memory that Kamailio's processes share: more than a minute of calls needs. It takes what it uses.
 const KAMAILIO_MIB: u64 = 4_096;
 
