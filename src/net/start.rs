@@ -62,6 +62,7 @@ impl Fixed {
 /// # Errors
 /// Why it does not start or did not end in order, a line for each mistake, for the terminal. The exit code is 1 then.
 pub fn run(config_path: &Path) -> Result<(), String> {
+    sys::return_large_blocks();
     let config = read(config_path).map_err(|mistakes| mistakes.join("\n"))?;
     log::start(config.server.log)?;
     let result = serve(config_path, config);

@@ -652,6 +652,21 @@ pub fn raise_file_limit() -> io::Result<u64> {
     Ok(u64::from(limit.rlim_cur))
 }
 
+/// Bytes from which on an allocation is a mapping of its own.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES: c_int = 128 << 10;
+
+/// Has the allocator give large blocks back to the system as soon as they are freed. glibc keeps them among small ones once a
+/// block of their size was freed (mallopt(3)): what a busy hour had to remember would be ours for good.
+pub(super) fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only sets a number of the allocator, before there are other threads. That it does not take it changes nothing
+    // that anything relies on.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
+    }
+}
+
 /// The addresses of this machine's interfaces that are up, in the kernel's order.
 ///
 /// # Errors

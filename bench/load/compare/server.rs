@@ -114,10 +114,10 @@ impl Kind {
         else {
             return String::new();
         };
-        // Two addresses send what thousands do elsewhere; a small machine has what is shipped.
-        let [calls, rate] = match setup.small {
-            None => ["[call]\ncalls_max = 20000\n", "known_rate =\n"],
-            Some(_) => [""; 2],
+        // Two addresses send what thousands do elsewhere. A small machine, and who has the filter, has what is shipped.
+        let [calls, rate] = match (setup.small, filter) {
+            (None, "off") => ["[call]\ncalls_max = 20000\n", "known_rate =\n"],
+            _ => [""; 2],
         };
         let mut text = format!(
             "[server]\nlisten = udp:{listen}\nstate = sipkeep.db\nlog = warn\n[registrar]\ndigest = {digest}\n\
