@@ -1,4 +1,10 @@
-//! What is kept over restarts: rows in and out as plain data. The SQLite writer (`net::store`) runs on its own thread.
+//! What is kept over restarts: rows in and out as plain data, and by which rules they get to the disk and back: `pending` merges
+//! what waits, `batches` says what is written when, `restored` what counts at the next start. The SQLite writer (`net::store`)
+//! runs on its own thread; the simulator's disk keeps the same rules.
+
+pub mod batches;
+pub mod pending;
+pub mod restored;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,7 +12,6 @@
 //!
 //! Not here: what is kept and when (the endpoint's `Output::Keep`), what the rows mean (`crate::store`).
 
-mod pending;
 mod reader;
 mod rows;
 mod schema;
@@ -32,13 +31,14 @@ use std::time::{Duration, Instant, SystemTime};
 use log::Level;
 use rusqlite::Connection;
 
-use self::pending::{Lost, Pending};
 use self::reader::Reader;
 use self::schema::OpenError;
 use self::writer::{SecretRequest, Writer};
 use crate::api::{self, StoreStatus};
 use crate::limits;
 use crate::net::log::say;
+use crate::store::pending::{Lost, Pending};
+use crate::store::restored::{is_known, is_remembered, restored_expiry};
 use crate::store::{CdrQuery, Change, Snapshot};
 use crate::time::UnixTime;
 
@@ -529,16 +529,16 @@ fn load(connection: &Connection, now: UnixTime) -> rusqlite::Result<(Snapshot, S
     let bindings = kept("registrations", registrations)
         .into_iter()
         .filter_map(|stored| {
-            let expires = writer::restored_expiry(&stored, clean, now)?;
+            let expires = restored_expiry(&stored, clean, now)?;
             Some(crate::store::BindingRow {
                 expires,
                 ..stored.row
             })
         });
     let mut bans = kept("bans", bans);
-    bans.retain(|ban| writer::is_remembered(ban, now));
+    bans.retain(|ban| is_remembered(ban, now));
     let mut known = kept("known", known);
-    known.retain(|(_, last_success)| writer::is_known(*last_success, now));
+    known.retain(|(_, last_success)| is_known(*last_success, now));
     let loaded = load_secrets(connection)?;
     let snapshot = Snapshot {
         bindings: bindings.collect(),

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use crate::api::{Cdr, Rfc3339};
 use crate::source::{Source, Transport};
+use crate::store::restored::StoredBinding;
 use crate::store::{
     BanReason, BanRow, BindingKey, BindingRow, CallRecord, DestinationKey, DestinationRow,
     FeatureRow, MessageRow,
@@ -27,13 +28,6 @@ pub(super) struct Loaded<T> {
     /// Rows left out, and why the first of them.
     pub skipped: usize,
     pub reason: Option<String>,
-}
-
-/// A binding with what the table says beyond [`BindingRow`].
-pub(super) struct StoredBinding {
-    pub row: BindingRow,
-    /// Seconds that were granted when this row was written.
-    pub granted_s: u32,
 }
 
 /// Every row of `sql` that can be read.

@@ -1,22 +1,15 @@
 //! The thread that writes the state file.
 //!
-//! Changes are gathered for 200 ms and written in one transaction, at most about one a second, so that a change is
-//! begun to be written within a second of its `keep`. Every commit waits for the disk (`synchronous=FULL`).
+//! When is written what, and what waits for others, is said in `store::batches`, and what counts at the next start in
+//! `store::restored`. Every commit waits for the disk (`synchronous=FULL`). A clean stop, which `meta` has as `closed`, writes
+//! the exact times of refreshes that waited, and those of bindings that were restored with more than their row says and not
+//! refreshed since (see [`keep_restored`]).
 //!
-//! Refreshes. A phone that refreshes its registration changes nothing but the expiry, and a hundred phones would make
-//! a commit a second for ever, which wears out a flash card. So a refresh that moves nothing but `expires`, `since`
-//! and CSeq, and by no more than was granted before, waits up to 30 s for others. The promise holds all the same: the
-//! binding itself is on the disk, and after a stop that was not clean (`meta` has no `closed`) every binding is
-//! restored with `granted_s` more, which is never less than was acknowledged and never more than one full interval
-//! from the restart (see [`restored_expiry`]). A clean stop writes the exact times, and those of bindings that were restored
-//! so and not refreshed since (see [`keep_restored`]).
-//!
-//! Failures. What could not be written stays in the merged backlog (`pending`), and is tried again after 1, 2, 4 …
-//! 60 s. A damaged file is set aside and a new one begun with the rows that can be rescued; bindings that are missing
-//! in it come back with their next refresh, as a refresh of a row that is not there is no mere refresh. A file that
-//! was deleted under us is written anew from the one that is still open.
+//! Failures. What could not be written stays in the merged backlog. A damaged file is set aside and a new one begun with the
+//! rows that can be rescued; bindings that are missing in it come back with their next refresh, as a refresh of a row that is
+//! not there is no mere refresh. A file that was deleted under us is written anew from the one that is still open.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,22 +19,17 @@ use std::time::{Duration, Instant};
 use log::Level;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 
-use super::pending::{KeptBinding, Lost, Pending};
-use super::rows::{self, StoredBinding};
+use super::rows;
 use super::schema::{self, OpenError};
 use super::{Shared, State, locked, unix_now};
 use crate::api::Rfc3339;
 use crate::limits;
 use crate::net::log::say;
-use crate::store::{BanRow, BindingKey};
+use crate::store::batches::Batches;
+use crate::store::pending::Lost;
+use crate::store::restored::{KNOWN, STEP_DAYS};
 use crate::time::UnixTime;
 
-/// How long the first change of a batch waits for company.
-const GATHER: Duration = Duration::from_millis(200);
-/// Between the beginnings of two writes; under a second by what a busy machine may need to wake us.
-const WRITE_INTERVAL: Duration = Duration::from_millis(800);
-/// How long a mere refresh may wait.
-const REFRESH_HELD: Duration = Duration::from_secs(30);
 /// From the start to the first removal of what is out of date: a board without a clock of its own may begin with a wild
 /// time and learn the right one from the network, and what was removed by the wrong time would be gone.
 const UPKEEP_FIRST: Duration = Duration::from_secs(600);
@@ -50,12 +38,6 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 const UPKEEP_MORE: Duration = Duration::from_secs(5);
 /// Call records removed in one transaction: some tens of milliseconds on a slow card.
 const UPKEEP_RECORDS: u32 = 500;
-/// A known source is forgotten after this time.
-const KNOWN: Duration = Duration::from_secs(30 * 86_400);
-/// A ban's step is forgotten for each clean week.
-const STEP_DAYS: u32 = 7;
-const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
 /// A disk that damages every file it is given must not be filled with damaged files.
 const SET_ASIDE_INTERVAL: Duration = Duration::from_secs(600);
 /// A write that takes longer is logged.
@@ -78,27 +60,18 @@ pub(super) struct Writer {
     connection: Option<Connection>,
     /// Device and inode of the file that is open.
     identity: Option<(u64, u64)>,
-    backlog: Pending,
-    held: HashMap<BindingKey, KeptBinding>,
-    held_since: Option<Instant>,
+    batches: Batches<Instant>,
     secrets: Vec<SecretRequest>,
     /// The marks of this start are not on the disk yet.
     starting: bool,
     /// When it was.
     started: UnixTime,
-    last_write: Option<Instant>,
     upkeep_at: Instant,
-    failure: Option<Failure>,
     broken: bool,
     set_aside_at: Option<Instant>,
     syncs_ms: VecDeque<u64>,
     was_slow: bool,
     lost_logged: Lost,
-}
-
-struct Failure {
-    retry_at: Instant,
-    delay: Duration,
 }
 
 /// Why an attempt failed.
@@ -122,40 +95,6 @@ struct Batch {
     closing: bool,
 }
 
-/// When a binding that the file has expires after a restart at `now`; `None`: it is over.
-///
-/// After a clean stop that is what the file says. Otherwise a refresh may have been acknowledged that was not written:
-/// before the stop, hence not later than `granted` from now, and by no more than `granted` beyond the row.
-pub(super) fn restored_expiry(
-    stored: &StoredBinding,
-    clean: bool,
-    now: UnixTime,
-) -> Option<UnixTime> {
-    let granted = Duration::from_secs(u64::from(stored.granted_s));
-    let expires = stored.row.expires;
-    let restored = if clean {
-        expires
-    } else {
-        expires.min(now).plus(granted)
-    };
-    // A clock that was set back must not make it immortal.
-    let restored = restored.min(now.plus(granted));
-    (restored > now).then_some(restored)
-}
-
-/// Whether a ban still means something at `now`: it holds, or its step is not forgotten.
-pub(super) fn is_remembered(ban: &BanRow, now: UnixTime) -> bool {
-    let weeks = u64::from(ban.step).saturating_add(1);
-    ban.until
-        .plus(Duration::from_secs(weeks * u64::from(STEP_DAYS) * 86_400))
-        >= now
-}
-
-/// Whether a source that last answered right at `last_success` is still known at `now`.
-pub(super) fn is_known(last_success: UnixTime, now: UnixTime) -> bool {
-    now.since(last_success) <= KNOWN
-}
-
 impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -170,15 +109,11 @@ impl Writer {
             _lock: lock,
             connection,
             identity,
-            backlog: Pending::default(),
-            held: HashMap::new(),
-            held_since: None,
+            batches: Batches::default(),
             secrets: Vec::new(),
             starting: true,
             started: unix_now(),
-            last_write: None,
             upkeep_at: Instant::now() + UPKEEP_FIRST,
-            failure: None,
             broken: false,
             set_aside_at: None,
             syncs_ms: VecDeque::new(),
@@ -194,7 +129,7 @@ impl Writer {
             self.work(deadline.is_some());
             let Some(deadline) = deadline else { continue };
             // Somebody else's lock passes; a full disk does not within the seconds that a stop may take.
-            while self.failure.is_some()
+            while self.batches.is_failing()
                 && locked(&self.shared.state).busy
                 && Instant::now() < deadline
             {
@@ -203,7 +138,7 @@ impl Writer {
             break;
         }
         let shared = Arc::clone(&self.shared);
-        let left = self.backlog.len() + self.held.len();
+        let left = self.batches.left();
         drop(self);
         let mut state = locked(&shared.state);
         let error = state.error.take().unwrap_or_default();
@@ -237,18 +172,10 @@ impl Writer {
         if !state.secrets.is_empty() {
             return now;
         }
-        if let Some(failure) = &self.failure {
-            return failure.retry_at;
+        match self.batches.due(state.first) {
+            Some(due) if self.batches.is_failing() => due,
+            due => due.map_or(self.upkeep_at, |due| due.min(self.upkeep_at)),
         }
-        let gathered = state.first.map(|first| {
-            let rested = self.last_write.map_or(first, |last| last + WRITE_INTERVAL);
-            rested.max(first + GATHER)
-        });
-        let held = self.held_since.map(|since| since + REFRESH_HELD);
-        [gathered, held]
-            .into_iter()
-            .flatten()
-            .fold(self.upkeep_at, Instant::min)
     }
 
     /// Takes what is pending and tries to write it. Every error ends in `status`, the log and a later attempt.
@@ -258,16 +185,12 @@ impl Writer {
             let mut state = locked(&self.shared.state);
             state.first = None;
             self.secrets.append(&mut state.secrets);
-            state.backlog = self.backlog.len() + state.pending.len();
+            state.backlog = self.batches.backlog().len() + state.pending.len();
             state.writing_since = Some(now);
             (std::mem::take(&mut state.pending), state.cdr_keep)
         };
-        for key in pending.bindings.keys() {
-            self.held.remove(key);
-        }
         let mut lost = Lost::default();
-        self.backlog.absorb(pending, &mut lost);
-        self.last_write = Some(now);
+        self.batches.begin(now, pending, &mut lost);
 
         let result = self.attempt(closing, cdr_keep);
         let answer = result
@@ -300,7 +223,7 @@ impl Writer {
         state.lost.add(lost);
         let lost = state.lost;
         state.writing_since = None;
-        state.backlog = self.backlog.len();
+        state.backlog = self.batches.backlog().len();
         state.sync_ms = self.syncs_ms.iter().copied().max().unwrap_or(0);
         state.busy = busy;
         let pending = state.backlog + state.pending.len();
@@ -315,15 +238,8 @@ impl Writer {
                 let fields = [("path", path()), ("error", text), ("pending", pending)];
                 say(Level::Error, "store_failed", fields);
             }
-            let delay = self
-                .failure
-                .as_ref()
-                .map_or(RETRY_MIN, |failure| (failure.delay * 2).min(RETRY_MAX));
-            self.failure = Some(Failure {
-                retry_at: Instant::now() + delay,
-                delay,
-            });
-        } else if self.failure.take().is_some() {
+            self.batches.failed(Instant::now());
+        } else if self.batches.succeeded() {
             say(Level::Warn, "store_recovered", [("path", path())]);
         }
         if lost != self.lost_logged {
@@ -388,17 +304,14 @@ impl Writer {
             connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
         }
         if !closing {
-            self.hold_back_refreshes(connection)?;
+            (self.batches).hold_back(Instant::now, |key| rows::find_binding(connection, key))?;
         }
         let batch = Batch {
-            held: closing
-                || self
-                    .held_since
-                    .is_some_and(|since| now >= since + REFRESH_HELD),
+            held: closing || self.batches.is_held_due(now),
             upkeep: now >= self.upkeep_at,
             closing,
         };
-        let idle = self.backlog.is_empty() && self.secrets.is_empty();
+        let idle = self.batches.backlog().is_empty() && self.secrets.is_empty();
         if idle && !batch.held && !batch.upkeep && !closing && !self.starting {
             return Ok(());
         }
@@ -413,37 +326,10 @@ impl Writer {
         self.syncs_ms
             .push_back(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
 
-        self.backlog = Pending::default();
+        self.batches.written(batch.held);
         self.starting = false;
-        if batch.held {
-            self.held = HashMap::new();
-            self.held_since = None;
-        }
         if batch.upkeep {
             self.upkeep_at = now + if more { UPKEEP_MORE } else { UPKEEP_INTERVAL };
-        }
-        Ok(())
-    }
-
-    /// Moves mere refreshes out of the backlog.
-    fn hold_back_refreshes(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut refreshes = Vec::new();
-        for (key, kept) in &self.backlog.bindings {
-            let Some(kept) = kept else { continue };
-            if let Some(stored) = rows::find_binding(connection, key)?
-                && is_mere_refresh(&stored, kept)
-            {
-                refreshes.push(key.clone());
-            }
-        }
-        for key in refreshes {
-            if self.held.len() >= limits::STORE_BINDINGS_MAX {
-                break;
-            }
-            if let Some(Some(kept)) = self.backlog.bindings.remove(&key) {
-                self.held_since.get_or_insert_with(Instant::now);
-                self.held.insert(key, kept);
-            }
         }
         Ok(())
     }
@@ -463,27 +349,18 @@ impl Writer {
                 rows::put_secret(transaction, name, value)?;
             }
         }
-        if let Some((key, made)) = &self.backlog.nonce_key {
+        let backlog = self.batches.backlog();
+        if let Some((key, made)) = &backlog.nonce_key {
             rows::put_secret(
                 transaction,
                 super::NONCE_KEY,
                 &rows::nonce_key_text(key, *made),
             )?;
         }
-        if let Some(key) = &self.backlog.line_key {
+        if let Some(key) = &backlog.line_key {
             rows::put_secret(transaction, super::LINE_KEY, &rows::key_text(key))?;
         }
-        let held = self
-            .held
-            .iter()
-            .filter(|_| batch.held)
-            .map(|(key, kept)| (key, Some(kept)));
-        let bindings = self
-            .backlog
-            .bindings
-            .iter()
-            .map(|(key, kept)| (key, kept.as_ref()));
-        for (key, kept) in held.chain(bindings) {
+        for (key, kept) in self.batches.bindings(batch.held) {
             tolerate(
                 "registrations",
                 match kept {
@@ -492,7 +369,7 @@ impl Writer {
                 },
             )?;
         }
-        for (source, ban) in &self.backlog.bans {
+        for (source, ban) in &backlog.bans {
             tolerate(
                 "bans",
                 match ban {
@@ -501,10 +378,10 @@ impl Writer {
                 },
             )?;
         }
-        for (source, time) in &self.backlog.known {
+        for (source, time) in &backlog.known {
             tolerate("known", rows::put_known(transaction, *source, *time))?;
         }
-        for (key, destination) in &self.backlog.destinations {
+        for (key, destination) in &backlog.destinations {
             tolerate(
                 "destinations",
                 match destination {
@@ -513,10 +390,10 @@ impl Writer {
                 },
             )?;
         }
-        for feature in self.backlog.features.values() {
+        for feature in backlog.features.values() {
             tolerate("features", rows::put_feature(transaction, feature))?;
         }
-        for (id, message) in &self.backlog.messages {
+        for (id, message) in &backlog.messages {
             tolerate(
                 "messages",
                 match message {
@@ -525,7 +402,7 @@ impl Writer {
                 },
             )?;
         }
-        for record in self.backlog.records.values() {
+        for record in backlog.records.values() {
             tolerate("call_records", rows::put_record(transaction, record))?;
         }
         let more = batch.upkeep && remove_old(transaction, unix_now(), cdr_keep)?;
@@ -624,18 +501,6 @@ pub(super) fn replace_broken(
     Ok(connection)
 }
 
-/// Whether the file need not know of it at once: see the head of this file.
-fn is_mere_refresh(stored: &StoredBinding, kept: &KeptBinding) -> bool {
-    let mut as_stored = (*kept.row).clone();
-    as_stored.cseq = stored.row.cseq;
-    as_stored.since = stored.row.since;
-    as_stored.expires = stored.row.expires;
-    let granted = Duration::from_secs(u64::from(stored.granted_s));
-    as_stored == stored.row
-        && kept.granted_s <= stored.granted_s
-        && (stored.row.expires..=stored.row.expires.plus(granted)).contains(&kept.row.expires)
-}
-
 /// A row that SQLite will never take must not keep the others from the disk.
 fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
     match result {
@@ -681,7 +546,7 @@ fn mark_start(transaction: &Transaction<'_>, started: UnixTime) -> rusqlite::Res
 }
 
 /// Before a clean stop, after which every row says when its binding ends: those that this run has restored with more than
-/// their row says (see [`restored_expiry`]) and not written since. What was written since lasts longer anyway.
+/// their row says (see `store::restored`) and not written since. What was written since lasts longer anyway.
 fn keep_restored(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     transaction.execute(
         "UPDATE registrations SET expires = max(expires, coalesce(

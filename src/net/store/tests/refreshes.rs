@@ -61,51 +61,6 @@ fn a_mere_refresh_waits_and_is_never_lost() {
 }
 
 #[test]
-fn restored_expiry_covers_every_refresh_that_may_have_waited() {
-    let granted_s = 600;
-    let granted = Duration::from_secs(granted_s);
-    let at = |seconds: u64| UnixTime::from_millis(seconds * 1_000);
-    let stored = |expires| rows::StoredBinding {
-        row: binding("100", b"sip:x", at(expires)),
-        granted_s: granted_s as u32,
-    };
-    // Written at 1,000, refreshed at any time before it expired, stopped at once, restarted at any time later.
-    for refreshed in (1_000..=1_600).step_by(7) {
-        for restarted in (refreshed..2_400).step_by(13) {
-            let acknowledged = at(refreshed).plus(granted);
-            let restored = writer::restored_expiry(&stored(1_600), false, at(restarted));
-            if acknowledged > at(restarted) {
-                assert!(
-                    restored >= Some(acknowledged),
-                    "{refreshed} {restarted} {restored:?}"
-                );
-            }
-            assert!(
-                restored <= Some(at(restarted).plus(granted)),
-                "at most one interval"
-            );
-        }
-    }
-    assert_eq!(
-        writer::restored_expiry(&stored(1_600), true, at(1_500)),
-        Some(at(1_600))
-    );
-    assert_eq!(
-        writer::restored_expiry(&stored(1_600), true, at(1_600)),
-        None
-    );
-    assert_eq!(
-        writer::restored_expiry(&stored(1_600), false, at(2_200)),
-        None
-    );
-    // The clock was set back.
-    assert_eq!(
-        writer::restored_expiry(&stored(90_000), true, at(100)),
-        Some(at(700))
-    );
-}
-
-#[test]
 fn a_refresh_that_waited_survives_a_power_cut() {
     let folder = folder();
     let path = folder.path().join("sipkeep.db");

@@ -2,22 +2,24 @@
 //! bounded by the number of keys, and that by limits.rs.
 //!
 //! A map merged under a mutex, not a channel: a full channel could only block the SIP thread or lose the newest state,
-//! while the merged map needs no more room when the same binding or ban changes again and again.
+//! while the merged map needs no more room when the same binding or ban changes again and again. Peers choose its keys, so it
+//! is an ordered one, which nobody can make slow.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::limits;
-use crate::source::Source;
-use crate::store::{
+use super::{
     BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
     MessageRow,
 };
+use crate::limits;
+use crate::source::Source;
 use crate::time::UnixTime;
 
 /// A binding to write, with the time that it was granted.
-#[derive(Debug)]
-pub(super) struct KeptBinding {
+#[derive(Clone, Debug)]
+pub struct KeptBinding {
+    /// As it is to be written.
     pub row: Box<BindingRow>,
     /// Seconds between the acknowledgement and `row.expires`, rounded up.
     pub granted_s: u32,
@@ -25,7 +27,8 @@ pub(super) struct KeptBinding {
 
 /// Changes that were dropped at a bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lost {
+#[allow(missing_docs)]
+pub struct Lost {
     pub bindings: u64,
     pub bans: u64,
     pub known: u64,
@@ -36,7 +39,8 @@ pub(super) struct Lost {
 }
 
 impl Lost {
-    pub(super) fn add(&mut self, other: Self) {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
         self.bindings += other.bindings;
         self.bans += other.bans;
         self.known += other.known;
@@ -46,7 +50,8 @@ impl Lost {
         self.messages += other.messages;
     }
 
-    pub(super) fn is_none(&self) -> bool {
+    /// Whether nothing was dropped.
+    pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -69,22 +74,23 @@ impl std::fmt::Display for Lost {
 }
 
 /// Merged changes. `None` as a value: to be deleted.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    pub bindings: HashMap<BindingKey, Option<KeptBinding>>,
-    pub bans: HashMap<Source, Option<Box<BanRow>>>,
-    pub known: HashMap<Source, UnixTime>,
-    pub destinations: HashMap<DestinationKey, Option<Box<DestinationRow>>>,
-    pub features: HashMap<String, Box<FeatureRow>>,
-    pub messages: HashMap<u64, Option<Box<MessageRow>>>,
-    pub records: HashMap<String, Arc<CallRecord>>,
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Pending {
+    pub bindings: BTreeMap<BindingKey, Option<KeptBinding>>,
+    pub bans: BTreeMap<Source, Option<Box<BanRow>>>,
+    pub known: BTreeMap<Source, UnixTime>,
+    pub destinations: BTreeMap<DestinationKey, Option<Box<DestinationRow>>>,
+    pub features: BTreeMap<String, Box<FeatureRow>>,
+    pub messages: BTreeMap<u64, Option<Box<MessageRow>>>,
+    pub records: BTreeMap<String, Arc<CallRecord>>,
     pub nonce_key: Option<([u8; 32], UnixTime)>,
     pub line_key: Option<[u8; 32]>,
 }
 
 impl Pending {
     /// Takes in a change at the time `now`; what is dropped at a bound is counted in `lost`.
-    pub(super) fn merge(&mut self, change: Change, now: UnixTime, lost: &mut Lost) {
+    pub fn merge(&mut self, change: Change, now: UnixTime, lost: &mut Lost) {
         match change {
             Change::Binding(row) => {
                 let key = row.key();
@@ -196,7 +202,7 @@ impl Pending {
     }
 
     /// Takes in what came later than everything here.
-    pub(super) fn absorb(&mut self, later: Self, lost: &mut Lost) {
+    pub fn absorb(&mut self, later: Self, lost: &mut Lost) {
         for (key, value) in later.bindings {
             put(
                 &mut self.bindings,
@@ -264,7 +270,8 @@ impl Pending {
         self.line_key = later.line_key.or(self.line_key);
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many keys wait.
+    pub fn len(&self) -> usize {
         self.bindings.len()
             + self.bans.len()
             + self.known.len()
@@ -276,18 +283,13 @@ impl Pending {
             + usize::from(self.line_key.is_some())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-fn put<K: Eq + std::hash::Hash, V>(
-    map: &mut HashMap<K, V>,
-    max: usize,
-    key: K,
-    value: V,
-    lost: &mut u64,
-) {
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, max: usize, key: K, value: V, lost: &mut u64) {
     if map.len() < max || map.contains_key(&key) {
         map.insert(key, value);
     } else {
