@@ -82,7 +82,8 @@ impl Call {
             had_offer: first.had_offer,
             asked_at: first.asked_at,
             is_heard: true,
-            is_left: false,
+            // So it comes back with whoever it answers for, if it does.
+            is_left: first.is_left,
             media: first.media,
         };
         let index = u8::try_from(self.branches.len()).ok()?;
