@@ -194,9 +194,9 @@ mod tests {
 
     const BEGIN: UnixTime = UnixTime::from_millis(1_772_366_400_000);
 
-    fn binding(expires_s: u64, contact: &str) -> Box<BindingRow> {
+    fn binding(expires_s: u64, contact: &str) -> BindingRow {
         let place = ([192, 0, 2, 7], 5060).into();
-        Box::new(BindingRow {
+        BindingRow {
             user: "100".into(),
             contact: Text::from(contact.as_bytes().to_vec()),
             path: Text::default(),
@@ -212,14 +212,14 @@ mod tests {
             since: BEGIN,
             expires: BEGIN.plus(Duration::from_secs(expires_s)),
             is_behind_nat: false,
-        })
+        }
     }
 
-    fn pending(rows: Vec<Box<BindingRow>>, at_s: u64) -> Pending {
+    fn pending(rows: Vec<BindingRow>, at_s: u64) -> Pending {
         let mut pending = Pending::default();
         let now = BEGIN.plus(Duration::from_secs(at_s));
         for row in rows {
-            pending.merge(Change::Binding(row), now, &mut Lost::default());
+            pending.merge(Change::Binding(Box::new(row)), now, &mut Lost::default());
         }
         pending
     }
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_mere_refresh_waits_and_a_change_does_not() {
         let on_disk = StoredBinding {
-            row: *binding(60, "sip:a"),
+            row: binding(60, "sip:a"),
             granted_s: 60,
         };
         let stored = |key: &BindingKey| -> Result<_, Infallible> {
