@@ -1,12 +1,19 @@
 //! Seeds of the simulated office (`testing::simulate`), of the storm (`testing::storm`), of the races (`testing::races`) and of
 //! the day of lines (`testing::day`). `SEED=123` plays that one only, `SEEDS=1000` that many:
 //! `SEEDS=1000 cargo test --profile simulation --test all simulate::day`.
+//!
+//! The years (`testing::years`) are played on all cores, without `SEEDS` for two minutes at most; `FROM=5000` begins there. What
+//! fails is made smaller (`SHRINK=0`: it is not) and printed as a plan, which `SEED=123 PLAN='…'` plays again.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use sipkeep::testing::{day, fraud, races, simulate, storm, thousand};
+use sipkeep::testing::years::door::Sabotage;
+use sipkeep::testing::years::plan::Plan;
+use sipkeep::testing::{day, fraud, races, simulate, storm, thousand, years};
 
 /// As many as a minute on a slow machine allows without optimization.
 const OFFICE_SEEDS: u64 = 300;
@@ -16,6 +23,14 @@ const DAY_SEEDS: u64 = 100;
 const RACES_SEEDS: u64 = 100;
 /// Each is a working afternoon.
 const FRAUD_SEEDS: u64 = 5;
+/// Half an hour each, on all cores ...
+const YEARS_SEEDS: u64 = 2_000;
+/// ... for so long at most, if nobody says how many.
+const YEARS_LAST: Duration = Duration::from_secs(120);
+/// Plays that a failure is made smaller with.
+const SHRINK_PLAYS: usize = 300;
+/// Seeds within which each sabotage must be noticed.
+const SABOTAGE_SEEDS: u64 = 12;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -182,8 +197,151 @@ fn a_line_takes_little_memory() {
     assert!((500..4_096).contains(&per_line), "{per_line} bytes a line");
 }
 
+/// What does not hold, if the seed fails with this plan.
+fn years_fail(seed: u64, plan: &Plan, sabotage: Option<Sabotage>) -> Option<String> {
+    match catch_unwind(AssertUnwindSafe(|| years::play(seed, plan, sabotage))) {
+        Ok(outcome) => outcome.err(),
+        Err(_) => Some("panicked, see above".to_owned()),
+    }
+}
+
+/// The smallest plan that fails in this way, and how to play it again.
+fn failed_years(seed: u64, plan: &Plan, error: &str) -> String {
+    let mut small = plan.clone();
+    if std::env::var("SHRINK").as_deref() != Ok("0") {
+        small = years::shrink::shrink(plan, SHRINK_PLAYS, |plan| {
+            years_fail(seed, plan, None).is_some()
+        });
+    }
+    let why = years_fail(seed, &small, None).unwrap_or_else(|| error.to_owned());
+    format!(
+        "SEED={seed} {error}\n  made smaller: {why}\n  again: \
+         SEED={seed} PLAN='{small}' cargo test --profile simulation --test all simulate::years"
+    )
+}
+
+/// All that the threads have in common.
+#[derive(Default)]
+struct Played {
+    all: years::Summary,
+    seeds: u64,
+    failures: Vec<String>,
+}
+
+/// Plays the next seed, and the next, until there is none or no time is left.
+fn play_years(next: &AtomicU64, end: u64, until: Option<Instant>, played: &Mutex<Played>) {
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        let is_over = until.is_some_and(|until| Instant::now() > until);
+        if seed >= end || is_over || played.lock().unwrap().failures.len() >= 3 {
+            return;
+        }
+        let plan = match std::env::var("PLAN") {
+            Ok(text) => text.parse().unwrap_or_else(|error| panic!("PLAN: {error}")),
+            Err(_) => years::plan_of(seed),
+        };
+        match catch_unwind(AssertUnwindSafe(|| years::play(seed, &plan, None))) {
+            Ok(Ok(summary)) => {
+                let mut played = played.lock().unwrap();
+                played.all.add(&summary);
+                played.seeds += 1;
+            }
+            Ok(Err(error)) => {
+                let text = failed_years(seed, &plan, &error);
+                played.lock().unwrap().failures.push(text);
+            }
+            Err(_) => {
+                let text = failed_years(seed, &plan, "panicked, see above");
+                played.lock().unwrap().failures.push(text);
+            }
+        }
+    }
+}
+
+#[test]
+fn years() {
+    let seeds = match (number("SEED"), number("FROM")) {
+        (None, Some(from)) => from..from + number("SEEDS").unwrap_or(YEARS_SEEDS),
+        _ => seeds(YEARS_SEEDS),
+    };
+    let is_bounded = number("SEED").or(number("SEEDS")).is_none();
+    let begun = Instant::now();
+    let until = is_bounded.then(|| begun + YEARS_LAST);
+    let (next, played) = (AtomicU64::new(seeds.start), Mutex::new(Played::default()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| play_years(&next, seeds.end, until, &played));
+        }
+    });
+    let Played {
+        all,
+        seeds: count,
+        failures,
+    } = played.into_inner().unwrap();
+    let took = begun.elapsed();
+    println!(
+        "years: {count} seeds, {} calls, {} answered, {} faults, {} kills, {} stops, {} writes, {} packets ({} corrupted), \
+         {} of attackers, {} banned, {:.1} days in {:.0} s, {:.1} ms a seed on each of {threads} threads",
+        all.calls,
+        all.answered,
+        all.faults,
+        all.kills,
+        all.stops,
+        all.writes,
+        all.packets,
+        all.corrupted,
+        all.attacks,
+        all.banned,
+        all.time.as_secs_f64() / 86_400.0,
+        took.as_secs_f64(),
+        took.as_secs_f64() * 1e3 * threads as f64 / count.max(1) as f64,
+    );
+    assert!(
+        failures.is_empty(),
+        "{} failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    if count >= 100 {
+        assert!(
+            all.calls as u64 >= 45 * count && all.answered * 3 > all.calls,
+            "{all:?}"
+        );
+        assert!(all.kills > 0 && all.stops > 0 && all.writes > 0, "{all:?}");
+        assert!(
+            all.banned > 0 && all.corrupted > 0 && all.attacks > 0,
+            "{all:?}"
+        );
+    }
+}
+
+/// A judge who never finds anything would be of no use: a server that is not right is found out soon.
+#[test]
+fn years_notice_every_sabotage() {
+    for sabotage in Sabotage::ALL {
+        let mut seeds = 1..=SABOTAGE_SEEDS;
+        // What is needed for it to be seen happens in every plan.
+        let harm = "400000 crack 40; 600000 kill now 2000; 700000 crack 20";
+        let found = seeds.find_map(|seed| {
+            let plan = format!("{}; {harm}", years::plan_of(seed));
+            let plan = plan.parse().expect("a plan");
+            years_fail(seed, &plan, Some(sabotage)).map(|why| (seed, why))
+        });
+        let Some((seed, why)) = found else {
+            panic!("{sabotage:?} was not noticed in {SABOTAGE_SEEDS} seeds");
+        };
+        println!(
+            "{sabotage:?}: noticed in seed {seed}: {}",
+            why.lines().next().unwrap_or("")
+        );
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
+    let run = || years::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
+    assert_eq!(run(), run());
     let run = || simulate::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));
     assert_eq!(run(), run());
     let run = || storm::run(7).unwrap_or_else(|error| panic!("SEED=7 {error}"));

@@ -38,6 +38,12 @@ pub struct Fleet {
     pub phones: Vec<Phone>,
     /// The first messages that phones sent.
     pub overheard: Vec<Vec<u8>>,
+    /// Phones whose connection was closed by the server, and who must make another one.
+    pub closed: Vec<usize>,
+    /// What does not parse is noise, and no fault of the server: the network corrupts datagrams.
+    pub is_noisy: bool,
+    /// So many answers to challenges go out wrong, though no phone is.
+    pub spoils: u32,
     /// From where the server hears each phone.
     places: Vec<SocketAddr>,
     /// Where phones were before, and still may have a connection that they know nothing of.
@@ -56,9 +62,22 @@ impl Fleet {
             world,
             phones,
             overheard: Vec::new(),
+            closed: Vec::new(),
+            is_noisy: false,
+            spoils: 0,
             left: Vec::new(),
             is_traced: std::env::var("TRACE").is_ok(),
         }
+    }
+
+    /// A phone is behind a NAT: the server hears it from there.
+    pub fn put_behind(&mut self, index: usize, place: SocketAddr) {
+        self.places[index] = place;
+    }
+
+    /// From where the server hears a phone.
+    pub fn place(&self, index: usize) -> SocketAddr {
+        self.places[index]
     }
 
     /// The time.
@@ -161,7 +180,12 @@ impl Fleet {
         {
             self.trace(&format!("{} <", delivery.to), bytes);
         }
+        if delivery.seen == Seen::Closed {
+            self.closed.push(index);
+        }
+        let is_noisy = self.is_noisy;
         self.act(index, |phone, now, sent| match delivery.seen {
+            Seen::Datagram(bytes) if is_noisy && is_noise(&bytes) => {}
             Seen::Datagram(bytes) => phone.receive(now, &bytes, sent),
             Seen::Bytes(bytes) => phone.receive_stream(now, &bytes, sent),
             Seen::Closed => phone.disconnected(),
@@ -173,9 +197,12 @@ impl Fleet {
     /// What a phone sends goes onto the network.
     fn post(&mut self, index: usize, sent: Sent) {
         let (place, transport) = (self.places[index], self.phones[index].transport);
-        for bytes in sent.0 {
+        for mut bytes in sent.0 {
             if self.is_traced {
                 self.trace(&format!("{place} >"), &bytes);
+            }
+            if self.spoils > 0 && spoil(&mut bytes) {
+                self.spoils -= 1;
             }
             if self.overheard.len() < OVERHEARD_MAX {
                 self.overheard.push(bytes.clone());
@@ -204,6 +231,22 @@ impl Fleet {
             message.cseq().number
         );
     }
+}
+
+/// Neither a message nor a keep-alive.
+fn is_noise(bytes: &[u8]) -> bool {
+    crate::message::parse(bytes).is_err() && !bytes.iter().all(|byte| b"\r\n".contains(byte))
+}
+
+/// Turns a digit of the answer to a challenge over; false: there is none.
+fn spoil(bytes: &mut [u8]) -> bool {
+    const RESPONSE: &[u8] = b"response=\"";
+    let Some(at) = memchr::memmem::find(bytes, RESPONSE) else {
+        return false;
+    };
+    let digit = &mut bytes[at + RESPONSE.len()];
+    *digit = if *digit == b'0' { b'1' } else { b'0' };
+    true
 }
 
 /// A configuration as it stands in a play's own text.

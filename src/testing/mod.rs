@@ -3,7 +3,8 @@
 //! `network` and `world` put the production endpoint on virtual time; `agent` is a user agent that a script plays,
 //! `scenario` plays such scripts from text files; `phone` plays itself, and a `fleet` of them lives with the server on a
 //! bad network: in `simulate` as people do, among strangers, in `storm` as nobody should, in `races` so that whatever may cross
-//! does. `siege` has them besieged, `fraud` one of them robbed of his password. With a `carrier` before it a phone is where external lines register: for a `day`, or a
+//! does. In `years` all of it meets whatever else may happen to a server: its `disk`, its process and its clocks too, and a second
+//! `reader` reads what it sends. `siege` has them besieged, `fraud` one of them robbed of his password. With a `carrier` before it a phone is where external lines register: for a `day`, or a
 //! `thousand` of them at once.
 //! `invariants` is what must hold in all of these.
 //!
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod carrier;
 pub mod day;
+pub mod disk;
 pub mod dns;
 pub mod fleet;
 pub mod fraud;
@@ -33,12 +35,14 @@ pub mod network;
 pub mod phone;
 pub mod races;
 pub mod random;
+pub mod reader;
 pub mod scenario;
 pub mod siege;
 pub mod simulate;
 pub mod storm;
 pub mod thousand;
 pub mod world;
+pub mod years;
 
 /// What a fuzz target does with its bytes; it panics when a property does not hold.
 pub type FuzzBody = fn(&[u8]);

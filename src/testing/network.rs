@@ -27,6 +27,8 @@ pub struct Link {
     pub reorder: u32,
     /// See `reorder`.
     pub hold: Duration,
+    /// A byte of it is another one when it arrives.
+    pub corrupt: u32,
 }
 
 /// What travels.
@@ -76,6 +78,8 @@ pub struct Network {
     sent: u64,
     link: Link,
     links: BTreeMap<IpAddr, Link>,
+    /// Datagrams as they were before they were corrupted: whatever they belong to may go wrong.
+    pub damaged: Vec<Vec<u8>>,
 }
 
 impl Network {
@@ -87,6 +91,7 @@ impl Network {
             sent: 0,
             link,
             links: BTreeMap::new(),
+            damaged: Vec::new(),
         }
     }
 
@@ -95,9 +100,24 @@ impl Network {
         self.links.insert(address, link);
     }
 
+    /// Every way that has none of its own is another one from now on.
+    pub fn set_all(&mut self, link: Link) {
+        self.link = link;
+    }
+
+    /// The way of an address.
+    pub fn link(&self, address: IpAddr) -> Link {
+        self.links.get(&address).copied().unwrap_or(self.link)
+    }
+
+    /// Packets that have been on their way so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Sends. `peer`: whose link it goes over, the end that is not the server.
-    pub fn send(&mut self, now: Instant, peer: IpAddr, packet: Packet) {
-        let link = self.links.get(&peer).copied().unwrap_or(self.link);
+    pub fn send(&mut self, now: Instant, peer: IpAddr, mut packet: Packet) {
+        let link = self.link(peer);
         if !packet.payload.is_datagram() {
             self.put(now.plus(link.delay), packet);
             return;
@@ -105,12 +125,32 @@ impl Network {
         if self.random.chance(link.loss) {
             return;
         }
+        if self.random.chance(link.corrupt) {
+            self.corrupt(&mut packet);
+        }
         if self.random.chance(link.duplicate) {
             let at = self.arrival(now, link);
             self.put(at, packet.clone());
         }
         let at = self.arrival(now, link);
         self.put(at, packet);
+    }
+
+    /// What a checksum of 16 bits does not notice.
+    fn corrupt(&mut self, packet: &mut Packet) {
+        let Payload::Datagram(bytes) = &mut packet.payload else {
+            return;
+        };
+        if bytes.is_empty() {
+            return;
+        }
+        self.damaged.push(bytes.clone());
+        let at = self.random.below(bytes.len() as u64) as usize;
+        if self.random.chance(100) {
+            bytes.truncate(at);
+        } else {
+            bytes[at] ^= 1 << self.random.below(8);
+        }
     }
 
     fn arrival(&mut self, now: Instant, link: Link) -> Instant {

@@ -111,6 +111,7 @@ impl Office {
             duplicate: random.below(100) as u32,
             reorder: random.below(100) as u32,
             hold: Duration::from_millis(random.between(1, 700)),
+            corrupt: 0,
         };
         let world = World::new(config, server, seed, link);
         let phones = (0..PHONES)
@@ -354,7 +355,7 @@ impl Office {
 }
 
 /// An Authorization line with a wrong password, for whatever challenge there is.
-fn wrong_credentials(challenge: &[u8], user: u64, number: u64) -> String {
+pub(super) fn wrong_credentials(challenge: &[u8], user: u64, number: u64) -> String {
     use crate::auth::digest::{Login, answer};
     let params = crate::message::DigestParams::parse(challenge)
         .ok()

@@ -179,6 +179,7 @@ impl Storm {
             duplicate: random.below(150) as u32,
             reorder: random.below(150) as u32,
             hold: Duration::from_millis(random.between(1, 900)),
+            corrupt: 0,
         };
         let mut world = World::new(config, server, seed, link);
         world.listen(carrier);

@@ -127,6 +127,7 @@ impl Day {
             duplicate: random.below(301) as u32,
             reorder: random.below(301) as u32,
             hold: Duration::from_millis(random.between(1, 900)),
+            corrupt: 0,
         };
         let now = world.now().mono;
         let habits = Habits {

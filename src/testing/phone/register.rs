@@ -24,6 +24,11 @@ impl Phone {
         self.send_register(now, out);
     }
 
+    /// It knows its last nonce, and not any more how often it has used it.
+    pub fn forget_count(&mut self) {
+        self.nc = 0;
+    }
+
     /// The next registration, unless one is begun by the clock anyway.
     pub(super) fn register_later(&mut self, now: Instant, (from, to): (u64, u64)) {
         self.is_refreshing = false;

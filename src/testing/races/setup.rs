@@ -43,6 +43,7 @@ fn link(random: &mut Random) -> Link {
         duplicate: random.below(100) as u32,
         reorder: random.below(100) as u32,
         hold: Duration::from_millis(random.between(1, 400)),
+        corrupt: 0,
     }
 }
 

@@ -14,7 +14,7 @@
 //! loses is not played here.
 
 pub mod carrier;
-mod junk;
+pub(super) mod junk;
 pub mod line;
 pub mod newcomer;
 pub mod office;
@@ -78,12 +78,12 @@ enum Act {
 }
 
 /// What a flood's packets are made from.
-struct Material<'a> {
-    random: &'a mut Random,
+pub(super) struct Material<'a> {
+    pub(super) random: &'a mut Random,
     /// How many this flood has sent.
-    number: u64,
+    pub(super) number: u64,
     /// Authorization values of phones.
-    overheard: &'a [Vec<u8>],
+    pub(super) overheard: &'a [Vec<u8>],
 }
 
 /// Writes a packet and says where it comes from.
@@ -169,6 +169,7 @@ fn link(random: &mut Random) -> Link {
         duplicate: random.below(30) as u32,
         reorder: random.below(30) as u32,
         hold: Duration::from_millis(random.between(1, 200)),
+        corrupt: 0,
     }
 }
 

@@ -1,24 +1,28 @@
 //! The server and its peers on virtual time: the production [`Endpoint`], a [`Network`], and a clock that only this moves.
 //!
 //! Does what the shell (`net`) does, without sockets: inputs in, outputs out, `Tick` when a deadline has passed, accepted
-//! connections with even numbers. Peers are addresses; whoever plays them takes what [`World::run`] hands out.
+//! connections with even numbers. Peers are addresses; whoever plays them takes what [`World::run`] hands out. What may happen
+//! to the machine is in `mishaps`.
+
+mod mishaps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use self::mishaps::Machine;
+pub use self::mishaps::{KillAt, Pause};
+use super::disk::{Disk, INTERRUPTED};
 use super::dns::{Manner, NAME_SERVER, NameServer};
 use super::network::{Link, Network, Packet, Payload};
 use super::random::Random;
+use super::years::door::Door;
 use crate::api::{Answer, Command, Event};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Input, Output};
 use crate::names::{Hosts, Servers};
 use crate::source::{Component, ConnectionId, Flow, MediaPair, Over, SocketId, Source, Transport};
-use crate::store::{
-    BanRow, BindingKey, BindingRow, CallRecord, Change, DestinationKey, DestinationRow, FeatureRow,
-    MessageRow, Snapshot,
-};
+use crate::store::{CallRecord, Change, Snapshot};
 use crate::time::{Instant, Now, UnixTime};
 
 /// 2026-01-01T00:00:00Z, when every simulation begins.
@@ -48,79 +52,13 @@ pub struct Delivery {
     pub seen: Seen,
 }
 
-/// What the server wanted kept, as a state file would have it.
-#[derive(Clone, Debug, Default)]
-struct Kept {
-    bindings: BTreeMap<BindingKey, BindingRow>,
-    bans: BTreeMap<Source, BanRow>,
-    known: BTreeMap<Source, UnixTime>,
-    destinations: BTreeMap<DestinationKey, DestinationRow>,
-    features: BTreeMap<String, FeatureRow>,
-    messages: BTreeMap<u64, MessageRow>,
-    nonce_key: Option<([u8; 32], UnixTime)>,
-    line_key: Option<[u8; 32]>,
-}
-
-impl Kept {
-    fn keep(&mut self, change: &Change) {
-        match change {
-            Change::Binding(row) => {
-                self.bindings.insert(row.key(), (**row).clone());
-            }
-            Change::BindingGone(key) => {
-                self.bindings.remove(&**key);
-            }
-            Change::Ban(row) => {
-                self.bans.insert(row.source, (**row).clone());
-            }
-            Change::BanGone(source) => {
-                self.bans.remove(source);
-            }
-            Change::Known(source, last) => {
-                self.known.insert(*source, *last);
-            }
-            Change::Destination(row) => {
-                self.destinations.insert(row.key.clone(), (**row).clone());
-            }
-            Change::DestinationGone(key) => {
-                self.destinations.remove(&**key);
-            }
-            Change::Feature(row) if row.is_empty() => {
-                self.features.remove(&row.user);
-            }
-            Change::Feature(row) => {
-                self.features.insert(row.user.clone(), (**row).clone());
-            }
-            Change::Message(row) => {
-                self.messages.insert(row.id, (**row).clone());
-            }
-            Change::MessageGone(id) => {
-                self.messages.remove(id);
-            }
-            Change::NonceKey(key, made) => self.nonce_key = Some((*key, *made)),
-            Change::LineKey(key) => self.line_key = Some(*key),
-            // Kept by the world itself, with how often.
-            Change::Record(_) => {}
-        }
-    }
-
-    fn snapshot(&self, now: UnixTime) -> Snapshot {
-        let bindings = self.bindings.values().filter(|row| row.expires > now);
-        Snapshot {
-            bindings: bindings.cloned().collect(),
-            bans: self.bans.values().cloned().collect(),
-            known: self
-                .known
-                .iter()
-                .map(|(source, last)| (*source, *last))
-                .collect(),
-            destinations: self.destinations.values().cloned().collect(),
-            features: self.features.values().cloned().collect(),
-            messages: self.messages.values().cloned().collect(),
-            nonce_key: self.nonce_key,
-            line_key: self.line_key,
-        }
-    }
+/// What was read of a batch of outputs.
+struct Batch {
+    to_peers: Vec<(SocketAddr, Payload)>,
+    opened: Vec<(ConnectionId, SocketAddr)>,
+    banned: Vec<Source>,
+    /// Connections that nobody is at the other end of any more.
+    written_to_gone: Vec<ConnectionId>,
 }
 
 /// The server in its surroundings.
@@ -136,6 +74,8 @@ pub struct World {
     pub records: BTreeMap<String, (u32, u32, CallRecord)>,
     /// Ids of the records of calls that are over, in the order in which they ended.
     pub ended: Vec<String>,
+    /// When each of those was.
+    pub over_at: BTreeMap<String, Instant>,
     /// Sources banned at any time.
     pub banned: BTreeSet<Source>,
     /// Bytes of the datagrams that the server sent to each address, and how many those were.
@@ -144,12 +84,17 @@ pub struct World {
     pub wakes: u64,
     /// Who knows about names, at [`NAME_SERVER`].
     pub name_server: NameServer,
+    /// Where it keeps what is to last.
+    pub disk: Disk,
+    /// Who looks at everything that leaves the server.
+    pub door: Option<Box<Door>>,
+    /// What has happened to it.
+    machine: Machine,
     /// Queries that wait for an answer.
     queries: BTreeSet<SocketId>,
     last_query: SocketId,
     /// Ports of relays that are open, by their pair.
     media: BTreeMap<MediaPair, u16>,
-    kept: Kept,
     now: Now,
     server: SocketAddr,
     connections: BTreeMap<ConnectionId, SocketAddr>,
@@ -176,14 +121,17 @@ impl World {
             events: Vec::new(),
             records: BTreeMap::new(),
             ended: Vec::new(),
+            over_at: BTreeMap::new(),
             banned: BTreeSet::new(),
             received: BTreeMap::new(),
             wakes: 0,
             name_server: NameServer::new(),
+            disk: Disk::default(),
+            door: None,
+            machine: Machine::default(),
             queries: BTreeSet::new(),
             last_query: SocketId(0),
             media: BTreeMap::new(),
-            kept: Kept::default(),
             now,
             server,
             connections: BTreeMap::new(),
@@ -255,8 +203,8 @@ impl World {
             true => Component::Rtp,
             false => Component::Rtcp,
         };
-        let now = self.now.mono;
-        let forward = (self.endpoint).forward(now, (pair, component), packet.from, bytes);
+        let (now, clock) = (self.now.mono, self.clock().mono);
+        let forward = (self.endpoint).forward(clock, (pair, component), packet.from, bytes);
         let Some(forward) = forward else { return };
         let even = self.media.get(&forward.pair).expect("a port that is open");
         let from = SocketAddr::new(self.server.ip(), even + (port & 1));
@@ -270,7 +218,7 @@ impl World {
 
     /// Opens a connection to the server, unless it is not accepted. A peer has at most one.
     pub fn connect(&mut self, from: SocketAddr) -> bool {
-        if !self.endpoint.accepts_connection(self.now, from) {
+        if !self.is_up() || !self.endpoint.accepts_connection(self.clock(), from) {
             return false;
         }
         let connection = ConnectionId(self.next_connection);
@@ -316,20 +264,20 @@ impl World {
 
     /// An administrator's command.
     pub fn command(&mut self, command: Command) -> Answer {
-        let answer = self.endpoint.command(self.now, command);
+        let answer = self.endpoint.command(self.clock(), command);
         self.take_outputs();
         answer
     }
 
     /// The server begins to stop.
     pub fn stop(&mut self) {
-        self.endpoint.stop(self.now);
+        self.endpoint.stop(self.clock());
         self.take_outputs();
     }
 
     /// A new configuration.
     pub fn reload(&mut self, config: Config) {
-        self.endpoint.reload(self.now, config);
+        self.endpoint.reload(self.clock(), config);
         self.take_outputs();
     }
 
@@ -344,9 +292,16 @@ impl World {
         self.by_peer.clear();
         // The next server counts its own from the beginning.
         self.dead.clear();
+        self.disk.kill(false);
+        self.begin(config, seed);
+    }
+
+    /// A new process, with what the disk has.
+    fn begin(&mut self, config: Config, seed: u64) {
         let bytes = Random::new(seed).fork("server").bytes();
-        let kept = self.kept.snapshot(self.now.unix);
-        self.endpoint = Endpoint::new(self.now, config, bytes, kept);
+        let clock = self.clock();
+        let (kept, _) = self.disk.start(clock.unix);
+        self.endpoint = Endpoint::new(clock, config, bytes, kept);
         self.queries.clear();
         self.media.clear();
         self.last_query = SocketId(0);
@@ -359,7 +314,7 @@ impl World {
         let up = self.records.values_mut().filter(|(_, over, _)| *over == 0);
         let mut count = 0;
         for (_, over, record) in up {
-            (*over, record.disposition) = (1, "interrupted");
+            (*over, record.disposition) = (1, INTERRUPTED);
             count += 1;
         }
         count
@@ -375,7 +330,7 @@ impl World {
             servers: &servers,
             hosts: &Hosts::default(),
         };
-        self.endpoint.handle_input(self.now, input);
+        self.endpoint.handle_input(self.clock(), input);
     }
 
     /// Bytes on the socket of a query that waits, from whom one likes; nothing without one.
@@ -387,7 +342,7 @@ impl World {
                 from,
                 bytes,
             };
-            self.endpoint.handle_input(self.now, input);
+            self.endpoint.handle_input(self.clock(), input);
             self.take_outputs();
         }
     }
@@ -395,7 +350,7 @@ impl World {
     /// The server has learned that its packets to `remote` begin at `local`, which is its only address from now on.
     pub fn route(&mut self, remote: IpAddr, local: IpAddr) {
         self.server.set_ip(local);
-        (self.endpoint).handle_input(self.now, Input::Route { remote, local });
+        (self.endpoint).handle_input(self.clock(), Input::Route { remote, local });
         self.take_outputs();
     }
 
@@ -407,7 +362,7 @@ impl World {
             .map(|(pair, _)| *pair);
         if let Some(pair) = pair {
             let is_taken = true;
-            (self.endpoint).handle_input(self.now, Input::MediaFailed { pair, is_taken });
+            (self.endpoint).handle_input(self.clock(), Input::MediaFailed { pair, is_taken });
             self.take_outputs();
         }
     }
@@ -416,7 +371,7 @@ impl World {
     pub fn input_datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
         let flow = self.flow(from, None);
         self.endpoint
-            .handle_input(self.now, Input::Datagram { flow, bytes });
+            .handle_input(self.clock(), Input::Datagram { flow, bytes });
         self.take_outputs();
     }
 
@@ -426,21 +381,14 @@ impl World {
     /// When the server asks to be woken again and again for a deadline that does not go.
     pub fn run(&mut self, until: Instant) -> Option<Delivery> {
         loop {
-            let arrival = self.network.next_arrival();
-            let deadline = self.endpoint.next_deadline();
-            let next = arrival
-                .into_iter()
-                .chain(deadline)
-                .min()
-                .filter(|next| *next <= until);
-            let Some(next) = next else {
+            let Some(next) = self.next_moment().filter(|next| *next <= until) else {
                 self.set(until);
                 return None;
             };
             self.set(next);
             match self.network.receive(self.now.mono) {
                 Some(packet) => {
-                    if let Some(delivery) = self.deliver(packet) {
+                    if let Some(delivery) = self.reach(packet) {
                         return Some(delivery);
                     }
                 }
@@ -451,10 +399,10 @@ impl World {
 
     /// When something happens next.
     pub fn next_moment(&self) -> Option<Instant> {
-        self.network
-            .next_arrival()
+        let arrival = self.network.next_arrival();
+        [arrival, self.own_deadline(), self.disk_deadline()]
             .into_iter()
-            .chain(self.endpoint.next_deadline())
+            .flatten()
             .min()
     }
 
@@ -472,7 +420,11 @@ impl World {
         };
     }
 
+    /// The server's own deadline or the disk's has come.
     fn tick(&mut self) {
+        if self.machine_is_due() {
+            return;
+        }
         let (at, count) = &mut self.ticks;
         if *at == self.now.mono {
             *count += 1;
@@ -485,7 +437,7 @@ impl World {
             self.ticks = (self.now.mono, 1);
             self.wakes += 1;
         }
-        self.endpoint.handle_input(self.now, Input::Tick);
+        self.endpoint.handle_input(self.clock(), Input::Tick);
         self.take_outputs();
     }
 
@@ -561,7 +513,7 @@ impl World {
             },
             Payload::Query(..) => return None,
         };
-        self.endpoint.handle_input(self.now, input);
+        self.endpoint.handle_input(self.clock(), input);
         self.take_outputs();
         None
     }
@@ -586,19 +538,27 @@ impl World {
     fn take_outputs(&mut self) {
         let mut to_peers = Vec::new();
         let mut opened = Vec::new();
-        let mut closed = Vec::new();
         let mut banned = Vec::new();
         let mut written_to_gone = Vec::new();
         for output in self.endpoint.outputs() {
+            // The process may be killed between any two of them.
+            if !self.machine.writes() {
+                break;
+            }
             match output {
                 Output::Datagram { flow, bytes } => {
                     assert_eq!(
                         flow.local, self.server,
                         "sent from an address that is not ours"
                     );
+                    let bytes = match &mut self.door {
+                        Some(door) => door.leaves(self.now, flow.remote, bytes),
+                        None => Some(bytes.to_vec()),
+                    };
+                    let Some(bytes) = bytes else { continue };
                     let (sum, count) = self.received.entry(flow.remote.ip()).or_default();
                     (*sum, *count) = (*sum + bytes.len() as u64, *count + 1);
-                    to_peers.push((flow.remote, Payload::Datagram(bytes.to_vec())));
+                    to_peers.push((flow.remote, Payload::Datagram(bytes)));
                 }
                 Output::StreamBytes { connection, .. } if self.dead.contains(&connection) => {}
                 Output::StreamBytes { connection, bytes } => {
@@ -647,24 +607,48 @@ impl World {
                 Output::CloseMedia { pair } => {
                     assert!(self.media.remove(&pair).is_some(), "a pair is closed twice");
                 }
-                Output::Banned { source } => banned.push(source),
+                Output::Banned { source } => {
+                    if let Some(door) = &mut self.door {
+                        door.bans(source);
+                    }
+                    banned.push(source);
+                }
+                Output::Keep(change)
+                    if (self.door.as_mut()).is_some_and(|door| !door.keeps(self.now, change)) => {}
                 Output::Keep(Change::Record(record)) => {
                     let entry = self.records.entry(record.id.clone()).or_default();
                     let is_over = !record.disposition.is_empty();
                     if is_over {
                         entry.1 += 1;
                         self.ended.push(record.id.clone());
+                        self.over_at.insert(record.id.clone(), self.now.mono);
                     } else {
                         entry.0 += 1;
                     }
                     entry.2 = (**record).clone();
                 }
-                Output::Keep(change) => self.kept.keep(change),
-                Output::Event(event) => self.events.push(event.clone()),
+                Output::Keep(_) => {}
+                Output::Event(event) => match &mut self.door {
+                    Some(door) => door.says(self.now, event),
+                    None => self.events.push(event.clone()),
+                },
             }
         }
-        self.endpoint.clear_outputs();
-        for source in banned {
+        self.keep_outputs();
+        self.send_outputs(Batch {
+            to_peers,
+            opened,
+            banned,
+            written_to_gone,
+        });
+        self.bury_if_dead();
+    }
+
+    /// What is to be done about a batch of outputs when all of them were read.
+    fn send_outputs(&mut self, batch: Batch) {
+        let mut closed = Vec::new();
+        let is_dead = self.is_down();
+        for source in batch.banned {
             self.banned.insert(source);
             for (connection, peer) in &self.connections {
                 if Source::of(peer.ip()) == source {
@@ -672,7 +656,7 @@ impl World {
                 }
             }
         }
-        for (connection, remote) in opened {
+        for (connection, remote) in batch.opened {
             if self.listeners.contains(&remote) {
                 self.by_peer.insert(remote, connection);
                 self.next_port += 1;
@@ -681,7 +665,7 @@ impl World {
                 self.send_payload(remote, Payload::Closed(connection));
             }
         }
-        for (peer, payload) in to_peers {
+        for (peer, payload) in batch.to_peers {
             let packet = Packet {
                 from: self.server,
                 to: peer,
@@ -698,9 +682,9 @@ impl World {
             self.network.send(self.now.mono, peer.ip(), packet);
             self.send_payload(peer, Payload::Closed(connection));
         }
-        for connection in written_to_gone {
+        for connection in batch.written_to_gone.into_iter().filter(|_| !is_dead) {
             let input = Input::StreamClosed { connection };
-            self.endpoint.handle_input(self.now, input);
+            self.endpoint.handle_input(self.clock(), input);
             self.take_outputs();
         }
     }
