@@ -17,6 +17,8 @@ use crate::time::Instant;
 
 /// Between two packets of a cracker.
 const GUESS: Duration = Duration::from_millis(700);
+/// He comes back so often, and for so long, to see whether he is banned still.
+const LINGERS: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
 /// Numbers of users, whose passwords are guessed.
 const USERS: (u64, u64) = (100, 120);
 /// What stands in the branch of a guess.
@@ -44,6 +46,9 @@ struct Attacker {
     attack: Attack,
     next: Instant,
     gap: Duration,
+    /// Then he sends seldom ...
+    hurries_until: Instant,
+    /// ... and nothing any more.
     until: Instant,
 }
 
@@ -92,11 +97,14 @@ impl Attackers {
     }
 
     fn add(&mut self, now: Instant, attack: Attack, gap: Duration, lasts: Duration) {
+        let hurries_until = now.plus(lasts);
+        let lingers = matches!(attack, Attack::Crack(_)).then_some(LINGERS.1);
         self.all.push(Attacker {
             attack,
             next: now,
             gap,
-            until: now.plus(lasts),
+            hurries_until,
+            until: hurries_until.plus(lingers.unwrap_or_default()),
         });
     }
 
@@ -112,7 +120,11 @@ impl Attackers {
             if own.next > now || own.next >= own.until {
                 continue;
             }
-            own.next = own.next.plus(own.gap);
+            let gap = match own.next < own.hurries_until {
+                true => own.gap,
+                false => LINGERS.0,
+            };
+            own.next = own.next.plus(gap);
             self.buffer.clear();
             let from = match &own.attack {
                 Attack::Flood(victim) => {

@@ -44,8 +44,9 @@ const INVITE: Duration = Duration::from_secs(300);
 const HALF_OPEN_MAX: Duration = Duration::from_secs(70);
 /// How much later than the server a phone may learn that it was answered.
 const HEARD: Duration = Duration::from_secs(33);
-/// Answers to wrong passwords that one source may get of a process: four do not ban, and the network doubles some.
-const WRONG_ANSWERS_MAX: u32 = 12;
+/// Answers to wrong passwords that one source may get of a process, however slowly it asks: 30 in a day ban, and the network
+/// doubles some.
+const WRONG_ANSWERS_MAX: u32 = 36;
 
 /// When somebody may have missed something.
 #[derive(Clone, Debug, Default)]
