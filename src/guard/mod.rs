@@ -225,6 +225,8 @@ pub struct Guard {
     proven_rate: Rate,
     known_rate: Rate,
     dropped: u64,
+    /// Those of them of which nothing was read.
+    unread: u64,
     would_drop: u64,
     /// Bans by an administrator.
     commands: u64,
@@ -267,6 +269,7 @@ impl Guard {
             proven_rate,
             known_rate: rate_of_a_second(config.known_rate),
             dropped: 0,
+            unread: 0,
             would_drop: 0,
             commands: 0,
             lifts: 0,
@@ -366,6 +369,7 @@ impl Guard {
             });
         }
         self.dropped = self.dropped.saturating_add(1);
+        self.unread += u64::from(admission == Admission::Drop);
         admission
     }
 
@@ -685,6 +689,11 @@ impl Guard {
         self.dropped
     }
 
+    /// Those of them that were discarded for their source alone: nothing was looked for in their bytes.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
     /// Packets and answers that `mode = observe` let pass and `enforce` would not.
     pub fn would_drop(&self) -> u64 {
         self.would_drop
@@ -841,7 +850,7 @@ mod tests {
             admit(&mut guard, at(13), source(2)),
             Admission::Admit(Standing::Unproven)
         );
-        assert_eq!(guard.dropped(), 1);
+        assert_eq!((guard.dropped(), guard.unread()), (1, 1));
         let end = 12 + 4 * 3600;
         assert_eq!(guard.next_deadline(), Some(at(end).mono));
         assert_eq!(guard.expire(at(end - 1)), None);

@@ -63,6 +63,7 @@ pub(super) struct Echo {
     stopped: bool,
     busy: bool,
     lane_changes: u64,
+    discarded: u64,
     places: Vec<Place>,
     /// Payloads in the order of their handling.
     payloads: Vec<Vec<u8>>,
@@ -91,6 +92,7 @@ impl Core for Echo {
                 self.payloads.push(bytes.to_vec());
                 let text = String::from_utf8_lossy(bytes);
                 match text.strip_prefix("open ") {
+                    None if bytes == b"banned" => self.discarded += 1,
                     None if bytes == b"silence" => {}
                     Some(address) => {
                         let id = ConnectionId(self.datagrams.len() as u64 * 2 + 1);
@@ -227,7 +229,7 @@ impl Core for Echo {
     }
 
     fn discarded(&self) -> u64 {
-        0
+        self.discarded
     }
 
     fn place_changes(&self) -> u64 {

@@ -364,6 +364,29 @@ fn a_phone_does_not_wait_for_a_batch_of_strangers() {
     assert_eq!(bench.shell.core.datagrams.len(), 65);
 }
 
+/// What is discarded at once is quick: a part has no fewer of the others for it.
+#[test]
+fn what_is_discarded_makes_no_part_of_a_batch_shorter() {
+    let mut bench = Bench::new();
+    let (phone, stranger) = (client(9, bench.udp), client(10, bench.udp));
+    bench.steer_now(vec![place(&phone, Lane::Phones)]);
+    for number in 0..64 {
+        let is_banned = number < 30;
+        let payload: &[u8] = if is_banned { b"banned" } else { b"stranger" };
+        stranger.send(payload).unwrap();
+    }
+    bench.shell.core.on_datagram = Some(Box::new(move |number| {
+        if number == 4 {
+            phone.send(b"phone").unwrap();
+        }
+    }));
+    bench.run();
+    let payloads = &bench.shell.core.payloads;
+    let handled = payloads.iter().position(|payload| payload == b"phone");
+    assert_eq!(handled, Some(30 + STRANGERS_PART));
+    assert_eq!(payloads.len(), 65);
+}
+
 /// More have a right to a place than the kernel's memory has room for: the first of the list get one, and the others are
 /// served among strangers.
 #[test]
