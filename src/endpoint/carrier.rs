@@ -46,6 +46,15 @@ impl Endpoint {
         Some(by_account.unwrap_or(first))
     }
 
+    /// Whether a datagram may be a carrier's although its address is nobody's: it calls a line's Contact, and nobody has said
+    /// since the start where the name leads that the line knows him by. Then it gets no answer, so that it comes again.
+    pub(super) fn may_be_carriers(&self, request: &Message<'_>, flow: &Flow) -> bool {
+        let line = request.uri().and_then(|uri| self.lines.of_token(uri.user));
+        let line = line.and_then(|line| self.line_places.get(line.0 as usize));
+        flow.connection.is_none()
+            && line.is_some_and(|line| self.places.addresses(line.place).next().is_none())
+    }
+
     /// The connection that a line has opened.
     fn opened_connection(&self, line: LineId) -> Option<ConnectionId> {
         self.lines

@@ -83,6 +83,9 @@ impl Endpoint {
         if let Some(who) = by_address {
             return Some((who, unknown.arrival.authenticated()));
         }
+        if self.may_be_carriers(request, flow) {
+            return None;
+        }
         let (user, arrival) = self.authenticate(now, unknown)?;
         if !self.may_call_himself(request, user) {
             self.answer(now, &arrival, 403);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::plan::PHONES;
 use crate::source::{Source, Transport};
 use crate::testing::carrier::{Carrier, Policy};
+use crate::testing::dns::Zone;
 use crate::testing::fleet::{Fleet, any_transport, read};
 use crate::testing::network::Link;
 use crate::testing::phone::{Habits, Phone};
@@ -28,6 +29,8 @@ const USERS: usize = PHONES - 1;
 const BEHIND_NAT: usize = 13;
 /// What may be dialled besides users: groups, outside numbers, one that leads nowhere.
 const FURTHER: [&str; 7] = ["200", "300", "400", "9030555", "9030556", "9030557", "777"];
+/// The carrier's domain.
+const DOMAIN: &str = "ims.example.org";
 /// How many numbers may be called.
 pub const NUMBERS: usize = PHONES + 1 + FURTHER.len();
 
@@ -80,8 +83,8 @@ pub fn number(callee: usize) -> String {
 enum Kind {
     /// By our address.
     Trunk(Transport),
-    /// By an account.
-    Line,
+    /// By an account; the server knows the carrier by its name alone.
+    Line { by_name: bool },
 }
 
 /// The office.
@@ -111,10 +114,16 @@ fn configuration(kind: Kind, random: &mut Random) -> String {
             "[trunk carrier]\naddresses = {carrier}\ntransport = {}\nkeepalive = 2m\n",
             transport.uri_token()
         ),
-        Kind::Line => format!(
-            "[line carrier]\naccount = +493012345\npassword = Years-Line\nserver = ims.example.org\n\
-             outbound_proxy = {carrier}\nkeepalive = 1m\nexpires = 10m\nincoming = 200\n"
-        ),
+        Kind::Line { by_name } => {
+            let proxy = match by_name {
+                true => String::new(),
+                false => format!("outbound_proxy = {carrier}\n"),
+            };
+            format!(
+                "[line carrier]\naccount = +493012345\npassword = Years-Line\nserver = {DOMAIN}\n\
+                 {proxy}keepalive = 1m\nexpires = 10m\nincoming = 200\n"
+            )
+        }
     });
     for user in 100..100 + USERS {
         let more = match user {
@@ -164,11 +173,15 @@ impl People {
     pub fn new(seed: u64) -> Result<Self, String> {
         let mut random = Random::new(seed).fork("people");
         let kind = match random.chance(300) {
-            true => Kind::Line,
+            true => Kind::Line {
+                by_name: random.chance(500),
+            },
             false => Kind::Trunk(any_transport(&mut random)),
         };
         let text = configuration(kind, &mut random);
         let mut world = World::new(read(&text)?, server(), seed, link(&mut random));
+        world.name_server.zone =
+            Zone::read(&format!("{DOMAIN} 300 A {}\n", carrier_address().ip()))?;
         if kind == Kind::Trunk(Transport::Tcp) {
             world.listen(carrier_address());
         }
@@ -218,13 +231,13 @@ fn carrier(kind: Kind, random: &Random, habits: Habits, now: Instant) -> Phone {
     };
     let transport = match kind {
         Kind::Trunk(transport) => transport,
-        Kind::Line => Transport::Udp,
+        Kind::Line { .. } => Transport::Udp,
     };
     let address = carrier_address();
     let mut phone = Phone::new("4930123456", "", address, server(), transport, &own).with(habits);
-    if kind == Kind::Line {
+    if matches!(kind, Kind::Line { .. }) {
         let account = ("+493012345".to_owned(), "Years-Line".to_owned());
-        let policy = Policy::plain("ims.example.org");
+        let policy = Policy::plain(DOMAIN);
         phone.carrier = Some(Box::new(Carrier::new(policy, [account], now, &own)));
     }
     phone
