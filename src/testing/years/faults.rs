@@ -126,6 +126,7 @@ impl Years {
             }
             Deed::Reload => {
                 if self.fleet.world.is_up() {
+                    std::mem::swap(&mut self.config, &mut self.next_config);
                     self.fleet.world.reload(self.config.clone());
                     self.mourn_if_dead();
                 }

@@ -132,6 +132,8 @@ struct Way {
 struct Years {
     seed: u64,
     config: Config,
+    /// What the file says after the next reload.
+    next_config: Config,
     text: String,
     fleet: Fleet,
     random: Random,
@@ -223,6 +225,7 @@ impl Years {
         let mut years = Self {
             seed,
             config: read(&text)?,
+            next_config: read(&people::changed(&text))?,
             text,
             link: world.network.link(people::server().ip()),
             fleet,

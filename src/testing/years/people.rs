@@ -152,6 +152,14 @@ fn configuration(kind: Kind, random: &mut Random) -> String {
     text
 }
 
+/// The configuration after somebody has changed it: users who may be called otherwise, a group less, another limit.
+pub fn changed(text: &str) -> String {
+    let (kept, _) = text.split_once("[group 400]").unwrap_or((text, ""));
+    kept.replace("do_not_disturb = yes", "forward_always = 110")
+        .replace("ring_timeout = 8s", "ring_timeout = 12s")
+        .replace("forward_busy = 106", "forward_busy = 111")
+}
+
 /// The way of everybody while nothing is wrong with it: what is lost is repeated in time.
 fn link(random: &mut Random) -> Link {
     Link {

@@ -15,8 +15,8 @@ use crate::testing::world::{KillAt, Pause};
 
 /// Phones of users; the carrier stands before them in the list.
 pub const PHONES: usize = 20;
-/// Calls, and up to so many more.
-const CALLS: (u64, u64) = (50, 8);
+/// Calls, and up to so many more. Some are begun by nobody: a phone is off, a line is not registered.
+const CALLS: (u64, u64) = (53, 6);
 /// Messages, and subscriptions.
 const MESSAGES: u64 = 6;
 /// Faults at most.
