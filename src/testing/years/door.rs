@@ -72,7 +72,7 @@ pub struct Door {
     pub sabotage: Option<Sabotage>,
     /// Datagrams that left.
     pub sent: u64,
-    /// Since when the network corrupts what honest phones send, and it may be taken for anything.
+    /// The network corrupts what honest phones send, so that it may be taken for anything.
     pub is_damaging: bool,
     honest: BTreeSet<Source>,
     banned: BTreeSet<Source>,
@@ -163,11 +163,6 @@ impl Door {
         if let Err(what) = judge::an_honest_source_is_not_banned(&self.honest, source) {
             self.faults.push(what);
         }
-    }
-
-    /// Who is banned.
-    pub fn banned(&self) -> impl Iterator<Item = Source> + '_ {
-        self.banned.iter().copied()
     }
 
     /// Something is logged.
