@@ -369,7 +369,8 @@ impl Guard {
             });
         }
         self.dropped = self.dropped.saturating_add(1);
-        self.unread += u64::from(admission == Admission::Drop);
+        let is_unread = admission == Admission::Drop;
+        self.unread = self.unread.saturating_add(u64::from(is_unread));
         admission
     }
 

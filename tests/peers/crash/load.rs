@@ -320,6 +320,11 @@ impl Office {
         history.ask(Letter::Waiting);
         let to = self.absent.user.clone();
         let status = self.caller.write(&to, &text.replace(' ', "-"), &text)?;
+        if status == 480 && self.end.is_over.load(Ordering::Relaxed) {
+            // A server that stops keeps no more of them.
+            history.told_as(Letter::Nowhere);
+            return Ok(());
+        }
         assert_eq!(status, 202, "{text}");
         history.told();
         self.counts.letters += 1;
