@@ -102,6 +102,8 @@ impl Phone {
         let call = known.and_then(|id| self.calls.get(&id));
         let has_offer = !request.body().is_empty();
         let status = match call {
+            // It has overtaken the ACK, and comes again.
+            Some(call) if call.phase == Phase::Doubtful => 500,
             Some(call) if !matches!(call.phase, Phase::Calling | Phase::Up) => 481,
             Some(call) if has_offer && call.phase == Phase::Up && call.client.is_some() => 491,
             Some(call) if has_offer && call.unacknowledged.is_some() => 500,
