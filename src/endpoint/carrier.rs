@@ -20,9 +20,7 @@ impl Endpoint {
     /// in common: it calls our Contact, which he alone knows, it came on the connection that the line has opened, or from an
     /// address that is trusted as a trunk's is. There the account says which of several lines it is.
     pub(super) fn line_of(&self, request: &Message<'_>, flow: &Flow) -> Option<LineId> {
-        let own = request
-            .uri()
-            .and_then(|uri| self.lines.of_token(uri.user))
+        let own = (self.line_called(request))
             .filter(|line| self.peers.is_lines_machine(flow.remote.ip(), *line));
         if own.is_some() {
             return own;
@@ -46,10 +44,15 @@ impl Endpoint {
         Some(by_account.unwrap_or(first))
     }
 
+    /// The line whose Contact a request calls.
+    fn line_called(&self, request: &Message<'_>) -> Option<LineId> {
+        request.uri().and_then(|uri| self.lines.of_token(uri.user))
+    }
+
     /// Whether a datagram may be a carrier's although its address is nobody's: it calls a line's Contact, and nobody has said
     /// since the start where the name leads that the line knows him by. Then it gets no answer, so that it comes again.
     pub(super) fn may_be_carriers(&self, request: &Message<'_>, flow: &Flow) -> bool {
-        let line = request.uri().and_then(|uri| self.lines.of_token(uri.user));
+        let line = self.line_called(request);
         let line = line.and_then(|line| self.line_places.get(line.0 as usize));
         flow.connection.is_none()
             && line.is_some_and(|line| self.places.addresses(line.place).next().is_none())

@@ -276,7 +276,7 @@ mod tests {
     use crate::config::Config;
     use crate::endpoint::Input;
     use crate::source::Transport;
-    use crate::store::{BindingRow, Snapshot, Text};
+    use crate::store::{BindingRow, Snapshot};
     use crate::time::{Now, UnixTime};
 
     fn at(ms: u64) -> Now {
@@ -289,22 +289,13 @@ mod tests {
     /// A phone of the same user's, as the file has it.
     fn row(index: u16, is_behind_nat: bool) -> BindingRow {
         let remote = SocketAddr::from(([198, 51, 100, 7], 2_000 + index));
+        let local = "192.0.2.1:5060".parse().unwrap();
         BindingRow {
-            user: "100".into(),
-            contact: format!("sip:100@{remote}").into_bytes().into(),
-            path: Text::default(),
             call_id: remote.to_string().into_bytes().into(),
-            cseq: 1,
-            q: 1_000,
-            instance: Text::default(),
-            reg_id: 0,
-            user_agent: Text::default(),
-            transport: Transport::Udp,
-            local: "192.0.2.1:5060".parse().unwrap(),
-            remote,
             since: at(0).unix,
             expires: at(3_600_000).unix,
             is_behind_nat,
+            ..BindingRow::plain(&format!("sip:100@{remote}"), local, remote)
         }
     }
 

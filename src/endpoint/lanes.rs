@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Answer, Command};
-    use crate::store::{BindingRow, Text};
+    use crate::store::BindingRow;
     use crate::time::UnixTime;
 
     const TEXT: &str = "[user 100]\npassword = kx7-mmq2-9\n[user 101]\naddresses = 192.0.2.1\n\
@@ -100,22 +100,12 @@ mod tests {
     /// Registered from `remote`; who expires later was refreshed later.
     fn row(remote: &str, expires_s: u64) -> BindingRow {
         let remote: SocketAddr = remote.parse().unwrap();
+        let local = "192.0.2.50:5060".parse().unwrap();
         BindingRow {
-            user: "100".into(),
-            contact: format!("sip:100@{remote}").into_bytes().into(),
-            path: Text::default(),
             call_id: remote.to_string().into_bytes().into(),
-            cseq: 1,
-            q: 1_000,
-            instance: Text::default(),
-            reg_id: 0,
-            user_agent: Text::default(),
-            transport: Transport::Udp,
-            local: "192.0.2.50:5060".parse().unwrap(),
-            remote,
             since: now().unix,
             expires: now().unix.plus(Duration::from_secs(expires_s)),
-            is_behind_nat: false,
+            ..BindingRow::plain(&format!("sip:100@{remote}"), local, remote)
         }
     }
 

@@ -188,8 +188,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::source::Transport;
-    use crate::store::{BindingRow, Change, Text};
+    use crate::store::{BindingRow, Change};
     use crate::time::UnixTime;
 
     const BEGIN: UnixTime = UnixTime::from_millis(1_772_366_400_000);
@@ -197,21 +196,9 @@ mod tests {
     fn binding(expires_s: u64, contact: &str) -> BindingRow {
         let place = ([192, 0, 2, 7], 5060).into();
         BindingRow {
-            user: "100".into(),
-            contact: Text::from(contact.as_bytes().to_vec()),
-            path: Text::default(),
-            call_id: Text::default(),
-            cseq: 1,
-            q: 1_000,
-            instance: Text::default(),
-            reg_id: 0,
-            user_agent: Text::default(),
-            transport: Transport::Udp,
-            local: place,
-            remote: place,
             since: BEGIN,
             expires: BEGIN.plus(Duration::from_secs(expires_s)),
-            is_behind_nat: false,
+            ..BindingRow::plain(contact, place, place)
         }
     }
 

@@ -142,6 +142,28 @@ pub struct BindingKey {
 }
 
 impl BindingRow {
+    /// One of user 100's for tests, over UDP, that says nothing which need not be said.
+    #[cfg(test)]
+    pub(crate) fn plain(contact: &str, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            user: "100".into(),
+            contact: contact.as_bytes().to_vec().into(),
+            path: Text::default(),
+            call_id: Text::default(),
+            cseq: 1,
+            q: 1_000,
+            instance: Text::default(),
+            reg_id: 0,
+            user_agent: Text::default(),
+            transport: Transport::Udp,
+            local,
+            remote,
+            since: UnixTime::default(),
+            expires: UnixTime::default(),
+            is_behind_nat: false,
+        }
+    }
+
     /// Its key.
     pub fn key(&self) -> BindingKey {
         BindingKey {

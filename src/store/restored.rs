@@ -66,8 +66,6 @@ pub fn is_known(last_success: UnixTime, now: UnixTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Transport;
-    use crate::store::Text;
 
     const GRANTED_S: u64 = 600;
 
@@ -79,21 +77,9 @@ mod tests {
         let place = ([192, 0, 2, 7], 5060).into();
         StoredBinding {
             row: BindingRow {
-                user: "100".into(),
-                contact: Text::from(b"sip:x".to_vec()),
-                path: Text::default(),
-                call_id: Text::default(),
-                cseq: 1,
-                q: 1_000,
-                instance: Text::default(),
-                reg_id: 0,
-                user_agent: Text::default(),
-                transport: Transport::Udp,
-                local: place,
-                remote: place,
                 since: at(0),
                 expires: at(expires),
-                is_behind_nat: false,
+                ..BindingRow::plain("sip:x", place, place)
             },
             granted_s: GRANTED_S as u32,
         }

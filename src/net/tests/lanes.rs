@@ -338,53 +338,41 @@ fn a_flood_on_a_lane_starves_nobody() {
     assert_eq!(bench.shell.core.payloads.len(), 2_040);
 }
 
-/// A phone's datagram that comes while a batch of strangers is being handled waits for a few of them only.
-#[test]
-fn a_phone_does_not_wait_for_a_batch_of_strangers() {
+/// How many datagrams of a batch of strangers' are handled before that of a phone which comes while the one of number `during` is;
+/// all of them are.
+fn handled_before_a_phone(payloads: [&[u8]; 64], during: usize) -> Option<usize> {
     let mut bench = Bench::new();
     let (phone, stranger) = (client(9, bench.udp), client(10, bench.udp));
     bench.steer_now(vec![place(&phone, Lane::Phones)]);
-    for _ in 0..64 {
-        stranger.send(b"stranger").unwrap();
+    for payload in payloads {
+        stranger.send(payload).unwrap();
     }
     let phone_address = phone.local_addr().unwrap();
     bench.shell.core.on_datagram = Some(Box::new(move |number| {
-        if number == 20 {
+        if number == during {
             phone.send(b"phone").unwrap();
         }
     }));
     bench.run();
-    let handled = bench
-        .shell
-        .core
-        .datagrams
-        .iter()
-        .position(|flow| flow.remote == phone_address);
+    let datagrams = &bench.shell.core.datagrams;
+    assert_eq!(datagrams.len(), 65);
+    (datagrams.iter()).position(|flow| flow.remote == phone_address)
+}
+
+/// A phone's datagram that comes while a batch of strangers is being handled waits for a few of them only.
+#[test]
+fn a_phone_does_not_wait_for_a_batch_of_strangers() {
+    let handled = handled_before_a_phone([b"stranger"; 64], 20);
     assert_eq!(handled, Some(24), "in parts of {STRANGERS_PART}");
-    assert_eq!(bench.shell.core.datagrams.len(), 65);
 }
 
 /// What is discarded at once is quick: a part has no fewer of the others for it.
 #[test]
 fn what_is_discarded_makes_no_part_of_a_batch_shorter() {
-    let mut bench = Bench::new();
-    let (phone, stranger) = (client(9, bench.udp), client(10, bench.udp));
-    bench.steer_now(vec![place(&phone, Lane::Phones)]);
-    for number in 0..64 {
-        let is_banned = number < 30;
-        let payload: &[u8] = if is_banned { b"banned" } else { b"stranger" };
-        stranger.send(payload).unwrap();
-    }
-    bench.shell.core.on_datagram = Some(Box::new(move |number| {
-        if number == 4 {
-            phone.send(b"phone").unwrap();
-        }
-    }));
-    bench.run();
-    let payloads = &bench.shell.core.payloads;
-    let handled = payloads.iter().position(|payload| payload == b"phone");
+    let mut payloads: [&[u8]; 64] = [b"stranger"; 64];
+    payloads[..30].fill(b"banned");
+    let handled = handled_before_a_phone(payloads, 4);
     assert_eq!(handled, Some(30 + STRANGERS_PART));
-    assert_eq!(payloads.len(), 65);
 }
 
 /// More have a right to a place than the kernel's memory has room for: the first of the list get one, and the others are
