@@ -1,8 +1,8 @@
 //! Fuzz body of the transactions: a program of what comes, what their users answer and how time passes, beside a model of
 //! RFC 3261 §17 and RFC 6026. Not a message may leave that the model does not send, none too early or too late, and none
 //! may be missing; what an owner is told is what the RFCs tell him, and 64·T1 after the last final response nothing is left.
-//!
-//! CANCEL, connections that close and reliable provisional responses are played in `transaction`'s own tests.
+//! INVITEs are cancelled, provisional responses wait for their PRACK (RFC 3262), and connections close, with and without another
+//! one to the same peer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,6 +36,8 @@ struct Out {
 enum Sent {
     /// The transaction's own ACK, for the INVITE of this branch.
     Ack(Vec<u8>),
+    /// The same for its CANCEL.
+    Cancel(Vec<u8>),
     /// What its user gave it, byte for byte.
     Given(Vec<u8>),
 }
@@ -45,6 +47,7 @@ impl Sink for Out {
         let message = parse(bytes).expect("what is sent parses");
         let sent = match message.method() {
             Method::Ack => Sent::Ack(message.via().branch.to_vec()),
+            Method::Cancel => Sent::Cancel(message.via().branch.to_vec()),
             _ => Sent::Given(bytes.to_vec()),
         };
         self.sent.push((self.now, sent));
@@ -63,6 +66,22 @@ enum Phase {
     Over,
 }
 
+/// RFC 3261 §9.1: what has become of the wish to cancel an INVITE.
+enum Cancel {
+    No,
+    /// It is sent after the first provisional response.
+    Wanted,
+    /// A transaction of its own, which nobody hears of.
+    Sent(Box<Model>),
+}
+
+/// A provisional response that is sent until its PRACK comes.
+struct Provisional {
+    bytes: Vec<u8>,
+    repeat: (Instant, Duration),
+    end: Instant,
+}
+
 /// One transaction as the RFCs have it.
 struct Model {
     is_client: bool,
@@ -77,16 +96,68 @@ struct Model {
     end: Option<Instant>,
     /// The ACK of a 2xx has come.
     is_acknowledged: bool,
+    cancel: Cancel,
+    provisional: Option<Provisional>,
+    /// What it is on, if it is a reliable transport; 0: that is gone.
+    connection: u64,
+    /// It was on another one before.
+    is_moved: bool,
 }
 
 impl Model {
+    fn new(is_client: bool, is_invite: bool, is_reliable: bool) -> Self {
+        Self {
+            is_client,
+            is_invite,
+            is_reliable,
+            phase: Phase::Trying,
+            bytes: Vec::new(),
+            repeat: None,
+            end: None,
+            is_acknowledged: false,
+            cancel: Cancel::No,
+            provisional: None,
+            connection: 0,
+            is_moved: false,
+        }
+    }
+
     /// When something happens by itself next.
     fn next(&self) -> Option<Instant> {
-        self.repeat
-            .map(|(at, _)| at)
+        let cancel = match &self.cancel {
+            Cancel::Sent(cancel) => cancel.next(),
+            Cancel::No | Cancel::Wanted => None,
+        };
+        let own = self.provisional.as_ref();
+        let provisional = own.map(|own| own.repeat.0.min(own.end));
+        let repeat = self.repeat.map(|(at, _)| at);
+        [repeat, self.end, cancel, provisional]
             .into_iter()
-            .chain(self.end)
+            .flatten()
             .min()
+    }
+
+    /// Whether it waits for a final response, or for its user to give one.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Trying | Phase::Proceeding)
+    }
+
+    /// A client's.
+    fn branch(&self) -> Vec<u8> {
+        let request = parse(&self.bytes).expect("parses");
+        request.via().branch.to_vec()
+    }
+
+    /// 64·T1 later the INVITE is given up, whatever becomes of it.
+    fn send_cancel(&mut self, now: Instant) -> Sent {
+        let mut cancel = Self::new(true, false, self.is_reliable);
+        cancel.end = Some(now.plus(T1_64));
+        if !self.is_reliable {
+            cancel.begin_repeating(now);
+        }
+        self.end = cancel.end;
+        self.cancel = Cancel::Sent(Box::new(cancel));
+        Sent::Cancel(self.branch())
     }
 
     fn go(&mut self, now: Instant, phase: Phase, end: Option<Duration>) {
@@ -94,6 +165,9 @@ impl Model {
         self.end = end.map(|time| now.plus(time));
         if end == Some(Duration::ZERO) {
             (self.phase, self.end) = (Phase::Over, None);
+        }
+        if self.phase == Phase::Over {
+            self.cancel = Cancel::No;
         }
     }
 
@@ -103,6 +177,24 @@ impl Model {
 
     /// A timer that is due now: what is sent, and what the owner is told.
     fn fire(&mut self, now: Instant) -> (Option<Sent>, Option<Told>) {
+        if let Cancel::Sent(cancel) = &mut self.cancel
+            && cancel.next() == Some(now)
+        {
+            let (again, _) = cancel.fire(now);
+            return (again.map(|_| Sent::Cancel(self.branch())), None);
+        }
+        if let Some(own) = &mut self.provisional {
+            let (at, interval) = own.repeat;
+            if at == now {
+                // RFC 3262 §3: no T2.
+                own.repeat = (at.plus(2 * interval), 2 * interval);
+                return (Some(Sent::Given(own.bytes.clone())), None);
+            }
+            if own.end == now {
+                self.provisional = None;
+                return (None, Some(Told::ProvisionalNotAcknowledged));
+            }
+        }
         if let Some((at, interval)) = self.repeat
             && at == now
         {
@@ -128,6 +220,21 @@ impl Model {
 enum Told {
     Timeout,
     NotAcknowledged,
+    ProvisionalNotAcknowledged,
+    /// Its connection is gone.
+    Failed,
+}
+
+/// What a program has brought about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// Messages that were sent again by timers.
+    again: usize,
+    /// Owners who were told that time was over.
+    told: usize,
+    cancels: usize,
+    unacknowledged: usize,
+    failed: usize,
 }
 
 struct Run<'a> {
@@ -135,11 +242,15 @@ struct Run<'a> {
     table: Transactions<u32>,
     out: Out,
     told: Vec<(Instant, u32, Told)>,
+    /// What owners are to be told.
+    to_tell: Vec<(Instant, u32, Told)>,
     models: Vec<Model>,
     clients: Vec<(u32, ClientId)>,
     /// Model, handle, request.
     servers: Vec<(u32, Option<ServerId>, Vec<u8>)>,
-    timed: [usize; 2],
+    /// The number of the connection that there is now.
+    connection: u64,
+    counts: Counts,
 }
 
 /// Plays one program.
@@ -150,17 +261,18 @@ pub fn transaction_steps(data: &[u8]) {
     play(data);
 }
 
-/// The same; how many messages were sent again by timers, and how often an owner was told that time was over.
-fn play(data: &[u8]) -> [usize; 2] {
+fn play(data: &[u8]) -> Counts {
     let mut run = Run {
         data,
         table: Transactions::new(&[7; 32], ROOM, ROOM),
         out: Out::default(),
         told: Vec::new(),
+        to_tell: Vec::new(),
         models: Vec::new(),
         clients: Vec::new(),
         servers: Vec::new(),
-        timed: [0, 0],
+        connection: 1,
+        counts: Counts::default(),
     };
     for _ in 0..STEPS_MAX {
         if run.data.is_empty() {
@@ -169,7 +281,7 @@ fn play(data: &[u8]) -> [usize; 2] {
         run.step();
     }
     run.end();
-    run.timed
+    run.counts
 }
 
 impl Run<'_> {
@@ -194,30 +306,44 @@ impl Run<'_> {
             }
             11 if !self.servers.is_empty() => self.acknowledge(which % self.servers.len()),
             12 => self.stray(which, status),
+            13 => self.step_beside(which % 4, which / 4, status),
+            14 if which % 8 == 0 => self.close(which % 16 == 0),
             _ => self.pass(Duration::from_millis(PAUSES_MS[which % PAUSES_MS.len()])),
         }
     }
 
-    fn expect(&mut self, count: usize, wanted: Option<Sent>) {
-        let sent = self.out.sent.split_off(count);
-        let wanted: Vec<_> = wanted
-            .map(|sent| (self.out.now, sent))
-            .into_iter()
-            .collect();
+    /// What is beside requests and final responses.
+    fn step_beside(&mut self, what: usize, which: usize, status: u16) {
+        let (clients, servers) = (self.clients.len(), self.servers.len());
+        match what {
+            0 if clients > 0 => self.cancel(which % clients),
+            1 if clients > 0 => self.answer_cancel(which % clients, status),
+            2 if servers > 0 => self.respond_reliably(which % servers, status),
+            3 if servers > 0 => self.acknowledge_provisional(which % servers),
+            _ => {}
+        }
+    }
+
+    /// What has left in this step, in any order.
+    fn expect(&mut self, wanted: impl IntoIterator<Item = Sent>) {
+        let now = self.out.now;
+        let mut wanted: Vec<_> = wanted.into_iter().map(|sent| (now, sent)).collect();
+        let mut sent = std::mem::take(&mut self.out.sent);
+        wanted.sort();
+        sent.sort();
         assert_eq!(sent, wanted);
+        let is_cancel = |sent: &&(Instant, Sent)| matches!(sent.1, Sent::Cancel(_));
+        self.counts.cancels += sent.iter().filter(is_cancel).count();
     }
 
     fn model(&self, is_client: bool, which: usize) -> Model {
-        Model {
-            is_client,
-            is_invite: which & 1 == 0,
-            is_reliable: which & 2 != 0,
-            phase: Phase::Trying,
-            bytes: Vec::new(),
-            repeat: None,
-            end: None,
-            is_acknowledged: false,
-        }
+        let mut model = Model::new(is_client, which & 1 == 0, which & 2 != 0);
+        model.connection = self.connection;
+        model
+    }
+
+    fn flow(&self, is_reliable: bool) -> Flow {
+        flow(is_reliable.then_some(ConnectionId(self.connection)))
     }
 
     /// A user sends a request.
@@ -228,10 +354,10 @@ impl Run<'_> {
         let (id, branch) = self.table.reserve().expect("room");
         model.bytes = request(method, branch.as_bytes(), owner);
         let method = Method::of(method.as_bytes());
-        let flow = flow(model.is_reliable);
+        let flow = self.flow(model.is_reliable);
         let (table, out) = (&mut self.table, &mut self.out);
         table.send(now, id, method, &flow, &model.bytes, owner, out);
-        self.expect(0, Some(Sent::Given(model.bytes.clone())));
+        self.expect(Some(Sent::Given(model.bytes.clone())));
         model.end = Some(now.plus(T1_64));
         if !model.is_reliable {
             model.begin_repeating(now);
@@ -247,8 +373,7 @@ impl Run<'_> {
         let bytes = response(&model.bytes, status, "b");
         let response = parse(&bytes).expect("parses");
         let got = self.table.receive_response(now, &response, &mut self.out);
-        let before = model.phase;
-        let is_open = matches!(before, Phase::Trying | Phase::Proceeding);
+        let (before, is_open) = (model.phase, model.is_open());
         let is_delivered = match before {
             Phase::Trying | Phase::Proceeding => true,
             Phase::Accepted => (200..300).contains(&status),
@@ -260,11 +385,17 @@ impl Run<'_> {
             "{before:?} {status}"
         );
         let has_ack = model.is_invite && status >= 300 && (is_open || before == Phase::Completed);
-        let branch = response.via().branch.to_vec();
+        let mut sent = has_ack.then(|| Sent::Ack(response.via().branch.to_vec()));
         match (is_open, model.is_invite, status) {
             (false, ..) => {}
-            // Timer B is of Calling only, Timer F is not.
-            (_, true, ..200) => model.go(now, Phase::Proceeding, None),
+            // Timer B is of Calling only, Timer F is not; what ends a cancelled INVITE is not touched.
+            (_, true, ..200) if before == Phase::Trying => {
+                model.go(now, Phase::Proceeding, None);
+                if let Cancel::Wanted = model.cancel {
+                    sent = Some(model.send_cancel(now));
+                }
+            }
+            (_, true, ..200) => {}
             (_, false, ..200) => model.phase = Phase::Proceeding,
             (_, true, 200..300) => model.go(now, Phase::Accepted, Some(T1_64)),
             (_, is_invite, _) => {
@@ -277,7 +408,7 @@ impl Run<'_> {
                 model.go(now, Phase::Completed, Some(time));
             }
         }
-        self.expect(0, has_ack.then_some(Sent::Ack(branch)));
+        self.expect(sent);
     }
 
     /// A new request comes, and its user takes it or answers at once.
@@ -288,13 +419,13 @@ impl Run<'_> {
         let bytes = request(method, format!("z9hG4bK{owner}").as_bytes(), owner);
         assert_eq!(self.receive(&bytes), Received::New);
         let message = parse(&bytes).expect("parses");
-        let (key, flow) = (self.table.key(&message), flow(model.is_reliable));
+        let (key, flow) = (self.table.key(&message), self.flow(model.is_reliable));
         let mut id = None;
         if which & 4 != 0 && !model.is_invite {
             model.bytes = response(&bytes, 200, "x");
             let out = &mut self.out;
             self.table.complete(now, key, &flow, &model.bytes, out);
-            self.expect(0, Some(Sent::Given(model.bytes.clone())));
+            self.expect(Some(Sent::Given(model.bytes.clone())));
             let time = if model.is_reliable {
                 Duration::ZERO
             } else {
@@ -339,7 +470,7 @@ impl Run<'_> {
             };
             model.go(now, Phase::Confirmed, Some(time));
         }
-        self.expect(0, sent);
+        self.expect(sent);
     }
 
     /// Its user responds.
@@ -350,6 +481,9 @@ impl Run<'_> {
         let bytes = response(bytes, status, "to1");
         let (now, model) = (self.out.now, &mut self.models[*owner as usize]);
         self.table.respond(now, *id, status, &bytes, &mut self.out);
+        if model.is_open() && status >= 200 {
+            model.provisional = None;
+        }
         let is_success = (200..300).contains(&status);
         let is_sent = match model.phase {
             Phase::Trying | Phase::Proceeding => true,
@@ -382,7 +516,7 @@ impl Run<'_> {
         if is_sent {
             model.bytes.clone_from(&bytes);
         }
-        self.expect(0, is_sent.then_some(Sent::Given(bytes)));
+        self.expect(is_sent.then_some(Sent::Given(bytes)));
     }
 
     /// The ACK of its 2xx has come to its user.
@@ -395,7 +529,115 @@ impl Run<'_> {
         if model.phase == Phase::Accepted {
             (model.is_acknowledged, model.repeat) = (true, None);
         }
-        self.expect(0, None);
+        self.expect(None);
+    }
+
+    /// The user of an INVITE gives it up.
+    fn cancel(&mut self, number: usize) {
+        let (owner, id) = self.clients[number];
+        let now = self.out.now;
+        let reason = b"SIP;cause=200";
+        self.table.cancel(now, id, reason, &mut self.out);
+        let model = &mut self.models[owner as usize];
+        let mut sent = None;
+        match (model.is_invite, model.phase, &model.cancel) {
+            (true, Phase::Trying, Cancel::No) => model.cancel = Cancel::Wanted,
+            (true, Phase::Proceeding, Cancel::No) => sent = Some(model.send_cancel(now)),
+            // There is nothing that a CANCEL could end, or there was one.
+            _ => {}
+        }
+        self.expect(sent);
+    }
+
+    /// A response to the CANCEL comes, or to one that was never sent.
+    fn answer_cancel(&mut self, number: usize, status: u16) {
+        let (owner, _) = self.clients[number];
+        let (now, model) = (self.out.now, &mut self.models[owner as usize]);
+        let bytes = response(&request("CANCEL", &model.branch(), owner), status, "b");
+        let response = parse(&bytes).expect("parses");
+        let got = self.table.receive_response(now, &response, &mut self.out);
+        assert_eq!(got, None, "an INVITE's user hears nothing of its CANCEL");
+        match &mut model.cancel {
+            Cancel::Sent(cancel) if cancel.is_open() && status < 200 => {
+                cancel.phase = Phase::Proceeding;
+            }
+            Cancel::Sent(cancel) if cancel.is_open() => {
+                let time = if cancel.is_reliable {
+                    Duration::ZERO
+                } else {
+                    T4
+                };
+                cancel.go(now, Phase::Completed, Some(time));
+            }
+            _ => {}
+        }
+        self.expect(None);
+    }
+
+    /// The user of an INVITE answers provisionally, and wants to know that it was heard.
+    fn respond_reliably(&mut self, number: usize, status: u16) {
+        let (owner, Some(id), bytes) = &self.servers[number] else {
+            return;
+        };
+        let bytes = response(bytes, status, "to1");
+        let (now, model) = (self.out.now, &mut self.models[*owner as usize]);
+        (self.table).respond_reliably(now, *id, status, &bytes, &mut self.out);
+        let is_sent = model.is_invite && model.is_open() && (101..200).contains(&status);
+        if is_sent {
+            model.phase = Phase::Proceeding;
+            model.bytes.clone_from(&bytes);
+            model.provisional = Some(Provisional {
+                bytes: bytes.clone(),
+                repeat: (now.plus(T1), T1),
+                end: now.plus(T1_64),
+            });
+        }
+        self.expect(is_sent.then_some(Sent::Given(bytes)));
+    }
+
+    /// The PRACK has come to its user.
+    fn acknowledge_provisional(&mut self, number: usize) {
+        if let (owner, Some(id), _) = &self.servers[number] {
+            self.table.acknowledge_provisional(self.out.now, *id);
+            self.models[*owner as usize].provisional = None;
+        }
+        self.expect(None);
+    }
+
+    /// The connection is gone. `goes_on`: there is another one to the same peer, to which a transaction is moved once.
+    fn close(&mut self, goes_on: bool) {
+        let (now, gone) = (self.out.now, self.connection);
+        self.connection += 1;
+        let flow = self.flow(true);
+        let (table, out) = (&mut self.table, &mut self.out);
+        match goes_on {
+            true => table.reconnected(ConnectionId(gone), &flow, out),
+            false => table.connection_closed(ConnectionId(gone)),
+        }
+        let mut sent = Vec::new();
+        for (owner, model) in self.models.iter_mut().enumerate() {
+            let is_there = model.is_client && model.is_reliable && model.connection == gone;
+            if !is_there || model.phase == Phase::Over {
+                continue;
+            }
+            if goes_on && !model.is_moved {
+                (model.is_moved, model.connection) = (true, self.connection);
+                if model.phase == Phase::Trying {
+                    sent.push(Sent::Given(model.bytes.clone()));
+                }
+                if let Cancel::Sent(cancel) = &model.cancel
+                    && cancel.phase == Phase::Trying
+                {
+                    sent.push(Sent::Cancel(model.branch()));
+                }
+            } else if model.is_open() {
+                model.go(now, Phase::Over, None);
+                self.to_tell.push((now, owner as u32, Told::Failed));
+            } else {
+                model.connection = 0;
+            }
+        }
+        self.expect(sent);
     }
 
     /// A response comes that nobody waits for: of no branch of ours, or of another method.
@@ -413,7 +655,7 @@ impl Run<'_> {
         let now = self.out.now;
         let got = self.table.receive_response(now, &response, &mut self.out);
         assert_eq!(got, None);
-        self.expect(0, None);
+        self.expect(None);
     }
 
     /// Lets time pass, for the table from deadline to deadline, for the model from timer to timer.
@@ -425,7 +667,8 @@ impl Run<'_> {
                 let told = match expired {
                     Expired::Timeout { .. } => Told::Timeout,
                     Expired::NotAcknowledged { .. } => Told::NotAcknowledged,
-                    other => panic!("{other:?}"),
+                    Expired::ProvisionalNotAcknowledged { .. } => Told::ProvisionalNotAcknowledged,
+                    Expired::TransportFailed { .. } => Told::Failed,
                 };
                 self.told.push((self.out.now, expired.owner(), told));
             }
@@ -433,7 +676,7 @@ impl Run<'_> {
             assert!(next.is_none_or(|next| next > self.out.now), "no progress");
         }
         self.out.now = end;
-        let (mut sent, mut told) = (Vec::new(), Vec::new());
+        let (mut sent, mut told) = (Vec::new(), std::mem::take(&mut self.to_tell));
         for (owner, model) in self.models.iter_mut().enumerate() {
             while let Some(at) = model.next().filter(|at| *at <= end) {
                 assert!(at >= from);
@@ -447,7 +690,11 @@ impl Run<'_> {
         }
         told.sort();
         self.told.sort();
-        self.timed = [self.timed[0] + sent.len(), self.timed[1] + told.len()];
+        let count = |what: Told| told.iter().filter(|(_, _, own)| *own == what).count();
+        self.counts.again += sent.len();
+        self.counts.told += told.len();
+        self.counts.unacknowledged += count(Told::ProvisionalNotAcknowledged);
+        self.counts.failed += count(Told::Failed);
         assert_eq!(std::mem::take(&mut self.out.sent), sent);
         assert_eq!(std::mem::take(&mut self.told), told);
     }
@@ -468,16 +715,15 @@ impl Run<'_> {
     }
 }
 
-fn flow(is_reliable: bool) -> Flow {
+fn flow(connection: Option<ConnectionId>) -> Flow {
     Flow {
-        transport: if is_reliable {
-            Transport::Tcp
-        } else {
-            Transport::Udp
+        transport: match connection {
+            Some(_) => Transport::Tcp,
+            None => Transport::Udp,
         },
         local: SocketAddr::from(([192, 0, 2, 9], 5060)),
         remote: SocketAddr::from(([192, 0, 2, 1], 5062)),
-        connection: is_reliable.then_some(ConnectionId(7)),
+        connection,
     }
 }
 
@@ -502,7 +748,7 @@ fn response(request: &[u8], status: u16, tag: &str) -> Vec<u8> {
     Composer::response_to(
         &mut bytes,
         &request,
-        &flow(false),
+        &flow(None),
         status,
         "Whatever",
         tag.as_bytes(),
@@ -518,14 +764,20 @@ mod tests {
     #[test]
     fn random_programs_are_the_rfcs() {
         let mut random = Random::new(17);
-        let mut timed = [0, 0];
+        let mut all = super::Counts::default();
         for number in 0..3_000 {
             let length = random.below(120);
             let data: Vec<u8> = (0..length).map(|_| random.next_u64() as u8).collect();
             let result = std::panic::catch_unwind(|| super::play(&data));
             let of = result.unwrap_or_else(|_| panic!("{number}: {data:?}"));
-            timed = [timed[0] + of[0], timed[1] + of[1]];
+            all.again += of.again;
+            all.told += of.told;
+            all.cancels += of.cancels;
+            all.unacknowledged += of.unacknowledged;
+            all.failed += of.failed;
         }
-        assert!(timed[0] > 50_000 && timed[1] > 3_000, "{timed:?}");
+        assert!(all.again > 40_000 && all.told > 3_000, "{all:?}");
+        assert!(all.cancels > 40 && all.unacknowledged > 15, "{all:?}");
+        assert!(all.failed > 100, "{all:?}");
     }
 }
