@@ -4,6 +4,7 @@ mod disk;
 mod files;
 mod model;
 mod refreshes;
+mod torn;
 
 use std::sync::Arc;
 
