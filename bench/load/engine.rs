@@ -551,11 +551,14 @@ impl Pacer {
     }
 }
 
+/// The measured time, and of it the server's CPU time and the datagrams that its sockets lost.
+type Ended = (Duration, Option<CpuTime>, Option<u64>);
+
 /// The server's figures at the beginning of the measured time.
 struct Measured {
     at: Instant,
     cpu: Option<CpuTime>,
-    drops: u64,
+    drops: Option<u64>,
 }
 
 impl Measured {
@@ -569,10 +572,12 @@ impl Measured {
         })
     }
 
-    fn end(&self, arguments: &Arguments) -> Result<(Duration, Option<CpuTime>, u64), String> {
+    fn end(&self, arguments: &Arguments) -> Result<Ended, String> {
         let now = Self::start(arguments)?;
         let cpu = now.cpu.zip(self.cpu).map(|(now, then)| now.since(&then));
-        Ok((self.at.elapsed(), cpu, now.drops.saturating_sub(self.drops)))
+        let drops = now.drops.zip(self.drops);
+        let lost = drops.map(|(now, then)| now.saturating_sub(then));
+        Ok((self.at.elapsed(), cpu, lost))
     }
 }
 

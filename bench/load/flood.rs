@@ -174,7 +174,7 @@ fn play(
     };
     let mut generator = Generator::new(arguments, kind, rate, sources(arguments))?;
     generator.most = most;
-    let read = || -> Result<(Option<CpuTime>, u64), String> {
+    let read = || -> Result<(Option<CpuTime>, Option<u64>), String> {
         let cpu = arguments.pid.map(CpuTime::of).transpose()?;
         Ok((cpu, process::socket_drops(arguments.target)))
     };
@@ -207,7 +207,7 @@ fn play(
     std::thread::sleep(Duration::from_millis(100));
     let (cpu, drops) = read()?;
     let (first_at, first_sent, first_unsent, (first_cpu, first_drops)) =
-        first.unwrap_or((generator.begun, 0, 0, (None, 0)));
+        first.unwrap_or((generator.begun, 0, 0, (None, None)));
     let unsent = generator.unsent() - first_unsent;
     let elapsed = last.duration_since(first_at);
     let mut report = Report::new(scenario.name(), pace, elapsed);
@@ -215,7 +215,8 @@ fn play(
     report.total.done = sent.saturating_sub(unsent);
     report.strange = generator.answers;
     report.unsent = unsent;
-    report.server_drops = drops.saturating_sub(first_drops);
+    let drops = drops.zip(first_drops);
+    report.server_drops = drops.map(|(now, then)| now.saturating_sub(then));
     report.messages_of_job = 1;
     report.cpu = cpu.zip(first_cpu).map(|(now, then)| now.since(&then));
     report.resident_bytes = arguments.pid.and_then(process::resident_bytes);

@@ -271,7 +271,7 @@ impl Line {
             self.who.name(),
             self.flood,
             total.latency_at(0.99),
-            total.lost + total.failed,
+            total.lost + total.failed + self.report.unbegun,
             total.retransmitted,
         )
     }
@@ -321,7 +321,7 @@ fn as_table(lines: &[Line], status: &Value) -> String {
             line.flood,
             line.rate,
             total.done,
-            total.lost + total.failed,
+            total.lost + total.failed + report.unbegun,
             total.retransmitted,
             total.latency_at(0.5),
             total.latency_at(0.99),

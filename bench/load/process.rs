@@ -251,14 +251,16 @@ fn kibibytes(path: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1_024)
 }
 
-/// Datagrams that sockets bound to this IPv4 address (or to all) and port lost, in this network namespace.
-pub fn socket_drops(address: SocketAddr) -> u64 {
-    fs::read_to_string("/proc/net/udp").map_or(0, |text| read_drops(&text, address))
+/// Datagrams that sockets bound to this IPv4 address (or to all) and port lost, in this network namespace. `None`: there are no such
+/// sockets here, so nobody can tell.
+pub fn socket_drops(address: SocketAddr) -> Option<u64> {
+    let text = fs::read_to_string("/proc/net/udp").ok()?;
+    read_drops(&text, address)
 }
 
-fn read_drops(text: &str, address: SocketAddr) -> u64 {
+fn read_drops(text: &str, address: SocketAddr) -> Option<u64> {
     let IpAddr::V4(ip) = address.ip() else {
-        return 0;
+        return None;
     };
     let local = |ip: u32| format!("{:08X}:{:04X}", ip.swap_bytes(), address.port());
     let wanted = [local(ip.to_bits()), local(0)];
@@ -269,7 +271,7 @@ fn read_drops(text: &str, address: SocketAddr) -> u64 {
                 .is_some_and(|own| wanted.iter().any(|one| one == own))
         })
         .filter_map(|line| line.split_ascii_whitespace().last()?.parse::<u64>().ok())
-        .sum()
+        .reduce(|one, other| one + other)
 }
 
 #[cfg(test)]
@@ -323,9 +325,8 @@ mod tests {
              1: 0300007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 41\n \
              2: 0400007F:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 7\n \
              3: 00000000:13C4 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 1 2 0 1\n";
-        assert_eq!(
-            read_drops(text, SocketAddr::from(([127, 0, 0, 3], 5060))),
-            42
-        );
+        let drops = |address: &str| read_drops(text, address.parse().unwrap());
+        assert_eq!(drops("127.0.0.3:5060"), Some(42));
+        assert_eq!((drops("127.0.0.3:5061"), drops("[::1]:5060")), (None, None));
     }
 }

@@ -122,8 +122,8 @@ pub struct Report {
     pub strange: u64,
     /// Datagrams that our own kernel did not take.
     pub unsent: u64,
-    /// Datagrams that the server's socket lost for want of buffer.
-    pub server_drops: u64,
+    /// Datagrams that the server's socket lost for want of buffer, if that can be told.
+    pub server_drops: Option<u64>,
     /// Messages that the server handles for one job, in and out; 0: not said.
     pub messages_of_job: u32,
     pub cpu: Option<CpuTime>,
@@ -146,7 +146,7 @@ impl Report {
             flood: None,
             strange: 0,
             unsent: 0,
-            server_drops: 0,
+            server_drops: None,
             messages_of_job: 0,
             cpu: None,
             resident_bytes: None,
@@ -170,7 +170,7 @@ impl Report {
             .total
             .done
             .saturating_sub(if self.total.latency.is_none() {
-                self.server_drops
+                self.server_drops.unwrap_or(0)
             } else {
                 0
             });
@@ -256,10 +256,13 @@ impl Report {
         for (status, count) in &total.statuses {
             line("", format!("{count} answered with {status}"));
         }
-        let (unsent, drops, strange) = (self.unsent, self.server_drops, self.strange);
+        let (unsent, strange) = (self.unsent, self.strange);
+        let drops = self.server_drops.map_or(String::new(), |drops| {
+            format!(", {drops} dropped at the server")
+        });
         line(
             "datagrams",
-            format!("{unsent} not sent, {drops} dropped at the server, {strange} strange"),
+            format!("{unsent} not sent{drops}, {strange} strange"),
         );
         for (name, histogram) in [
             ("latency us", &total.latency),

@@ -229,7 +229,7 @@ impl Server {
         let lanes = status["guard"]["lanes"].as_array().cloned();
         let drops = lanes.unwrap_or_default();
         let drops = drops.iter().map(|lane| lane["drops"].as_u64().unwrap_or(0));
-        Ok(drops.chain([process::socket_drops(self.target)]).collect())
+        Ok(drops.chain(process::socket_drops(self.target)).collect())
     }
 
     /// Stops it as an operator does, and waits for its end.

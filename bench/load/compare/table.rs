@@ -161,7 +161,8 @@ pub fn text(lines: &[Line]) -> String {
     }
     text.push_str(
         "\nBusy: share of a processor. × bare: CPU time against the bare loop above it in the same turn; \"sipkeep\" in a flood \
-         against the loop that reads late as it does. Failed to dropped: of all turns.\n",
+         against the loop that reads late as it does. p50, p99: with always as many requests under way, as fast as the server goes. \
+         Failed to dropped: of all turns.\n",
     );
     if lines.iter().any(|line| line.first.is_some()) {
         text.push_str(
