@@ -191,6 +191,36 @@ pub fn read(bytes: &[u8]) -> Result<Reading<'_>, String> {
     Ok(reading)
 }
 
+/// A message, and what follows it.
+pub type Cut<'a> = (&'a [u8], &'a [u8]);
+
+/// The first whole message of a stream and what follows it. Keep-alives before it are skipped (RFC 5626 §3.5.1). `None`: it is not
+/// all there yet.
+///
+/// # Errors
+/// Why nobody can tell where it ends (RFC 3261 §18.3).
+pub fn frame(stream: &[u8]) -> Result<Option<Cut<'_>>, String> {
+    let begin = stream.iter().position(|byte| !b"\r\n".contains(byte));
+    let stream = &stream[begin.unwrap_or(stream.len())..];
+    let Some(end) = find(stream, b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let (head, body) = (&stream[..end + 2], end + 4);
+    let mut length = None;
+    let mut rest = head;
+    while !rest.is_empty() {
+        let (line, behind) = one_line(rest)?;
+        rest = behind;
+        let colon = line.iter().position(|byte| *byte == b':');
+        let (name, value) = line.split_at(colon.unwrap_or_default());
+        if is_called(name.trim_ascii(), "Content-Length", "l") {
+            length = value.get(1..).and_then(|value| number(value.trim_ascii()));
+        }
+    }
+    let length = length.ok_or("nothing says how long its body is")?;
+    Ok(stream.split_at_checked(body + length as usize))
+}
+
 fn first_line(line: &[u8]) -> Result<First<'_>, String> {
     let mut words = line.splitn(3, |byte| *byte == b' ');
     let (one, two, three) = (words.next(), words.next(), words.next());
@@ -318,6 +348,21 @@ mod tests {
         assert_eq!(uri(reading.contacts[0]), b"sip:100@192.0.2.7:5062;lr");
         assert_eq!(contact_expires(reading.contacts[0]), Some(60));
         assert_eq!(user(reading.to), b"101");
+    }
+
+    #[test]
+    fn a_stream_is_cut_into_its_messages() {
+        let end = INVITE.len() - "more".len();
+        let (whole, more) = INVITE.as_bytes().split_at(end);
+        let stream = [b"\r\n\r\n", whole, b"\r\n", whole, more].concat();
+        let (first, behind) = frame(&stream).unwrap().unwrap();
+        assert_eq!(first, whole);
+        let (second, behind) = frame(behind).unwrap().unwrap();
+        assert_eq!((second, behind), (whole, more));
+        for end in 0..whole.len() {
+            assert_eq!(frame(&whole[..end]), Ok(None), "{end}");
+        }
+        assert!(frame(b"OPTIONS sip:a SIP/2.0\r\nVia: x\r\n\r\n").is_err());
     }
 
     #[test]

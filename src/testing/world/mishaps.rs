@@ -114,11 +114,13 @@ impl World {
         }
     }
 
-    /// It was to be killed at something that has not happened: now.
-    pub fn kill_if_armed(&mut self) {
-        if self.machine.armed.is_some() && !self.is_down() {
+    /// It was to be killed at something that has not happened: now. False: it is not to be killed.
+    pub fn kill_if_armed(&mut self) -> bool {
+        let is_armed = self.machine.armed.is_some() && !self.is_down();
+        if is_armed {
             self.kill(KillAt::Now);
         }
+        is_armed
     }
 
     /// A clean stop has come to its end: what is left is written. True: all of it could be.

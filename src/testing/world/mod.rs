@@ -564,6 +564,9 @@ impl World {
                 Output::StreamBytes { connection, bytes } => {
                     match self.connections.get(&connection) {
                         Some(peer) => {
+                            if let Some(door) = &mut self.door {
+                                door.flows(self.now, connection, *peer, bytes);
+                            }
                             to_peers.push((*peer, Payload::Bytes(connection, bytes.to_vec())));
                         }
                         None => written_to_gone.push(connection),
@@ -574,6 +577,9 @@ impl World {
                     opened.push((connection, remote));
                 }
                 Output::CloseStream { connection } => {
+                    if let Some(door) = &mut self.door {
+                        door.closes(self.now, connection);
+                    }
                     if let Some(peer) = self.connections.remove(&connection)
                         && !self.dead.contains(&connection)
                     {

@@ -1,16 +1,18 @@
-//! Who is no friend: forgers who send in the name of honest phones and of the carrier, crackers who guess passwords from an
-//! address of their own, scanners with thousands of them. Their packets arrive when they are due, past the network: what is lost
-//! of them matters to nobody.
+//! Who is no friend: forgers who send in the name of honest phones and of the carrier, and have heard what those answered to
+//! challenges; crackers who guess passwords from an address of their own, or from behind the NAT of honest phones; scanners with
+//! thousands of addresses. Their packets arrive when they are due, past the network: what is lost of them matters to nobody.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::judge;
+use crate::message::{HeaderName, parse};
 use crate::source::Source;
 use crate::testing::random::Random;
 use crate::testing::reader::{self, First};
 use crate::testing::siege::Material;
-use crate::testing::siege::junk::{NUMBERS, forged, request};
+use crate::testing::siege::junk::{forged, request};
 use crate::testing::simulate::wrong_credentials;
 use crate::testing::world::{Seen, World};
 use crate::time::Instant;
@@ -19,8 +21,11 @@ use crate::time::Instant;
 const GUESS: Duration = Duration::from_millis(700);
 /// He comes back so often, and for so long, to see whether he is banned still.
 const LINGERS: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(600));
-/// Numbers of users, whose passwords are guessed.
-const USERS: (u64, u64) = (100, 120);
+/// Numbers of users, and a few that nobody has: their passwords are guessed, and they are called.
+const USERS: (u64, u64) = (97, 120);
+/// Whose passwords somebody behind a phone's NAT guesses: nobody's who is there himself, for it is he who would wait for it. More names
+/// than so many a NAT that is known is a scanner for.
+const ELSEWHERE: (u64, u64) = (100, 103);
 /// What stands in the branch of a guess.
 const GUESSING: &[u8] = b"z9hG4bKg";
 
@@ -36,9 +41,11 @@ enum Attack {
 #[derive(Clone, Debug)]
 struct Cracker {
     address: SocketAddr,
+    /// Whose passwords he guesses.
+    users: (u64, u64),
     challenge: Option<Vec<u8>>,
-    /// Answers to wrong passwords, from one process.
-    wrong: u32,
+    /// When one process has answered his wrong passwords, and to which of his requests: the network doubles some.
+    wrong: BTreeMap<Vec<u8>, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +64,8 @@ struct Attacker {
 pub struct Attackers {
     random: Random,
     all: Vec<Attacker>,
+    /// What phones have answered to challenges: Authorization values.
+    overheard: Vec<Vec<u8>>,
     buffer: Vec<u8>,
     /// Packets that they have sent.
     pub sent: u64,
@@ -72,6 +81,7 @@ impl Attackers {
         Self {
             random: Random::new(seed).fork("attackers"),
             all: Vec::new(),
+            overheard: Vec::new(),
             buffer: Vec::new(),
             sent: 0,
             are_answered: false,
@@ -85,13 +95,25 @@ impl Attackers {
         self.add(now, Attack::Flood(victim), gap, lasts);
     }
 
-    /// Somebody guesses passwords.
-    pub fn crack(&mut self, now: Instant, lasts: Duration) {
-        let last = 1 + self.all.len() as u8;
+    /// They have heard what phones have sent.
+    pub fn overhear(&mut self, messages: &[Vec<u8>]) {
+        let parsed = messages.iter().filter_map(|bytes| parse(bytes).ok());
+        let values = parsed
+            .filter_map(|message| message.value(HeaderName::Authorization).map(<[u8]>::to_vec));
+        self.overheard = values.collect();
+    }
+
+    /// Somebody guesses passwords; `behind`: from behind the NAT that has this address.
+    pub fn crack(&mut self, now: Instant, behind: Option<IpAddr>, lasts: Duration) {
+        let count = self.all.len();
         let cracker = Cracker {
-            address: SocketAddr::from(([198, 18, 0, last], 5060)),
+            address: match behind {
+                Some(nat) => SocketAddr::new(nat, 50_000 + count as u16),
+                None => SocketAddr::from(([198, 18, 0, 1 + count as u8], 5060)),
+            },
+            users: behind.map_or(USERS, |_| ELSEWHERE),
             challenge: None,
-            wrong: 0,
+            wrong: BTreeMap::new(),
         };
         self.add(now, Attack::Crack(Box::new(cracker)), GUESS, lasts);
     }
@@ -136,9 +158,9 @@ impl Attackers {
                     let mut material = Material {
                         random: &mut self.random,
                         number,
-                        overheard: &[],
+                        overheard: &self.overheard,
                     };
-                    forged(&mut material, (from, collector), NUMBERS, &mut self.buffer);
+                    forged(&mut material, (from, collector), USERS, &mut self.buffer);
                     from
                 }
                 Attack::Crack(cracker) => {
@@ -166,7 +188,7 @@ impl Attackers {
     ///
     /// # Errors
     /// It should not have.
-    pub fn hear(&mut self, to: SocketAddr, seen: &Seen) -> Result<(), String> {
+    pub fn hear(&mut self, now: Instant, to: SocketAddr, seen: &Seen) -> Result<(), String> {
         let Seen::Datagram(bytes) = seen else {
             return Ok(());
         };
@@ -174,7 +196,7 @@ impl Attackers {
             if let Attack::Crack(cracker) = &mut own.attack
                 && cracker.address == to
             {
-                return cracker.hear(bytes);
+                return cracker.hear(now, bytes);
             }
         }
         Ok(())
@@ -184,7 +206,7 @@ impl Attackers {
     pub fn meet_another(&mut self) {
         for own in &mut self.all {
             if let Attack::Crack(cracker) = &mut own.attack {
-                cracker.wrong = 0;
+                cracker.wrong.clear();
             }
         }
     }
@@ -193,7 +215,7 @@ impl Attackers {
 impl Cracker {
     /// One more password; without a challenge he asks for one.
     fn guess(&self, random: &mut Random, out: &mut Vec<u8>) {
-        let (from, to) = USERS;
+        let (from, to) = self.users;
         let (user, number) = (random.between(from, to), random.next_u64());
         let lines = match &self.challenge {
             Some(challenge) => wrong_credentials(challenge, user, number),
@@ -209,7 +231,7 @@ impl Cracker {
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn hear(&mut self, now: Instant, bytes: &[u8]) -> Result<(), String> {
         let Ok(reading) = reader::read(bytes) else {
             return Ok(());
         };
@@ -218,13 +240,18 @@ impl Cracker {
         };
         let is_stale = memchr::memmem::find(bytes, b"stale=true").is_some();
         if reading.branch.starts_with(GUESSING) && !is_stale {
-            self.wrong += 1;
+            self.wrong.entry(reading.branch.to_vec()).or_insert(now);
         }
-        if let Ok(message) = crate::message::parse(bytes)
-            && let Some(value) = message.value(crate::message::HeaderName::WwwAuthenticate)
+        if let Ok(message) = parse(bytes)
+            && let Some(value) = message.value(HeaderName::WwwAuthenticate)
         {
             self.challenge = Some(value.to_vec());
         }
-        judge::a_cracker_is_banned(self.wrong, self.address)
+        let mut wrong: Vec<_> = self.wrong.values().copied().collect();
+        wrong.sort();
+        match self.users == ELSEWHERE {
+            true => judge::a_neighbour_is_held_up(&wrong, self.address),
+            false => judge::a_cracker_is_banned(&wrong, self.address),
+        }
     }
 }

@@ -2,12 +2,13 @@
 //! at any time. What that is stands in `judge`; here is what has to be remembered for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::judge;
 use crate::api::{Event, Registration};
-use crate::source::Source;
+use crate::source::{ConnectionId, Source};
 use crate::store::pending::{Lost, Pending};
 use crate::store::{BanReason, Change};
 use crate::testing::disk::Rows;
@@ -35,20 +36,38 @@ pub enum Sabotage {
     StopTicking,
     /// What it sends means something else to others than to itself.
     Misread,
+    /// No refusal of an INVITE ever leaves.
+    DropRefusals,
+    /// It takes more calls than it may.
+    NoBound,
+    /// Who guesses passwords is not banned soon.
+    ForgiveCrackers,
+    /// An answered call has two records.
+    DoubleRecord,
 }
 
 impl Sabotage {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::DropByes,
-        Self::ForgetRecord,
-        Self::LoseWrite,
-        Self::ForgetNonceKey,
-        Self::BanHonest,
-        Self::ChargeHonest,
-        Self::AnswerBanned,
-        Self::StopTicking,
-        Self::Misread,
+    /// All of them, and what is said about it.
+    pub const ALL: [(Self, &str); 13] = [
+        (Self::DropByes, "is left in a call"),
+        (Self::ForgetRecord, "interrupted when it was over"),
+        (Self::LoseWrite, "not on the disk as it was kept: bindings"),
+        (
+            Self::ForgetNonceKey,
+            "not on the disk as it was kept: the key of the nonces",
+        ),
+        (
+            Self::BanHonest,
+            "honest source was charged: Event { level: Warn, name: \"ban\"",
+        ),
+        (Self::ChargeHonest, "an honest source was charged"),
+        (Self::AnswerBanned, "something was sent to the banned"),
+        (Self::StopTicking, "after silence there is left"),
+        (Self::Misread, "the server would not read what it sent"),
+        (Self::DropRefusals, "the INVITE of"),
+        (Self::NoBound, "tables out of bounds"),
+        (Self::ForgiveCrackers, "it is not banned"),
+        (Self::DoubleRecord, "the answered call"),
     ];
 }
 
@@ -74,8 +93,15 @@ pub struct Door {
     pub sent: u64,
     /// The network corrupts what honest phones send, so that it may be taken for anything.
     pub is_damaging: bool,
+    /// Everything that left, when, and to whom: two runs of a seed have the same.
+    pub trace: DefaultHasher,
     honest: BTreeSet<Source>,
+    /// Honest sources from which somebody else sends what is wrong: a cracker behind the same NAT, or a forger who has heard what they
+    /// answered to challenges.
+    pub shared: BTreeSet<Source>,
     banned: BTreeSet<Source>,
+    /// What has left on each connection and is no whole message yet.
+    streams: BTreeMap<ConnectionId, Vec<u8>>,
     granted: BTreeMap<Vec<u8>, Granted>,
     /// What was surely to be kept, and what was wanted kept since.
     sure: Rows,
@@ -92,8 +118,11 @@ impl Door {
             sabotage,
             sent: 0,
             is_damaging: false,
+            trace: DefaultHasher::new(),
             honest,
+            shared: BTreeSet::new(),
             banned: BTreeSet::new(),
+            streams: BTreeMap::new(),
             granted: BTreeMap::new(),
             sure: rows.clone(),
             later: Vec::new(),
@@ -121,17 +150,63 @@ impl Door {
         let mut bytes = bytes.to_vec();
         match self.sabotage {
             Some(Sabotage::DropByes) if bytes.starts_with(b"BYE ") => return None,
+            Some(Sabotage::DropRefusals) if is_refusal(&bytes) => return None,
             Some(Sabotage::Misread) if self.sent.is_multiple_of(100) => misread(&mut bytes),
             _ => {}
         }
-        let is_banned = self.banned.contains(&Source::of(to.ip()));
-        self.hold(now.mono, judge::a_banned_source_gets_nothing(is_banned, to));
-        match judge::all_read_the_same(&bytes) {
-            Ok(Some(reading)) => self.note(now.mono, &reading),
-            Ok(None) => {}
-            Err(what) => self.fault(now.mono, &what),
+        // What is registered over a connection lives with it, and is kept nowhere.
+        if let Some(reading) = self.look(now.mono, to, &bytes) {
+            self.note(now.mono, &reading);
         }
         Some(bytes)
+    }
+
+    /// Bytes leave on a connection: the messages in them are looked at as those of datagrams are.
+    pub fn flows(&mut self, now: Now, connection: ConnectionId, to: SocketAddr, bytes: &[u8]) {
+        let mut waiting = self.streams.remove(&connection).unwrap_or_default();
+        waiting.extend_from_slice(bytes);
+        let mut rest = waiting.as_slice();
+        loop {
+            match reader::frame(rest) {
+                Ok(Some((message, behind))) => {
+                    self.sent += 1;
+                    self.look(now.mono, to, message);
+                    rest = behind;
+                }
+                Ok(None) => break,
+                Err(what) => {
+                    let sent = String::from_utf8_lossy(rest);
+                    self.fault(now.mono, &format!("a stream ends in {what}: {sent}"));
+                    return;
+                }
+            }
+        }
+        if rest.iter().any(|byte| !b"\r\n".contains(byte)) {
+            let rest = rest.to_vec();
+            self.streams.insert(connection, rest);
+        }
+    }
+
+    /// The server closes a connection, or loses it.
+    pub fn closes(&mut self, now: Now, connection: ConnectionId) {
+        if let Some(rest) = self.streams.remove(&connection) {
+            let rest = String::from_utf8_lossy(&rest);
+            self.fault(now.mono, &format!("a stream ends within a message: {rest}"));
+        }
+    }
+
+    /// A message leaves.
+    fn look<'a>(&mut self, now: Instant, to: SocketAddr, bytes: &'a [u8]) -> Option<Reading<'a>> {
+        (now, to, bytes).hash(&mut self.trace);
+        let is_banned = self.banned.contains(&Source::of(to.ip()));
+        self.hold(now, judge::a_banned_source_gets_nothing(is_banned, to));
+        match judge::all_read_the_same(bytes) {
+            Ok(reading) => reading,
+            Err(what) => {
+                self.fault(now, &what);
+                None
+            }
+        }
     }
 
     /// What a phone is told of its registration counts.
@@ -167,7 +242,10 @@ impl Door {
 
     /// Something is logged.
     pub fn says(&mut self, now: Now, event: &Event) {
-        if !self.is_damaging {
+        let is_shared = event
+            .source
+            .is_some_and(|source| self.shared.contains(&source));
+        if !self.is_damaging && !is_shared {
             let verdict = judge::an_honest_source_is_not_charged(&self.honest, event);
             self.hold(now.mono, verdict);
         }
@@ -199,6 +277,11 @@ impl Door {
             }
             _ => false,
         }
+    }
+
+    /// The process is gone, and its connections.
+    pub fn ends(&mut self) {
+        self.streams.clear();
     }
 
     /// The process is gone, or simply looked at: what was to be kept until `sure` is on the disk.
@@ -245,6 +328,17 @@ impl Door {
         }
         self.hold(now, verdict);
     }
+}
+
+/// Whether it says no to an INVITE, but not for want of credentials.
+fn is_refusal(bytes: &[u8]) -> bool {
+    let [.., status, _, _] = bytes.first_chunk::<11>().copied().unwrap_or_default();
+    let is_challenge = bytes.starts_with(b"SIP/2.0 401") || bytes.starts_with(b"SIP/2.0 407");
+    let is_invite = || memchr::memmem::find(bytes, b" INVITE\r\n").is_some();
+    bytes.starts_with(b"SIP/2.0 ")
+        && (b'4'..=b'6').contains(&status)
+        && !is_challenge
+        && is_invite()
 }
 
 /// A message that has a field twice: each reader takes another one for it.

@@ -4,10 +4,9 @@ use super::plan::{Deed, PHONES, Trouble};
 use super::*;
 use crate::api::{Answer, Command};
 use crate::source::{Source, Transport};
+use crate::store::batches::WRITE_INTERVAL;
 use crate::testing::world::KillAt;
 
-/// What is kept is begun to be written within a second.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(1_200);
 /// What could not be written is tried again at least so often.
 const TRIED_AGAIN: Duration = Duration::from_secs(62);
 /// A kill that waits for a write that does not come is one at once.
@@ -22,6 +21,8 @@ const REFRESH: Duration = Duration::from_secs(310);
 const SOON: Duration = Duration::from_secs(8);
 /// How long a stop may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
+/// How long something corrupted may come back, as the refusal of what nobody can read.
+const ECHOES: Duration = Duration::from_secs(40);
 /// Between two looks whether it has come to its end.
 const STOP_LOOK: Duration = Duration::from_millis(200);
 /// More than there are registrations.
@@ -34,47 +35,74 @@ fn before(at: Instant, time: Duration) -> Instant {
 impl Years {
     /// Carries an entry out. What cannot be at the moment is left.
     pub(super) fn commit(&mut self, deed: Deed) {
+        if self.carry_out(deed) && deed.is_fault() {
+            self.count(deed.kind());
+        }
+    }
+
+    /// Something that nobody wants has happened.
+    fn count(&mut self, kind: &'static str) {
+        *self.summary.faults.entry(kind).or_default() += 1;
+    }
+
+    /// False: it cannot be at the moment, or is a kill, which comes when it comes.
+    fn carry_out(&mut self, deed: Deed) -> bool {
         let now = self.now();
         match deed {
             Deed::Register(phone) => self.register(phone),
             Deed::Call(caller, callee) => self.call(caller, callee),
-            Deed::Write(sender, receiver) if !self.fleet.phones[sender].is_off => {
-                self.fleet.write(sender, &people::number(receiver));
+            Deed::Write(sender, receiver) => {
+                if !self.fleet.phones[sender].is_off {
+                    self.fleet.write(sender, &people::number(receiver));
+                }
             }
-            Deed::Write(..) => {}
             Deed::Way {
                 trouble,
                 much,
                 lasts_s,
                 whose,
             } => self.spoil_way(trouble, much, Duration::from_secs(lasts_s), whose),
-            Deed::Rebind(phone, is_soon) => self.rebind(phone, is_soon),
+            Deed::Rebind(phone, is_soon) => return self.rebind(phone, is_soon),
             Deed::Disconnect(phone) => {
-                if self.fleet.phones[phone].transport == Transport::Tcp {
-                    self.fleet.disconnect(phone);
-                    self.rebind(phone, true);
+                if !self.fleet.world.is_connected(self.fleet.place(phone)) {
+                    return false;
                 }
+                self.fleet.disconnect(phone);
+                return self.rebind(phone, true);
             }
             Deed::Reboot(phone, knows_nonce, off_ms) => {
                 let off = Duration::from_millis(off_ms);
                 let own = &mut self.fleet.phones[phone];
-                if !own.is_off {
-                    own.is_off = true;
-                    own.is_cut_off();
-                    self.troubles.add(now, now.plus(off), Some(phone));
-                    self.later(off, Then::PowerOn(phone, knows_nonce));
+                if own.is_off {
+                    return false;
                 }
+                own.is_off = true;
+                own.is_cut_off();
+                self.troubles.add(now, now.plus(off), Some(phone));
+                self.later(off, Then::PowerOn(phone, knows_nonce));
             }
             Deed::Flood(whose, rate, lasts_s) => {
                 let victim = self.fleet.place(whose);
                 let lasts = Duration::from_secs(lasts_s);
                 // The refusal of what is malformed repeats it.
-                self.fleet.is_noisy = true;
+                self.is_noisy_until(now.plus(lasts + ECHOES));
+                if let Some(door) = &mut self.fleet.world.door {
+                    door.shared.insert(Source::of(victim.ip()));
+                }
+                self.attackers.overhear(&self.fleet.overheard);
                 self.attackers.flood(now, Some(victim), rate, lasts);
             }
             Deed::Crack(lasts_s) => self.crack(Duration::from_secs(lasts_s)),
+            Deed::Neighbour(phone, lasts_s) => {
+                let nat = self.fleet.place(phone).ip();
+                if let Some(door) = &mut self.fleet.world.door {
+                    door.shared.insert(Source::of(nat));
+                }
+                (self.attackers).crack(now, Some(nat), Duration::from_secs(lasts_s));
+            }
             Deed::Scan(lasts_s) => {
                 let lasts = Duration::from_secs(lasts_s);
+                self.attackers.overhear(&self.fleet.overheard);
                 self.attackers.flood(now, None, 20, lasts);
             }
             Deed::Full(lasts_s) => {
@@ -94,23 +122,26 @@ impl Years {
             Deed::Kill(at, down_ms) => {
                 if !self.fleet.world.is_down() {
                     self.down_ms = down_ms;
+                    self.armed = Some(deed.kind());
                     self.fleet.world.kill(at);
                     if at != KillAt::Now {
                         self.later(KILL_WITHIN, Then::KillIfArmed);
                     }
                     self.mourn_if_dead();
                 }
+                return false;
             }
             Deed::Stop(down_ms) => {
-                if self.fleet.world.is_up() {
-                    self.down_ms = down_ms;
-                    self.fleet.world.stop();
-                    let until = now.plus(STOPS_WITHIN);
-                    self.later(STOP_LOOK, Then::Stopping(until, self.starts));
-                    // Who calls meanwhile gets 503, but who speaks to it last may hear nothing more.
-                    self.troubles.add(now, until, None);
-                    self.mourn_if_dead();
+                if !self.fleet.world.is_up() {
+                    return false;
                 }
+                self.down_ms = down_ms;
+                self.fleet.world.stop();
+                let until = now.plus(STOPS_WITHIN);
+                self.later(STOP_LOOK, Then::Stopping(until, self.starts));
+                // Who calls meanwhile gets 503, but who speaks to it last may hear nothing more.
+                self.troubles.add(now, until, None);
+                self.mourn_if_dead();
             }
             Deed::Jump(millis) => {
                 self.fleet.world.jump(millis);
@@ -118,19 +149,37 @@ impl Years {
             }
             Deed::Pause(pause, millis) => {
                 let until = now.plus(Duration::from_millis(millis));
-                if self.fleet.world.is_up() {
-                    self.fleet.world.pause(pause, until);
-                    self.paused = Some((now, until));
-                    self.troubles.add(now, until, None);
+                if !self.fleet.world.is_up() {
+                    return false;
                 }
+                self.fleet.world.pause(pause, until);
+                self.paused = Some((now, until));
+                self.troubles.add(now, until, None);
             }
             Deed::Reload => {
-                if self.fleet.world.is_up() {
-                    std::mem::swap(&mut self.config, &mut self.next_config);
-                    self.fleet.world.reload(self.config.clone());
-                    self.mourn_if_dead();
+                if !self.fleet.world.is_up() {
+                    return false;
                 }
+                std::mem::swap(&mut self.config, &mut self.next_config);
+                self.fleet.world.reload(self.config.clone());
+                self.mourn_if_dead();
             }
+        }
+        true
+    }
+
+    /// What phones hear until then may be noise.
+    fn is_noisy_until(&mut self, until: Instant) {
+        self.fleet.is_noisy = true;
+        self.noisy_until = self.noisy_until.max(until);
+    }
+
+    /// What was wrong with what is heard may be over.
+    pub(super) fn calm_down(&mut self) {
+        let now = self.now();
+        self.fleet.is_noisy = now < self.noisy_until;
+        if let Some(door) = &mut self.fleet.world.door {
+            door.is_damaging = now < self.damaging_until;
         }
     }
 
@@ -140,7 +189,9 @@ impl Years {
             Then::Register(phone) => self.register(phone),
             Then::PowerOn(phone, knows_nonce) => self.power_on(phone, knows_nonce),
             Then::KillIfArmed => {
-                self.fleet.world.kill_if_armed();
+                if self.fleet.world.kill_if_armed() {
+                    self.armed = Some(Deed::Kill(KillAt::Now, 0).kind());
+                }
                 self.mourn_if_dead();
             }
             Then::Start => self.start(),
@@ -176,7 +227,7 @@ impl Years {
 
     fn crack(&mut self, lasts: Duration) {
         let now = self.now();
-        self.attackers.crack(now, lasts);
+        self.attackers.crack(now, None, lasts);
         if self.sabotage == Some(Sabotage::BanHonest) && self.fleet.world.is_up() {
             let source = Source::of(self.fleet.place(1).ip());
             let duration = None;
@@ -200,10 +251,10 @@ impl Years {
             Trouble::Delay => much <= HARMLESS_DELAY,
             Trouble::Double | Trouble::Reorder => true,
             Trouble::Corrupt => {
-                self.fleet.is_noisy = true;
-                if let Some(door) = &mut self.fleet.world.door {
-                    door.is_damaging = true;
-                }
+                let over = until.plus(ECHOES);
+                self.is_noisy_until(over);
+                self.damaging_until = self.damaging_until.max(over);
+                self.calm_down();
                 false
             }
         };
@@ -267,10 +318,10 @@ impl Years {
         }
     }
 
-    /// The server hears a phone from elsewhere. The carrier stays where it is configured to be.
-    fn rebind(&mut self, phone: usize, is_soon: bool) {
+    /// The server hears a phone from elsewhere. The carrier stays where it is configured to be. False: it is off.
+    fn rebind(&mut self, phone: usize, is_soon: bool) -> bool {
         if phone == CARRIER || self.fleet.phones[phone].is_off {
-            return;
+            return false;
         }
         self.fleet.move_phone(phone);
         let own = &mut self.fleet.phones[phone];
@@ -283,6 +334,7 @@ impl Years {
             let after = self.random.up_to(SOON);
             self.later(after, Then::Register(phone));
         }
+        true
     }
 
     /// The server has closed a phone's connection, on which it has heard nothing: the phone makes another one soon.
@@ -320,6 +372,7 @@ impl Years {
             return self.later(STOP_LOOK, Then::Stopping(until, starts));
         }
         self.was_closed = world.close_down();
+        self.armed = None;
         self.summary.stops += 1;
         self.mourn_if_dead();
     }
@@ -336,9 +389,13 @@ impl Years {
         if now <= until { slow } else { self.sync }
     }
 
-    /// What was acknowledged until then must have been kept by a process that was killed at `at`.
+    /// What was acknowledged until then must have been kept by a process that was killed at `at`: a batch is begun at least every
+    /// [`WRITE_INTERVAL`], when the one before it is written.
     fn sure_at(&self, at: Instant) -> Instant {
-        let before = |at: Instant| before(at, WRITTEN_WITHIN + self.slow_now(at) * 2);
+        let before = |at: Instant| {
+            let sync = self.slow_now(at);
+            before(at, (WRITE_INTERVAL + sync).max(sync * 2))
+        };
         let mut sure = before(at);
         // Nothing is written by a process that does not run, nor to a disk that is full.
         if let Some((from, _)) = self.paused.filter(|(_, until)| sure < *until) {
@@ -358,7 +415,10 @@ impl Years {
         self.is_mourned = true;
         let now = self.now();
         let was_closed = std::mem::take(&mut self.was_closed);
-        self.summary.kills += usize::from(!was_closed);
+        if let Some(kind) = self.armed.take() {
+            self.summary.kills += 1;
+            self.count(kind);
+        }
         let at = self.fleet.world.died_at().unwrap_or(now);
         let sure = if was_closed { at } else { self.sure_at(at) };
         self.ends.push(Ended { at, sure });
@@ -374,6 +434,7 @@ impl Years {
             disk.rows_mut().bindings.pop_first();
         }
         if let Some(door) = door {
+            door.ends();
             door.look_at_disk(at, sure, disk.rows());
         }
         let down = Duration::from_millis(self.down_ms);

@@ -26,14 +26,16 @@ pub mod people;
 pub mod plan;
 pub mod shrink;
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::hash::Hasher;
 use std::time::Duration;
 
 use self::attackers::Attackers;
 use self::door::{Door, Sabotage};
 use self::judge::{Ended, Facts, Troubles};
-use self::people::{CALLS_MAX, CARRIER, People, RING_TIMEOUT};
+use self::people::{CARRIER, People, RING_TIMEOUT};
 use self::plan::{Deed, Plan};
 use super::fleet::{Fleet, Step, read};
 use super::invariants;
@@ -53,13 +55,13 @@ const END: Duration = Duration::from_secs(1_800);
 const LAST_LOOKS: u32 = 20;
 /// Between two looks at what must hold at any time.
 const LOOK: Duration = Duration::from_secs(10);
+/// Lines that are no more have unregistered after this.
+const GOODBYE: Duration = Duration::from_secs(6);
 /// What was to be kept so long before the end is on the disk.
 const KEPT: Duration = Duration::from_secs(40);
-/// Within this the server has stopped.
-const STOP: Duration = Duration::from_secs(6);
 
 /// What happened, for people and to see that something did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Calls that somebody began.
     pub calls: usize,
@@ -67,8 +69,8 @@ pub struct Summary {
     pub answered: usize,
     /// INVITEs that got no final answer: somebody was cut off, or the server was gone.
     pub unanswered: usize,
-    /// What went wrong by plan.
-    pub faults: usize,
+    /// What went wrong by plan, by its kind.
+    pub faults: BTreeMap<&'static str, usize>,
     /// Processes that were killed.
     pub kills: usize,
     /// Processes that were stopped.
@@ -83,6 +85,10 @@ pub struct Summary {
     pub banned: usize,
     /// Datagrams that were corrupted.
     pub corrupted: usize,
+    /// What did not hold, and needed not: see `judge`.
+    pub excused: usize,
+    /// Of all that the server has sent, when and to whom.
+    pub trace: u64,
     /// Virtual time.
     pub time: Duration,
 }
@@ -93,7 +99,9 @@ impl Summary {
         self.calls += other.calls;
         self.answered += other.answered;
         self.unanswered += other.unanswered;
-        self.faults += other.faults;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
+        }
         self.kills += other.kills;
         self.stops += other.stops;
         self.writes += other.writes;
@@ -101,6 +109,8 @@ impl Summary {
         self.attacks += other.attacks;
         self.banned += other.banned;
         self.corrupted += other.corrupted;
+        self.excused += other.excused;
+        self.trace ^= other.trace;
         self.time += other.time;
     }
 }
@@ -135,6 +145,8 @@ struct Years {
     /// What the file says after the next reload.
     next_config: Config,
     text: String,
+    /// Calls at a time.
+    calls_max: usize,
     fleet: Fleet,
     random: Random,
     begin: Instant,
@@ -150,6 +162,12 @@ struct Years {
     ends: Vec<Ended>,
     tainted: BTreeSet<Vec<u8>>,
     sabotage: Option<Sabotage>,
+    excuses: RefCell<BTreeSet<String>>,
+    /// How the process is to be killed.
+    armed: Option<&'static str>,
+    /// Until when what is heard may be noise, and may be taken for what it was not.
+    noisy_until: Instant,
+    damaging_until: Instant,
     /// After how many milliseconds the next process begins.
     down_ms: u64,
     /// The process has ended, and everybody knows.
@@ -211,9 +229,10 @@ impl Years {
     fn new(seed: u64, plan: &Plan, sabotage: Option<Sabotage>) -> Result<Self, String> {
         let People {
             text,
+            calls_max,
             mut fleet,
             honest,
-        } = People::new(seed)?;
+        } = People::new(seed, sabotage)?;
         let mut random = Random::new(seed).fork("years");
         let sync = Duration::from_millis(random.between(1, 60));
         let world = &mut fleet.world;
@@ -227,6 +246,7 @@ impl Years {
             config: read(&text)?,
             next_config: read(&people::changed(&text))?,
             text,
+            calls_max,
             link: world.network.link(people::server().ip()),
             fleet,
             random,
@@ -240,6 +260,10 @@ impl Years {
             ends: Vec::new(),
             tainted: BTreeSet::new(),
             sabotage,
+            excuses: RefCell::default(),
+            armed: None,
+            noisy_until: begin,
+            damaging_until: begin,
             down_ms: 0,
             is_mourned: false,
             was_closed: false,
@@ -249,16 +273,17 @@ impl Years {
             full: None,
             jumped: Instant::default(),
             paused: None,
-            summary: Summary {
-                faults: plan.faults(),
-                ..Summary::default()
-            },
+            summary: Summary::default(),
         };
         years.later(LOOK, Then::Look);
         match sabotage {
             Some(Sabotage::ChargeHonest) => years.fleet.spoils = 1,
             Some(Sabotage::AnswerBanned) => years.attackers.are_answered = true,
-            Some(Sabotage::Misread) => years.fleet.is_noisy = true,
+            // Phones would not know what to do about it.
+            Some(Sabotage::Misread) => {
+                years.noisy_until = begin.plus(END);
+                years.calm_down();
+            }
             _ => {}
         }
         Ok(years)
@@ -303,7 +328,10 @@ impl Years {
                 self.lost_connection(phone);
             }
             match step {
-                Step::Elsewhere(delivery) => self.attackers.hear(delivery.to, &delivery.seen)?,
+                Step::Elsewhere(delivery) => {
+                    let now = self.now();
+                    self.attackers.hear(now, delivery.to, &delivery.seen)?;
+                }
                 Step::Received(_) | Step::Acted => {}
                 Step::End if next.is_none_or(|at| at > until) => return Ok(()),
                 Step::End => self.act()?,
@@ -349,17 +377,20 @@ impl Years {
             troubles: &self.troubles,
             ends: &self.ends,
             tainted: &self.tainted,
+            excuses: &self.excuses,
         }
     }
 
     /// What must hold at any time.
     fn look(&mut self) -> Result<(), String> {
         self.taint();
+        self.calm_down();
         self.check_faults()?;
         if !self.fleet.world.is_up() {
             return Ok(());
         }
-        invariants::tables_are_bounded(&self.fleet.world, CALLS_MAX)?;
+        invariants::tables_are_bounded(&self.fleet.world, self.calls_max)?;
+        judge::tables_fit_the_office(&self.facts(), self.mishaps())?;
         judge::nobody_is_left_in_a_call(&self.facts(), RING_TIMEOUT)
     }
 
@@ -393,25 +424,31 @@ impl Years {
         judge::every_request_is_answered(&self.facts())?;
         let carrier = self.fleet.phones[CARRIER].carrier.as_deref();
         let faults = carrier.map_or(&[][..], |carrier| &carrier.faults);
-        // He does not know a request again that a machine repeats after a sleep.
+        // He does not know a request again that a machine repeats when it goes on.
         let is_excused = self.paused.is_some() || !self.tainted.is_empty();
         match faults.first() {
             Some(fault) if !is_excused => Err(format!("the carrier: {fault}")),
-            _ => Ok(()),
+            Some(fault) => {
+                self.facts().excuse(fault);
+                Ok(())
+            }
+            None => Ok(()),
         }
+    }
+
+    /// After how many things a phone may be somewhere else.
+    fn mishaps(&self) -> usize {
+        let all = self.summary.faults.iter();
+        let moves = all.filter(|(kind, _)| ["rebind", "reboot", "disconnect"].contains(*kind));
+        moves.map(|(_, count)| count).sum()
     }
 
     /// Nobody says anything any more.
     fn fall_silent(&mut self) -> Result<(), String> {
-        if self.fleet.phones[CARRIER].carrier.is_some() {
-            // A line registers for ever.
-            self.fleet.world.stop();
-            self.pass_until(self.passed() + STOP)?;
-        } else {
-            // Who does not answer is asked for ever whether he is back.
-            let text = self.text.replace("keepalive = 2m", "keepalive = 0");
-            self.fleet.world.reload(read(&text)?);
-        }
+        self.fleet
+            .world
+            .reload(read(&people::without_carrier(&self.text))?);
+        self.pass_until(self.passed() + GOODBYE)?;
         self.fleet.turn_off();
         if self.sabotage == Some(Sabotage::StopTicking) {
             self.fleet.world.numb();
@@ -429,6 +466,9 @@ impl Years {
             door.look_at_disk(now, sure, disk.rows());
         }
         self.check_faults()?;
+        if self.sabotage == Some(Sabotage::DoubleRecord) {
+            judge::double_a_record(self.fleet.world.disk.rows_mut());
+        }
         let facts = self.facts();
         invariants::nothing_is_left(facts.world)?;
         judge::every_answered_call_is_one_record(&facts, facts.world.disk.rows())?;
@@ -446,7 +486,9 @@ impl Years {
             attacks: self.attackers.sent,
             banned: world.banned.len(),
             time: self.passed(),
-            ..self.summary
+            excused: self.excuses.borrow().len(),
+            trace: (world.door.as_deref()).map_or(0, |door| door.trace.finish()),
+            ..self.summary.clone()
         };
         for outcome in (self.fleet.phones.iter()).flat_map(|phone| phone.outcomes.values()) {
             match outcome {

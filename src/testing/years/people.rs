@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::plan::PHONES;
+use super::door::Sabotage;
+use super::plan::{BEHIND_NAT, PHONES, is_stream};
 use crate::source::{Source, Transport};
 use crate::testing::carrier::{Carrier, Policy};
 use crate::testing::dns::Zone;
@@ -19,14 +20,12 @@ use crate::time::Instant;
 
 /// The carrier's place in the list of phones.
 pub const CARRIER: usize = 0;
-/// Calls at a time.
-pub const CALLS_MAX: usize = 60;
+/// Calls at a time: some offices have a bound that they reach.
+const CALLS_MAX: [usize; 2] = [60, 5];
 /// How long the server lets a phone ring.
 pub const RING_TIMEOUT: Duration = Duration::from_secs(30);
 /// The last two phones share a user, so that calls fork.
 const USERS: usize = PHONES - 1;
-/// Phones from this one on are behind a NAT, four behind one.
-const BEHIND_NAT: usize = 13;
 /// What may be dialled besides users: groups, outside numbers, one that leads nowhere.
 const FURTHER: [&str; 7] = ["200", "300", "400", "9030555", "9030556", "9030557", "777"];
 /// The carrier's domain.
@@ -91,19 +90,21 @@ enum Kind {
 pub struct People {
     /// The configuration's text.
     pub text: String,
+    /// Calls at a time, as it says.
+    pub calls_max: usize,
     /// Everybody and the server.
     pub fleet: Fleet,
     /// The sources that nobody may ever ban.
     pub honest: BTreeSet<Source>,
 }
 
-fn configuration(kind: Kind, random: &mut Random) -> String {
+fn configuration(kind: Kind, calls_max: usize, random: &mut Random) -> String {
     let (address, ring) = (server(), RING_TIMEOUT.as_secs());
     let mut text = format!(
         "[server]\nlisten = udp:{address}, tcp:{address}\n\
          [registrar]\nexpires_default = 6m\nnat_keepalive = 25s\n\
          [guard]\noutside_calls_max =\nnew_destinations_per_hour =\n\
-         [call]\nring_timeout = {ring}s\ncalls_max = {CALLS_MAX}\nsession_expires = 3m\nmedia_timeout = 0\n"
+         [call]\nring_timeout = {ring}s\ncalls_max = {calls_max}\nsession_expires = 3m\nmedia_timeout = 0\n"
     );
     if random.chance(400) {
         text.push_str("[media]\nrelay = always\n");
@@ -160,6 +161,33 @@ pub fn changed(text: &str) -> String {
         .replace("forward_busy = 106", "forward_busy = 111")
 }
 
+/// The configuration of who has nobody to ask for ever whether he is there, nor anywhere to register for ever.
+pub fn without_carrier(text: &str) -> String {
+    let text = text.replace("keepalive = 2m", "keepalive = 0");
+    let Some((before, line)) = text.split_once("[line carrier]") else {
+        return text;
+    };
+    let (_, users) = line.split_once("[user 100]").unwrap_or(("", ""));
+    format!("{before}[user 100]{users}")
+}
+
+/// What a server that is not right takes for its configuration.
+fn sabotaged(text: String, sabotage: Option<Sabotage>) -> String {
+    match sabotage {
+        Some(Sabotage::NoBound) => {
+            let [_, reached] = CALLS_MAX;
+            text.replace(
+                &format!("calls_max = {reached}\nsession"),
+                "calls_max = 60\nsession",
+            )
+        }
+        Some(Sabotage::ForgiveCrackers) => {
+            text.replace("[guard]\n", "[guard]\nfailures_max = 1000\n")
+        }
+        _ => text,
+    }
+}
+
 /// The way of everybody while nothing is wrong with it: what is lost is repeated in time.
 fn link(random: &mut Random) -> Link {
     Link {
@@ -178,7 +206,7 @@ impl People {
     ///
     /// # Errors
     /// Its configuration is wrong.
-    pub fn new(seed: u64) -> Result<Self, String> {
+    pub fn new(seed: u64, sabotage: Option<Sabotage>) -> Result<Self, String> {
         let mut random = Random::new(seed).fork("people");
         let kind = match random.chance(300) {
             true => Kind::Line {
@@ -186,7 +214,8 @@ impl People {
             },
             false => Kind::Trunk(any_transport(&mut random)),
         };
-        let text = configuration(kind, &mut random);
+        let calls_max = CALLS_MAX[usize::from(random.chance(300))];
+        let text = sabotaged(configuration(kind, calls_max, &mut random), sabotage);
         let mut world = World::new(read(&text)?, server(), seed, link(&mut random));
         world.name_server.zone =
             Zone::read(&format!("{DOMAIN} 300 A {}\n", carrier_address().ip()))?;
@@ -204,9 +233,9 @@ impl People {
         let mut phones = vec![carrier(kind, &random, habits, now)];
         for phone in 1..=PHONES {
             let user = user(phone);
-            let transport = match phone % 5 {
-                4 => Transport::Tcp,
-                _ => Transport::Udp,
+            let transport = match is_stream(phone) {
+                true => Transport::Tcp,
+                false => Transport::Udp,
             };
             let own = random.fork(&format!("phone {phone}"));
             let password = format!("Years-Phone-{user}");
@@ -225,6 +254,7 @@ impl People {
         let honest = places.map(Source::of).collect();
         Ok(Self {
             text,
+            calls_max,
             fleet,
             honest,
         })

@@ -15,16 +15,23 @@ use crate::testing::world::{KillAt, Pause};
 
 /// Phones of users; the carrier stands before them in the list.
 pub const PHONES: usize = 20;
+/// Phones from this one on are behind a NAT, four behind one.
+pub const BEHIND_NAT: usize = 13;
 /// Calls, and up to so many more. Some are begun by nobody: a phone is off, a line is not registered.
 const CALLS: (u64, u64) = (53, 6);
 /// Messages, and subscriptions.
-const MESSAGES: u64 = 6;
+pub const MESSAGES: u64 = 6;
 /// Faults at most.
 const FAULTS: u64 = 8;
 /// Before the first call everybody registers.
 const MORNING_MS: u64 = 30_000;
 /// Nobody begins a call later.
 const EVENING_MS: u64 = 1_080_000;
+
+/// Whether a phone speaks TCP: every fifth does.
+pub fn is_stream(phone: usize) -> bool {
+    phone % 5 == 4
+}
 
 /// What a way does to datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +86,8 @@ pub enum Deed {
     Flood(usize, u32, u64),
     /// Somebody guesses passwords for so many seconds.
     Crack(u64),
+    /// The same from behind the NAT of a phone.
+    Neighbour(usize, u64),
     /// Somebody asks for numbers, from many addresses, for so many seconds.
     Scan(u64),
     /// The disk is full for so many seconds.
@@ -103,12 +112,81 @@ impl Deed {
         !matches!(self, Self::Register(_) | Self::Call(..) | Self::Write(..))
     }
 
+    /// What it is called where it is counted.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Call(..) => "call",
+            Self::Write(..) => "write",
+            Self::Way { trouble, .. } => match trouble {
+                Trouble::Loss => "way loss",
+                Trouble::Double => "way double",
+                Trouble::Reorder => "way reorder",
+                Trouble::Delay => "way delay",
+                Trouble::Corrupt => "way corrupt",
+            },
+            Self::Rebind(..) => "rebind",
+            Self::Disconnect(_) => "disconnect",
+            Self::Reboot(..) => "reboot",
+            Self::Flood(0, ..) => "flood carrier",
+            Self::Flood(..) => "flood phone",
+            Self::Crack(_) => "crack",
+            Self::Neighbour(..) => "neighbour",
+            Self::Scan(_) => "scan",
+            Self::Full(_) => "full",
+            Self::Slow(..) => "slow",
+            Self::Kill(at, _) => match at {
+                KillAt::Now => "kill now",
+                KillAt::Output(_) => "kill output",
+                KillAt::Batch(false) => "kill batch-lost",
+                KillAt::Batch(true) => "kill batch-kept",
+                KillAt::Committed => "kill committed",
+            },
+            Self::Stop(_) => "stop",
+            Self::Jump(millis) if millis < 0 => "jump back",
+            Self::Jump(_) => "jump ahead",
+            Self::Pause(Pause::Stopped, _) => "pause stopped",
+            Self::Pause(Pause::Asleep, _) => "pause asleep",
+            Self::Reload => "reload",
+        }
+    }
+
+    /// All kinds of those that nobody wants.
+    pub const FAULT_KINDS: [&str; 26] = [
+        "crack",
+        "disconnect",
+        "flood carrier",
+        "flood phone",
+        "full",
+        "jump ahead",
+        "jump back",
+        "kill batch-kept",
+        "kill batch-lost",
+        "kill committed",
+        "kill now",
+        "kill output",
+        "neighbour",
+        "pause asleep",
+        "pause stopped",
+        "rebind",
+        "reboot",
+        "reload",
+        "scan",
+        "slow",
+        "stop",
+        "way corrupt",
+        "way delay",
+        "way double",
+        "way loss",
+        "way reorder",
+    ];
+
     /// Any of them that nobody wants.
     fn any_fault(random: &mut Random) -> Self {
         let phone = 1 + random.below(PHONES as u64) as usize;
         let anybody = random.below(PHONES as u64 + 1) as usize;
         let seconds = random.between(5, 60);
-        match random.below(24) {
+        match random.below(25) {
             0..5 => {
                 let trouble = TROUBLES[random.below(TROUBLES.len() as u64) as usize].1;
                 let much = match trouble {
@@ -125,7 +203,10 @@ impl Deed {
                 }
             }
             5 | 6 => Self::Rebind(phone, random.chance(600)),
-            7 => Self::Disconnect(phone),
+            7 => {
+                let streams: Vec<_> = (1..=PHONES).filter(|phone| is_stream(*phone)).collect();
+                Self::Disconnect(streams[random.below(streams.len() as u64) as usize])
+            }
             8 => Self::Reboot(phone, random.chance(700), random.between(100, 60_000)),
             9 | 10 => {
                 let rate = if anybody == 0 {
@@ -156,6 +237,10 @@ impl Deed {
             }
             21 => Self::Pause(Pause::Stopped, random.between(200, 20_000)),
             22 => Self::Pause(Pause::Asleep, random.between(200, 120_000)),
+            23 => {
+                let behind = random.between(BEHIND_NAT as u64, PHONES as u64);
+                Self::Neighbour(behind as usize, random.between(15, 60))
+            }
             _ => Self::Reload,
         }
     }
@@ -207,14 +292,6 @@ impl Plan {
         entries.drain(from..to);
         Self { entries }
     }
-
-    /// How many entries nobody wants.
-    pub fn faults(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|(_, deed)| deed.is_fault())
-            .count()
-    }
 }
 
 impl fmt::Display for Plan {
@@ -256,6 +333,7 @@ impl fmt::Display for Deed {
             }
             Self::Flood(whose, rate, lasts_s) => write!(f, "flood {whose} {rate} {lasts_s}"),
             Self::Crack(lasts_s) => write!(f, "crack {lasts_s}"),
+            Self::Neighbour(phone, lasts_s) => write!(f, "neighbour {phone} {lasts_s}"),
             Self::Scan(lasts_s) => write!(f, "scan {lasts_s}"),
             Self::Full(lasts_s) => write!(f, "full {lasts_s}"),
             Self::Slow(millis, lasts_s) => write!(f, "slow {millis} {lasts_s}"),
@@ -328,6 +406,7 @@ fn read(entry: &str) -> Option<(u64, Deed)> {
         "reboot" => Deed::Reboot(phone(next())?, next()? == "knowing", number(next())?),
         "flood" => Deed::Flood(phone(next())?, number(next())?, number(next())?),
         "crack" => Deed::Crack(number(next())?),
+        "neighbour" => Deed::Neighbour(phone(next())?, number(next())?),
         "scan" => Deed::Scan(number(next())?),
         "full" => Deed::Full(number(next())?),
         "slow" => Deed::Slow(number(next())?, number(next())?),
@@ -367,17 +446,10 @@ mod tests {
         for seed in 0..200 {
             let plan = Plan::draw(seed, 30);
             assert_eq!(plan.to_string().parse(), Ok(plan.clone()));
-            let words = plan.entries.iter().map(|(_, deed)| deed.to_string());
-            kinds.extend(words.filter_map(|text| {
-                let mut words = text.split(' ');
-                let kind = words.next()?.to_owned();
-                Some(match kind.as_str() {
-                    "way" | "pause" => format!("{kind} {}", words.next()?),
-                    _ => kind,
-                })
-            }));
+            let faults = plan.entries.iter().filter(|(_, deed)| deed.is_fault());
+            kinds.extend(faults.map(|(_, deed)| deed.kind()));
         }
-        assert_eq!(kinds.len(), 22, "{kinds:?}");
+        assert!(kinds.into_iter().eq(Deed::FAULT_KINDS));
         for wrong in [
             "call 1 2",
             "1 call 1",
