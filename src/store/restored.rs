@@ -44,10 +44,11 @@ pub fn restored_expiry(stored: &StoredBinding, clean: bool, now: UnixTime) -> Op
 }
 
 /// What a clean stop writes as the end of a binding that this run has restored at `restored` and not written since: after it
-/// every row says when its binding ends. One that was written since lasts longer anyway.
-pub fn expiry_at_clean_stop(stored: &StoredBinding, restored: UnixTime) -> UnixTime {
-    let expires = stored.row.expires;
-    expires.max(expires.min(restored).plus(stored.granted()))
+/// every row says when its binding ends. One that was written since lasts longer anyway. Of the row only this is asked, as
+/// there may be many of them and a stop is to be short.
+pub fn expiry_at_clean_stop(expires: UnixTime, granted_s: u32, restored: UnixTime) -> UnixTime {
+    let granted = Duration::from_secs(u64::from(granted_s));
+    expires.max(expires.min(restored).plus(granted))
 }
 
 /// Whether a ban still means something at `now`: it holds, or its step is not forgotten.
@@ -116,9 +117,28 @@ mod tests {
 
     #[test]
     fn a_clean_stop_keeps_what_a_start_has_prolonged() {
-        let kept = expiry_at_clean_stop(&stored(1_600), at(1_200));
-        assert_eq!(kept, at(1_800));
-        assert!(Some(kept) >= restored_expiry(&stored(1_600), false, at(1_200)));
-        assert_eq!(expiry_at_clean_stop(&stored(1_600), at(1_900)), at(2_200));
+        for (expires, granted_s, restarted, kept) in [
+            (1_600, 600, 1_200, 1_800),
+            (1_600, 600, 1_600, 2_200),
+            (1_600, 600, 1_900, 2_200),
+            (1_600, 0, 1_900, 1_600),
+            (0, 600, 0, 600),
+            // The clock was set back; how long it may last from then on the next start says.
+            (1_600, 600, 1_000, 1_600),
+            (1_600, 600, 900, 1_600),
+            (90_000, 600, 100, 90_000),
+        ] {
+            let found = expiry_at_clean_stop(at(expires), granted_s, at(restarted));
+            assert_eq!(found, at(kept), "{expires} {granted_s} {restarted}");
+            // A start after it finds what the start before it has made of the row.
+            let of = |expires, clean| {
+                let stored = StoredBinding {
+                    granted_s,
+                    ..stored(expires)
+                };
+                restored_expiry(&stored, clean, at(restarted))
+            };
+            assert_eq!(of(kept, true), of(expires, false));
+        }
     }
 }

@@ -300,7 +300,8 @@ impl Disk {
         });
         if let Some(restored) = self.restored {
             for stored in self.rows.bindings.values_mut() {
-                stored.row.expires = expiry_at_clean_stop(stored, restored);
+                let expires = &mut stored.row.expires;
+                *expires = expiry_at_clean_stop(*expires, stored.granted_s, restored);
             }
         }
         self.forget();

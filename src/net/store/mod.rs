@@ -228,7 +228,7 @@ impl Store {
             .pages_max
             .store(u32::MAX - 1, std::sync::atomic::Ordering::Relaxed);
         locked(&shared.state).cdr_keep = cdr_keep;
-        let mut writer = Writer::new(Arc::clone(&shared), path.clone(), lock, connection);
+        let mut writer = Writer::new(Arc::clone(&shared), path.clone(), lock, connection, now);
         if let Some(reason) = stuck {
             let fields = [("path", path.display().to_string()), ("error", reason)];
             say(Level::Error, "store_read_only", fields);

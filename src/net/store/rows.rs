@@ -204,6 +204,26 @@ pub(super) fn put_binding(
         .map(drop)
 }
 
+/// Of one binding: its place in the table, until when it lasts, and the seconds that it was granted.
+pub(super) fn binding_end(row: &Row<'_>) -> Result<(i64, UnixTime, u32), String> {
+    Ok((
+        number(row, "rowid")?,
+        time(row, "expires")?,
+        number(row, "granted_s")?,
+    ))
+}
+
+pub(super) fn set_binding_end(
+    connection: &Connection,
+    place: i64,
+    expires: UnixTime,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE registrations SET expires = ?2 WHERE rowid = ?1")?
+        .execute(params![place, written(expires)])
+        .map(drop)
+}
+
 pub(super) fn remove_binding(connection: &Connection, key: &BindingKey) -> rusqlite::Result<()> {
     connection
         .prepare_cached(&format!("DELETE FROM registrations {BY_KEY}"))?

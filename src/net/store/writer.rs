@@ -27,7 +27,7 @@ use crate::limits;
 use crate::net::log::say;
 use crate::store::batches::Batches;
 use crate::store::pending::Lost;
-use crate::store::restored::{KNOWN, STEP_DAYS};
+use crate::store::restored::{KNOWN, STEP_DAYS, expiry_at_clean_stop};
 use crate::time::UnixTime;
 
 /// From the start to the first removal of what is out of date: a board without a clock of its own may begin with a wild
@@ -64,8 +64,10 @@ pub(super) struct Writer {
     secrets: Vec<SecretRequest>,
     /// The marks of this start are not on the disk yet.
     starting: bool,
-    /// When it was.
+    /// When it was, by the time that bindings were restored at.
     started: UnixTime,
+    /// When this run has restored bindings with more than their rows say, as the stop before it was not clean.
+    restored: Option<UnixTime>,
     upkeep_at: Instant,
     broken: bool,
     set_aside_at: Option<Instant>,
@@ -101,6 +103,7 @@ impl Writer {
         path: PathBuf,
         lock: File,
         connection: Option<Connection>,
+        started: UnixTime,
     ) -> Self {
         let identity = connection.as_ref().and_then(|_| identity(&path));
         Self {
@@ -112,7 +115,8 @@ impl Writer {
             batches: Batches::default(),
             secrets: Vec::new(),
             starting: true,
-            started: unix_now(),
+            started,
+            restored: None,
             upkeep_at: Instant::now() + UPKEEP_FIRST,
             broken: false,
             set_aside_at: None,
@@ -336,13 +340,14 @@ impl Writer {
 
     /// The statements of one transaction. True: there is more to remove.
     fn fill(
-        &self,
+        &mut self,
         transaction: &Transaction<'_>,
         batch: &Batch,
         cdr_keep: Duration,
     ) -> rusqlite::Result<bool> {
         if self.starting {
-            mark_start(transaction, self.started)?;
+            let was_cut = mark_start(transaction, self.started)?;
+            self.restored = was_cut.then_some(self.started);
         }
         for request in &self.secrets {
             for (name, value) in &request.secrets {
@@ -407,7 +412,9 @@ impl Writer {
         }
         let more = batch.upkeep && remove_old(transaction, unix_now(), cdr_keep)?;
         if batch.closing {
-            keep_restored(transaction)?;
+            if let Some(restored) = self.restored {
+                keep_restored(transaction, restored)?;
+            }
             transaction.execute(
                 "REPLACE INTO meta (key, value) VALUES ('closed', ?1)",
                 [Rfc3339(unix_now()).to_string()],
@@ -522,39 +529,37 @@ fn tolerate(table: &str, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
 pub(super) const MARK_INTERRUPTED: &str = "UPDATE call_records \
      SET disposition = 'interrupted', ended_by = 'server' WHERE disposition = ''";
 
-/// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed.
-fn mark_start(transaction: &Transaction<'_>, started: UnixTime) -> rusqlite::Result<()> {
-    let started = Rfc3339(started).to_string();
+/// The calls that were up when the last run ended were interrupted; from now on the file is not cleanly closed. True: the last
+/// run did not close it either.
+fn mark_start(transaction: &Transaction<'_>, started: UnixTime) -> rusqlite::Result<bool> {
     let is_new = transaction.execute(
         "INSERT OR IGNORE INTO meta (key, value) VALUES ('created', ?1)",
-        [&started],
+        [Rfc3339(started).to_string()],
     )? > 0;
     let was_closed = transaction.execute("DELETE FROM meta WHERE key = 'closed'", [])? > 0;
-    transaction.execute("DELETE FROM meta WHERE key = 'restored'", [])?;
-    if !was_closed && !is_new {
-        transaction.execute(
-            "INSERT INTO meta (key, value) VALUES ('restored', ?1)",
-            [&started],
-        )?;
-    }
     let interrupted = transaction.execute(MARK_INTERRUPTED, [])?;
     if interrupted > 0 {
         let fields = [("count", interrupted.to_string())];
         say(Level::Warn, "calls_interrupted", fields);
     }
-    Ok(())
+    Ok(!was_closed && !is_new)
 }
 
-/// Before a clean stop, after which every row says when its binding ends: those that this run has restored with more than
-/// their row says (see `store::restored`) and not written since. What was written since lasts longer anyway.
-fn keep_restored(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    transaction.execute(
-        "UPDATE registrations SET expires = max(expires, coalesce(
-           strftime('%Y-%m-%dT%H:%M:%fZ', min(expires, value), '+' || granted_s || ' seconds'), expires))
-         FROM meta WHERE key = 'restored'",
-        [],
+/// Before a clean stop, after which every row says when its binding ends: those that this run has restored at `restored` with
+/// more than their row says and not written since. Only they are written again: mostly they are few, as phones refresh. A row
+/// that cannot be read stays as it is; the next start tells of it.
+fn keep_restored(transaction: &Transaction<'_>, restored: UnixTime) -> rusqlite::Result<()> {
+    let found = rows::load(
+        transaction,
+        "SELECT rowid, expires, granted_s FROM registrations",
+        rows::binding_end,
     )?;
-    transaction.execute("DELETE FROM meta WHERE key = 'restored'", [])?;
+    for (place, expires, granted_s) in found.rows {
+        let kept = expiry_at_clean_stop(expires, granted_s, restored);
+        if kept != expires {
+            rows::set_binding_end(transaction, place, kept)?;
+        }
+    }
     Ok(())
 }
 
